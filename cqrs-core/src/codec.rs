@@ -1,0 +1,93 @@
+//! Events as bytes and back.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::{
+    Envelope, Event, EventId, EventType, Position, StoreError, StoredCommit,
+    commit::{JSON, RecordedEvent},
+};
+
+/// Encodes one event under a new id.
+pub(crate) fn encode<E: Event>(event: &E, id: Uuid) -> Result<RecordedEvent, serde_json::Error> {
+    let event_type = event.event_type();
+    let mut data = Vec::with_capacity(128);
+    event.serialize_data(&mut serde_json::Serializer::new(&mut data))?;
+    Ok(RecordedEvent {
+        id: EventId(id),
+        event_type: event_type.name.to_owned(),
+        schema_version: event_type.version,
+        content_type: JSON.to_owned(),
+        data: data.into(),
+    })
+}
+
+/// Decodes one event of a stored commit.
+pub(crate) fn decode<E: Event>(stored: &StoredCommit, index: usize) -> Result<E, StoreError> {
+    decode_event::<E>(stored, index).map(|(_, event)| event)
+}
+
+/// Decodes one event of a stored commit, with all that is known about it.
+pub(crate) fn decode_envelope<E: Event>(
+    stored: &StoredCommit,
+    index: usize,
+) -> Result<Envelope<E>, StoreError> {
+    let (event_type, data) = decode_event::<E>(stored, index)?;
+    let commit = &stored.commit;
+    Ok(Envelope {
+        id: commit.events[index].id,
+        event_type,
+        source: commit.source.clone(),
+        aggregate: commit.aggregate.clone(),
+        version: commit.first_version + index as u64,
+        position: Position { sequence: stored.sequence, index: u32::try_from(index).unwrap_or(u32::MAX) },
+        time: commit.time,
+        command_id: commit.command_id,
+        correlation_id: commit.correlation_id,
+        causation_id: commit.causation_id,
+        metadata: commit.metadata.clone(),
+        data,
+    })
+}
+
+fn decode_event<E: Event>(stored: &StoredCommit, index: usize) -> Result<(EventType, E), StoreError> {
+    let recorded = &stored.commit.events[index];
+    let undecodable = |reason: String| StoreError::Undecodable {
+        aggregate: stored.commit.aggregate.clone(),
+        sequence: stored.sequence,
+        event_type: recorded.event_type.clone(),
+        reason,
+    };
+    let known = E::TYPES.iter().find(|known| known.name == recorded.event_type);
+    let known = *known.ok_or_else(|| undecodable("this program knows no event of that name".into()))?;
+    if known.version != recorded.schema_version {
+        return Err(undecodable(format!(
+            "it was stored in version {}, and this program reads version {}",
+            recorded.schema_version, known.version
+        )));
+    }
+    if recorded.content_type != JSON {
+        return Err(undecodable(format!("content type {:?} is not {JSON:?}", recorded.content_type)));
+    }
+    let mut json = serde_json::Deserializer::from_slice(&recorded.data);
+    let event = E::deserialize_data(known, &mut json)
+        .and_then(|event| json.end().map(|()| event))
+        .map_err(|error| undecodable(error.to_string()))?;
+    Ok((known, event))
+}
+
+/// Encodes a view's document.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
+    let mut out = Vec::with_capacity(128);
+    value.serialize(&mut serde_json::Serializer::new(&mut out))?;
+    Ok(out.into())
+}
+
+/// Decodes a view's document or a message off a wire; the whole input must be one value.
+pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
+}

@@ -1,0 +1,91 @@
+//! Commands: requests that may be refused.
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Aggregate, CausationId, CommandId, CorrelationId, Metadata};
+
+/// A request to one aggregate, named in the imperative; it may be refused.
+///
+/// ```
+/// use cqrs_core::{Command, Lifecycle};
+/// use serde::{Deserialize, Serialize};
+/// # use cqrs_core::{Aggregate, Apply, Event};
+/// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// # #[event(name = "order.created")]
+/// # struct OrderCreated;
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum OrderRejection {}
+/// # #[derive(Default, Clone, Aggregate)]
+/// # #[aggregate(id = u32, event = OrderCreated, rejection = OrderRejection)]
+/// # struct Order;
+/// # impl Apply<OrderCreated> for Order { fn apply(&mut self, _: &OrderCreated) {} }
+///
+/// #[derive(Debug, Serialize, Deserialize, Command)]
+/// #[command(aggregate = Order, create)]
+/// struct CreateOrder {
+///     #[command(id)]
+///     order: u32,
+///     customer: String,
+/// }
+///
+/// assert_eq!(CreateOrder::NAME, "create_order");
+/// assert_eq!(CreateOrder::LIFECYCLE, Lifecycle::Create);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a command",
+    note = "add `#[derive(cqrs_core::Command)]` with `#[command(aggregate = …)]`, and serde's two derives"
+)]
+pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The name on a wire, such as `create_order`.
+    const NAME: &'static str;
+
+    /// What must be true of the aggregate's existence before the command is handled.
+    const LIFECYCLE: Lifecycle = Lifecycle::Update;
+
+    /// The aggregate that decides.
+    type Aggregate: Aggregate;
+
+    /// Which one of them.
+    fn aggregate_id(&self) -> &<Self::Aggregate as Aggregate>::Id;
+}
+
+/// Whether a command expects its aggregate to exist; an aggregate exists once it has an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// There must be none yet.
+    Create,
+    /// There must be one.
+    Update,
+    /// Either will do.
+    Upsert,
+}
+
+/// What a handler may know beside the state and the command: all of it plain values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Context {
+    /// The command's id.
+    pub command_id: CommandId,
+    /// The business transaction that the command belongs to.
+    pub correlation_id: CorrelationId,
+    /// The message that caused the command, if another message did.
+    pub causation_id: Option<CausationId>,
+    /// When the command is handled.
+    pub time: Timestamp,
+    /// What travels with the command: the user, the tenant.
+    pub metadata: Metadata,
+}
+
+impl Context {
+    /// A context for the command `command_id` at `time`, in a transaction of its own.
+    pub fn new(command_id: CommandId, time: Timestamp) -> Self {
+        Self {
+            command_id,
+            correlation_id: command_id.into(),
+            causation_id: None,
+            time,
+            metadata: Metadata::default(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Commits: the events of one command, the unit in which everything is stored.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Metadata};
+
+/// The content type of JSON payloads.
+pub const JSON: &str = "application/json";
+
+/// The events that one command appended, as data: stored as one message, all or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The aggregate that they happened to.
+    pub aggregate: AggregateKey,
+    /// The version of the first of the events; the others follow without a gap.
+    pub first_version: u64,
+    /// The context that recorded them, such as `/orders`.
+    pub source: String,
+    /// When the command was handled.
+    pub time: Timestamp,
+    /// The command that led to them.
+    pub command_id: CommandId,
+    /// The business transaction that they belong to.
+    pub correlation_id: CorrelationId,
+    /// The message that caused the command, if another message did.
+    pub causation_id: Option<CausationId>,
+    /// What travelled with the command.
+    pub metadata: Metadata,
+    /// The events in order; never empty.
+    pub events: Vec<RecordedEvent>,
+}
+
+impl Commit {
+    /// The version of the last of the events.
+    pub fn last_version(&self) -> u64 {
+        self.first_version + self.events.len() as u64 - 1
+    }
+
+    /// Whether `other` is this very commit, stored: event ids are new in every attempt to decide.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let first = |commit: &Self| commit.events.first().map(|event| event.id);
+        self.aggregate == other.aggregate && first(self) == first(other)
+    }
+}
+
+/// One event of a [`Commit`], with its payload still encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// The event's own id.
+    pub id: EventId,
+    /// The stored name of its type, such as `order.created`.
+    pub event_type: String,
+    /// The version of its payload's shape.
+    pub schema_version: u32,
+    /// How the payload is encoded: [`JSON`].
+    pub content_type: String,
+    /// The payload.
+    pub data: Bytes,
+}
+
+/// A commit with its place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCommit {
+    /// The log's sequence number for it; later commits have higher ones, not always the next.
+    pub sequence: u64,
+    /// The commit itself.
+    pub commit: Commit,
+}
+
+/// A place in the whole log: a commit, and an event in it. Later is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// The commit's sequence number; 0 is before the first.
+    pub sequence: u64,
+    /// The event's index in its commit, from 0.
+    pub index: u32,
+}
+
+/// What a successful command returns: where its events are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The aggregate type's name.
+    pub aggregate: String,
+    /// The aggregate's id as text.
+    pub id: String,
+    /// The command's id.
+    pub command_id: CommandId,
+    /// The business transaction that the command belongs to.
+    pub correlation_id: CorrelationId,
+    /// The aggregate's version after the command.
+    pub version: u64,
+    /// How many events the command led to; 0 when there was nothing to change.
+    pub events: usize,
+    /// The place of the last of them. Where there are none: of the aggregate's last commit.
+    pub position: Position,
+    /// Whether the command had been carried out before, and this is that time's receipt.
+    pub repeat: bool,
+}

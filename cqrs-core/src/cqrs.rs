@@ -1,0 +1,413 @@
+//! The service: commands in, receipts out; queries in, answers out; projectors in between.
+
+use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::{sync::{CancellationToken, DropGuard}, task::TaskTracker};
+
+use crate::{
+    Aggregate, Answer, BoxFuture, Clock, Command, CommandVisitor, Error, EventStore, Handle, Interceptor,
+    ProjectionId, Query, Sources, SystemClock, View, ViewStore,
+    dispatch::{Ask, Execute},
+    execute::Limits,
+    id::is_name,
+    project::{Projector, ProjectorState, ProjectorStatus},
+    registry::{AggregateList, AggregateVisitor, Contains, Push, ViewList, ViewVisitor},
+};
+
+/// Where a service keeps its events and its views.
+///
+/// An adapter for both implements it; a pair `(events, views)` combines two adapters.
+pub trait Backend: Send + Sync + 'static {
+    /// The event store.
+    type Events: EventStore;
+    /// The view store.
+    type Views: ViewStore;
+
+    /// The two stores.
+    fn split(self) -> (Self::Events, Self::Views);
+}
+
+impl<E: EventStore, V: ViewStore> Backend for (E, V) {
+    type Events = E;
+    type Views = V;
+
+    fn split(self) -> (E, V) {
+        self
+    }
+}
+
+/// A running service: its type lists the aggregates `A` and the views `V` that it is made of.
+///
+/// It is a handle: cloning is cheap, and when the last clone is dropped the projectors stop.
+///
+/// ```
+#[doc = include_str!("../examples/reference_order.rs")]
+/// ```
+///
+/// # What a command goes through
+///
+/// The aggregate's commits are read and folded, [`Handle::handle`] decides, and the events are appended
+/// as one commit under the condition that nobody else has appended in between. If somebody has, the
+/// new commits are read and the command is handled again, a bounded number of times.
+///
+/// # Idempotency
+///
+/// A command is known by its [`CommandId`](crate::CommandId). Sent again under the same id it has no
+/// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set. An
+/// aggregate remembers its last [`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS) commands that led
+/// to events, for ever; for older ones the event store's own memory of ids counts (in JetStream the
+/// duplicate window, two minutes by default). A command that led to no events leaves nothing to
+/// remember: it is handled again.
+pub struct Cqrs<B: Backend, A, V> {
+    inner: Arc<Inner<B>>,
+    lists: PhantomData<fn() -> (A, V)>,
+}
+
+pub(crate) struct Inner<B: Backend> {
+    pub(crate) events: Arc<B::Events>,
+    pub(crate) views: Arc<B::Views>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
+    pub(crate) limits: Limits,
+    pub(crate) patience: Duration,
+    projectors: Vec<Running>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl<B: Backend, A, V> Clone for Cqrs<B, A, V> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), lists: PhantomData }
+    }
+}
+
+impl<B: Backend> Cqrs<B, (), ()> {
+    /// Begins to put a service together on `backend`.
+    pub fn builder(backend: B) -> Builder<B, (), ()> {
+        Builder {
+            backend,
+            clock: Arc::new(SystemClock),
+            interceptors: Vec::new(),
+            limits: Limits { attempts: 16, patience: Duration::from_secs(30) },
+            patience: Duration::from_secs(5),
+            lists: PhantomData,
+        }
+    }
+}
+
+impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
+    /// Carries out a command. Await the returned value, after setting what it should carry:
+    /// `cqrs.execute(command).id(id).await`.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`](crate::CommandError): the aggregate's rejection, a lifecycle that does not fit,
+    /// or a technical failure that says whether the command can have taken effect.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may take effect, as a whole or not at all. Send the command again under the same
+    /// id to learn which; it takes effect once.
+    pub fn execute<C, Place>(&self, command: C) -> Execute<'_, B, C>
+    where
+        C: Command,
+        C::Aggregate: Handle<C>,
+        A: Contains<C::Aggregate, Place>,
+    {
+        Execute::new(&self.inner, command)
+    }
+
+    /// Answers a query. Await the returned value; `cqrs.query(query).after(&receipt).await` waits until
+    /// the view has seen the command that gave the receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the view store's, or [`Error::ViewBehind`] when the view did not get there in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub fn query<Q, Place>(&self, query: Q) -> Ask<'_, B, Q>
+    where
+        Q: Query,
+        Q::View: Answer<Q>,
+        V: Contains<Q::View, Place>,
+    {
+        Ask::new(&self.inner, query)
+    }
+
+    /// What each projector is doing.
+    pub fn projectors(&self) -> Vec<ProjectorStatus> {
+        self.inner.projectors.iter().map(|running| running.status.borrow().clone()).collect()
+    }
+
+    /// Waits until every view has seen all that is in the log at the time of the call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ProjectionHalted`] when a projector cannot get there, or the stores' errors.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn caught_up(&self) -> Result<(), Error> {
+        for projector in &self.inner.projectors {
+            let last = self.inner.events.log(&projector.aggregates).await?.last_sequence;
+            projector.reached(&*self.inner.views, last).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops the projectors, each after the write it is in.
+    ///
+    /// Commands and queries go on through clones of this handle; only the views stand still.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves the projectors stopping.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<B>> {
+        &self.inner
+    }
+}
+
+impl<B: Backend> Inner<B> {
+    pub(crate) fn projector(&self, view: &str) -> Option<&Running> {
+        self.projectors.iter().find(|running| running.projection.name == view)
+    }
+}
+
+/// A projector that was started, as the service sees it.
+pub(crate) struct Running {
+    projection: ProjectionId,
+    pub(crate) aggregates: Vec<&'static str>,
+    status: watch::Receiver<ProjectorStatus>,
+}
+
+impl Running {
+    /// Waits until the view is at `sequence`, or its projector has given up.
+    pub(crate) async fn reached<S: ViewStore>(&self, views: &S, sequence: u64) -> Result<(), Error> {
+        let mut status = self.status.clone();
+        tokio::select! {
+            reached = views.reached(&self.projection, sequence) => Ok(reached?),
+            reason = halted(&mut status) => {
+                Err(Error::ProjectionHalted { view: self.projection.to_string(), reason })
+            }
+        }
+    }
+}
+
+/// Resolves with the reason when the projector halts; never while it may still go on.
+async fn halted(status: &mut watch::Receiver<ProjectorStatus>) -> String {
+    let is_halted = |status: &ProjectorStatus| matches!(status.state, ProjectorState::Halted { .. });
+    match status.wait_for(is_halted).await.map(|status| status.state.clone()) {
+        Ok(ProjectorState::Halted { reason }) => reason,
+        // The projector is gone without having halted: it was stopped, and another may run.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Puts a service together; see [`Cqrs::builder`].
+pub struct Builder<B, A, V> {
+    backend: B,
+    clock: Arc<dyn Clock>,
+    interceptors: Vec<Box<dyn Interceptor>>,
+    limits: Limits,
+    patience: Duration,
+    lists: PhantomData<fn() -> (A, V)>,
+}
+
+impl<B: Backend, A, V> Builder<B, A, V> {
+    /// Adds an aggregate: its commands can be executed.
+    pub fn aggregate<T: Aggregate>(self) -> Builder<B, A::Output, V>
+    where
+        A: Push<T>,
+    {
+        self.with_lists()
+    }
+
+    /// Adds a view: its projector runs, and its queries can be asked.
+    pub fn view<T: View>(self) -> Builder<B, A, V::Output>
+    where
+        V: Push<T>,
+    {
+        self.with_lists()
+    }
+
+    /// Takes the time and new ids from `clock` instead of the machine.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Adds an interceptor around every dispatch; the first one added is the outermost.
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.interceptors.push(Box::new(interceptor));
+        self
+    }
+
+    /// How often a command is handled, at least once, when others change its aggregate in between; 16
+    /// unless it is set.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.limits.attempts = attempts.max(1);
+        self
+    }
+
+    /// How long an append is tried again while the store gives no definite answer; 30 seconds unless it
+    /// is set.
+    pub fn append_patience(mut self, patience: Duration) -> Self {
+        self.limits.patience = patience;
+        self
+    }
+
+    /// How long a query waits for its view after a receipt; 5 seconds unless it is set.
+    pub fn query_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    fn with_lists<A2, V2>(self) -> Builder<B, A2, V2> {
+        Builder {
+            backend: self.backend,
+            clock: self.clock,
+            interceptors: self.interceptors,
+            limits: self.limits,
+            patience: self.patience,
+            lists: PhantomData,
+        }
+    }
+}
+
+impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
+    /// Prepares the views' places and starts their projectors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when a name is not legal or used twice, or the view store's errors.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it stops what was started.
+    pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
+        check_names::<A, V>()?;
+        let (events, views) = self.backend.split();
+        let (events, views) = (Arc::new(events), Arc::new(views));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let guard = stop.clone().drop_guard();
+        let mut starts = Starts { starts: Vec::new() };
+        V::visit(&mut starts);
+        let mut projectors = Vec::with_capacity(starts.starts.len());
+        for Start { projection, aggregates, run } in starts.starts {
+            views.open(&projection).await?;
+            let state = ProjectorState::Starting;
+            let (sender, status) =
+                watch::channel(ProjectorStatus { projection: projection.clone(), state, sequence: 0 });
+            let projector =
+                Projector { events: events.clone(), views: views.clone(), status: sender.clone(), stop: stop.clone() };
+            tasks.spawn(supervise_panics(run(projector), sender));
+            projectors.push(Running { projection, aggregates, status });
+        }
+        let inner = Inner {
+            events,
+            views,
+            clock: self.clock,
+            interceptors: self.interceptors,
+            limits: self.limits,
+            patience: self.patience,
+            projectors,
+            tasks,
+            stop,
+            _stop_on_drop: guard,
+        };
+        Ok(Cqrs { inner: Arc::new(inner), lists: PhantomData })
+    }
+}
+
+/// Runs a projector as a task of its own; when the view's rules panic, the projector has halted.
+async fn supervise_panics(projector: BoxFuture<'static, ()>, status: watch::Sender<ProjectorStatus>) {
+    let Err(error) = tokio::spawn(projector).await else { return };
+    let Ok(panic) = error.try_into_panic() else { return };
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    let reason = format!("the view's rules panicked: {text}");
+    tracing::error!(reason, projection = %status.borrow().projection, "the projector has halted");
+    status.send_modify(|status| status.state = ProjectorState::Halted { reason });
+}
+
+/// What it takes to start the projector of each view.
+struct Starts<E, S> {
+    starts: Vec<Start<E, S>>,
+}
+
+struct Start<E, S> {
+    projection: ProjectionId,
+    aggregates: Vec<&'static str>,
+    run: Box<dyn FnOnce(Projector<E, S>) -> BoxFuture<'static, ()> + Send>,
+}
+
+impl<E: EventStore, S: ViewStore> ViewVisitor for Starts<E, S> {
+    fn view<V: View>(&mut self) {
+        self.starts.push(Start {
+            projection: V::projection(),
+            aggregates: V::Of::names(),
+            run: Box::new(|projector| Box::pin(projector.run::<V>())),
+        });
+    }
+}
+
+/// Checks the names of everything that the service is made of, and reports all that is wrong at once.
+fn check_names<A: AggregateList, V: ViewList>() -> Result<(), Error> {
+    let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
+    A::visit(&mut names);
+    V::visit(&mut names);
+    if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
+}
+
+struct Names {
+    seen: HashSet<(&'static str, &'static str)>,
+    wrong: Vec<String>,
+}
+
+impl Names {
+    fn check(&mut self, kind: &'static str, name: &'static str) {
+        if !is_name(name) {
+            self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
+        }
+        if !self.seen.insert((kind, name)) {
+            self.wrong.push(format!("{kind} name {name:?} is used twice"));
+        }
+    }
+}
+
+impl AggregateVisitor for Names {
+    fn aggregate<A: Aggregate>(&mut self) {
+        self.check("aggregate", A::NAME);
+        A::visit_commands(self);
+    }
+}
+
+impl<A: Aggregate> CommandVisitor<A> for Names {
+    fn command<C>(&mut self)
+    where
+        C: Command<Aggregate = A>,
+        A: Handle<C>,
+    {
+        self.check("command", C::NAME);
+    }
+}
+
+impl ViewVisitor for Names {
+    fn view<V: View>(&mut self) {
+        self.check("view", V::NAME);
+    }
+}

@@ -1,0 +1,225 @@
+//! What can go wrong, by what the caller does next.
+
+use std::{error::Error as StdError, time::Duration};
+
+use crate::{AggregateKey, InvalidId, InvalidMetadata};
+
+/// The cause beneath an error of an adapter.
+pub type Source = Box<dyn StdError + Send + Sync>;
+
+/// Why a command had no effect, or may have had none.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError<R: StdError + 'static> {
+    /// The aggregate said no. Sending the command again changes nothing as long as the state stays.
+    #[error(transparent)]
+    Rejected(R),
+    /// The command creates an aggregate, and there is one of that id.
+    #[error("{0} exists already")]
+    AlreadyExists(AggregateKey),
+    /// The command needs an aggregate, and there is none of that id.
+    #[error("{0} does not exist")]
+    NotFound(AggregateKey),
+    /// A technical failure: [`Error`] says whether the command can have taken effect.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl<R: StdError> CommandError<R> {
+    /// The aggregate's own refusal, if this is one.
+    pub fn rejection(&self) -> Option<&R> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+}
+
+/// A technical failure. Unless a variant says otherwise, nothing has taken effect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Other writers were faster in every attempt. Send the command again, under the same id.
+    #[error("{aggregate} was changed by others in each of {attempts} attempts, send the command again")]
+    Conflict {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// How often the command was handled.
+        attempts: u32,
+    },
+    /// The store gave no definite answer: the events may be stored now, or later. Send the command
+    /// again under the same id; it then takes effect once, whatever happened to the first.
+    #[error("it is not known whether command {command} on {aggregate} took effect, send it again under the same id")]
+    Unknown {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The command.
+        command: crate::CommandId,
+        /// The last answer.
+        source: StoreError,
+    },
+    /// An interceptor did not let the call through.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The id is none that a store would take.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+    /// The metadata has a name that an event cannot carry.
+    #[error(transparent)]
+    InvalidMetadata(#[from] InvalidMetadata),
+    /// The view had not reached the receipt's position in time. The command has taken effect.
+    #[error("view {view} did not reach sequence {sequence} within {waited:?}")]
+    ViewBehind {
+        /// The view.
+        view: &'static str,
+        /// The sequence that was waited for.
+        sequence: u64,
+        /// How long.
+        waited: Duration,
+    },
+    /// The view's projector has stopped and waits for a person. The command has taken effect.
+    #[error("the projector of view {view} has halted: {reason}")]
+    ProjectionHalted {
+        /// The view.
+        view: String,
+        /// Why.
+        reason: String,
+    },
+    /// A value could not be encoded as JSON.
+    #[error("{what} cannot be written as JSON")]
+    Encode {
+        /// The value.
+        what: String,
+        /// serde's reason.
+        source: serde_json::Error,
+    },
+    /// The service is put together wrongly: a name is used twice, or is none that can be stored.
+    #[error("the service cannot start: {0}")]
+    Config(String),
+    /// The event store or the view store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What an interceptor says when it does not let a call through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("refused: {reason}")]
+pub struct Refused {
+    /// Why, in words for the caller.
+    pub reason: String,
+}
+
+impl Refused {
+    /// A refusal with a reason for the caller.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+/// A failure of a store, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No answer, or one that says "not now". Try again.
+    #[error("the store did not answer: {what}")]
+    Unavailable {
+        /// What was asked.
+        what: String,
+        /// The client's error, where there is one.
+        source: Option<Source>,
+    },
+    /// The store refuses: no permission, or not the store that was expected. A person must look.
+    #[error("the store refuses: {what}")]
+    Refused {
+        /// What was asked, and what to do.
+        what: String,
+        /// The client's error, where there is one.
+        source: Option<Source>,
+    },
+    /// The message is larger than the store takes. Make it smaller.
+    #[error("{what} takes {bytes} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// What is too large.
+        what: String,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// An aggregate's versions do not follow each other: events are missing or doubled in the log.
+    #[error("{aggregate} should have version {expected} at sequence {sequence}, found {found}: the log is damaged")]
+    Gap {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The version that should come next.
+        expected: u64,
+        /// The version that is there.
+        found: u64,
+        /// Where.
+        sequence: u64,
+    },
+    /// A message in the log is not a commit.
+    #[error("the message at sequence {sequence} is not a commit: {reason}")]
+    NotACommit {
+        /// Where.
+        sequence: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// A stored event cannot be read by this program.
+    #[error("event {event_type} of {aggregate} at sequence {sequence} cannot be read: {reason}")]
+    Undecodable {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// Where.
+        sequence: u64,
+        /// The event's stored name.
+        event_type: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A stored document of a view cannot be read by this program.
+    #[error("document {key:?} of view {view} cannot be read: {reason}")]
+    BadDocument {
+        /// The view.
+        view: String,
+        /// The document's key.
+        key: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Deliveries were lost or repeated on the way. Subscribe again from the checkpoint.
+    #[error("deliveries to {subscriber} are not contiguous: {what}")]
+    Interrupted {
+        /// Who reads.
+        subscriber: String,
+        /// What was seen.
+        what: String,
+    },
+    /// The view was built from another log than the one that is there now.
+    #[error("view {view} was built from log {built_from}, this is {found}: rebuild the view, or restore the log")]
+    ForeignLog {
+        /// The view.
+        view: String,
+        /// The log that its checkpoint names.
+        built_from: String,
+        /// The log that is there.
+        found: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's doing.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Interrupted { .. })
+    }
+
+    /// An [`Unavailable`](Self::Unavailable) with its cause.
+    pub fn unavailable(what: impl Into<String>, source: impl Into<Source>) -> Self {
+        Self::Unavailable { what: what.into(), source: Some(source.into()) }
+    }
+
+    /// A [`Refused`](Self::Refused) with its cause.
+    pub fn refused(what: impl Into<String>, source: impl Into<Source>) -> Self {
+        Self::Refused { what: what.into(), source: Some(source.into()) }
+    }
+}

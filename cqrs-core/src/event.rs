@@ -1,0 +1,172 @@
+//! Events: facts that an aggregate recorded, and how their payloads become data.
+
+use serde::{Deserializer, Serializer};
+use smallvec::SmallVec;
+
+/// The stored type of an event: its name and the version of its payload's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventType {
+    /// The stored name, such as `order.created`. Never change it: it is in the log.
+    pub name: &'static str,
+    /// The version of the payload's shape, from 1.
+    pub version: u32,
+}
+
+impl EventType {
+    /// An event type.
+    pub const fn new(name: &'static str, version: u32) -> Self {
+        Self { name, version }
+    }
+}
+
+/// A fact that has happened; usually an enum with one variant for each kind of fact.
+///
+/// Derive it beside serde's two derives:
+///
+/// ```
+/// use cqrs_core::{Event, EventType};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, Serialize, Deserialize, Event)]
+/// #[event(prefix = "order")]
+/// enum OrderEvent {
+///     Created { customer: String },
+///     #[event(name = "order.settled", version = 2)]
+///     Paid(u64),
+///     Cancelled,
+/// }
+///
+/// assert_eq!(OrderEvent::Created { customer: "ANNA".into() }.event_type(), EventType::new("order.created", 1));
+/// assert_eq!(OrderEvent::Paid(7).event_type(), EventType::new("order.settled", 2));
+/// ```
+///
+/// By hand, a payload is whatever [`serialize_data`](Event::serialize_data) writes:
+///
+/// ```
+/// use cqrs_core::{Event, EventType};
+/// use serde::{Deserialize, Deserializer, Serialize, Serializer};
+///
+/// struct Renamed(String);
+///
+/// impl Event for Renamed {
+///     const TYPES: &'static [EventType] = &[EventType::new("customer.renamed", 1)];
+///
+///     fn event_type(&self) -> EventType {
+///         Self::TYPES[0]
+///     }
+///
+///     fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+///         self.0.serialize(serializer)
+///     }
+///
+///     fn deserialize_data<'de, D: Deserializer<'de>>(_: EventType, data: D) -> Result<Self, D::Error> {
+///         String::deserialize(data).map(Renamed)
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    note = "add `#[derive(cqrs_core::Event)]` beside serde's `Serialize` and `Deserialize`"
+)]
+pub trait Event: Sized + Send + Sync + 'static {
+    /// Every stored type that this Rust type reads; each name once.
+    const TYPES: &'static [EventType];
+
+    /// The stored type of this event; one of [`TYPES`](Event::TYPES).
+    fn event_type(&self) -> EventType;
+
+    /// Writes the payload: the event's own fields, without its name.
+    ///
+    /// # Errors
+    ///
+    /// The serializer's.
+    fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+
+    /// Reads a payload of the stored type `event_type`, one of [`TYPES`](Event::TYPES).
+    ///
+    /// # Errors
+    ///
+    /// The deserializer's, when the payload does not have the type's shape.
+    fn deserialize_data<'de, D: Deserializer<'de>>(
+        event_type: EventType,
+        data: D,
+    ) -> Result<Self, D::Error>;
+}
+
+/// The events that one command led to, in order: none, one or several.
+///
+/// They are stored together or not at all. One event needs no allocation.
+///
+/// ```
+/// use cqrs_core::Events;
+///
+/// assert_eq!(Events::<u8>::none().len(), 0);
+/// assert_eq!(Events::from(1).len(), 1);
+/// assert_eq!(Events::from([1, 2]).into_iter().sum::<i32>(), 3);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events<E>(SmallVec<[E; 1]>);
+
+impl<E> Events<E> {
+    /// No events: the command changes nothing.
+    pub fn none() -> Self {
+        Self(SmallVec::new())
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The events in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, E> {
+        self.0.iter()
+    }
+}
+
+impl<E> From<E> for Events<E> {
+    fn from(event: E) -> Self {
+        Self(SmallVec::from_buf([event]))
+    }
+}
+
+impl<E> From<Vec<E>> for Events<E> {
+    fn from(events: Vec<E>) -> Self {
+        Self(SmallVec::from_vec(events))
+    }
+}
+
+impl<E, const N: usize> From<[E; N]> for Events<E> {
+    fn from(events: [E; N]) -> Self {
+        events.into_iter().collect()
+    }
+}
+
+impl<E> FromIterator<E> for Events<E> {
+    fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
+        Self(events.into_iter().collect())
+    }
+}
+
+impl<E> IntoIterator for Events<E> {
+    type Item = E;
+    type IntoIter = smallvec::IntoIter<[E; 1]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a, E> IntoIterator for &'a Events<E> {
+    type Item = &'a E;
+    type IntoIter = std::slice::Iter<'a, E>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}

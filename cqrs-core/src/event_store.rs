@@ -1,0 +1,206 @@
+//! The port to the log of events.
+
+use std::future::Future;
+
+use crate::{AggregateKey, Commit, StoreError, StoredCommit};
+
+/// A log of commits: appended with a condition, read by aggregate, followed from any place.
+///
+/// The contract in words; `contract::event_store` (feature `contract`) is the same as tests:
+///
+/// - An append is atomic, and stored only if the aggregate's last commit is the expected one. Of any
+///   number of concurrent appends with the same expectation at most one is stored.
+/// - Sequences grow over the whole log; a reader sees an aggregate's commits in the order of appends.
+/// - Ids are opaque: any text of at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes is an id of its
+///   own, and no id can reach another aggregate's commits.
+pub trait EventStore: Send + Sync + 'static {
+    /// What [`subscribe`](EventStore::subscribe) returns.
+    type Subscription: Subscription;
+
+    /// The CloudEvents `source` of what this log records, such as `/orders`.
+    fn source(&self) -> &str;
+
+    /// Appends `commit` if the aggregate's last commit is the expected one.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`], which says what is known about the commit.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped append may be stored, now or later.
+    fn append(
+        &self,
+        commit: &Commit,
+        expected: Expected,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+
+    /// The aggregate's commits with a sequence greater than `after`, at most `max` of them, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn read(
+        &self,
+        aggregate: &AggregateKey,
+        after: u64,
+        max: usize,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// The aggregate's first commit with a sequence greater than `after`, from the log's current
+    /// leader: what was stored before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn next_after(
+        &self,
+        aggregate: &AggregateKey,
+        after: u64,
+    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
+
+    /// Which log this is, and how far it goes for the aggregate types of these names.
+    /// What was stored before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send;
+
+    /// Follows the commits of some aggregate types from a place on, first the stored ones and then
+    /// new ones as they come.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing; the subscriber's name may stay known to the store.
+    fn subscribe(
+        &self,
+        request: Subscribe<'_>,
+    ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send;
+}
+
+/// Commits as they come, without gaps and in order; see [`EventStore::subscribe`].
+pub trait Subscription: Send {
+    /// The next commits: waits for one, then returns what is there, at most `max`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; after any error the subscription is over: subscribe again from the checkpoint.
+    ///
+    /// # Cancel safety
+    ///
+    /// Commits that a dropped call had taken are missing from the next call, which then fails with
+    /// [`StoreError::Interrupted`] rather than skip them.
+    fn next(&mut self, max: usize) -> impl Future<Output = Result<Vec<StoredCommit>, StoreError>> + Send;
+
+    /// Tells the store that everything up to `sequence` is done, for its own accounts: the truth about
+    /// progress is the checkpoint in the view store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses at most the account.
+    fn done(&mut self, sequence: u64) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Who follows what, from where.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscribe<'a> {
+    /// The subscriber's name; one subscriber of a name reads at a time.
+    pub subscriber: &'a str,
+    /// The stored names of the aggregate types to follow.
+    pub aggregates: &'a [&'static str],
+    /// The last sequence that is done; 0 is from the beginning.
+    pub after: u64,
+}
+
+/// The belief about an aggregate under which a commit may be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// The aggregate has no commit.
+    NoStream,
+    /// The aggregate's last commit has this sequence.
+    Exact(u64),
+}
+
+impl Expected {
+    /// The expectation as a number: 0 for [`NoStream`](Expected::NoStream).
+    pub fn sequence(self) -> u64 {
+        match self {
+            Self::NoStream => 0,
+            Self::Exact(sequence) => sequence,
+        }
+    }
+
+    /// The expectation that the aggregate's last commit is `sequence`, where 0 is none.
+    pub fn after(sequence: u64) -> Self {
+        if sequence == 0 { Self::NoStream } else { Self::Exact(sequence) }
+    }
+}
+
+/// A successful append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The commit's place in the log.
+    pub sequence: u64,
+    /// The store says that a commit of the same command was there already. It does not say whether it
+    /// has the same content: the caller compares.
+    pub duplicate: bool,
+}
+
+/// An append that did not succeed, by what is known about the commit.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The aggregate's last commit is another than the expected one.
+    #[error("the aggregate's last commit is another than the expected one")]
+    Conflict,
+    /// Not stored, for a reason that passes: another write is under way, or there is no connection at
+    /// the moment. The same append can be sent again.
+    #[error("the append has to wait")]
+    Busy(#[source] StoreError),
+    /// No answer: it may be stored now, or later.
+    #[error("no answer to the append")]
+    Unknown(#[source] StoreError),
+    /// Not stored.
+    #[error("the append failed")]
+    Failed(#[source] StoreError),
+}
+
+/// Some commits of one aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The commits, in order.
+    pub commits: Vec<StoredCommit>,
+    /// Whether there are more after them.
+    pub more: bool,
+    /// Whether the answer is certain to be up to date; a replica may answer with an older state.
+    pub confirmed: bool,
+}
+
+/// Which log it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// What tells this log from any other, also from a later one of the same name.
+    pub id: String,
+    /// The sequence of the last commit of the aggregate types that were asked about; 0 for none.
+    pub last_sequence: u64,
+}

@@ -1,0 +1,203 @@
+//! Carrying out one command: load, handle, append, and again when another writer was faster.
+
+use std::time::Duration;
+
+use tracing::{Span, debug, field};
+
+use crate::{
+    Aggregate, AggregateKey, Clock, Command, CommandError, Commit, Context, Error, EventStore, Events,
+    Expected, Handle, Lifecycle, Position, Receipt, StoreError, StoredCommit,
+    append::{self, Outcome},
+    backoff, codec,
+    load::{Loaded, receipt_of},
+};
+
+/// Bounds of one command's execution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How often a command is handled when others change the aggregate in between.
+    pub(crate) attempts: u32,
+    /// How long an append is tried again while the store gives no definite answer.
+    pub(crate) patience: Duration,
+}
+
+pub(crate) type Failure<C> = CommandError<<<C as Command>::Aggregate as Aggregate>::Rejection>;
+
+/// What one attempt led to.
+enum Attempt {
+    Done(Receipt),
+    /// Another writer was faster, or the state was an old one: catch up and handle again.
+    Stale,
+}
+
+/// Carries out `command`; `context.time` is renewed with each attempt.
+pub(crate) async fn execute<S, C>(
+    store: &S,
+    clock: &dyn Clock,
+    limits: Limits,
+    command: &C,
+    mut context: Context,
+) -> Result<Receipt, Failure<C>>
+where
+    S: EventStore,
+    C: Command,
+    C::Aggregate: Handle<C>,
+{
+    let id = command.aggregate_id().to_string();
+    let key = AggregateKey::new(C::Aggregate::NAME, id).map_err(Error::from)?;
+    let mut loaded = Loaded::<C::Aggregate>::load(store, key).await.map_err(Error::from)?;
+    for attempt in 1..=limits.attempts {
+        context.time = clock.now();
+        if let Attempt::Done(receipt) = once(store, clock, limits, command, &context, &mut loaded).await? {
+            Span::current().record("version", receipt.version).record("attempts", attempt);
+            return Ok(receipt);
+        }
+        debug!(attempt, aggregate = %loaded.key, "another writer was faster, handling again");
+        tokio::time::sleep(backoff::pause(Duration::from_millis(1), Duration::from_millis(32), attempt)).await;
+        loaded.catch_up(store).await.map_err(Error::from)?;
+    }
+    Span::current().record("attempts", limits.attempts);
+    Err(Error::Conflict { aggregate: loaded.key, attempts: limits.attempts }.into())
+}
+
+async fn once<S, C>(
+    store: &S,
+    clock: &dyn Clock,
+    limits: Limits,
+    command: &C,
+    context: &Context,
+    loaded: &mut Loaded<C::Aggregate>,
+) -> Result<Attempt, Failure<C>>
+where
+    S: EventStore,
+    C: Command,
+    C::Aggregate: Handle<C>,
+{
+    if let Some((version, events, position)) = loaded.carried_out(context.command_id) {
+        return Ok(Attempt::Done(receipt(loaded, context, version, events, position, true)));
+    }
+    let events = match decide(command, context, &loaded.state, loaded.version, &loaded.key) {
+        Ok(events) if !events.is_empty() => events,
+        // A refusal, or that there is nothing to do, holds only for the current state.
+        refused_or_nothing => {
+            if !loaded.confirm(store).await.map_err(Error::from)? {
+                return Ok(Attempt::Stale);
+            }
+            let nothing = refused_or_nothing?;
+            debug_assert!(nothing.is_empty());
+            return Ok(Attempt::Done(receipt(loaded, context, loaded.version, 0, loaded.position, false)));
+        }
+    };
+    let stored =
+        StoredCommit { sequence: 0, commit: commit_of(store, clock, context, loaded, &events)? };
+    let expected = Expected::after(loaded.position.sequence);
+    match append::append(store, &stored.commit, expected, limits.patience).await {
+        Outcome::Stored(sequence) => Ok(Attempt::Done(receipt_of(&StoredCommit { sequence, ..stored }, false))),
+        Outcome::Conflict => Ok(Attempt::Stale),
+        Outcome::CarriedOut(sequence) => Ok(Attempt::Done(first_receipt(store, context, loaded, sequence).await?)),
+        Outcome::Failed(error) => Err(Error::from(error).into()),
+        Outcome::Unknown(source) => Err(Error::Unknown {
+            aggregate: loaded.key.clone(),
+            command: context.command_id,
+            source,
+        }
+        .into()),
+    }
+}
+
+/// The lifecycle's answer and then the handler's: no input or output.
+pub(crate) fn decide<C: Command>(
+    command: &C,
+    context: &Context,
+    state: &C::Aggregate,
+    version: u64,
+    key: &AggregateKey,
+) -> Result<Events<<C::Aggregate as Aggregate>::Event>, Failure<C>>
+where
+    C::Aggregate: Handle<C>,
+{
+    match (C::LIFECYCLE, version) {
+        (Lifecycle::Create, 1..) => Err(CommandError::AlreadyExists(key.clone())),
+        (Lifecycle::Update, 0) => Err(CommandError::NotFound(key.clone())),
+        _ => state.handle(command, context).map_err(CommandError::Rejected),
+    }
+}
+
+fn commit_of<S: EventStore, A: Aggregate>(
+    store: &S,
+    clock: &dyn Clock,
+    context: &Context,
+    loaded: &Loaded<A>,
+    events: &Events<A::Event>,
+) -> Result<Commit, Error> {
+    let encode = |event| {
+        codec::encode(event, clock.new_id())
+            .map_err(|source| Error::Encode { what: format!("an event of {}", loaded.key), source })
+    };
+    Ok(Commit {
+        aggregate: loaded.key.clone(),
+        first_version: loaded.version + 1,
+        source: store.source().to_owned(),
+        time: context.time,
+        command_id: context.command_id,
+        correlation_id: context.correlation_id,
+        causation_id: context.causation_id,
+        metadata: context.metadata.clone(),
+        events: events.iter().map(encode).collect::<Result<_, _>>()?,
+    })
+}
+
+fn receipt<A>(
+    loaded: &Loaded<A>,
+    context: &Context,
+    version: u64,
+    events: usize,
+    position: Position,
+    repeat: bool,
+) -> Receipt {
+    Receipt {
+        aggregate: loaded.key.name().to_owned(),
+        id: loaded.key.id().to_owned(),
+        command_id: context.command_id,
+        correlation_id: context.correlation_id,
+        version,
+        events,
+        position,
+        repeat,
+    }
+}
+
+/// The receipt of a command that was carried out at `sequence`, longer ago than is remembered.
+async fn first_receipt<S: EventStore, A>(
+    store: &S,
+    context: &Context,
+    loaded: &Loaded<A>,
+    sequence: u64,
+) -> Result<Receipt, Error> {
+    let found = store.next_after(&loaded.key, sequence.saturating_sub(1)).await?;
+    match found {
+        Some(stored) if stored.commit.command_id == context.command_id => Ok(receipt_of(&stored, true)),
+        _ => Err(StoreError::Refused {
+            what: format!(
+                "the store holds another message under the id of command {} on {}",
+                context.command_id, loaded.key
+            ),
+            source: None,
+        }
+        .into()),
+    }
+}
+
+/// The span of one command's execution, with the ids that logs are searched by.
+pub(crate) fn span<C: Command>(command: &C, context: &Context) -> Span {
+    tracing::info_span!(
+        "execute",
+        command = C::NAME,
+        aggregate = C::Aggregate::NAME,
+        id = %command.aggregate_id(),
+        command_id = %context.command_id,
+        correlation_id = %context.correlation_id,
+        version = field::Empty,
+        attempts = field::Empty,
+    )
+}

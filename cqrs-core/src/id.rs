@@ -1,0 +1,179 @@
+//! Identities: of messages, and of the aggregate that a commit belongs to.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The longest aggregate id or view key, in bytes of its text.
+///
+/// Ids become part of a NATS subject, where each byte may take three, and a subject over 4,096 bytes
+/// makes the server close the connection; the limit holds for every adapter so that data can move.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// The namespace of ids that are derived from business data (a random UUID, fixed for ever).
+const DERIVED: Uuid = Uuid::from_u128(0x6f4c_51a0_7b1e_4f53_9c55_0d3a_52be_8e17);
+
+macro_rules! message_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+message_id! {
+    /// The id of one event, unique in the world.
+    EventId
+}
+
+message_id! {
+    /// The id of one command. Sending a command again under the same id has no second effect.
+    ///
+    /// ```
+    /// use cqrs_core::CommandId;
+    ///
+    /// let first = CommandId::derived(["northwind", "create", "10248"]);
+    /// assert_eq!(first, CommandId::derived(["northwind", "create", "10248"]));
+    /// assert_ne!(first, CommandId::derived(["northwind", "create1", "0248"]));
+    /// ```
+    CommandId
+}
+
+message_id! {
+    /// The id that all messages of one business transaction share.
+    CorrelationId
+}
+
+message_id! {
+    /// The id of the message that caused another: a command's or an event's.
+    CausationId
+}
+
+impl CommandId {
+    /// The id that follows from business data: the same parts always give the same id.
+    ///
+    /// Use it where the same request can arrive twice with no id of its own, such as a row of a file.
+    /// It is a version 5 UUID (RFC 9562) over the parts, each preceded by its length, so that no two
+    /// lists of parts run into each other.
+    pub fn derived<Part: AsRef<str>>(parts: impl IntoIterator<Item = Part>) -> Self {
+        let mut name = Vec::new();
+        for part in parts {
+            let part = part.as_ref().as_bytes();
+            name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            name.extend_from_slice(part);
+        }
+        Self(Uuid::new_v5(&DERIVED, &name))
+    }
+}
+
+impl From<CommandId> for CausationId {
+    fn from(id: CommandId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<EventId> for CausationId {
+    fn from(id: EventId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<CommandId> for CorrelationId {
+    fn from(id: CommandId) -> Self {
+        Self(id.0)
+    }
+}
+
+/// Which aggregate: its type's name and its id as text.
+///
+/// ```
+/// use cqrs_core::AggregateKey;
+///
+/// let key = AggregateKey::new("order", 10248.to_string())?;
+/// assert_eq!(key.to_string(), "order/10248");
+/// assert!(AggregateKey::new("order", "x".repeat(200)).is_err());
+/// # Ok::<(), cqrs_core::InvalidId>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AggregateKey {
+    name: Cow<'static, str>,
+    id: String,
+}
+
+impl AggregateKey {
+    /// A key for the aggregate type `name` and the id `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId`] when the id is longer than [`MAX_ID_BYTES`].
+    pub fn new(name: impl Into<Cow<'static, str>>, id: impl Into<String>) -> Result<Self, InvalidId> {
+        let (name, id) = (name.into(), id.into());
+        check_id(&id)?;
+        Ok(Self { name, id })
+    }
+
+    /// The aggregate type's stored name, such as `order`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The aggregate's id as text, exactly as the domain wrote it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl fmt::Display for AggregateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.id)
+    }
+}
+
+/// An id that no store would take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an id of {bytes} bytes is too long, at most {MAX_ID_BYTES} are accepted: it starts with {start:?}")]
+pub struct InvalidId {
+    /// How long it is.
+    pub bytes: usize,
+    /// Its first characters.
+    pub start: String,
+}
+
+pub(crate) fn check_id(id: &str) -> Result<(), InvalidId> {
+    if id.len() <= MAX_ID_BYTES {
+        return Ok(());
+    }
+    Err(InvalidId { bytes: id.len(), start: id.chars().take(24).collect() })
+}
+
+/// Whether a stored name can be one token of a subject: `a-z`, `0-9`, `_` and `-`, at most 64 bytes.
+pub(crate) const fn is_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    if bytes.is_empty() || bytes.len() > 64 {
+        return false;
+    }
+    let mut i = 0;
+    while i < bytes.len() {
+        if !matches!(bytes[i], b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-') {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}

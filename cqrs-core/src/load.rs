@@ -1,0 +1,139 @@
+//! Loading an aggregate: its commits, folded, with the checks that the log is whole.
+
+use std::collections::VecDeque;
+
+use crate::{
+    Aggregate, AggregateKey, CommandId, EventStore, Position, Receipt, StoreError, StoredCommit, codec,
+};
+
+/// How many commands an aggregate remembers, so that a repeated one gets its first receipt.
+///
+/// Beyond that the store's own memory of message ids decides, which forgets after minutes; see
+/// "Idempotency" in the guide to [`Cqrs::execute`](crate::Cqrs::execute).
+pub const REMEMBERED_COMMANDS: usize = 1_000;
+
+/// How many commits are read at once.
+const PAGE: usize = 256;
+
+/// An aggregate's state with its place in the log.
+pub(crate) struct Loaded<A> {
+    pub(crate) key: AggregateKey,
+    pub(crate) state: A,
+    /// The number of its events.
+    pub(crate) version: u64,
+    /// The place of its last event; sequence 0 when there is none.
+    pub(crate) position: Position,
+    /// Whether the state is certain to have been current when it was read.
+    pub(crate) confirmed: bool,
+    remembered: VecDeque<Remembered>,
+}
+
+/// What an aggregate knows of a command that it carried out.
+struct Remembered {
+    command: CommandId,
+    version: u64,
+    events: usize,
+    position: Position,
+}
+
+impl<A: Aggregate> Loaded<A> {
+    /// Reads the whole aggregate.
+    pub(crate) async fn load<S: EventStore>(store: &S, key: AggregateKey) -> Result<Self, StoreError> {
+        let mut loaded = Self {
+            key,
+            state: A::default(),
+            version: 0,
+            position: Position::default(),
+            confirmed: false,
+            remembered: VecDeque::new(),
+        };
+        loaded.catch_up(store).await?;
+        Ok(loaded)
+    }
+
+    /// Reads what was stored since.
+    pub(crate) async fn catch_up<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        loop {
+            let page = store.read(&self.key, self.position.sequence, PAGE).await?;
+            for stored in &page.commits {
+                self.fold(stored)?;
+            }
+            self.confirmed = page.confirmed;
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes sure that the state is the current one; false when it was not, and has been brought up.
+    pub(crate) async fn confirm<S: EventStore>(&mut self, store: &S) -> Result<bool, StoreError> {
+        if self.confirmed {
+            return Ok(true);
+        }
+        let mut was_current = true;
+        while let Some(stored) = store.next_after(&self.key, self.position.sequence).await? {
+            self.fold(&stored)?;
+            was_current = false;
+        }
+        self.confirmed = true;
+        Ok(was_current)
+    }
+
+    fn fold(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {
+        let commit = &stored.commit;
+        if commit.first_version != self.version + 1 {
+            return Err(StoreError::Gap {
+                aggregate: self.key.clone(),
+                expected: self.version + 1,
+                found: commit.first_version,
+                sequence: stored.sequence,
+            });
+        }
+        // Decoded before any is applied, so that a bad event leaves the state as it was.
+        let events: Vec<A::Event> = (0..commit.events.len())
+            .map(|index| codec::decode(stored, index))
+            .collect::<Result<_, _>>()?;
+        for event in &events {
+            self.state.apply(event);
+        }
+        self.version = commit.last_version();
+        self.position = last_position(stored);
+        if self.remembered.len() == REMEMBERED_COMMANDS {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back(Remembered {
+            command: commit.command_id,
+            version: self.version,
+            events: events.len(),
+            position: self.position,
+        });
+        Ok(())
+    }
+
+    /// The version, number of events and position of a command that was carried out before.
+    pub(crate) fn carried_out(&self, command: CommandId) -> Option<(u64, usize, Position)> {
+        let found = self.remembered.iter().rev().find(|remembered| remembered.command == command)?;
+        Some((found.version, found.events, found.position))
+    }
+}
+
+/// The place of a commit's last event.
+pub(crate) fn last_position(stored: &StoredCommit) -> Position {
+    let last = stored.commit.events.len().saturating_sub(1);
+    Position { sequence: stored.sequence, index: u32::try_from(last).unwrap_or(u32::MAX) }
+}
+
+/// The receipt of a stored commit.
+pub(crate) fn receipt_of(stored: &StoredCommit, repeat: bool) -> Receipt {
+    let commit = &stored.commit;
+    Receipt {
+        aggregate: commit.aggregate.name().to_owned(),
+        id: commit.aggregate.id().to_owned(),
+        command_id: commit.command_id,
+        correlation_id: commit.correlation_id,
+        version: commit.last_version(),
+        events: commit.events.len(),
+        position: last_position(stored),
+        repeat,
+    }
+}

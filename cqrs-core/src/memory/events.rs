@@ -1,0 +1,168 @@
+//! The event store in memory: a vector of commits, and an index by aggregate.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::lock;
+use crate::{
+    AggregateKey, AppendError, Appended, Commit, EventStore, Expected, Log, Page, StoreError, StoredCommit,
+    Subscribe, Subscription,
+};
+
+/// An event store in memory. Clones share the same log.
+#[derive(Clone)]
+pub struct MemoryEvents {
+    log: Arc<Mutex<Commits>>,
+    /// The last sequence, for those who wait for the next commit.
+    last: watch::Sender<u64>,
+    id: Arc<str>,
+}
+
+/// The commit of sequence `n` is `all[n - 1]`.
+#[derive(Default)]
+struct Commits {
+    all: Vec<Arc<Commit>>,
+    by_aggregate: HashMap<AggregateKey, Vec<u64>>,
+}
+
+impl Commits {
+    fn stored(&self, sequence: u64) -> Option<StoredCommit> {
+        let index = usize::try_from(sequence.checked_sub(1)?).ok()?;
+        let commit = self.all.get(index)?;
+        Some(StoredCommit { sequence, commit: Commit::clone(commit) })
+    }
+
+    /// The sequences of an aggregate's commits after `after`.
+    fn after(&self, aggregate: &AggregateKey, after: u64) -> &[u64] {
+        let all = self.by_aggregate.get(aggregate).map_or(&[][..], Vec::as_slice);
+        &all[all.partition_point(|sequence| *sequence <= after)..]
+    }
+}
+
+impl Default for MemoryEvents {
+    fn default() -> Self {
+        Self {
+            log: Arc::default(),
+            last: watch::Sender::new(0),
+            id: format!("memory-{}", Uuid::from_u128(rand_u128())).into(),
+        }
+    }
+}
+
+/// Two numbers from two newly keyed hashers: enough to tell two logs in one process apart.
+fn rand_u128() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let number = || u128::from(RandomState::new().hash_one(0));
+    (number() << 64) | number()
+}
+
+impl fmt::Debug for MemoryEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryEvents")
+            .field("id", &self.id)
+            .field("last", &*self.last.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventStore for MemoryEvents {
+    type Subscription = MemorySubscription;
+
+    fn source(&self) -> &'static str {
+        "/memory"
+    }
+
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+        let mut log = lock(&self.log);
+        let last = log.after(&commit.aggregate, 0).last().copied().unwrap_or(0);
+        if last != expected.sequence() {
+            return Err(AppendError::Conflict);
+        }
+        log.all.push(Arc::new(commit.clone()));
+        let sequence = log.all.len() as u64;
+        log.by_aggregate.entry(commit.aggregate.clone()).or_default().push(sequence);
+        // Still under the lock, so that waiters never see the number fall.
+        self.last.send_replace(sequence);
+        Ok(Appended { sequence, duplicate: false })
+    }
+
+    async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
+        let log = lock(&self.log);
+        let found = log.after(aggregate, after);
+        let commits = found.iter().take(max).filter_map(|sequence| log.stored(*sequence)).collect();
+        Ok(Page { commits, more: found.len() > max, confirmed: true })
+    }
+
+    async fn next_after(
+        &self,
+        aggregate: &AggregateKey,
+        after: u64,
+    ) -> Result<Option<StoredCommit>, StoreError> {
+        let log = lock(&self.log);
+        Ok(log.after(aggregate, after).first().and_then(|sequence| log.stored(*sequence)))
+    }
+
+    async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
+        let log = lock(&self.log);
+        let last = log.all.iter().rposition(|commit| aggregates.contains(&commit.aggregate.name()));
+        Ok(Log { id: self.id.to_string(), last_sequence: last.map_or(0, |index| index as u64 + 1) })
+    }
+
+    async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {
+        Ok(MemorySubscription {
+            log: Arc::clone(&self.log),
+            last: self.last.subscribe(),
+            aggregates: request.aggregates.to_vec(),
+            seen: request.after,
+        })
+    }
+}
+
+/// Follows a [`MemoryEvents`].
+pub struct MemorySubscription {
+    log: Arc<Mutex<Commits>>,
+    last: watch::Receiver<u64>,
+    aggregates: Vec<&'static str>,
+    seen: u64,
+}
+
+impl MemorySubscription {
+    fn take(&mut self, max: usize) -> Vec<StoredCommit> {
+        let log = lock(&self.log);
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            let Some(stored) = log.stored(self.seen + 1) else { break };
+            self.seen = stored.sequence;
+            if self.aggregates.contains(&stored.commit.aggregate.name()) {
+                taken.push(stored);
+            }
+        }
+        taken
+    }
+}
+
+impl Subscription for MemorySubscription {
+    async fn next(&mut self, max: usize) -> Result<Vec<StoredCommit>, StoreError> {
+        loop {
+            let taken = self.take(max);
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+            let seen = self.seen;
+            if self.last.wait_for(|last| *last > seen).await.is_err() {
+                let what = "the event store in memory is gone".to_owned();
+                return Err(StoreError::Unavailable { what, source: None });
+            }
+        }
+    }
+
+    async fn done(&mut self, _: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

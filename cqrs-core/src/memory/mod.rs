@@ -1,0 +1,36 @@
+//! Both ports in the process's memory: for tests, examples and the first steps.
+//!
+//! Nothing outlives the process. Otherwise it keeps the same contracts as every other adapter.
+
+mod events;
+mod views;
+
+pub use events::{MemoryEvents, MemorySubscription};
+pub use views::MemoryViews;
+
+use crate::Backend;
+
+/// A service's whole backend in memory.
+///
+/// Clones share what they store, so a second service on a clone sees the events of the first.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The event store.
+    pub events: MemoryEvents,
+    /// The view store.
+    pub views: MemoryViews,
+}
+
+impl Backend for Memory {
+    type Events = MemoryEvents;
+    type Views = MemoryViews;
+
+    fn split(self) -> (MemoryEvents, MemoryViews) {
+        (self.events, self.views)
+    }
+}
+
+/// Takes a lock whose holder cannot have panicked half-way: all changes under it are single steps.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

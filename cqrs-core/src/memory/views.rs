@@ -1,0 +1,114 @@
+//! The view store in memory: a map for each projection, with its checkpoint.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::lock;
+use crate::{
+    Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+};
+
+/// A view store in memory. Clones share the same documents.
+#[derive(Clone, Default)]
+pub struct MemoryViews {
+    places: Arc<Mutex<HashMap<ProjectionId, Arc<Mutex<Place>>>>>,
+}
+
+/// What is stored for one projection.
+#[derive(Default)]
+struct Place {
+    documents: HashMap<String, (Bytes, u64)>,
+    checkpoint: Option<Checkpoint>,
+    /// The number of saves: the revision of the checkpoint, and of the documents saved with it.
+    revision: u64,
+    reached: watch::Sender<u64>,
+}
+
+impl MemoryViews {
+    fn place(&self, projection: &ProjectionId) -> Arc<Mutex<Place>> {
+        Arc::clone(lock(&self.places).entry(projection.clone()).or_default())
+    }
+}
+
+impl fmt::Debug for MemoryViews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryViews").field("projections", &lock(&self.places).len()).finish()
+    }
+}
+
+impl ViewStore for MemoryViews {
+    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        self.place(projection);
+        Ok(())
+    }
+
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
+        let place = self.place(projection);
+        let place = lock(&place);
+        Ok(SavedCheckpoint { checkpoint: place.checkpoint.clone(), revision: place.revision })
+    }
+
+    async fn load(
+        &self,
+        projection: &ProjectionId,
+        keys: &[String],
+    ) -> Result<Vec<SavedDocument>, StoreError> {
+        let place = self.place(projection);
+        let place = lock(&place);
+        let load = |key| match place.documents.get(key) {
+            Some((document, revision)) => {
+                SavedDocument { document: Some(document.clone()), revision: *revision }
+            }
+            None => SavedDocument { document: None, revision: 0 },
+        };
+        Ok(keys.iter().map(load).collect())
+    }
+
+    async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
+        let place = self.place(projection);
+        let mut place = lock(&place);
+        let current = |key: &String| place.documents.get(key).map_or(0, |(_, revision)| *revision);
+        let overtaken = save.writes.iter().any(|write| current(&write.key) != write.revision);
+        if place.revision != save.revision || overtaken {
+            return Err(SaveError::Conflict);
+        }
+        place.revision += 1;
+        let revision = place.revision;
+        for write in save.writes {
+            place.documents.insert(write.key.clone(), (write.document.clone(), revision));
+        }
+        place.checkpoint = Some(save.checkpoint.clone());
+        place.reached.send_replace(save.checkpoint.sequence);
+        Ok(revision)
+    }
+
+    fn max_writes(&self) -> usize {
+        usize::MAX
+    }
+
+    async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let place = self.place(projection);
+        let place = lock(&place);
+        Ok(place.documents.get(key).map(|(document, _)| document.clone()))
+    }
+
+    async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let place = self.place(projection);
+        let place = lock(&place);
+        Ok(place.documents.iter().map(|(key, (document, _))| (key.clone(), document.clone())).collect())
+    }
+
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+        let place = self.place(projection);
+        let mut reached = lock(&place).reached.subscribe();
+        // The sender lives in `place`, which is held here, so waiting ends only with the sequence.
+        let _ = reached.wait_for(|reached| *reached >= sequence).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Views: what queries read, and the rules that build it from events.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Aggregate, Envelope, Event, ProjectionId, StoreError, StoredCommit, codec};
+
+/// A read model: one document for each key, each the fold of the events that concern it.
+///
+/// ```
+/// use cqrs_core::{Envelope, Project, View};
+/// use serde::{Deserialize, Serialize};
+/// # use cqrs_core::{Aggregate, Apply, Event};
+/// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// # #[event(prefix = "order")]
+/// # enum OrderEvent { Created { country: String }, Shipped }
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum OrderRejection {}
+/// # #[derive(Default, Clone, Aggregate)]
+/// # #[aggregate(id = u32, event = OrderEvent, rejection = OrderRejection)]
+/// # struct Order;
+/// # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+///
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct CountryOrders {
+///     orders: u64,
+/// }
+///
+/// impl View for CountryOrders {
+///     const NAME: &'static str = "country-orders";
+///     type Of = Order;
+/// }
+///
+/// impl Project<OrderEvent> for CountryOrders {
+///     fn key(event: &Envelope<OrderEvent>) -> Option<String> {
+///         match &event.data {
+///             OrderEvent::Created { country } => Some(country.clone()),
+///             OrderEvent::Shipped => None,
+///         }
+///     }
+///
+///     fn project(&mut self, _: &Envelope<OrderEvent>) {
+///         self.orders += 1;
+///     }
+/// }
+/// ```
+pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The stored name, such as `order-summary`: `a-z`, `0-9`, `_` and `-`.
+    const NAME: &'static str;
+
+    /// The version of the rules and of the documents' shape. A new version is built from the
+    /// beginning, in a place of its own.
+    const VERSION: u32 = 1;
+
+    /// The aggregate whose events the view is built from, or a tuple of several: `(Order, Stock)`.
+    type Of: Sources<Self>;
+
+    /// The name and version together.
+    fn projection() -> ProjectionId {
+        ProjectionId { name: Self::NAME, version: Self::VERSION }
+    }
+}
+
+/// How events of type `E` change a view.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not project `{E}`",
+    label = "this view's documents do not follow from its aggregates' events yet",
+    note = "add `impl Project<{E}> for {Self}` with `fn key` and `fn project`, or take the aggregate out of `View::Of`"
+)]
+pub trait Project<E: Event>: Sized {
+    /// The key of the document that the event changes; none if it does not concern this view.
+    fn key(event: &Envelope<E>) -> Option<String>;
+
+    /// Changes the document by what happened. A document that is not there yet is the default one.
+    /// No clock, no randomness, no input or output.
+    fn project(&mut self, event: &Envelope<E>);
+}
+
+/// The aggregates that a view is built from: one, or a tuple of up to eight.
+pub trait Sources<V>: 'static {
+    /// The stored names of the aggregates.
+    fn names() -> Vec<&'static str>;
+
+    /// What `stored` does to the view: nothing for commits of other aggregates.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Undecodable`] when an event cannot be read.
+    #[doc(hidden)]
+    fn steps(stored: &StoredCommit, steps: &mut Vec<Step<V>>) -> Result<(), StoreError>;
+}
+
+/// One event's change to one document.
+#[doc(hidden)]
+pub struct Step<V> {
+    pub(crate) key: String,
+    pub(crate) project: Box<dyn FnOnce(&mut V) + Send>,
+}
+
+impl<V, A> Sources<V> for A
+where
+    A: Aggregate,
+    V: Project<A::Event>,
+{
+    fn names() -> Vec<&'static str> {
+        vec![A::NAME]
+    }
+
+    fn steps(stored: &StoredCommit, steps: &mut Vec<Step<V>>) -> Result<(), StoreError> {
+        if stored.commit.aggregate.name() != A::NAME {
+            return Ok(());
+        }
+        for index in 0..stored.commit.events.len() {
+            let event = codec::decode_envelope::<A::Event>(stored, index)?;
+            if let Some(key) = V::key(&event) {
+                steps.push(Step { key, project: Box::new(move |view| view.project(&event)) });
+            }
+        }
+        Ok(())
+    }
+}
+
+macro_rules! sources_of_tuples {
+    ($(($($aggregate:ident),+);)+) => {
+        $(
+            impl<V, $($aggregate),+> Sources<V> for ($($aggregate,)+)
+            where
+                $($aggregate: Aggregate, V: Project<$aggregate::Event>,)+
+            {
+                fn names() -> Vec<&'static str> {
+                    vec![$($aggregate::NAME),+]
+                }
+
+                fn steps(stored: &StoredCommit, steps: &mut Vec<Step<V>>) -> Result<(), StoreError> {
+                    $(<$aggregate as Sources<V>>::steps(stored, steps)?;)+
+                    Ok(())
+                }
+            }
+        )+
+    };
+}
+
+sources_of_tuples! {
+    (A);
+    (A, B);
+    (A, B, C);
+    (A, B, C, D);
+    (A, B, C, D, E);
+    (A, B, C, D, E, F);
+    (A, B, C, D, E, F, G);
+    (A, B, C, D, E, F, G, H);
+}

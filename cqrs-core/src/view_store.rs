@@ -1,0 +1,199 @@
+//! The port to where views are kept.
+
+use std::{fmt, future::Future};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::StoreError;
+
+/// Keeps the documents of views, each view with the checkpoint of its projection.
+///
+/// The contract in words; `contract::view_store` (feature `contract`) is the same as tests:
+///
+/// - [`save`](ViewStore::save) stores all its documents and the checkpoint, or nothing.
+/// - Of two saves that started from the same checkpoint at most one succeeds.
+/// - Keys are opaque: any text of at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes is a key.
+pub trait ViewStore: Send + Sync + 'static {
+    /// Prepares the place for a projection's documents, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How far the projection is, with the revision that the next [`save`](ViewStore::save) names.
+    /// What was saved before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn checkpoint(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send;
+
+    /// The documents of `keys`, each with its revision, in the order of the keys. For the projector:
+    /// a save that starts from what this returned never overwrites newer documents.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn load(
+        &self,
+        projection: &ProjectionId,
+        keys: &[String],
+    ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send;
+
+    /// Stores documents and checkpoint in one write; returns the checkpoint's new revision.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`]. After any error the caller reads the checkpoint again and goes on from there: the
+    /// write may have been stored.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped save may be stored, now or later; it is whole or absent.
+    fn save(
+        &self,
+        projection: &ProjectionId,
+        save: Save<'_>,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send;
+
+    /// The most documents that one [`save`](ViewStore::save) takes.
+    fn max_writes(&self) -> usize;
+
+    /// The document of one key, for queries.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn get(
+        &self,
+        projection: &ProjectionId,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// All documents of a projection with their keys, in no particular order, for queries over small
+    /// views.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn list(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
+
+    /// Waits, without polling, until the projection's checkpoint is at or after `sequence`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn reached(
+        &self,
+        projection: &ProjectionId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Which projection: its stored name and the version of its rules. Another version is another view.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProjectionId {
+    /// The stored name, such as `order-summary`.
+    pub name: &'static str,
+    /// The version of its rules, from 1.
+    pub version: u32,
+}
+
+impl fmt::Display for ProjectionId {
+    /// `order-summary-v1`: legal as the name of a consumer and of a bucket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-v{}", self.name, self.version)
+    }
+}
+
+/// How far a projection is in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The log that it is about; see [`Log::id`](crate::Log::id).
+    pub log: String,
+    /// The last sequence whose events are in the view.
+    pub sequence: u64,
+}
+
+/// A checkpoint as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedCheckpoint {
+    /// The checkpoint; none before the first save.
+    pub checkpoint: Option<Checkpoint>,
+    /// What the next save names, so that it fails if another came between; 0 where there is none.
+    pub revision: u64,
+}
+
+/// A document as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedDocument {
+    /// The document; none where there is none.
+    pub document: Option<Bytes>,
+    /// What a save of this key names; 0 where there is no document.
+    pub revision: u64,
+}
+
+/// One write of a view: documents and checkpoint together.
+#[derive(Debug, Clone)]
+pub struct Save<'a> {
+    /// The changed documents; each key once.
+    pub writes: &'a [Write],
+    /// How far the view is with them.
+    pub checkpoint: &'a Checkpoint,
+    /// The revision of the checkpoint that they follow.
+    pub revision: u64,
+}
+
+/// A changed document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its key.
+    pub key: String,
+    /// Its new content.
+    pub document: Bytes,
+    /// The revision of the content that it replaces; 0 where there was none.
+    pub revision: u64,
+}
+
+/// A save that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// Another save came between: someone else runs this projection, or an earlier save arrived late.
+    #[error("another save of the view came between")]
+    Conflict,
+    /// The store failed; the save may have been stored.
+    #[error("the save failed")]
+    Failed(#[from] StoreError),
+}

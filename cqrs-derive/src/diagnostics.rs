@@ -1,0 +1,47 @@
+//! Mistakes, gathered so that the user sees all of them at once, each on its own tokens.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote_spanned};
+
+/// The mistakes found so far.
+#[derive(Default)]
+pub(crate) struct Errors(Option<syn::Error>);
+
+impl Errors {
+    /// Adds a mistake that `tokens` show.
+    pub(crate) fn at(&mut self, tokens: impl ToTokens, message: impl Into<String>) {
+        self.add(syn::Error::new_spanned(tokens, message.into()));
+    }
+
+    pub(crate) fn add(&mut self, error: syn::Error) {
+        match &mut self.0 {
+            Some(errors) => errors.combine(error),
+            none => *none = Some(error),
+        }
+    }
+
+    /// The value, or nothing and one more mistake.
+    pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
+        result.map_err(|error| self.add(error)).ok()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl ToTokens for Errors {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        tokens.extend(self.0.as_ref().map(syn::Error::to_compile_error));
+    }
+}
+
+/// What stands in the output where the input has a mistake: it reports it, in the place of a type or
+/// an expression.
+///
+/// The compiler then knows that this type is wrong already, and says nothing about all that does not
+/// fit it. No type that stands in for the right one could do that.
+pub(crate) fn hole(error: &syn::Error) -> TokenStream {
+    let (span, message) = (error.span(), error.to_string());
+    quote_spanned!(span=> ::core::compile_error!(#message))
+}

@@ -1,0 +1,275 @@
+//! `#[derive(Event)]`.
+
+mod emit;
+
+use darling::FromMeta;
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::{Data, DataEnum, DeriveInput, Fields, Ident, LitStr, Path, Variant};
+
+use crate::{
+    attributes,
+    diagnostics::Errors,
+    names,
+    options::{Given, Value, Version},
+    serde_attributes,
+    target::{self, Target},
+};
+
+/// What `#[event(…)]` on the type may say; which of it, depends on the kind of type.
+#[derive(Default, FromMeta)]
+#[darling(default)]
+struct TypeOptions {
+    prefix: Given<LitStr>,
+    name: Given<LitStr>,
+    version: Given<Version>,
+    #[darling(rename = "crate")]
+    krate: Given<Path>,
+}
+
+/// What `#[event(…)]` on a variant may say.
+#[derive(Default, FromMeta)]
+#[darling(default)]
+struct VariantOptions {
+    name: Given<LitStr>,
+    version: Given<Version>,
+}
+
+struct Model<'a> {
+    target: Target<'a>,
+    krate: Path,
+    shape: Shape<'a>,
+}
+
+enum Shape<'a> {
+    Struct(StoredType),
+    /// In the order of the declaration, by which serde numbers them.
+    Enum(Vec<(&'a Ident, StoredType)>),
+}
+
+struct StoredType {
+    name: String,
+    version: u32,
+}
+
+pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
+    let mut errors = Errors::default();
+    let target = Target::new(input, "event", "an event", &mut errors);
+    let options = attributes::read(&input.attrs, target.attribute, &mut errors);
+    let model = Model::new(target, options, &mut errors);
+    target.output(&errors, || {
+        if errors.is_empty() {
+            model.emit()
+        } else {
+            model.emit_stub()
+        }
+    })
+}
+
+impl<'a> Model<'a> {
+    fn new(target: Target<'a>, mut options: TypeOptions, errors: &mut Errors) -> Self {
+        let krate = target::framework(options.krate.take(), errors);
+        let shape = match &target.input.data {
+            Data::Struct(data) => Shape::Struct(of_struct(target, &data.fields, options, errors)),
+            Data::Enum(data) => Shape::Enum(of_enum(target, data, options, errors)),
+            Data::Union(data) => {
+                errors.at(
+                    data.union_token,
+                    "a union cannot be an event: expected an enum or a struct",
+                );
+                Shape::Enum(Vec::new())
+            }
+        };
+        Self { target, krate, shape }
+    }
+}
+
+fn of_struct(target: Target<'_>, fields: &Fields, options: TypeOptions, errors: &mut Errors) -> StoredType {
+    if let Some(prefix) = options.prefix.and_then(|prefix| prefix.or_report(errors)) {
+        errors.at(
+            prefix,
+            "`prefix` is for the variants of an enum, a struct takes its whole `name`",
+        );
+    }
+    target.refuse_on(
+        fields,
+        "`#[event(…)]` belongs on the struct, not on a field",
+        errors,
+    );
+    let version = version(options.version, errors);
+    let name = if let Some(given) = options.name {
+        Name::new(given, errors).map_or_else(String::new, |name| name.text)
+    } else {
+        let example = names::snake_case(&target.input.ident);
+        let what = format!("`name = \"…\"`: the stored name of the event, such as `shop.{example}`");
+        errors.add(target.missing(&what));
+        String::new()
+    };
+    StoredType { name, version }
+}
+
+fn of_enum<'a>(
+    target: Target<'a>,
+    data: &'a DataEnum,
+    options: TypeOptions,
+    errors: &mut Errors,
+) -> Vec<(&'a Ident, StoredType)> {
+    if let Some(name) = options.name.and_then(|name| name.or_report(errors)) {
+        errors.at(name, "`name` belongs on a variant, an enum takes a `prefix`");
+    }
+    if let Some(version) = options.version.and_then(|version| version.or_report(errors)) {
+        errors.at(
+            version.literal,
+            "`version` belongs on a variant: each of them is a stored type",
+        );
+    }
+    if data.variants.is_empty() {
+        errors.at(&target.input.ident, "an event needs at least one variant");
+    }
+    serde_attributes::check_enum(&target.input.attrs, errors);
+
+    let prefix = Prefix::new(options.prefix, errors);
+    let variants: Vec<_> = data
+        .variants
+        .iter()
+        .map(|variant| of_variant(target, variant, &prefix, errors))
+        .collect();
+    check_unique(&variants, errors);
+    if matches!(prefix, Prefix::Missing) {
+        check_all_named(target, &variants, errors);
+    }
+    variants
+        .into_iter()
+        .map(|NamedVariant { ident, name, version }| {
+            (
+                ident,
+                StoredType {
+                    name: name.map_or_else(String::new, |name| name.text),
+                    version,
+                },
+            )
+        })
+        .collect()
+}
+
+struct NamedVariant<'a> {
+    ident: &'a Ident,
+    /// None when there is none to be had.
+    name: Option<Name>,
+    version: u32,
+}
+
+/// A stored name and the tokens that it comes from.
+struct Name {
+    text: String,
+    tokens: TokenStream,
+}
+
+fn of_variant<'a>(
+    target: Target<'_>,
+    variant: &'a Variant,
+    prefix: &Prefix,
+    errors: &mut Errors,
+) -> NamedVariant<'a> {
+    let options: VariantOptions = attributes::read(&variant.attrs, target.attribute, errors);
+    serde_attributes::check_variant(&variant.attrs, errors);
+    target.refuse_on(
+        &variant.fields,
+        "`#[event(…)]` belongs on the variant, not on a field",
+        errors,
+    );
+    let ident = &variant.ident;
+    let name = match (options.name, prefix) {
+        (Some(given), _) => Name::new(given, errors),
+        (None, Prefix::Legal(prefix)) => Some(Name::of(ident, prefix, errors)),
+        (None, Prefix::Refused | Prefix::Missing) => None,
+    };
+    NamedVariant {
+        ident,
+        name,
+        version: version(options.version, errors),
+    }
+}
+
+impl Name {
+    fn new(given: Value<LitStr>, errors: &mut Errors) -> Option<Self> {
+        let given = given.or_report(errors)?;
+        let text = given.value();
+        if let Err(problem) = names::check_event_name(&text) {
+            errors.at(&given, problem);
+        }
+        Some(Self {
+            text,
+            tokens: given.to_token_stream(),
+        })
+    }
+
+    fn of(variant: &Ident, prefix: &str, errors: &mut Errors) -> Self {
+        let text = format!("{prefix}.{}", names::snake_case(variant));
+        if let Err(problem) = names::check_event_name(&text) {
+            errors.at(
+                variant,
+                format!("{problem}; choose another with `#[event(name = \"…\")]`"),
+            );
+        }
+        Self {
+            text,
+            tokens: variant.to_token_stream(),
+        }
+    }
+}
+
+/// What the stored names of variants without a `name` begin with.
+enum Prefix {
+    Legal(String),
+    /// Reported once, and not again for each name that it would lead to.
+    Refused,
+    Missing,
+}
+
+impl Prefix {
+    fn new(given: Given<LitStr>, errors: &mut Errors) -> Self {
+        let Some(given) = given else { return Self::Missing };
+        match Name::new(given, errors) {
+            Some(name) if names::check_event_name(&name.text).is_ok() => Self::Legal(name.text),
+            _ => Self::Refused,
+        }
+    }
+}
+
+fn version(given: Given<Version>, errors: &mut Errors) -> u32 {
+    given
+        .and_then(|given| given.or_report(errors))
+        .map_or(1, |version| version.number.get())
+}
+
+fn check_unique(variants: &[NamedVariant<'_>], errors: &mut Errors) {
+    let named = || {
+        variants
+            .iter()
+            .filter_map(|variant| Some((variant.ident, variant.name.as_ref()?)))
+    };
+    for (ident, name) in named() {
+        let other = named().find(|(other, same)| *other != ident && same.text == name.text);
+        if let Some((other, _)) = other {
+            errors.at(
+                &name.tokens,
+                format!("`{}` is the stored name of `{other}` too", name.text),
+            );
+        }
+    }
+}
+
+fn check_all_named(target: Target<'_>, variants: &[NamedVariant<'_>], errors: &mut Errors) {
+    let unnamed: Vec<_> = variants
+        .iter()
+        .filter(|variant| variant.name.is_none())
+        .map(|variant| variant.ident)
+        .collect();
+    if !unnamed.is_empty() {
+        errors.add(target.missing(&format!(
+            "`prefix = \"…\"`: what stored names begin with; without it, {} would need a `name`",
+            target::list(&unnamed, "and")
+        )));
+    }
+}

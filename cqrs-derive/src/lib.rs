@@ -1,0 +1,202 @@
+//! The derives of [`cqrs-core`](https://docs.rs/cqrs-core), which exports them under the names of
+//! their traits: depend on that crate, not on this one.
+//!
+//! Each derive goes three steps: `attributes` and `options` parse, a `Model` checks everything, and
+//! `emit` writes what the model says. All mistakes are reported at once, each on its own tokens. The
+//! output is complete even then, with holes where the mistakes are, so that the compiler has nothing
+//! to add to them.
+//!
+//! The output names everything by absolute paths, and nothing but `core`, `std` and `::cqrs_core`. Where
+//! that crate has another name, each derive takes a path to it:
+//!
+//! ```ignore
+//! #[derive(Serialize, Deserialize, Event)]
+//! #[event(prefix = "order", crate = renamed)]
+//! enum OrderEvent { … }
+//! ```
+
+mod aggregate;
+mod attributes;
+mod command;
+mod diagnostics;
+mod event;
+mod names;
+mod options;
+mod query;
+mod serde_attributes;
+mod target;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Implements `Event` for an enum whose variants are facts, or for a struct that is one.
+///
+/// The type needs serde's `Serialize` and `Deserialize` too: the payload of an event is what they write
+/// for the struct, or for the fields of the variant. What serde can do to fields (`rename`, `default`,
+/// `with`, …) it can do here; what would change the shape of the enum (`tag`, `untagged`, `from`, …) or
+/// leave a variant out (`skip`, `other`, …) is refused. A variant without fields has an empty map for its
+/// payload, so that it can get fields later.
+///
+/// # On an enum: `#[event(…)]`
+///
+/// | option | meaning |
+/// |---|---|
+/// | `prefix = "order"` | what the stored names begin with; required unless every variant has a `name` |
+/// | `crate = path` | where `cqrs_core` is, if it is not `::cqrs_core` |
+///
+/// # On a variant: `#[event(…)]`
+///
+/// | option | meaning | default |
+/// |---|---|---|
+/// | `name = "order.settled"` | the stored name | the prefix, a dot and the variant in snake case |
+/// | `version = 2` | the version of the payload's shape, from 1 | 1 |
+///
+/// # On a struct: `#[event(…)]`
+///
+/// `name` (required), `version` and `crate`, as above.
+///
+/// A stored name is made of words of `a-z`, `0-9`, `_` and `-`, joined by dots, 128 bytes at most. It is
+/// in the log for ever: give a variant that you rename its old name as `name`. No two variants may share
+/// a name.
+///
+/// # Example
+///
+/// ```ignore
+/// use cqrs_core::{Event, EventType};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// #[event(prefix = "order")]
+/// enum OrderEvent {
+///     Created { customer: String },                 // order.created
+///     #[event(name = "order.settled", version = 2)]
+///     Paid(u64),
+///     Cancelled,                                    // order.cancelled
+/// }
+///
+/// assert_eq!(OrderEvent::Paid(7).event_type(), EventType::new("order.settled", 2));
+/// ```
+#[proc_macro_derive(Event, attributes(event))]
+pub fn derive_event(input: TokenStream) -> TokenStream {
+    event::derive(&parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Implements `Aggregate` for the state of an aggregate, a struct or an enum.
+///
+/// The type needs `Default`, which is the state before the first event, and `Clone`; an
+/// `Apply<…>` of its event; and a `Handle<…>` of each of its commands.
+///
+/// # `#[aggregate(…)]`
+///
+/// | option | meaning | default |
+/// |---|---|---|
+/// | `id = OrderId` | the type that tells one aggregate from another; its `Display` text is stored | required |
+/// | `event = OrderEvent` | the events that the aggregate records | required |
+/// | `rejection = OrderRejection` | the error type with the reasons why a command is refused | required |
+/// | `commands(CreateOrder, PayOrder)` | the commands that can be found by their names | none |
+/// | `name = "order"` | the stored name | the type in snake case |
+/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+///
+/// A name is made of `a-z`, `0-9`, `_` and `-`, 64 of them at most. It is in the log for ever: give a type
+/// that you rename its old name as `name`.
+///
+/// # Example
+///
+/// ```ignore
+/// use cqrs_core::{Aggregate, Apply};
+///
+/// #[derive(Debug, Default, Clone, Aggregate)]
+/// #[aggregate(id = OrderId, event = OrderEvent, rejection = OrderRejection, commands(CreateOrder, PayOrder))]
+/// struct Order {
+///     paid: u64,
+/// }
+///
+/// impl Apply<OrderEvent> for Order {
+///     fn apply(&mut self, event: &OrderEvent) {
+///         if let OrderEvent::Paid(amount) = event {
+///             self.paid += amount;
+///         }
+///     }
+/// }
+/// ```
+#[proc_macro_derive(Aggregate, attributes(aggregate))]
+pub fn derive_aggregate(input: TokenStream) -> TokenStream {
+    aggregate::derive(&parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Implements `Command` for a struct.
+///
+/// The type needs serde's `Serialize` and `Deserialize` too.
+///
+/// # On the struct: `#[command(…)]`
+///
+/// | option | meaning | default |
+/// |---|---|---|
+/// | `aggregate = Order` | the type of the aggregate that decides | required |
+/// | `create`, `update` or `upsert` | the aggregate must not exist yet, must exist, or either | `update` |
+/// | `name = "create_order"` | the name on a wire | the type in snake case |
+/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+///
+/// A name is made of `a-z`, `0-9`, `_` and `-`, 64 of them at most.
+///
+/// # On a field: `#[command(id)]`
+///
+/// Marks the field that says which aggregate the command is for. There has to be exactly one, of the type
+/// that the aggregate has for its `id`, also when the struct has no other field.
+///
+/// # Example
+///
+/// ```ignore
+/// use cqrs_core::Command;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, Serialize, Deserialize, Command)]
+/// #[command(aggregate = Order, create)]
+/// struct CreateOrder {
+///     #[command(id)]
+///     order: OrderId,
+///     customer: String,
+/// }
+///
+/// assert_eq!(CreateOrder::NAME, "create_order");
+/// ```
+#[proc_macro_derive(Command, attributes(command))]
+pub fn derive_command(input: TokenStream) -> TokenStream {
+    command::derive(&parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Implements `Query` for a struct, and with a key also the view's `Answer`.
+///
+/// # On the struct: `#[query(…)]`
+///
+/// | option | meaning | default |
+/// |---|---|---|
+/// | `view = OrderSummary` | the type of the view that answers | required |
+/// | `answer = Option<OrderSummary>` | the type of the answer | required |
+/// | `name = "get_order"` | the name on a wire | the type in snake case |
+/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+///
+/// A name is made of `a-z`, `0-9`, `_` and `-`, 64 of them at most.
+///
+/// # On a field: `#[query(key)]`
+///
+/// Marks the field whose `Display` text is the key of the document that answers. The answer is made
+/// from that document: from the view's `Option` by `From`, so that `Option<OrderSummary>` and every type
+/// with `From<Option<OrderSummary>>` will do. Without a key, implement `Answer` for the view.
+///
+/// # Example
+///
+/// ```ignore
+/// use cqrs_core::Query;
+///
+/// #[derive(Debug, Query)]
+/// #[query(view = OrderSummary, answer = Option<OrderSummary>)]
+/// struct GetOrder {
+///     #[query(key)]
+///     order: OrderId,
+/// }
+/// ```
+#[proc_macro_derive(Query, attributes(query))]
+pub fn derive_query(input: TokenStream) -> TokenStream {
+    query::derive(&parse_macro_input!(input as DeriveInput)).into()
+}

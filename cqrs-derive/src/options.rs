@@ -1,0 +1,137 @@
+//! The kinds of options: `key = value` with a string, a version, a type or a path, a list of types,
+//! and a word alone.
+//!
+//! Reading one never fails. What is wrong with it stays in it, because a wrong value is not a missing
+//! one, and the rest of the list is still of use.
+
+use std::num::NonZeroU32;
+
+use darling::FromMeta;
+use quote::ToTokens;
+use syn::{
+    LitInt, LitStr, Meta, Path, Token, Type,
+    parse::{ParseStream, Parser},
+    punctuated::Punctuated,
+};
+
+use crate::diagnostics::Errors;
+
+/// The value of an option that need not be there.
+pub(crate) type Given<T> = Option<Value<T>>;
+
+/// The value of `key = value`, or what is wrong with it.
+pub(crate) struct Value<T>(pub(crate) syn::Result<T>);
+
+impl<T> Value<T> {
+    pub(crate) fn or_report(self, errors: &mut Errors) -> Option<T> {
+        errors.take(self.0)
+    }
+}
+
+impl<T: Kind> FromMeta for Value<T> {
+    fn from_meta(item: &Meta) -> darling::Result<Self> {
+        let key = item.path().to_token_stream();
+        let say = || format!("`{key}` takes {}: `{key} = {}`", T::TAKES, T::EXAMPLE);
+        Ok(Self(match item {
+            Meta::NameValue(pair) => T::parse
+                .parse2(pair.value.to_token_stream())
+                .map_err(|_| syn::Error::new_spanned(&pair.value, say())),
+            Meta::Path(_) | Meta::List(_) => Err(syn::Error::new_spanned(item, say())),
+        }))
+    }
+}
+
+/// What can be the value of an option.
+pub(crate) trait Kind: Sized {
+    /// What it is, for the message when something else is there.
+    const TAKES: &'static str;
+    /// How it is written.
+    const EXAMPLE: &'static str;
+
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self>;
+}
+
+impl Kind for LitStr {
+    const TAKES: &'static str = "a string";
+    const EXAMPLE: &'static str = "\"…\"";
+
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        input.parse()
+    }
+}
+
+impl Kind for Type {
+    const TAKES: &'static str = "a type";
+    const EXAMPLE: &'static str = "SomeType";
+
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        input.parse()
+    }
+}
+
+/// Where the framework is. A string will do as well, as it does for serde.
+impl Kind for Path {
+    const TAKES: &'static str = "a path";
+    const EXAMPLE: &'static str = "some::path";
+
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        if input.peek(LitStr) {
+            return input.parse::<LitStr>()?.parse_with(Self::parse_mod_style);
+        }
+        input.call(Self::parse_mod_style)
+    }
+}
+
+/// The version of a payload's shape, and where it is written.
+pub(crate) struct Version {
+    pub(crate) number: NonZeroU32,
+    pub(crate) literal: LitInt,
+}
+
+impl Kind for Version {
+    const TAKES: &'static str = "a whole number from 1 to 4294967295";
+    const EXAMPLE: &'static str = "2";
+
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let literal: LitInt = input.parse()?;
+        Ok(Self {
+            number: literal.base10_parse()?,
+            literal,
+        })
+    }
+}
+
+/// A list of types: `commands(One, Another)`.
+pub(crate) struct Types(pub(crate) syn::Result<Vec<Type>>);
+
+impl FromMeta for Types {
+    fn from_meta(item: &Meta) -> darling::Result<Self> {
+        let key = item.path().to_token_stream();
+        let say = || format!("`{key}` takes types in parentheses: `{key}(One, Another)`");
+        Ok(Self(match item {
+            Meta::List(list) => Punctuated::<Type, Token![,]>::parse_terminated
+                .parse2(list.tokens.clone())
+                .map(|types| types.into_iter().collect())
+                .map_err(|error| syn::Error::new(error.span(), say())),
+            Meta::Path(_) | Meta::NameValue(_) => Err(syn::Error::new_spanned(item, say())),
+        }))
+    }
+}
+
+/// A word that stands alone, such as `create`.
+pub(crate) struct Word(pub(crate) syn::Result<Path>);
+
+impl FromMeta for Word {
+    fn from_meta(item: &Meta) -> darling::Result<Self> {
+        Ok(Self(match item {
+            Meta::Path(path) => Ok(path.clone()),
+            Meta::NameValue(_) | Meta::List(_) => {
+                let key = item.path().to_token_stream();
+                Err(syn::Error::new_spanned(
+                    item,
+                    format!("`{key}` stands alone, without a value"),
+                ))
+            }
+        }))
+    }
+}

@@ -1,0 +1,137 @@
+//! `#[derive(Query)]`.
+
+use darling::FromMeta;
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{DeriveInput, LitStr, Path, Type, parse_quote};
+
+use crate::{
+    attributes,
+    diagnostics::Errors,
+    options::{Given, Word},
+    target::{self, Marked, Target},
+};
+
+/// What `#[query(…)]` on the struct may say.
+#[derive(Default, FromMeta)]
+#[darling(default)]
+struct Options {
+    view: Given<Type>,
+    answer: Given<Type>,
+    name: Given<LitStr>,
+    #[darling(rename = "crate")]
+    krate: Given<Path>,
+}
+
+/// What `#[query(…)]` on a field may say.
+#[derive(Default, FromMeta)]
+#[darling(default)]
+struct FieldOptions {
+    key: Option<Word>,
+}
+
+struct Model<'a> {
+    target: Target<'a>,
+    krate: Path,
+    name: String,
+    view: Type,
+    answer: Type,
+    /// The field that holds the key of the document that answers; without one, the user answers.
+    key: Option<Marked<'a>>,
+}
+
+pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
+    let mut errors = Errors::default();
+    let target = Target::new(input, "query", "a query", &mut errors);
+    let options = attributes::read(&input.attrs, target.attribute, &mut errors);
+    let model = Model::new(target, options, &mut errors);
+    target.output(&errors, || model.emit())
+}
+
+impl<'a> Model<'a> {
+    fn new(target: Target<'a>, options: Options, errors: &mut Errors) -> Self {
+        // An answer by key is written for the view, so there has to be one.
+        let has_view = matches!(&options.view, Some(view) if view.0.is_ok());
+        Self {
+            target,
+            krate: target::framework(options.krate, errors),
+            name: target.name(options.name, errors),
+            key: key(target, errors).filter(|_| has_view),
+            view: target.required(options.view, "`view = SomeType`: who answers the query", errors),
+            answer: target.required(options.answer, "`answer = SomeType`: what the answer is", errors),
+        }
+    }
+}
+
+fn key<'a>(target: Target<'a>, errors: &mut Errors) -> Option<Marked<'a>> {
+    let fields = errors.take(target.struct_fields("a query"))?;
+    let twice = "a document has one key: expected this mark on one field only";
+    target.marked(fields, |field: FieldOptions| field.key, twice, errors)
+}
+
+impl Model<'_> {
+    fn emit(&self) -> TokenStream {
+        let Self {
+            target,
+            krate,
+            name,
+            view,
+            answer,
+            key,
+        } = self;
+        let ty = target.ty();
+        let generics = target.bounded([
+            parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static),
+            parse_quote!(#view: #krate::View),
+            parse_quote!(#answer: ::core::marker::Send),
+        ]);
+        let (impl_generics, _, where_clause) = generics.split_for_impl();
+        let answered = key.as_ref().map(|key| self.emit_answer(key));
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics #krate::Query for #ty #where_clause {
+                const NAME: &'static str = #name;
+                type View = #view;
+                type Answer = #answer;
+            }
+
+            #answered
+        }
+    }
+
+    fn emit_answer(&self, key: &Marked<'_>) -> TokenStream {
+        let Self {
+            target,
+            krate,
+            view,
+            answer,
+            ..
+        } = self;
+        let Marked { member, ty: key, .. } = key;
+        let ty = target.ty();
+        let generics = target.bounded([
+            parse_quote!(#ty: ::core::marker::Send + ::core::marker::Sync + 'static),
+            parse_quote!(#key: ::core::fmt::Display),
+            parse_quote!(#view: #krate::View),
+            parse_quote!(#answer: ::core::convert::From<::core::option::Option<#view>> + ::core::marker::Send),
+        ]);
+        let (impl_generics, _, where_clause) = generics.split_for_impl();
+        // What has no text is reported at the field, and an answer that cannot be made at its type.
+        let to_string =
+            quote_spanned!(target::reported_at(member)=> ::std::string::ToString::to_string(&query.#member));
+        let from = quote_spanned!(target::reported_at(answer)=> <#answer as ::core::convert::From<_>>::from(document));
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics #krate::Answer<#ty> for #view #where_clause {
+                async fn answer(
+                    query: #ty,
+                    documents: &impl #krate::Documents<Self>,
+                ) -> ::core::result::Result<#answer, #krate::Error> {
+                    let key = #to_string;
+                    let document = documents.get(&key).await?;
+                    ::core::result::Result::Ok(#from)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! serde's attributes that an event enum cannot have.
+//!
+//! The payload of a variant is what the enum's own serde derives write for its fields, without the
+//! variant's name, and it is read back by the variant's number. These attributes change one or the
+//! other.
+
+use proc_macro2::TokenStream;
+use syn::{Attribute, Lit, Token, parse::ParseStream, token::Paren};
+
+use crate::{attributes, diagnostics::Errors};
+
+const ENUM: &[&str] = &[
+    "tag",
+    "content",
+    "untagged",
+    "from",
+    "into",
+    "try_from",
+    "remote",
+    "field_identifier",
+    "variant_identifier",
+];
+
+const VARIANT: &[&str] = &[
+    "skip",
+    "skip_serializing",
+    "skip_deserializing",
+    "other",
+    "untagged",
+];
+
+/// Refuses attributes of the enum that give the whole of it another shape.
+pub(crate) fn check_enum(attributes: &[Attribute], errors: &mut Errors) {
+    check(attributes, ENUM, errors, |name| {
+        format!(
+            "an event cannot have serde's `{name}`: \
+             each variant is stored by itself, in the form that serde gives it by default"
+        )
+    });
+}
+
+/// Refuses attributes of a variant that take it out of the numbering, or give it another shape.
+pub(crate) fn check_variant(attributes: &[Attribute], errors: &mut Errors) {
+    check(attributes, VARIANT, errors, |name| {
+        format!("a variant of an event cannot have serde's `{name}`: it has to be stored and read back")
+    });
+}
+
+fn check(attributes: &[Attribute], refused: &[&str], errors: &mut Errors, say: impl Fn(&str) -> String) {
+    for attribute in attributes::named(attributes, "serde") {
+        // What cannot be parsed is for serde to report.
+        let _ = attribute.parse_nested_meta(|item| {
+            if let Some(name) = refused.iter().find(|name| item.path.is_ident(*name)) {
+                errors.at(&item.path, say(name));
+            }
+            skip_value(item.input)
+        });
+    }
+}
+
+fn skip_value(input: ParseStream<'_>) -> syn::Result<()> {
+    if input.peek(Token![=]) {
+        input.parse::<Token![=]>()?;
+        input.parse::<Lit>()?;
+    } else if input.peek(Paren) {
+        let content;
+        syn::parenthesized!(content in input);
+        content.parse::<TokenStream>()?;
+    }
+    Ok(())
+}

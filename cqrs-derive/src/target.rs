@@ -1,0 +1,204 @@
+//! The type that is derived for, and the checks that all derives make.
+
+use darling::FromMeta;
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::{
+    Data, DeriveInput, Fields, Generics, LitStr, Member, Path, Type, WherePredicate, parse_quote,
+    spanned::Spanned,
+};
+
+use crate::{
+    attributes,
+    diagnostics::{Errors, hole},
+    names,
+    options::{Given, Value, Word},
+};
+
+/// The type that is derived for.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) input: &'a DeriveInput,
+    /// The name of the derive's attribute.
+    pub(crate) attribute: &'static str,
+}
+
+impl<'a> Target<'a> {
+    /// Refuses borrowed data: `what` is stored, sent or kept beyond what it could borrow from.
+    pub(crate) fn new(
+        input: &'a DeriveInput,
+        attribute: &'static str,
+        what: &str,
+        errors: &mut Errors,
+    ) -> Self {
+        for parameter in input.generics.lifetimes() {
+            errors.at(
+                parameter,
+                format!("{what} owns its data and cannot have a lifetime parameter"),
+            );
+        }
+        Self { input, attribute }
+    }
+
+    /// The mistakes and the impls; the latter unless there can be none, because they need `'static`.
+    pub(crate) fn output(self, errors: &Errors, impls: impl FnOnce() -> TokenStream) -> TokenStream {
+        let impls = (!self.is_borrowed()).then(impls);
+        quote!(#errors #impls)
+    }
+
+    /// The type with its parameters.
+    pub(crate) fn ty(self) -> TokenStream {
+        let (_, parameters, _) = self.input.generics.split_for_impl();
+        let ident = &self.input.ident;
+        quote!(#ident #parameters)
+    }
+
+    /// The generics with the bounds that the traits ask for; only generic types need to spell them out.
+    pub(crate) fn bounded(self, bounds: impl IntoIterator<Item = WherePredicate>) -> Generics {
+        let mut generics = self.input.generics.clone();
+        if !generics.params.is_empty() {
+            generics.make_where_clause().predicates.extend(bounds);
+        }
+        generics
+    }
+
+    /// The name that is given, or the type's in snake case.
+    pub(crate) fn name(self, given: Given<LitStr>, errors: &mut Errors) -> String {
+        let Some(given) = given else {
+            let name = names::snake_case(&self.input.ident);
+            if let Err(problem) = names::check_name(&name) {
+                errors.at(
+                    &self.input.ident,
+                    format!("{problem}; choose another with `name = \"…\"`"),
+                );
+            }
+            return name;
+        };
+        let Some(given) = given.or_report(errors) else {
+            return String::new();
+        };
+        if let Err(problem) = names::check_name(&given.value()) {
+            errors.at(&given, problem);
+        }
+        given.value()
+    }
+
+    /// The type that is given, or a hole where it should be.
+    pub(crate) fn required(self, given: Given<Type>, missing: &str, errors: &mut Errors) -> Type {
+        let given = given.map_or_else(|| Err(self.missing(missing)), |Value(given)| given);
+        given.unwrap_or_else(|error| {
+            let hole = self.hole(&error, errors);
+            parse_quote!(#hole)
+        })
+    }
+
+    /// The mistake that the attribute does not say something.
+    pub(crate) fn missing(self, what: &str) -> syn::Error {
+        let attribute = attributes::named(&self.input.attrs, self.attribute).next();
+        let span = attribute.map_or_else(|| self.input.ident.span(), |found| found.path().span());
+        syn::Error::new(span, format!("missing {what}"))
+    }
+
+    /// A [`hole`] in the impls. Without impls, the mistake joins the others.
+    pub(crate) fn hole(self, error: &syn::Error, errors: &mut Errors) -> TokenStream {
+        if self.is_borrowed() {
+            errors.add(error.clone());
+        }
+        hole(error)
+    }
+
+    /// The fields of a struct; a message of another kind is refused.
+    pub(crate) fn struct_fields(self, what: &str) -> syn::Result<&'a Fields> {
+        let (token, kind) = match &self.input.data {
+            Data::Struct(data) => return Ok(&data.fields),
+            Data::Enum(data) => (data.enum_token.to_token_stream(), "an enum"),
+            Data::Union(data) => (data.union_token.to_token_stream(), "a union"),
+        };
+        Err(syn::Error::new_spanned(
+            token,
+            format!("{kind} cannot be {what}: expected a struct for each"),
+        ))
+    }
+
+    /// The field in whose attributes there is the mark. A mark on a second one is refused by `twice`.
+    pub(crate) fn marked<Options: FromMeta + Default>(
+        self,
+        fields: &'a Fields,
+        mark: fn(Options) -> Option<Word>,
+        twice: &str,
+        errors: &mut Errors,
+    ) -> Option<Marked<'a>> {
+        let mut marks = Vec::new();
+        let mut marked = Vec::new();
+        for (field, member) in fields.iter().zip(fields.members()) {
+            let options = attributes::read(&field.attrs, self.attribute, errors);
+            let Some(Word(word)) = mark(options) else { continue };
+            marks.extend(errors.take(word));
+            marked.push(Marked {
+                member,
+                ty: &field.ty,
+            });
+        }
+        if marks.len() > 1 {
+            for word in marks {
+                errors.at(word, twice);
+            }
+        }
+        marked.into_iter().next()
+    }
+
+    /// Refuses the attribute on fields and variants.
+    pub(crate) fn refuse_inside(self, message: &str, errors: &mut Errors) {
+        match &self.input.data {
+            Data::Struct(data) => self.refuse_on(&data.fields, message, errors),
+            Data::Enum(data) => {
+                for variant in &data.variants {
+                    attributes::refuse(&variant.attrs, self.attribute, message, errors);
+                    self.refuse_on(&variant.fields, message, errors);
+                }
+            }
+            Data::Union(_) => {}
+        }
+    }
+
+    /// Refuses the attribute on `fields`.
+    pub(crate) fn refuse_on(self, fields: &Fields, message: &str, errors: &mut Errors) {
+        for field in fields {
+            attributes::refuse(&field.attrs, self.attribute, message, errors);
+        }
+    }
+
+    fn is_borrowed(self) -> bool {
+        self.input.generics.lifetimes().next().is_some()
+    }
+}
+
+/// A field that an attribute marks.
+pub(crate) struct Marked<'a> {
+    pub(crate) member: Member,
+    pub(crate) ty: &'a Type,
+}
+
+/// The path to the framework: as given, or where it is when nobody has renamed it.
+pub(crate) fn framework(given: Given<Path>, errors: &mut Errors) -> Path {
+    let given = given.and_then(|given| given.or_report(errors));
+    given.unwrap_or_else(|| parse_quote!(::cqrs_core))
+}
+
+/// The span for generated code that is reported at `tokens`. Names in that code still mean what they
+/// mean in the rest of the output, also when `tokens` come from a macro.
+pub(crate) fn reported_at(tokens: &impl ToTokens) -> Span {
+    tokens.span().resolved_at(Span::call_site())
+}
+
+/// `` `a`, `b` and `c` ``, with that word or another.
+pub(crate) fn list(names: &[impl ToString], word: &str) -> String {
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| format!("`{}`", name.to_string()))
+        .collect();
+    match names.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} {word} {last}", first.join(", ")),
+        all => all.concat(),
+    }
+}

@@ -1,0 +1,176 @@
+//! The event store on JetStream.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::{context::PublishError, message::PublishMessage, stream::LastRawMessageErrorKind};
+use cqrs_core::{
+    AggregateKey, AppendError, Appended, Commit, EventStore, Expected, Log, Page, StoreError, StoredCommit,
+    Subscribe,
+};
+
+use crate::{
+    NatsSubscription, Topology,
+    connection::Connection,
+    direct_get::{Get, direct_get},
+    errors::{append_error, store_error, unavailable},
+    subject::{aggregate_of, encode_token, filter_of, subject_of},
+    wire,
+};
+
+/// What the protocol's own lines and headers add to a message, at most.
+const OVERHEAD: usize = 512;
+
+/// A bounded context's log in a JetStream stream. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct NatsEvents {
+    connection: Connection,
+    topology: Arc<Topology>,
+}
+
+impl NatsEvents {
+    pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
+        Self { connection, topology: Arc::new(topology) }
+    }
+
+    fn subject(&self, aggregate: &AggregateKey) -> String {
+        subject_of(self.topology.context(), aggregate)
+    }
+
+    fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
+        let aggregate = &commit.aggregate;
+        let (headers, payload) = wire::encode(commit)
+            .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
+        let limit = self.connection.client.max_payload();
+        let bytes = payload.len() + header_bytes(&headers) + OVERHEAD;
+        if bytes > limit {
+            return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
+        }
+        let id = format!("{}.{}.{}", aggregate.name(), encode_token(aggregate.id()), commit.command_id);
+        Ok(PublishMessage::build()
+            .headers(headers)
+            .payload(payload)
+            .message_id(id)
+            .expected_stream(self.topology.stream())
+            .expected_last_subject_sequence(expected.sequence()))
+    }
+}
+
+fn header_bytes(headers: &async_nats::HeaderMap) -> usize {
+    let line = |name: &str, value: &str| name.len() + value.len() + 4;
+    headers
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(move |value| line(name.as_ref(), value.as_str())))
+        .sum()
+}
+
+impl EventStore for NatsEvents {
+    type Subscription = NatsSubscription;
+
+    fn source(&self) -> &str {
+        self.topology.source_name()
+    }
+
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+        let what = || format!("appending to {}", commit.aggregate);
+        let message = self.message(commit, expected).map_err(AppendError::Failed)?;
+        if !self.connection.is_up().await {
+            return Err(AppendError::Busy(unavailable(what(), "there is no connection")));
+        }
+        let publish = async {
+            let ack = self.connection.jetstream.send_publish(self.subject(&commit.aggregate), message).await?;
+            ack.await
+        };
+        match self.connection.unless_lost(publish).await {
+            Ok(Ok(ack)) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
+            Ok(Err(error)) => Err(self.explain(what(), error)),
+            Err(lost) => Err(AppendError::Unknown(unavailable(what(), lost))),
+        }
+    }
+
+    async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
+        let subject = self.subject(aggregate);
+        let get = Get::From { next_by_subj: &subject, seq: after + 1, batch: max };
+        let batch = direct_get(&self.connection, self.topology.stream(), get).await?;
+        let decode = |found: crate::direct_get::Found| {
+            stored(aggregate.clone(), found.sequence, &found.headers, found.payload)
+        };
+        Ok(Page {
+            commits: batch.found.into_iter().map(decode).collect::<Result<_, _>>()?,
+            more: batch.more,
+            confirmed: !self.topology.is_replicated(),
+        })
+    }
+
+    async fn next_after(
+        &self,
+        aggregate: &AggregateKey,
+        after: u64,
+    ) -> Result<Option<StoredCommit>, StoreError> {
+        let what = || format!("reading {aggregate} from the stream's leader");
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = stream.await.map_err(|error| store_error(what(), error))?;
+        let get = stream.raw_message_builder().sequence(after + 1).next_by_subject(self.subject(aggregate)).send();
+        let answer = self.connection.unless_lost(get).await.map_err(|lost| unavailable(what(), lost))?;
+        match answer {
+            Ok(message) => {
+                stored(aggregate.clone(), message.sequence, &message.headers, message.payload).map(Some)
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(store_error(what(), error)),
+        }
+    }
+
+    async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
+        let what = || format!("asking how far stream {} goes", self.topology.stream());
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = stream.await.map_err(|error| store_error(what(), error))?;
+        let mut last_sequence = 0;
+        for aggregate in aggregates {
+            let filter = filter_of(self.topology.context(), aggregate);
+            match stream.get_last_raw_message_by_subject(&filter).await {
+                Ok(message) => last_sequence = last_sequence.max(message.sequence),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+                Err(error) => return Err(store_error(what(), error)),
+            }
+        }
+        let id = self.topology.log_id(&self.connection).await.map_err(|error| unavailable(what(), error))?;
+        Ok(Log { id, last_sequence })
+    }
+
+    async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
+        NatsSubscription::open(&self.connection, &self.topology, request).await
+    }
+}
+
+impl NatsEvents {
+    fn explain(&self, what: String, error: PublishError) -> AppendError {
+        append_error(format!("{what} in stream {}", self.topology.stream()), error)
+    }
+}
+
+/// The commit in a message of the stream.
+pub(crate) fn stored(
+    aggregate: AggregateKey,
+    sequence: u64,
+    headers: &async_nats::HeaderMap,
+    payload: bytes::Bytes,
+) -> Result<StoredCommit, StoreError> {
+    let commit = wire::decode(aggregate, headers, payload)
+        .map_err(|reason| StoreError::NotACommit { sequence, reason })?;
+    Ok(StoredCommit { sequence, commit })
+}
+
+/// The commit in a message on any subject of the context.
+pub(crate) fn stored_on(
+    context: &str,
+    subject: &str,
+    sequence: u64,
+    headers: &async_nats::HeaderMap,
+    payload: bytes::Bytes,
+) -> Result<StoredCommit, StoreError> {
+    let aggregate = aggregate_of(context, subject).ok_or_else(|| StoreError::NotACommit {
+        sequence,
+        reason: format!("its subject {subject:?} names no aggregate"),
+    })?;
+    stored(aggregate, sequence, headers, payload)
+}

@@ -1,0 +1,61 @@
+//! CQRS and event sourcing on NATS JetStream: the adapters for `cqrs-core`.
+//!
+//! Events live in one JetStream stream for each bounded context, views in key-value buckets. Connect,
+//! open a context, and build the service on it:
+//!
+//! ```no_run
+//! # use cqrs_core::Cqrs;
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use cqrs_nats::Nats;
+//!
+//! let nats = Nats::connect("nats://localhost:4222").await?;
+//! let backend = nats.context("orders").await?;
+//! let cqrs = Cqrs::builder(backend).start().await?; // with `.aggregate::<…>()` and `.view::<…>()`
+//! # cqrs.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It needs a nats-server of version 2.12 or later with JetStream. What is stored, and how readers in
+//! other languages find their way, is described at [`wire`].
+
+mod atomic_batch;
+mod connect;
+mod connection;
+mod direct_get;
+mod errors;
+mod events;
+#[cfg(feature = "local-server")]
+mod local_server;
+mod subject;
+mod subscription;
+mod topology;
+mod views;
+pub mod wire;
+
+pub use connect::{ConnectError, Connect, MIN_SERVER, Nats};
+pub use events::NatsEvents;
+#[cfg(feature = "local-server")]
+pub use local_server::{LocalServer, LocalServerBuilder, LocalServerError};
+pub use subject::{BadToken, decode_token, encode_token};
+pub use subscription::NatsSubscription;
+pub use topology::{Difference, Topology, TopologyError};
+pub use views::KvViews;
+
+/// A bounded context on NATS: its event store and its view store.
+#[derive(Debug, Clone)]
+pub struct NatsBackend {
+    /// The event store.
+    pub events: NatsEvents,
+    /// The view store.
+    pub views: KvViews,
+}
+
+impl cqrs_core::Backend for NatsBackend {
+    type Events = NatsEvents;
+    type Views = KvViews;
+
+    fn split(self) -> (NatsEvents, KvViews) {
+        (self.events, self.views)
+    }
+}

@@ -1,0 +1,134 @@
+//! Subjects: where in the stream an aggregate's commits are.
+//!
+//! An id is any text, and a subject's tokens are not: `.` separates them, `*` and `>` are wildcards
+//! that the server accepts even in a publish, where they make checks and reads act on every aggregate.
+//! So an id becomes one token of letters, digits, `_`, `-` and `=HH` for every other byte.
+
+use std::fmt::Write as _;
+
+use cqrs_core::AggregateKey;
+
+/// The text as one token of a subject: letters, digits, `_` and `-` stay, every other byte becomes
+/// `=` and two upper-case hexadecimal digits, and the empty text becomes `=`.
+///
+/// Two texts never have the same token, and Unicode is not normalized: two spellings are two ids.
+///
+/// ```
+/// use cqrs_nats::{decode_token, encode_token};
+///
+/// assert_eq!(encode_token("order-7"), "order-7");
+/// assert_eq!(encode_token("a.b*>"), "a=2Eb=2A=3E");
+/// assert_eq!(decode_token("a=2Eb=2A=3E")?, "a.b*>");
+/// # Ok::<(), cqrs_nats::BadToken>(())
+/// ```
+pub fn encode_token(text: &str) -> String {
+    let mut token = String::with_capacity(text.len());
+    push_token(&mut token, text);
+    token
+}
+
+fn push_token(out: &mut String, text: &str) {
+    if text.is_empty() {
+        out.push('=');
+    }
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "={byte:02X}");
+        }
+    }
+}
+
+/// The text of a token that [`encode_token`] made.
+///
+/// # Errors
+///
+/// [`BadToken`] for anything that [`encode_token`] does not make, so that no text has two tokens.
+pub fn decode_token(token: &str) -> Result<String, BadToken> {
+    if token == "=" {
+        return Ok(String::new());
+    }
+    let bad = || BadToken(token.to_owned());
+    let mut bytes = Vec::with_capacity(token.len());
+    let mut rest = token.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'=' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(bad);
+        let value = digit()? * 16 + digit()?;
+        bytes.push(u8::try_from(value).map_err(|_| bad())?);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| bad())?;
+    // Whatever is not canonical (lower-case digits, needless escapes) encodes to another token.
+    if encode_token(&text) == token { Ok(text) } else { Err(bad()) }
+}
+
+/// A token that is not the encoding of any text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an encoded id")]
+pub struct BadToken(pub String);
+
+/// The subject of an aggregate's commits: `<context>.event.<aggregate>.<id>`.
+pub(crate) fn subject_of(context: &str, aggregate: &AggregateKey) -> String {
+    let mut subject = String::with_capacity(context.len() + aggregate.name().len() + aggregate.id().len() + 16);
+    subject.push_str(context);
+    subject.push_str(".event.");
+    subject.push_str(aggregate.name());
+    subject.push('.');
+    push_token(&mut subject, aggregate.id());
+    subject
+}
+
+/// The filter for all commits of an aggregate type.
+pub(crate) fn filter_of(context: &str, aggregate: &str) -> String {
+    format!("{context}.event.{aggregate}.*")
+}
+
+/// The aggregate that a subject of this context belongs to.
+pub(crate) fn aggregate_of(context: &str, subject: &str) -> Option<AggregateKey> {
+    let rest = subject.strip_prefix(context)?.strip_prefix(".event.")?;
+    let (name, token) = rest.split_once('.')?;
+    AggregateKey::new(name.to_owned(), decode_token(token).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn tokens_that_nothing_encodes_to_are_refused() {
+        for token in ["", "=2", "=2e", "=41", "=ZZ", "=FF", "a.b", "é", "a=", "=="] {
+            assert!(decode_token(token).is_err(), "{token}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_has_one_legal_token(text in any::<String>()) {
+            let token = encode_token(&text);
+            prop_assert!(!token.is_empty());
+            prop_assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=".contains(&b)));
+            prop_assert_eq!(decode_token(&token).unwrap(), text);
+        }
+
+        #[test]
+        fn a_token_that_decodes_is_the_one_that_its_text_encodes_to(token in "[a-zA-Z0-9=_.-]{0,12}") {
+            if let Ok(text) = decode_token(&token) {
+                prop_assert_eq!(encode_token(&text), token);
+            }
+        }
+
+        #[test]
+        fn a_subject_leads_back_to_its_aggregate(id in "\\PC{0,40}") {
+            let key = AggregateKey::new("order", id);
+            prop_assume!(key.is_ok());
+            let key = key.unwrap();
+            prop_assert_eq!(aggregate_of("shop", &subject_of("shop", &key)), Some(key));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The stream of a bounded context: which settings it needs, creating it, and refusing others.
+
+use std::fmt;
+
+use async_nats::jetstream::{
+    self,
+    context::GetStreamErrorKind,
+    response::Response,
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+};
+use serde::Deserialize;
+
+use crate::{KvViews, NatsBackend, NatsEvents, connection::Connection, errors};
+
+/// How many consumers the stream allows. The server's own default is 1,000, and it does not show it.
+const MAX_CONSUMERS: i32 = 1_000;
+
+/// Where and how a bounded context is stored.
+///
+/// ```
+/// use cqrs_nats::Topology;
+///
+/// let topology = Topology::new("orders").replicas(3);
+/// assert_eq!(topology.stream(), "ORDERS");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    context: String,
+    stream: String,
+    source: String,
+    replicas: usize,
+    memory: bool,
+}
+
+impl Topology {
+    /// The context `name`: one replica on disk, in a stream of the same name in capitals.
+    pub fn new(name: impl Into<String>) -> Self {
+        let context: String = name.into();
+        let stream = context.to_uppercase();
+        let source = format!("/{context}");
+        Self { context, stream, source, replicas: 1, memory: false }
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Names the stream differently.
+    pub fn named(mut self, stream: impl Into<String>) -> Self {
+        self.stream = stream.into();
+        self
+    }
+
+    /// The CloudEvents `source` of the events; `/<context>` unless it is set.
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// How many servers of a cluster keep a copy: 1, 3 or 5.
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Keeps events and views in the servers' memory: gone when they stop. For tests.
+    pub fn in_memory(mut self) -> Self {
+        self.memory = true;
+        self
+    }
+
+    /// Whether reads that any replica may answer can be out of date.
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.replicas > 1
+    }
+
+    pub(crate) fn context(&self) -> &str {
+        &self.context
+    }
+
+    pub(crate) fn source_name(&self) -> &str {
+        &self.source
+    }
+
+    pub(crate) fn storage(&self) -> StorageType {
+        if self.memory { StorageType::Memory } else { StorageType::File }
+    }
+
+    pub(crate) fn replica_count(&self) -> usize {
+        self.replicas
+    }
+
+    /// Creates the stream or checks the one that is there.
+    pub(crate) async fn open(self, connection: &Connection) -> Result<NatsBackend, TopologyError> {
+        self.check_names()?;
+        let wanted = self.config();
+        match connection.jetstream.get_stream(&self.stream).await {
+            Ok(stream) => self.check(&wanted, &stream.cached_info().config)?,
+            Err(error) if is_missing(&error) => self.create(connection, &wanted).await?,
+            Err(error) => return Err(self.unavailable(error)),
+        }
+        let events = NatsEvents::new(connection.clone(), self.clone());
+        Ok(NatsBackend { events, views: KvViews::new(connection.clone(), self) })
+    }
+
+    async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {
+        let created = connection.jetstream.create_stream(wanted.clone()).await;
+        let stream = created.map_err(|error| TopologyError::NotCreated {
+            stream: self.stream.clone(),
+            source: Box::new(error),
+        })?;
+        tracing::info!(stream = self.stream, "created the stream");
+        // A server drops settings that it does not know, so what it echoes is checked as well.
+        self.check(wanted, &stream.cached_info().config)
+    }
+
+    /// The stream's name with the time it was created, as the server writes it: tells this stream from
+    /// a later one of the same name.
+    pub(crate) async fn log_id(&self, connection: &Connection) -> Result<String, TopologyError> {
+        #[derive(Deserialize)]
+        struct Info {
+            created: String,
+        }
+        let subject = format!("STREAM.INFO.{}", self.stream);
+        let answer = connection.jetstream.request(subject, &()).await;
+        match answer.map_err(|error| self.unavailable(error))? {
+            Response::Ok(Info { created }) => Ok(format!("{}@{created}", self.stream)),
+            Response::Err { error } => Err(self.unavailable(error)),
+        }
+    }
+
+    fn unavailable<E: std::error::Error + Send + Sync + 'static>(&self, error: E) -> TopologyError {
+        TopologyError::Unavailable { stream: self.stream.clone(), source: Box::new(error) }
+    }
+
+    fn check_names(&self) -> Result<(), TopologyError> {
+        let legal = |name: &str, extra: fn(u8) -> bool| {
+            (1..=64).contains(&name.len()) && name.bytes().all(|b| b == b'_' || b == b'-' || extra(b))
+        };
+        if !legal(&self.context, |b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+            return Err(TopologyError::Name { what: "context", name: self.context.clone(), legal: "a-z, 0-9, _ and -" });
+        }
+        if !legal(&self.stream, |b| b.is_ascii_alphanumeric()) {
+            let legal = "letters, digits, _ and -";
+            return Err(TopologyError::Name { what: "stream", name: self.stream.clone(), legal });
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            name: self.stream.clone(),
+            description: Some(format!("events of the context {}", self.context)),
+            subjects: vec![format!("{}.event.>", self.context)],
+            retention: RetentionPolicy::Limits,
+            // The default policy drops the oldest events when a limit is reached.
+            discard: DiscardPolicy::New,
+            storage: self.storage(),
+            num_replicas: self.replicas,
+            max_consumers: MAX_CONSUMERS,
+            max_messages: -1,
+            max_bytes: -1,
+            max_messages_per_subject: -1,
+            deny_delete: true,
+            deny_purge: true,
+            allow_direct: true,
+            ..Config::default()
+        }
+    }
+
+    /// Compares the settings that matter; an operator may set the others as they like.
+    fn check(&self, wanted: &Config, found: &Config) -> Result<(), TopologyError> {
+        let mut differences = Vec::new();
+        let mut compare = |setting: &'static str, wanted: &dyn fmt::Debug, found: &dyn fmt::Debug| {
+            let (wanted, found) = (format!("{wanted:?}"), format!("{found:?}"));
+            if wanted != found {
+                differences.push(Difference { setting, wanted, found });
+            }
+        };
+        compare("subjects", &wanted.subjects, &found.subjects);
+        compare("retention", &wanted.retention, &found.retention);
+        compare("discard", &wanted.discard, &found.discard);
+        compare("storage", &wanted.storage, &found.storage);
+        compare("num_replicas", &wanted.num_replicas, &found.num_replicas);
+        compare("max_age", &wanted.max_age, &found.max_age);
+        compare("max_msgs_per_subject", &wanted.max_messages_per_subject, &found.max_messages_per_subject);
+        compare("allow_rollup_hdrs", &wanted.allow_rollup, &found.allow_rollup);
+        compare("allow_msg_ttl", &wanted.allow_message_ttl, &found.allow_message_ttl);
+        compare("deny_delete", &wanted.deny_delete, &found.deny_delete);
+        compare("deny_purge", &wanted.deny_purge, &found.deny_purge);
+        compare("allow_direct", &wanted.allow_direct, &found.allow_direct);
+        compare("no_ack", &wanted.no_ack, &found.no_ack);
+        compare("sealed", &wanted.sealed, &found.sealed);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(TopologyError::Drift { stream: self.stream.clone(), differences })
+    }
+}
+
+pub(crate) fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
+    match error.kind() {
+        GetStreamErrorKind::JetStream(error) => {
+            error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
+        }
+        _ => errors::code(error) == Some(jetstream::ErrorCode::STREAM_NOT_FOUND.0),
+    }
+}
+
+/// A setting of a stream that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The setting, as the server names it.
+    pub setting: &'static str,
+    /// What it must be.
+    pub wanted: String,
+    /// What it is.
+    pub found: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {} and must be {}", self.setting, self.found, self.wanted)
+    }
+}
+
+/// Why a context cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopologyError {
+    /// A name cannot be used.
+    #[error("{what} name {name:?} is not 1 to 64 characters of {legal}")]
+    Name {
+        /// What is named.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What it may be made of.
+        legal: &'static str,
+    },
+    /// The stream is there, with settings under which events could be lost or not be found.
+    #[error("stream {stream} is not set up as its events need it: {}; change the stream, or use another name", list(differences))]
+    Drift {
+        /// The stream.
+        stream: String,
+        /// What differs.
+        differences: Vec<Difference>,
+    },
+    /// The server did not create the stream.
+    #[error("stream {stream} cannot be created")]
+    NotCreated {
+        /// The stream.
+        stream: String,
+        /// The client's error.
+        source: cqrs_core::Source,
+    },
+    /// The server did not answer about the stream.
+    #[error("the server does not answer about stream {stream}")]
+    Unavailable {
+        /// The stream.
+        stream: String,
+        /// The client's error.
+        source: cqrs_core::Source,
+    },
+}
+
+fn list(differences: &[Difference]) -> String {
+    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_difference_is_told_at_once() {
+        let topology = Topology::new("orders");
+        let found = Config { discard: DiscardPolicy::Old, allow_rollup: true, ..topology.config() };
+        let error = topology.check(&topology.config(), &found).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("discard is Old and must be New, allow_rollup_hdrs is true and must be false"), "{text}");
+    }
+
+    #[test]
+    fn names_that_would_reach_other_streams_are_refused() {
+        for name in ["", "Orders", "a.b", "a*", ">", "a b"] {
+            assert!(matches!(Topology::new(name).check_names(), Err(TopologyError::Name { .. })), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The view store in JetStream key-value buckets: one bucket for each projection.
+//!
+//! A document is the value of `d.<encoded key>`, the checkpoint that of `checkpoint`, both in the same
+//! bucket, so that one atomic batch writes them together. Every write names the revision that it
+//! replaces: a stale read can make a save fail, never make it overwrite what is newer.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, DeliverPolicy, pull},
+    context::PublishErrorKind,
+    stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream},
+};
+use bytes::Bytes;
+use cqrs_core::{
+    Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+};
+use futures_util::StreamExt;
+use tokio::{sync::watch, task::AbortHandle};
+
+use crate::{
+    Topology, atomic_batch,
+    connection::Connection,
+    direct_get::{Get, direct_get},
+    errors::{store_error, unavailable},
+    subject::{decode_token, encode_token},
+    topology::is_missing,
+};
+
+/// The views of a bounded context in key-value buckets. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct KvViews {
+    connection: Connection,
+    topology: Arc<Topology>,
+    watchers: Arc<Mutex<HashMap<ProjectionId, Watcher>>>,
+}
+
+impl KvViews {
+    pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
+        Self { connection, topology: Arc::new(topology), watchers: Arc::default() }
+    }
+
+    fn place(&self, projection: &ProjectionId) -> Place {
+        let bucket = format!("{}_{projection}", self.topology.context());
+        Place { stream: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), bucket }
+    }
+
+    async fn stream(&self, place: &Place) -> Result<Stream<()>, StoreError> {
+        let stream = self.connection.jetstream.get_stream_no_info(&place.stream).await;
+        stream.map_err(|error| store_error(place.what("opening"), error))
+    }
+
+    /// The last message on a subject, from the bucket's leader.
+    async fn confirmed(&self, place: &Place, subject: &str) -> Result<Option<(Bytes, u64)>, StoreError> {
+        let stream = self.stream(place).await?;
+        let get = stream.get_last_raw_message_by_subject(subject);
+        let answer = self.connection.unless_lost(get).await;
+        match answer.map_err(|lost| unavailable(place.what("reading"), lost))? {
+            Ok(message) => Ok(Some((message.payload, message.sequence))),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(store_error(place.what("reading"), error)),
+        }
+    }
+
+    fn config(&self, place: &Place) -> Config {
+        Config {
+            name: place.stream.clone(),
+            description: Some(format!("a view of the context {}", self.topology.context())),
+            subjects: vec![format!("{}>", place.prefix)],
+            max_messages_per_subject: 1,
+            max_messages: -1,
+            max_bytes: -1,
+            discard: DiscardPolicy::New,
+            storage: self.topology.storage(),
+            num_replicas: self.topology.replica_count(),
+            // What makes a stream a bucket for every key-value client.
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            // What lets documents and checkpoint be written together.
+            allow_atomic_publish: true,
+            ..Config::default()
+        }
+    }
+
+    /// The position that the projection's checkpoint shows, as it changes.
+    fn watch(&self, projection: &ProjectionId) -> watch::Receiver<u64> {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || Watcher::start(self.connection.clone(), self.place(projection));
+        watchers.entry(projection.clone()).or_insert_with(start).sequence.subscribe()
+    }
+}
+
+impl ViewStore for KvViews {
+    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        let place = self.place(projection);
+        let jetstream = &self.connection.jetstream;
+        let found = match jetstream.get_stream(&place.stream).await {
+            Ok(stream) => stream,
+            Err(error) if is_missing(&error) => {
+                let created = jetstream.create_stream(self.config(&place)).await;
+                created.map_err(|error| store_error(place.what("creating"), error))?
+            }
+            Err(error) => return Err(store_error(place.what("opening"), error)),
+        };
+        let config = &found.cached_info().config;
+        if config.allow_atomic_publish && config.max_messages_per_subject == 1 && config.allow_direct {
+            return Ok(());
+        }
+        let what = format!(
+            "{} must have allow_atomic and allow_direct set and max_msgs_per_subject 1: change it, or delete it \
+             and the view is built anew",
+            place.stream
+        );
+        Err(StoreError::Refused { what, source: None })
+    }
+
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
+        let place = self.place(projection);
+        let Some((value, revision)) = self.confirmed(&place, &place.checkpoint()).await? else {
+            return Ok(SavedCheckpoint { checkpoint: None, revision: 0 });
+        };
+        let checkpoint = serde_json::from_slice(&value).map_err(|error| StoreError::BadDocument {
+            view: projection.to_string(),
+            key: "checkpoint".to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(SavedCheckpoint { checkpoint: Some(checkpoint), revision })
+    }
+
+    async fn load(
+        &self,
+        projection: &ProjectionId,
+        keys: &[String],
+    ) -> Result<Vec<SavedDocument>, StoreError> {
+        let place = self.place(projection);
+        let subjects: Vec<String> = keys.iter().map(|key| place.document(key)).collect();
+        let get = Get::Last { multi_last: &subjects, batch: subjects.len() };
+        let batch = direct_get(&self.connection, &place.stream, get).await?;
+        let mut found: HashMap<_, _> =
+            batch.found.into_iter().map(|found| (found.subject, (found.payload, found.sequence))).collect();
+        let saved = |subject| match found.remove(subject) {
+            Some((document, revision)) => SavedDocument { document: Some(document), revision },
+            None => SavedDocument { document: None, revision: 0 },
+        };
+        Ok(subjects.iter().map(saved).collect())
+    }
+
+    async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
+        let place = self.place(projection);
+        let messages = place.messages(projection, &save, self.connection.client.max_payload())?;
+        let count = messages.len() as u64;
+        if !self.connection.is_up().await {
+            return Err(unavailable(place.what("writing"), "there is no connection").into());
+        }
+        let publish = atomic_batch::publish(&self.connection, &place.stream, messages);
+        let answer = self.connection.unless_lost(publish).await;
+        match answer.map_err(|lost| unavailable(place.what("writing"), lost))? {
+            Ok(ack) => {
+                if let Some(watcher) =
+                    self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection)
+                {
+                    watcher.raise(save.checkpoint.sequence);
+                }
+                // The checkpoint is the first message of the batch, and the answer names the last.
+                Ok(ack.sequence + 1 - count)
+            }
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
+            Err(error) => Err(store_error(place.what("writing"), error).into()),
+        }
+    }
+
+    fn max_writes(&self) -> usize {
+        // Half of what a batch takes: the rest is latency that nobody gains from.
+        atomic_batch::MAX_MESSAGES / 2
+    }
+
+    async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let place = self.place(projection);
+        let subject = place.document(key);
+        if self.topology.is_replicated() {
+            // A replica may not have what the leader has confirmed, and queries read their own writes.
+            return Ok(self.confirmed(&place, &subject).await?.map(|(document, _)| document));
+        }
+        let get = Get::Last { multi_last: &[subject], batch: 1 };
+        let batch = direct_get(&self.connection, &place.stream, get).await?;
+        Ok(batch.found.into_iter().next().map(|found| found.payload))
+    }
+
+    async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let place = self.place(projection);
+        let what = || place.what("listing");
+        let stream = self.stream(&place).await?;
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            filter_subject: format!("{}d.>", place.prefix),
+            inactive_threshold: Duration::from_secs(30),
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
+        let mut documents = HashMap::new();
+        if consumer.cached_info().num_pending > 0 {
+            let mut messages = consumer
+                .stream()
+                .max_messages_per_batch(1_000)
+                .messages()
+                .await
+                .map_err(|error| store_error(what(), error))?;
+            while let Some(message) = messages.next().await {
+                let message = message.map_err(|error| unavailable(what(), error))?;
+                let pending = message.info().map_err(|error| unavailable(what(), error))?.pending;
+                let key = message.subject.strip_prefix(&place.prefix).and_then(|key| key.strip_prefix("d."));
+                if let Some(key) = key.and_then(|token| decode_token(token).ok()) {
+                    documents.insert(key, message.payload.clone());
+                }
+                if pending == 0 {
+                    break;
+                }
+            }
+        }
+        // It would go away by itself; until then it would count against the stream's limit.
+        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
+        Ok(documents.into_iter().collect())
+    }
+
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+        let mut reached = self.watch(projection);
+        let waited = reached.wait_for(|reached| *reached >= sequence).await;
+        waited.map(drop).map_err(|error| unavailable("waiting for a view", error))
+    }
+}
+
+/// Where a projection's documents are.
+#[derive(Debug, Clone)]
+struct Place {
+    bucket: String,
+    stream: String,
+    prefix: String,
+}
+
+impl Place {
+    fn checkpoint(&self) -> String {
+        format!("{}checkpoint", self.prefix)
+    }
+
+    fn document(&self, key: &str) -> String {
+        format!("{}d.{}", self.prefix, encode_token(key))
+    }
+
+    fn what(&self, doing: &str) -> String {
+        format!("{doing} bucket {}", self.bucket)
+    }
+
+    /// The checkpoint and the documents as messages; the checkpoint first.
+    fn messages(
+        &self,
+        projection: &ProjectionId,
+        save: &Save<'_>,
+        limit: usize,
+    ) -> Result<Vec<atomic_batch::Message>, StoreError> {
+        let checkpoint = serde_json::to_vec(save.checkpoint)
+            .map_err(|error| StoreError::refused("writing a checkpoint as JSON", error))?;
+        let mut messages = vec![atomic_batch::Message {
+            subject: self.checkpoint(),
+            payload: checkpoint.into(),
+            expected: save.revision,
+        }];
+        for write in save.writes {
+            // The headers of a batch's message are far smaller than this.
+            let bytes = write.document.len() + 1_024;
+            if bytes > limit {
+                let what = format!("document {:?} of view {projection}", write.key);
+                return Err(StoreError::TooLarge { what, bytes, limit });
+            }
+            messages.push(atomic_batch::Message {
+                subject: self.document(&write.key),
+                payload: write.document.clone(),
+                expected: write.revision,
+            });
+        }
+        Ok(messages)
+    }
+}
+
+/// Follows one projection's checkpoint, for all who wait for it in this process.
+#[derive(Debug)]
+struct Watcher {
+    sequence: watch::Sender<u64>,
+    task: AbortHandle,
+}
+
+impl Watcher {
+    fn start(connection: Connection, place: Place) -> Self {
+        let sequence = watch::Sender::new(0);
+        let raised = sequence.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                if let Err(error) = follow(&connection, &place, &raised).await {
+                    tracing::debug!(bucket = place.stream, %error, "watching the checkpoint again");
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        Self { sequence, task: task.abort_handle() }
+    }
+
+    fn raise(&self, sequence: u64) {
+        raise(&self.sequence, sequence);
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn raise(reached: &watch::Sender<u64>, sequence: u64) {
+    reached.send_if_modified(|reached| {
+        let higher = sequence > *reached;
+        *reached = sequence.max(*reached);
+        higher
+    });
+}
+
+async fn follow(
+    connection: &Connection,
+    place: &Place,
+    reached: &watch::Sender<u64>,
+) -> Result<(), async_nats::Error> {
+    let bucket = connection.jetstream.get_key_value(&place.bucket).await?;
+    let mut changes = bucket.watch_with_history("checkpoint").await?;
+    while let Some(entry) = changes.next().await {
+        let checkpoint: Checkpoint = serde_json::from_slice(&entry?.value)?;
+        raise(reached, checkpoint.sequence);
+    }
+    Ok(())
+}

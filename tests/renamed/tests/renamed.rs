@@ -1,0 +1,46 @@
+//! The derives' output works under another name of the crate.
+
+use cqrs_renamed::{Already, GetUsage, LampBroken, Light, LightEvent, Switch, Usage};
+use renamed::{
+    Aggregate, Answer, Command, CommandVisitor, Context, Event, EventType, Handle, Lifecycle, Query, replay,
+};
+
+fn round_trip<E: Event>(event: &E) -> E {
+    let data = event.serialize_data(serde_json::value::Serializer).unwrap();
+    E::deserialize_data(event.event_type(), data).unwrap()
+}
+
+struct Count(usize);
+
+impl CommandVisitor<Light> for Count {
+    fn command<C>(&mut self)
+    where
+        C: Command<Aggregate = Light>,
+        Light: Handle<C>,
+    {
+        self.0 += 1;
+    }
+}
+
+fn assert_answers<V: Answer<Q>, Q: Query<View = V>>() {}
+
+#[test]
+fn all_four_derives_work_under_another_name() {
+    let event = LightEvent::Switched { on: true };
+    assert_eq!(round_trip(&event), event);
+    assert_eq!(round_trip(&LampBroken { hours: 3 }), LampBroken { hours: 3 });
+    assert_eq!(LightEvent::TYPES, [EventType::new("light.switched", 1)]);
+
+    let mut count = Count(0);
+    Light::visit_commands(&mut count);
+    assert_eq!(count.0, 1);
+
+    let command = Switch { light: 4, on: true };
+    assert_eq!((Switch::NAME, Switch::LIFECYCLE), ("switch", Lifecycle::Upsert));
+    assert_eq!(command.aggregate_id(), &4);
+    let context = Context::new(renamed::CommandId::derived(["4"]), renamed_time());
+    assert_eq!(replay::<Light>(&[event]).handle(&command, &context), Err(Already));
+
+    assert_eq!(GetUsage::NAME, "get_usage");
+    assert_answers::<Usage, GetUsage>();
+}

@@ -1,0 +1,530 @@
+//! What the derives accept, and what comes of it.
+
+#![deny(unused_qualifications, clippy::pedantic)]
+
+use cqrs_core::{
+    Aggregate, Answer, Apply, Command, CommandVisitor, Context, Documents, Envelope, Error, Event, EventType,
+    Handle, Handled, Lifecycle, Project, Query, View, replay,
+};
+use serde::{Deserialize, Serialize};
+
+/// What the log would keep of `event`.
+fn payload(event: &impl Event) -> String {
+    let mut json = Vec::new();
+    event.serialize_data(&mut serde_json::Serializer::new(&mut json)).unwrap();
+    String::from_utf8(json).unwrap()
+}
+
+fn read<E: Event>(name: &'static str, json: &str) -> serde_json::Result<E> {
+    E::deserialize_data(EventType::new(name, 1), &mut serde_json::Deserializer::from_str(json))
+}
+
+/// The event is stored under `name` with the payload `json`, and read back as it was.
+fn assert_stored<E: Event + PartialEq + std::fmt::Debug>(event: &E, name: &'static str, json: &str) {
+    assert_eq!(event.event_type().name, name);
+    assert_eq!(payload(event), json);
+    assert_eq!(&read::<E>(name, json).unwrap(), event);
+}
+
+/// The names of an aggregate's commands.
+fn commands<A: Aggregate>() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+
+    impl<A: Aggregate> CommandVisitor<A> for Names {
+        fn command<C>(&mut self)
+        where
+            C: Command<Aggregate = A>,
+            A: Handle<C>,
+        {
+            self.0.push(C::NAME);
+        }
+    }
+
+    let mut names = Names(Vec::new());
+    A::visit_commands(&mut names);
+    names.0
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no")]
+struct No;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(prefix = "shop.order")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
+enum Fact {
+    LineAdded {
+        product_id: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    Paid(u64),
+    Moved(i8, i8),
+    Shipped,
+    #[event(name = "order.closed", version = 3)]
+    HTTPClosed,
+    r#Type {
+        r#type: bool,
+    },
+}
+
+#[test]
+fn variants_of_every_shape_are_stored_and_read_back() {
+    let line = Fact::LineAdded { product_id: 7, note: None };
+    assert_stored(&line, "shop.order.line_added", r#"{"productId":7}"#);
+    assert_stored(&Fact::Paid(5), "shop.order.paid", "5");
+    assert_stored(&Fact::Moved(1, -1), "shop.order.moved", "[1,-1]");
+    assert_stored(&Fact::Shipped, "shop.order.shipped", "{}");
+    assert_stored(&Fact::HTTPClosed, "order.closed", "{}");
+    assert_stored(&Fact::Type { r#type: true }, "shop.order.type", r#"{"type":true}"#);
+}
+
+#[test]
+fn types_are_listed_in_the_order_of_the_variants() {
+    let types: Vec<_> = Fact::TYPES.iter().map(|stored| (stored.name, stored.version)).collect();
+    let expected = [
+        ("shop.order.line_added", 1),
+        ("shop.order.paid", 1),
+        ("shop.order.moved", 1),
+        ("shop.order.shipped", 1),
+        ("order.closed", 3),
+        ("shop.order.type", 1),
+    ];
+    assert_eq!(types, expected);
+}
+
+#[test]
+fn a_name_that_is_not_the_types_is_an_error() {
+    let error = read::<Fact>("shop.order.lost", "{}").unwrap_err().to_string();
+    assert!(error.contains("`shop.order.lost` is not a stored type of `Fact`"), "{error}");
+    let error = read::<Point>("shop.order.lost", "{}").unwrap_err().to_string();
+    assert!(error.contains("`shop.order.lost` is not a stored type of `Point`"), "{error}");
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "point.reached", version = 2)]
+struct Point {
+    x: i32,
+    y: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "named")]
+struct Named(String);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "pair")]
+struct Pair(u8, u8);
+
+#[test]
+fn structs_are_events() {
+    assert_stored(&Point { x: 1, y: 2 }, "point.reached", r#"{"x":1,"y":2}"#);
+    assert_stored(&Named("a".to_owned()), "named", r#""a""#);
+    assert_stored(&Pair(1, 2), "pair", "[1,2]");
+    assert_eq!(Point::TYPES, [EventType::new("point.reached", 2)]);
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+enum EachNamed {
+    #[event(name = "a.b-c_1")]
+    First,
+    #[event(name = "second", version = 4_294_967_295)]
+    Second,
+}
+
+#[test]
+fn no_prefix_is_needed_when_every_variant_has_a_name() {
+    assert_stored(&EachNamed::First, "a.b-c_1", "{}");
+    assert_eq!(EachNamed::Second.event_type(), EventType::new("second", u32::MAX));
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(prefix = "link")]
+enum LinkEvent<Id, const MARKS: usize>
+where
+    Id: Clone,
+{
+    Added { to: Id },
+    Removed(Vec<Id>),
+    Marked,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "wrapped")]
+struct Wrapped<T>(T);
+
+#[test]
+fn generic_events_are_stored_and_read_back() {
+    assert_stored(&LinkEvent::<_, 2>::Added { to: 1_u8 }, "link.added", r#"{"to":1}"#);
+    assert_stored(&LinkEvent::<_, 2>::Removed(vec!["a".to_owned()]), "link.removed", r#"["a"]"#);
+    assert_stored(&LinkEvent::<u8, 2>::Marked, "link.marked", "{}");
+    assert_stored(&Wrapped(Some(7_u8)), "wrapped", "7");
+}
+
+mod ids {
+    pub(crate) type Number = u32;
+}
+
+/// The default name, aliases and paths for types, and a state that is an enum.
+#[derive(Debug, Default, Clone, PartialEq, Aggregate)]
+#[aggregate(id = ids::Number, event = Fact, rejection = Box<No>, commands(Open, self::Pay, Close))]
+enum WebOrder {
+    #[default]
+    New,
+    Paid(u64),
+}
+
+impl Apply<Fact> for WebOrder {
+    fn apply(&mut self, event: &Fact) {
+        if let Fact::Paid(amount) = event {
+            *self = Self::Paid(*amount);
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, Command)]
+#[command(aggregate = WebOrder, create)]
+struct Open {
+    #[command(id)]
+    order: u32,
+    #[allow(dead_code)]
+    customer: String,
+}
+
+#[derive(Debug, Serialize, Deserialize, Command)]
+#[command(aggregate = WebOrder)]
+struct Pay(u64, #[command(id)] ids::Number);
+
+#[derive(Debug, Serialize, Deserialize, Command)]
+#[command(upsert)]
+#[command(aggregate = WebOrder, name = "close-order")]
+struct Close {
+    #[command(id)]
+    r#type: u32,
+}
+
+macro_rules! handle {
+    ($($command:ty),+ => $aggregate:ty) => {$(
+        impl Handle<$command> for $aggregate {
+            fn handle(&self, _: &$command, _: &Context) -> Handled<Self> {
+                Ok(cqrs_core::Events::none())
+            }
+        }
+    )+};
+}
+
+handle!(Open, Pay, Close => WebOrder);
+
+#[test]
+fn an_aggregate_knows_its_name_and_its_commands() {
+    assert_eq!(WebOrder::NAME, "web_order");
+    assert_eq!(commands::<WebOrder>(), ["open", "pay", "close-order"]);
+    assert_eq!(replay::<WebOrder>(&[Fact::Shipped, Fact::Paid(3)]), WebOrder::Paid(3));
+}
+
+#[test]
+fn a_command_knows_its_lifecycle_and_its_aggregate() {
+    assert_eq!(Open::LIFECYCLE, Lifecycle::Create);
+    assert_eq!(Pay::LIFECYCLE, Lifecycle::Update);
+    assert_eq!(Close::LIFECYCLE, Lifecycle::Upsert);
+    assert_eq!(Open { order: 1, customer: "ANNA".to_owned() }.aggregate_id(), &1);
+    assert_eq!(Pay(100, 2).aggregate_id(), &2);
+    assert_eq!(Close { r#type: 3 }.aggregate_id(), &3);
+}
+
+/// What an id has to be able to do; the bound stands on the types, so that every impl may rely on it.
+trait LinkId: std::fmt::Display + Clone + Send + Sync + Serialize + serde::de::DeserializeOwned + 'static {}
+
+impl LinkId for String {}
+
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(name = "linked", id = Id, event = LinkEvent<Id, 1>, rejection = No, commands(AddLink<Id>))]
+struct Linked<Id: LinkId> {
+    links: Vec<Id>,
+}
+
+impl<Id: LinkId> Default for Linked<Id> {
+    fn default() -> Self {
+        Self { links: Vec::new() }
+    }
+}
+
+impl<Id: LinkId> Apply<LinkEvent<Id, 1>> for Linked<Id> {
+    fn apply(&mut self, event: &LinkEvent<Id, 1>) {
+        if let LinkEvent::Added { to } = event {
+            self.links.push(to.clone());
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Linked<Id>, upsert)]
+#[serde(bound = "")]
+struct AddLink<Id: LinkId> {
+    #[command(id)]
+    from: Id,
+    to: Id,
+}
+
+impl<Id: LinkId> Handle<AddLink<Id>> for Linked<Id> {
+    fn handle(&self, command: &AddLink<Id>, _: &Context) -> Handled<Self> {
+        Ok(LinkEvent::Added { to: command.to.clone() }.into())
+    }
+}
+
+#[test]
+fn generic_aggregates_and_commands_work() {
+    let command = AddLink { from: "a".to_owned(), to: "b".to_owned() };
+    let context = Context::new(cqrs_core::CommandId::derived(["a"]), jiff_epoch());
+    let events = Linked::<String>::default().handle(&command, &context).unwrap();
+    let linked = replay::<Linked<String>>(&events);
+    assert_eq!(linked.links, ["b"]);
+    assert_eq!(command.aggregate_id(), "a");
+    assert_eq!(commands::<Linked<String>>(), ["add_link"]);
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+struct Summary {
+    paid: u64,
+}
+
+impl View for Summary {
+    const NAME: &'static str = "summary";
+    type Of = WebOrder;
+}
+
+impl Project<Fact> for Summary {
+    fn key(_: &Envelope<Fact>) -> Option<String> {
+        None
+    }
+
+    fn project(&mut self, _: &Envelope<Fact>) {}
+}
+
+/// The documents `a` and `7`.
+struct Stored;
+
+impl Documents<Summary> for Stored {
+    async fn get(&self, key: &str) -> Result<Option<Summary>, Error> {
+        Ok(self.all().await?.into_iter().find(|(other, _)| other == key).map(|(_, view)| view))
+    }
+
+    async fn all(&self) -> Result<Vec<(String, Summary)>, Error> {
+        Ok(vec![("a".to_owned(), Summary { paid: 1 }), ("7".to_owned(), Summary { paid: 2 })])
+    }
+}
+
+#[derive(Debug, Query)]
+#[query(view = Summary, answer = Option<Summary>)]
+struct GetSummary {
+    #[query(key)]
+    order: u32,
+}
+
+#[derive(Debug, PartialEq)]
+struct Paid(Option<u64>);
+
+impl From<Option<Summary>> for Paid {
+    fn from(summary: Option<Summary>) -> Self {
+        Self(summary.map(|summary| summary.paid))
+    }
+}
+
+#[derive(Debug, Query)]
+#[query(view = Summary, answer = Paid, name = "how-much")]
+struct GetPaid<Key>(#[query(key)] Key, #[allow(dead_code)] bool);
+
+#[derive(Debug, Query)]
+#[query(view = Summary, answer = std::collections::BTreeMap<String, Summary>)]
+struct Everything;
+
+impl Answer<Everything> for Summary {
+    async fn answer(
+        _: Everything,
+        documents: &impl Documents<Self>,
+    ) -> Result<std::collections::BTreeMap<String, Self>, Error> {
+        Ok(documents.all().await?.into_iter().collect())
+    }
+}
+
+#[tokio::test]
+async fn a_query_with_a_key_is_answered_by_its_document() {
+    assert_eq!(GetSummary::NAME, "get_summary");
+    let found = Summary::answer(GetSummary { order: 7 }, &Stored).await.unwrap();
+    assert_eq!(found, Some(Summary { paid: 2 }));
+    let none = Summary::answer(GetSummary { order: 8 }, &Stored).await.unwrap();
+    assert_eq!(none, None);
+}
+
+#[tokio::test]
+async fn an_answer_is_whatever_can_be_made_from_the_document() {
+    assert_eq!(GetPaid::<String>::NAME, "how-much");
+    assert_eq!(Summary::answer(GetPaid("a", true), &Stored).await.unwrap(), Paid(Some(1)));
+    assert_eq!(Summary::answer(GetPaid('b', true), &Stored).await.unwrap(), Paid(None));
+}
+
+#[tokio::test]
+async fn a_query_without_a_key_is_answered_by_the_view() {
+    assert_eq!(Summary::answer(Everything, &Stored).await.unwrap().len(), 2);
+}
+
+/// Every name that the output might rely on means something else here.
+mod shadowed {
+    #![allow(dead_code, non_camel_case_types)]
+
+    mod core {}
+    mod std {}
+    mod serde {}
+    mod cqrs_core {}
+
+    struct Option;
+    struct Result;
+    struct String;
+    struct Vec;
+    struct Box;
+    struct Some;
+    struct None;
+    struct Ok;
+    struct Err;
+    struct EventType;
+    struct Serializer;
+    trait Default {}
+    trait Clone {}
+    trait Send {}
+    trait Sync {}
+    trait From {}
+    trait Into {}
+    trait ToString {}
+    trait Serialize {}
+    trait Deserialize {}
+    trait Event {}
+    trait Aggregate {}
+    trait Command {}
+    trait Query {}
+
+    #[derive(
+        ::core::fmt::Debug,
+        ::core::cmp::PartialEq,
+        ::serde::Serialize,
+        ::serde::Deserialize,
+        ::cqrs_core::Event,
+    )]
+    #[event(prefix = "shadow")]
+    pub(super) enum Fact {
+        Seen { who: u8 },
+        Gone,
+    }
+
+    #[derive(
+        ::core::fmt::Debug,
+        ::core::cmp::PartialEq,
+        ::serde::Serialize,
+        ::serde::Deserialize,
+        ::cqrs_core::Event,
+    )]
+    #[event(name = "shadow")]
+    pub(super) struct Shadow {
+        pub(super) who: u8,
+    }
+
+    #[derive(::core::default::Default, ::core::clone::Clone, ::cqrs_core::Aggregate)]
+    #[aggregate(id = u8, event = Fact, rejection = super::No, commands(Look))]
+    pub(super) struct State;
+
+    impl ::cqrs_core::Apply<Fact> for State {
+        fn apply(&mut self, _: &Fact) {}
+    }
+
+    #[derive(::serde::Serialize, ::serde::Deserialize, ::cqrs_core::Command)]
+    #[command(aggregate = State, create)]
+    pub(super) struct Look {
+        #[command(id)]
+        who: u8,
+    }
+
+    handle!(Look => State);
+
+    #[derive(::cqrs_core::Query)]
+    #[query(view = super::Summary, answer = super::Paid)]
+    pub(super) struct Ask {
+        #[query(key)]
+        pub(super) who: u8,
+    }
+}
+
+#[tokio::test]
+async fn the_output_does_not_depend_on_names_in_scope() {
+    assert_stored(&shadowed::Fact::Seen { who: 1 }, "shadow.seen", r#"{"who":1}"#);
+    assert_stored(&shadowed::Fact::Gone, "shadow.gone", "{}");
+    assert_stored(&shadowed::Shadow { who: 1 }, "shadow", r#"{"who":1}"#);
+    assert_eq!(commands::<shadowed::State>(), ["look"]);
+    assert_eq!(Summary::answer(shadowed::Ask { who: 7 }, &Stored).await.unwrap(), Paid(Some(2)));
+}
+
+/// Types that come out of macros, with types and names that went into them.
+macro_rules! declare {
+    ($aggregate:ident, $event:ident($prefix:literal), $command:ident, $query:ident, $id:ty, $answer:ty) => {
+        #[derive(Debug, PartialEq, Serialize, Deserialize, Event)]
+        #[event(prefix = $prefix)]
+        enum $event {
+            Happened { inside: bool },
+        }
+
+        #[derive(Default, Clone, Aggregate)]
+        #[aggregate(id = $id, event = $event, rejection = No, commands($command))]
+        struct $aggregate;
+
+        impl Apply<$event> for $aggregate {
+            fn apply(&mut self, _: &$event) {}
+        }
+
+        #[derive(Serialize, Deserialize, Command)]
+        #[command(aggregate = $aggregate)]
+        struct $command {
+            #[command(id)]
+            inside: $id,
+        }
+
+        handle!($command => $aggregate);
+
+        #[derive(Query)]
+        #[query(view = Summary, answer = $answer)]
+        struct $query {
+            #[query(key)]
+            inside: $id,
+        }
+    };
+}
+
+declare!(Declared, DeclaredEvent("declared"), Declare, GetDeclared, u64, Option<Summary>);
+
+#[tokio::test]
+async fn types_from_macros_work() {
+    assert_stored(&DeclaredEvent::Happened { inside: true }, "declared.happened", r#"{"inside":true}"#);
+    assert_eq!(commands::<Declared>(), ["declare"]);
+    assert_eq!(Declare { inside: 9 }.aggregate_id(), &9);
+    assert!(Summary::answer(GetDeclared { inside: 7 }, &Stored).await.unwrap().is_some());
+}
+
+/// `crate = …` takes a path or a string.
+mod elsewhere {
+    pub(crate) use cqrs_core as framework;
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize, framework::Event)]
+    #[event(prefix = "elsewhere", crate = crate::elsewhere::framework)]
+    pub(super) enum ByPath {
+        Happened,
+    }
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize, framework::Event)]
+    #[event(prefix = "elsewhere", crate = "self::framework")]
+    pub(super) enum ByString {
+        Happened,
+    }
+}
+
+#[test]
+fn the_framework_can_be_elsewhere() {
+    assert_stored(&elsewhere::ByPath::Happened, "elsewhere.happened", "{}");
+    assert_stored(&elsewhere::ByString::Happened, "elsewhere.happened", "{}");
+}

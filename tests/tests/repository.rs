@@ -1,0 +1,55 @@
+//! What must hold of the repository as a whole, checked from its own files and cargo's own answers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+#[test]
+fn the_core_does_not_depend_on_a_nats_client() {
+    let tree = cargo(&["tree", "--package", "cqrs-core", "--edges", "normal", "--prefix", "none"]);
+    assert!(tree.contains("cqrs-core v"), "not the tree of cqrs-core:\n{tree}");
+    assert!(!tree.contains("async-nats"), "cqrs-core depends on async-nats:\n{tree}");
+}
+
+#[test]
+fn ci_runs_the_test_command_that_the_readme_names() {
+    let readme = read("README.md");
+    let command = readme
+        .lines()
+        .map(|line| line.trim_start_matches("$ "))
+        .find(|line| line.starts_with("cargo test"))
+        .expect("the README has a line with the test command");
+    let ran = read(".ci/run").lines().any(|line| line.trim().trim_start_matches("run ") == command);
+    assert!(ran, "`{command}` is not a line of .ci/run");
+}
+
+#[test]
+fn every_crate_has_a_licence() {
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    assert!(packages.len() > 1, "the workspace has more than one crate");
+    for package in packages {
+        assert_eq!(package["license"], "MIT OR Apache-2.0", "{}", package["name"]);
+    }
+    assert!(root().join("LICENSE-MIT").exists() && root().join("LICENSE-APACHE").exists());
+}
+
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).current_dir(root()).args(arguments).output().expect("cargo runs");
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints text")
+}
+
+fn read(file: &str) -> String {
+    let path = root().join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above").to_owned()
+}
