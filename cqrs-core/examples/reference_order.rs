@@ -1,43 +1,36 @@
-//! The reference order: three commands, three events, four rejections, one view and one query.
+//! The reference order: three commands, three events, four rejections, a view and a query.
 
-use cqrs_core::{Aggregate, Apply, Command, Context, Cqrs, Envelope, Event, Handle, Handled, Project, Query, View};
+use cqrs_core::{Aggregate, Apply, Command, Context, Event, Handle, Handled, Query};
+use cqrs_core::{Cqrs, Envelope, Project, View, memory::Memory};
 use serde::{Deserialize, Serialize};
 
-#[derive(Serialize, Deserialize, Event)]
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
 #[event(prefix = "order")]
 enum OrderEvent {
     Created { total: u64 },
     Paid,
     Cancelled,
 }
+
 #[derive(Debug, thiserror::Error)]
 enum OrderRejection {
-    #[error("an order needs something to pay for")]
-    Empty,
-    #[error("the order costs {0}")]
-    WrongAmount(u64),
     #[error("the order is paid already")]
-    AlreadyPaid,
-    #[error("the order is cancelled")]
-    AlreadyCancelled,
+    PaidAlready,
+    #[error("a cancelled order cannot be paid")]
+    PaidTooLate,
+    #[error("the order is cancelled already")]
+    CancelledAlready,
+    #[error("a paid order cannot be cancelled")]
+    CancelledTooLate,
 }
 
-#[derive(Default, Clone, Aggregate)]
+/// What happened last is all that the rules ask for, and all that the view shows.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(id = u32, event = OrderEvent, rejection = OrderRejection)]
-enum Order {
-    #[default]
-    New,
-    Open(u64),
-    Paid,
-    Cancelled,
-}
+struct Order(Option<OrderEvent>);
 impl Apply<OrderEvent> for Order {
     fn apply(&mut self, event: &OrderEvent) {
-        *self = match event {
-            OrderEvent::Created { total } => Self::Open(*total),
-            OrderEvent::Paid => Self::Paid,
-            OrderEvent::Cancelled => Self::Cancelled,
-        }
+        self.0 = Some(event.clone());
     }
 }
 
@@ -50,43 +43,58 @@ struct CreateOrder {
 }
 impl Handle<CreateOrder> for Order {
     fn handle(&self, create: &CreateOrder, _: &Context) -> Handled<Self> {
-        match create.total {
-            0 => Err(OrderRejection::Empty),
-            total => Ok(OrderEvent::Created { total }.into()),
-        }
+        Ok(OrderEvent::Created { total: create.total }.into())
     }
 }
 
 #[derive(Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
-struct PayOrder {
-    #[command(id)]
-    order: u32,
-    amount: u64,
-}
+struct PayOrder(#[command(id)] u32);
 impl Handle<PayOrder> for Order {
-    fn handle(&self, pay: &PayOrder, _: &Context) -> Handled<Self> {
-        match self {
-            Self::Open(total) if pay.amount != *total => Err(OrderRejection::WrongAmount(*total)),
-            Self::New | Self::Open(_) => Ok(OrderEvent::Paid.into()),
-            Self::Paid => Err(OrderRejection::AlreadyPaid),
-            Self::Cancelled => Err(OrderRejection::AlreadyCancelled),
+    fn handle(&self, _: &PayOrder, _: &Context) -> Handled<Self> {
+        match self.0 {
+            Some(OrderEvent::Paid) => Err(OrderRejection::PaidAlready),
+            Some(OrderEvent::Cancelled) => Err(OrderRejection::PaidTooLate),
+            _ => Ok(OrderEvent::Paid.into()),
         }
     }
 }
 
 #[derive(Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
-struct CancelOrder {
-    #[command(id)]
-    order: u32,
-}
+struct CancelOrder(#[command(id)] u32);
 impl Handle<CancelOrder> for Order {
     fn handle(&self, _: &CancelOrder, _: &Context) -> Handled<Self> {
-        match self {
-            Self::Paid => Err(OrderRejection::AlreadyPaid),
-            Self::Cancelled => Err(OrderRejection::AlreadyCancelled),
-            Self::New | Self::Open(_) => Ok(OrderEvent::Cancelled.into()),
+        match self.0 {
+            Some(OrderEvent::Paid) => Err(OrderRejection::CancelledTooLate),
+            Some(OrderEvent::Cancelled) => Err(OrderRejection::CancelledAlready),
+            _ => Ok(OrderEvent::Cancelled.into()),
         }
     }
+}
+
+impl View for Order {
+    const NAME: &'static str = "orders";
+    type Of = Order;
+}
+impl Project<OrderEvent> for Order {
+    fn key(event: &Envelope<OrderEvent>) -> Option<String> {
+        Some(event.subject().to_owned())
+    }
+    fn project(&mut self, event: &Envelope<OrderEvent>) {
+        self.apply(&event.data);
+    }
+}
+#[derive(Query)]
+#[query(view = Order, answer = Option<Order>)]
+struct GetOrder(#[query(key)] u32);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let builder = Cqrs::builder(Memory::default());
+    let cqrs = builder.aggregate::<Order>().view::<Order>().start().await?;
+    cqrs.execute(CreateOrder { order: 7, total: 90 }).await?;
+    let receipt = cqrs.execute(PayOrder(7)).await?;
+    println!("{:?}", cqrs.query(GetOrder(7)).after(&receipt).await?);
+    Ok(())
 }

@@ -55,7 +55,7 @@ pub enum Error {
         /// The command.
         command: crate::CommandId,
         /// The last answer.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// An interceptor did not let the call through.
     #[error(transparent)]

@@ -99,7 +99,7 @@ where
         Outcome::Unknown(source) => Err(Error::Unknown {
             aggregate: loaded.key.clone(),
             command: context.command_id,
-            source,
+            source: Box::new(source),
         }
         .into()),
     }

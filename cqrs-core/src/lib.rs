@@ -10,6 +10,8 @@ mod clock;
 mod codec;
 mod command;
 mod commit;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod cqrs;
 mod dispatch;
 mod envelope;

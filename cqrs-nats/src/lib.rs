@@ -26,7 +26,7 @@ mod direct_get;
 mod errors;
 mod events;
 #[cfg(feature = "local-server")]
-mod local_server;
+pub mod local_server;
 mod subject;
 mod subscription;
 mod topology;
@@ -36,7 +36,7 @@ pub mod wire;
 pub use connect::{ConnectError, Connect, MIN_SERVER, Nats};
 pub use events::NatsEvents;
 #[cfg(feature = "local-server")]
-pub use local_server::{LocalServer, LocalServerBuilder, LocalServerError};
+pub use local_server::LocalServer;
 pub use subject::{BadToken, decode_token, encode_token};
 pub use subscription::NatsSubscription;
 pub use topology::{Difference, Topology, TopologyError};

@@ -15,6 +15,7 @@
 mod binary;
 #[cfg(feature = "testcontainers")]
 mod container;
+mod context;
 
 use std::{
     fmt::Debug,
@@ -31,6 +32,8 @@ use tokio::{
     task,
     time::{Instant, sleep},
 };
+
+pub use context::TestContext;
 
 /// Long enough for a busy machine; a condition that holds at once costs no waiting.
 const PATIENCE: Duration = Duration::from_secs(30);

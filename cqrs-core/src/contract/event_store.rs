@@ -1,0 +1,238 @@
+//! What every event store must do.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{HOSTILE, join_all, soon};
+use crate::{
+    AggregateKey, AppendError, CausationId, CommandId, Commit, CorrelationId, EventId, EventStore, Expected,
+    JSON, Metadata, RecordedEvent, StoredCommit, Subscribe, Subscription,
+};
+
+fn key(name: &'static str, id: &str) -> AggregateKey {
+    AggregateKey::new(name, id).expect("an id within the limit")
+}
+
+/// A commit of `events` events whose ids are new.
+fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
+    let mut metadata = Metadata::default();
+    metadata.insert("user", "Zoë \"100 %\"\r\n").expect("a legal name");
+    let event = |index| RecordedEvent {
+        id: EventId(Uuid::new_v4()),
+        event_type: "thing.happened".into(),
+        schema_version: 3,
+        content_type: JSON.into(),
+        data: Bytes::from(format!(r#"{{"index":{index},"text":"日本 {index}"}}"#)),
+    };
+    Commit {
+        aggregate: aggregate.clone(),
+        first_version,
+        source: "/contract".into(),
+        time: Timestamp::new(1_767_225_600, 123_456_789).expect("a time"),
+        command_id: CommandId(Uuid::new_v4()),
+        correlation_id: CorrelationId(Uuid::new_v4()),
+        causation_id: (first_version % 2 == 0).then(|| CausationId(Uuid::new_v4())),
+        metadata,
+        events: (0..events).map(event).collect(),
+    }
+}
+
+/// Appends `count` commits of one event each and returns them as they must be read.
+async fn append_chain<S: EventStore>(store: &S, aggregate: &AggregateKey, count: u64) -> Vec<StoredCommit> {
+    let mut stored = Vec::new();
+    let mut last = 0;
+    for version in 1..=count {
+        let commit = commit(aggregate, version, 1);
+        let appended = store.append(&commit, Expected::after(last)).await.expect("an append in order");
+        assert!(!appended.duplicate);
+        assert!(appended.sequence > last, "sequences grow");
+        last = appended.sequence;
+        stored.push(StoredCommit { sequence: last, commit });
+    }
+    stored
+}
+
+async fn read_all<S: EventStore>(store: &S, aggregate: &AggregateKey) -> Vec<StoredCommit> {
+    let page = store.read(aggregate, 0, 1_000).await.expect("a read");
+    assert!(!page.more);
+    page.commits
+}
+
+/// An empty store answers, and says that there is nothing.
+pub async fn nothing_is_there_at_first<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "1");
+    assert_eq!(read_all(store, &aggregate).await, []);
+    assert_eq!(store.next_after(&aggregate, 0).await.expect("a read"), None);
+    assert_eq!(store.log(&["thing"]).await.expect("the log").last_sequence, 0);
+}
+
+/// Every field of a commit survives, for one event and for several.
+pub async fn what_is_appended_is_read_back<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "read back");
+    let first = commit(&aggregate, 1, 1);
+    let second = commit(&aggregate, 2, 3);
+    let at = store.append(&first, Expected::NoStream).await.expect("the first append").sequence;
+    let then = store.append(&second, Expected::Exact(at)).await.expect("the second append").sequence;
+    assert_eq!(
+        read_all(store, &aggregate).await,
+        [StoredCommit { sequence: at, commit: first }, StoredCommit { sequence: then, commit: second }]
+    );
+}
+
+/// Nothing is stored on a wrong belief: too early, too late, or about nothing.
+pub async fn an_append_with_another_expectation_stores_nothing<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "expected");
+    let conflict = |answer| assert!(matches!(answer, Err(AppendError::Conflict)), "{answer:?}");
+    conflict(store.append(&commit(&aggregate, 1, 1), Expected::Exact(7)).await);
+    let stored = append_chain(store, &aggregate, 2).await;
+    conflict(store.append(&commit(&aggregate, 3, 1), Expected::NoStream).await);
+    conflict(store.append(&commit(&aggregate, 3, 1), Expected::Exact(stored[0].sequence)).await);
+    conflict(store.append(&commit(&aggregate, 3, 1), Expected::Exact(stored[1].sequence + 1)).await);
+    assert_eq!(read_all(store, &aggregate).await, stored);
+}
+
+/// Of many appends with the same expectation exactly one is stored.
+pub async fn of_appends_at_once_one_is_stored<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "race");
+    let mut expected = Expected::NoStream;
+    for version in 1..=10 {
+        let commits: Vec<_> = (0..8).map(|_| commit(&aggregate, version, 1)).collect();
+        let mut stored = Vec::new();
+        for answer in join_all(commits.iter().map(|commit| store.append(commit, expected))).await {
+            match answer {
+                Ok(appended) => stored.push(appended.sequence),
+                Err(AppendError::Conflict | AppendError::Busy(_)) => {}
+                Err(error) => panic!("neither stored nor refused: {error:?}"),
+            }
+        }
+        assert_eq!(stored.len(), 1, "version {version} was stored {} times", stored.len());
+        expected = Expected::Exact(stored[0]);
+    }
+    assert_eq!(read_all(store, &aggregate).await.len(), 10);
+}
+
+/// Sending an append again is what is done when an answer is lost.
+pub async fn the_same_append_again_is_not_stored_twice<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "again");
+    let commit = commit(&aggregate, 1, 2);
+    let first = store.append(&commit, Expected::NoStream).await.expect("the append");
+    match store.append(&commit, Expected::NoStream).await {
+        Ok(again) => assert!(again.duplicate && again.sequence == first.sequence, "{again:?} after {first:?}"),
+        Err(AppendError::Conflict) => {}
+        Err(error) => panic!("{error:?}"),
+    }
+    assert_eq!(read_all(store, &aggregate).await, [StoredCommit { sequence: first.sequence, commit }]);
+}
+
+/// A page says whether there is more, and the next one goes on after it.
+pub async fn long_aggregates_are_read_in_pages<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "long");
+    let other = key("thing", "longer");
+    let stored = append_chain(store, &aggregate, 5).await;
+    append_chain(store, &other, 3).await;
+    let mut read = Vec::new();
+    let mut pages = 0;
+    loop {
+        let after = read.last().map_or(0, |stored: &StoredCommit| stored.sequence);
+        let page = store.read(&aggregate, after, 2).await.expect("a page");
+        assert!(page.commits.len() <= 2);
+        pages += 1;
+        read.extend(page.commits);
+        if !page.more {
+            break;
+        }
+        assert!(pages < 5, "the pages do not end");
+    }
+    assert_eq!(read, stored);
+}
+
+/// What is asked after an unclear answer: what stands right after a place.
+pub async fn the_next_commit_after_a_place_is_found<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "next");
+    let stored = append_chain(store, &aggregate, 3).await;
+    append_chain(store, &key("thing", "next to it"), 1).await;
+    let mut after = 0;
+    for expected in stored {
+        let found = store.next_after(&aggregate, after).await.expect("a read").expect("a commit");
+        assert_eq!(found, expected);
+        after = found.sequence;
+    }
+    assert_eq!(store.next_after(&aggregate, after).await.expect("a read"), None);
+}
+
+/// Ids with separators, wildcards and the like are ids like any other.
+pub async fn no_id_reaches_another<S: EventStore>(store: &S) {
+    let mut stored = Vec::new();
+    for id in HOSTILE {
+        let aggregate = key("thing", id);
+        stored.push((aggregate.clone(), append_chain(store, &aggregate, 2).await));
+    }
+    for (aggregate, stored) in stored {
+        assert_eq!(read_all(store, &aggregate).await, stored, "{aggregate:?}");
+        let none = key("other", aggregate.id());
+        assert_eq!(read_all(store, &none).await, [], "{none:?}");
+    }
+}
+
+/// The log's end is asked for by aggregate type, and its id stays.
+pub async fn a_log_knows_its_end_by_aggregate_type<S: EventStore>(store: &S) {
+    let things = append_chain(store, &key("thing", "end"), 2).await;
+    let others = append_chain(store, &key("other", "end"), 1).await;
+    let (thing, other) = (things[1].sequence, others[0].sequence);
+    let log = store.log(&["thing"]).await.expect("the log");
+    assert_eq!(log.last_sequence, thing);
+    assert_eq!(store.log(&["thing", "other"]).await.expect("the log").last_sequence, other);
+    assert_eq!(store.log(&["nothing"]).await.expect("the log").last_sequence, 0);
+    assert_eq!(store.log(&["other"]).await.expect("the log").id, log.id);
+}
+
+/// Takes exactly `count` commits from a subscription.
+async fn take<S: Subscription>(subscription: &mut S, count: usize) -> Vec<StoredCommit> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        taken.extend(soon("the next commit", subscription.next(count)).await.expect("a delivery"));
+    }
+    assert_eq!(taken.len(), count, "too much was delivered");
+    taken
+}
+
+/// Stored commits and new ones come one after the other, without a gap in between.
+pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "follow");
+    let mut stored = append_chain(store, &aggregate, 3).await;
+    let request = Subscribe { subscriber: "follower", aggregates: &["thing"], after: 0 };
+    let mut subscription = store.subscribe(request).await.expect("a subscription");
+    assert_eq!(take(&mut subscription, 3).await, stored);
+    let fourth = commit(&aggregate, 4, 2);
+    let sequence = store.append(&fourth, Expected::Exact(stored[2].sequence)).await.expect("an append").sequence;
+    stored.push(StoredCommit { sequence, commit: fourth });
+    assert_eq!(take(&mut subscription, 1).await, stored[3..]);
+    subscription.done(sequence).await.expect("an account");
+}
+
+/// The checkpoint decides where a subscriber of the same name starts: later, earlier, wherever.
+pub async fn a_subscription_starts_where_it_is_told<S: EventStore>(store: &S) {
+    let stored = append_chain(store, &key("thing", "start"), 6).await;
+    for (after, done) in [(0, 6), (3, 6), (1, 4), (5, 6), (2, 2), (0, 0), (0, 0)] {
+        let sequence = if after == 0 { 0 } else { stored[after - 1].sequence };
+        let request = Subscribe { subscriber: "starter", aggregates: &["thing"], after: sequence };
+        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        assert_eq!(take(&mut subscription, 6 - after).await, stored[after..], "after {after}");
+        if done > 0 {
+            subscription.done(stored[done - 1].sequence).await.expect("an account");
+        }
+    }
+}
+
+/// Commits of other aggregate types are not delivered.
+pub async fn a_subscription_has_only_the_aggregates_it_asks_for<S: EventStore>(store: &S) {
+    append_chain(store, &key("other", "1"), 2).await;
+    let things = append_chain(store, &key("thing", "1"), 2).await;
+    append_chain(store, &key("other", "2"), 2).await;
+    let thirds = append_chain(store, &key("third", "1"), 1).await;
+    let request = Subscribe { subscriber: "chooser", aggregates: &["thing", "third"], after: 0 };
+    let mut subscription = store.subscribe(request).await.expect("a subscription");
+    let expected: Vec<_> = things.into_iter().chain(thirds).collect();
+    assert_eq!(take(&mut subscription, 3).await, expected);
+}

@@ -1,0 +1,119 @@
+//! The contracts of the ports as tests, for everyone who writes an adapter (feature `contract`).
+//!
+//! Each case is an async function that takes a store and panics when the store breaks the contract. The
+//! macros [`event_store_contract!`](crate::event_store_contract) and
+//! [`view_store_contract!`](crate::view_store_contract) make a test of every case:
+//!
+//! ```
+//! # #[cfg(feature = "contract")] mod tests {
+//! use cqrs_core::memory::{MemoryEvents, MemoryViews};
+//!
+//! cqrs_core::event_store_contract!(async { (MemoryEvents::default(), ()) });
+//! cqrs_core::view_store_contract!(async { (MemoryViews::default(), ()) });
+//! # }
+//! ```
+//!
+//! The expression is a future of an empty store for one test, and of a guard that is dropped after the
+//! test.
+
+pub mod event_store;
+pub mod view_store;
+
+use std::time::Duration;
+
+/// How long a case waits for what must come; far longer than any store takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fails the case when `wait` does not end.
+async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
+}
+
+/// Runs futures side by side on this task.
+async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    use std::{pin::Pin, task::Poll};
+    let mut running: Vec<(Option<Pin<Box<F>>>, Option<F::Output>)> =
+        futures.into_iter().map(|future| (Some(Box::pin(future)), None)).collect();
+    std::future::poll_fn(move |context| {
+        let mut waiting = false;
+        for (future, output) in &mut running {
+            let Some(pending) = future else { continue };
+            match pending.as_mut().poll(context) {
+                Poll::Ready(ready) => (*future, *output) = (None, Some(ready)),
+                Poll::Pending => waiting = true,
+            }
+        }
+        if waiting {
+            return Poll::Pending;
+        }
+        Poll::Ready(running.iter_mut().filter_map(|(_, output)| output.take()).collect())
+    })
+    .await
+}
+
+/// Texts that have broken stores: separators, wildcards, encodings, control characters, long ones.
+const HOSTILE: [&str; 24] = [
+    "", " ", ".", "a.b", "*", ">", "a*", "a>", "=", "=2E", "=41", "A", "a", "é", "e\u{301}", "日本", "😀",
+    "'; drop table orders; --", "\"quoted\"", "a\r\nb: c", "\0", "$JS.API", "checkpoint",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+     xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+];
+
+/// Makes a test of every case of the event store's contract; see [`contract`](crate::contract).
+#[macro_export]
+macro_rules! event_store_contract {
+    ($fresh:expr) => {
+        $crate::contract_cases! { event_store, $fresh,
+            nothing_is_there_at_first
+            what_is_appended_is_read_back
+            an_append_with_another_expectation_stores_nothing
+            of_appends_at_once_one_is_stored
+            the_same_append_again_is_not_stored_twice
+            long_aggregates_are_read_in_pages
+            the_next_commit_after_a_place_is_found
+            no_id_reaches_another
+            a_log_knows_its_end_by_aggregate_type
+            a_subscription_follows_from_the_beginning_into_the_present
+            a_subscription_starts_where_it_is_told
+            a_subscription_has_only_the_aggregates_it_asks_for
+        }
+    };
+}
+
+/// Makes a test of every case of the view store's contract; see [`contract`](crate::contract).
+#[macro_export]
+macro_rules! view_store_contract {
+    ($fresh:expr) => {
+        $crate::contract_cases! { view_store, $fresh,
+            nothing_is_there_at_first
+            documents_and_checkpoint_are_saved_together
+            a_save_after_an_old_checkpoint_changes_nothing
+            a_save_over_a_newer_document_changes_nothing
+            of_saves_at_once_one_succeeds
+            a_save_without_documents_moves_the_checkpoint
+            no_key_reaches_another
+            projections_are_apart
+            opening_again_keeps_what_is_there
+            large_views_are_listed_whole
+            waiting_ends_when_the_checkpoint_gets_there
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! contract_cases {
+    ($port:ident, $fresh:expr, $($case:ident)+) => {
+        mod $port {
+            #[allow(unused_imports)]
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let (store, _guard) = $fresh.await;
+                    $crate::contract::$port::$case(&store).await;
+                }
+            )+
+        }
+    };
+}

@@ -1,0 +1,7 @@
+//! The memory backend keeps the contracts of the ports.
+#![cfg(feature = "contract")]
+
+use cqrs_core::memory::{MemoryEvents, MemoryViews};
+
+cqrs_core::event_store_contract!(async { (MemoryEvents::default(), ()) });
+cqrs_core::view_store_contract!(async { (MemoryViews::default(), ()) });

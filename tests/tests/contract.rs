@@ -1,0 +1,13 @@
+//! The adapters for NATS keep the contracts of the ports, on a real server.
+
+use cqrs_tests::TestContext;
+
+cqrs_core::event_store_contract!(async {
+    let context = TestContext::new("contract").await;
+    (context.backend().await.events, context)
+});
+
+cqrs_core::view_store_contract!(async {
+    let context = TestContext::new("contract").await;
+    (context.backend().await.views, context)
+});
