@@ -1,6 +1,6 @@
 //! The port to the log of events.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use crate::{AggregateKey, Commit, StoreError, StoredCommit};
 
@@ -93,6 +93,51 @@ pub trait EventStore: Send + Sync + 'static {
         &self,
         request: Subscribe<'_>,
     ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send;
+}
+
+/// A shared store is a store.
+impl<S: EventStore> EventStore for Arc<S> {
+    type Subscription = S::Subscription;
+
+    fn source(&self) -> &str {
+        S::source(self)
+    }
+
+    fn append(
+        &self,
+        commit: &Commit,
+        expected: Expected,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send {
+        S::append(self, commit, expected)
+    }
+
+    fn read(
+        &self,
+        aggregate: &AggregateKey,
+        after: u64,
+        max: usize,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        S::read(self, aggregate, after, max)
+    }
+
+    fn next_after(
+        &self,
+        aggregate: &AggregateKey,
+        after: u64,
+    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
+        S::next_after(self, aggregate, after)
+    }
+
+    fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send {
+        S::log(self, aggregates)
+    }
+
+    fn subscribe(
+        &self,
+        request: Subscribe<'_>,
+    ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send {
+        S::subscribe(self, request)
+    }
 }
 
 /// Commits as they come, without gaps and in order; see [`EventStore::subscribe`].

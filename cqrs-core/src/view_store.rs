@@ -1,6 +1,6 @@
 //! The port to where views are kept.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,63 @@ pub trait ViewStore: Send + Sync + 'static {
         projection: &ProjectionId,
         sequence: u64,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A shared store is a store.
+impl<S: ViewStore> ViewStore for Arc<S> {
+    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::open(self, projection)
+    }
+
+    fn checkpoint(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send {
+        S::checkpoint(self, projection)
+    }
+
+    fn load(
+        &self,
+        projection: &ProjectionId,
+        keys: &[String],
+    ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send {
+        S::load(self, projection, keys)
+    }
+
+    fn save(
+        &self,
+        projection: &ProjectionId,
+        save: Save<'_>,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send {
+        S::save(self, projection, save)
+    }
+
+    fn max_writes(&self) -> usize {
+        S::max_writes(self)
+    }
+
+    fn get(
+        &self,
+        projection: &ProjectionId,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
+        S::get(self, projection, key)
+    }
+
+    fn list(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        S::list(self, projection)
+    }
+
+    fn reached(
+        &self,
+        projection: &ProjectionId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::reached(self, projection, sequence)
+    }
 }
 
 /// Which projection: its stored name and the version of its rules. Another version is another view.

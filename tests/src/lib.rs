@@ -16,6 +16,8 @@ mod binary;
 #[cfg(feature = "testcontainers")]
 mod container;
 mod context;
+pub mod domain;
+pub mod flaky;
 
 use std::{
     fmt::Debug,
