@@ -3,7 +3,10 @@
 use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
-use tokio_util::{sync::{CancellationToken, DropGuard}, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     Aggregate, Answer, BoxFuture, Clock, Command, CommandVisitor, Error, EventStore, Handle, Interceptor,
@@ -79,7 +82,10 @@ pub(crate) struct Inner<B: Backend> {
 
 impl<B: Backend, A, V> Clone for Cqrs<B, A, V> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), lists: PhantomData }
+        Self {
+            inner: Arc::clone(&self.inner),
+            lists: PhantomData,
+        }
     }
 }
 
@@ -90,7 +96,10 @@ impl<B: Backend> Cqrs<B, (), ()> {
             backend,
             clock: Arc::new(SystemClock),
             interceptors: Vec::new(),
-            limits: Limits { attempts: 16, patience: Duration::from_secs(30) },
+            limits: Limits {
+                attempts: 16,
+                patience: Duration::from_secs(30),
+            },
             patience: Duration::from_secs(5),
             lists: PhantomData,
         }
@@ -140,7 +149,11 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
 
     /// What each projector is doing.
     pub fn projectors(&self) -> Vec<ProjectorStatus> {
-        self.inner.projectors.iter().map(|running| running.status.borrow().clone()).collect()
+        self.inner
+            .projectors
+            .iter()
+            .map(|running| running.status.borrow().clone())
+            .collect()
     }
 
     /// Waits until every view has seen all that is in the log at the time of the call.
@@ -180,7 +193,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
 
 impl<B: Backend> Inner<B> {
     pub(crate) fn projector(&self, view: &str) -> Option<&Running> {
-        self.projectors.iter().find(|running| running.projection.name == view)
+        self.projectors
+            .iter()
+            .find(|running| running.projection.name == view)
     }
 }
 
@@ -207,7 +222,11 @@ impl Running {
 /// Resolves with the reason when the projector halts; never while it may still go on.
 async fn halted(status: &mut watch::Receiver<ProjectorStatus>) -> String {
     let is_halted = |status: &ProjectorStatus| matches!(status.state, ProjectorState::Halted { .. });
-    match status.wait_for(is_halted).await.map(|status| status.state.clone()) {
+    match status
+        .wait_for(is_halted)
+        .await
+        .map(|status| status.state.clone())
+    {
         Ok(ProjectorState::Halted { reason }) => reason,
         // The projector is gone without having halted: it was stopped, and another may run.
         _ => std::future::pending().await,
@@ -304,15 +323,31 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         let mut starts = Starts { starts: Vec::new() };
         V::visit(&mut starts);
         let mut projectors = Vec::with_capacity(starts.starts.len());
-        for Start { projection, aggregates, run } in starts.starts {
+        for Start {
+            projection,
+            aggregates,
+            run,
+        } in starts.starts
+        {
             views.open(&projection).await?;
             let state = ProjectorState::Starting;
-            let (sender, status) =
-                watch::channel(ProjectorStatus { projection: projection.clone(), state, sequence: 0 });
-            let projector =
-                Projector { events: events.clone(), views: views.clone(), status: sender.clone(), stop: stop.clone() };
+            let (sender, status) = watch::channel(ProjectorStatus {
+                projection: projection.clone(),
+                state,
+                sequence: 0,
+            });
+            let projector = Projector {
+                events: events.clone(),
+                views: views.clone(),
+                status: sender.clone(),
+                stop: stop.clone(),
+            };
             tasks.spawn(supervise_panics(run(projector), sender));
-            projectors.push(Running { projection, aggregates, status });
+            projectors.push(Running {
+                projection,
+                aggregates,
+                status,
+            });
         }
         let inner = Inner {
             events,
@@ -326,13 +361,18 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             stop,
             _stop_on_drop: guard,
         };
-        Ok(Cqrs { inner: Arc::new(inner), lists: PhantomData })
+        Ok(Cqrs {
+            inner: Arc::new(inner),
+            lists: PhantomData,
+        })
     }
 }
 
 /// Runs a projector as a task of its own; when the view's rules panic, the projector has halted.
 async fn supervise_panics(projector: BoxFuture<'static, ()>, status: watch::Sender<ProjectorStatus>) {
-    let Err(error) = tokio::spawn(projector).await else { return };
+    let Err(error) = tokio::spawn(projector).await else {
+        return;
+    };
     let Ok(panic) = error.try_into_panic() else { return };
     let text = panic
         .downcast_ref::<&str>()
@@ -367,10 +407,17 @@ impl<E: EventStore, S: ViewStore> ViewVisitor for Starts<E, S> {
 
 /// Checks the names of everything that the service is made of, and reports all that is wrong at once.
 fn check_names<A: AggregateList, V: ViewList>() -> Result<(), Error> {
-    let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
+    let mut names = Names {
+        seen: HashSet::new(),
+        wrong: Vec::new(),
+    };
     A::visit(&mut names);
     V::visit(&mut names);
-    if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
+    if names.wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Config(names.wrong.join("; ")))
+    }
 }
 
 struct Names {
@@ -381,7 +428,9 @@ struct Names {
 impl Names {
     fn check(&mut self, kind: &'static str, name: &'static str) {
         if !is_name(name) {
-            self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
+            self.wrong.push(format!(
+                "{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"
+            ));
         }
         if !self.seen.insert((kind, name)) {
             self.wrong.push(format!("{kind} name {name:?} is used twice"));

@@ -29,7 +29,14 @@ where
     C::Aggregate: Handle<C>,
 {
     pub(crate) fn new(inner: &'a Arc<Inner<B>>, command: C) -> Self {
-        Self { inner, command, id: None, correlation_id: None, causation_id: None, metadata: Metadata::default() }
+        Self {
+            inner,
+            command,
+            id: None,
+            correlation_id: None,
+            causation_id: None,
+            metadata: Metadata::default(),
+        }
     }
 
     /// The command's id, under which it takes effect once. A new one unless it is set.
@@ -82,7 +89,9 @@ where
                 (outcome_of(&result), result)
             }
         };
-        intercept(&inner.interceptors, call, dispatch).instrument(span).await?
+        intercept(&inner.interceptors, call, dispatch)
+            .instrument(span)
+            .await?
     }
 }
 
@@ -121,7 +130,13 @@ where
     Q::View: Answer<Q>,
 {
     pub(crate) fn new(inner: &'a Arc<Inner<B>>, query: Q) -> Self {
-        Self { inner, query, after: None, patience: inner.patience, metadata: Metadata::default() }
+        Self {
+            inner,
+            query,
+            after: None,
+            patience: inner.patience,
+            metadata: Metadata::default(),
+        }
     }
 
     /// Answers only once the view has seen the command that gave `receipt`: one's own writes are read.
@@ -144,7 +159,13 @@ where
     }
 
     async fn run(self) -> Result<Q::Answer, Error> {
-        let Self { inner, query, after, patience, metadata } = self;
+        let Self {
+            inner,
+            query,
+            after,
+            patience,
+            metadata,
+        } = self;
         let span = tracing::info_span!("query", query = Q::NAME, view = Q::View::NAME);
         let call = Call {
             kind: CallKind::Query,
@@ -170,7 +191,9 @@ where
             };
             (outcome, result)
         };
-        intercept(&inner.interceptors, call, dispatch).instrument(span).await?
+        intercept(&inner.interceptors, call, dispatch)
+            .instrument(span)
+            .await?
     }
 }
 
@@ -193,11 +216,17 @@ async fn wait<B: Backend, V: View>(
     sequence: u64,
     patience: Duration,
 ) -> Result<(), Error> {
-    let Some(projector) = inner.projector(V::NAME) else { return Ok(()) };
+    let Some(projector) = inner.projector(V::NAME) else {
+        return Ok(());
+    };
     if !V::Of::names().contains(&aggregate) {
         return Ok(());
     }
     tokio::time::timeout(patience, projector.reached(&*inner.views, sequence))
         .await
-        .unwrap_or(Err(Error::ViewBehind { view: V::NAME, sequence, waited: patience }))
+        .unwrap_or(Err(Error::ViewBehind {
+            view: V::NAME,
+            sequence,
+            waited: patience,
+        }))
 }

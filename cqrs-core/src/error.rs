@@ -48,7 +48,9 @@ pub enum Error {
     },
     /// The store gave no definite answer: the events may be stored now, or later. Send the command
     /// again under the same id; it then takes effect once, whatever happened to the first.
-    #[error("it is not known whether command {command} on {aggregate} took effect, send it again under the same id")]
+    #[error(
+        "it is not known whether command {command} on {aggregate} took effect, send it again under the same id"
+    )]
     Unknown {
         /// The aggregate.
         aggregate: AggregateKey,
@@ -111,7 +113,9 @@ pub struct Refused {
 impl Refused {
     /// A refusal with a reason for the caller.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+        Self {
+            reason: reason.into(),
+        }
     }
 }
 
@@ -146,7 +150,9 @@ pub enum StoreError {
         limit: usize,
     },
     /// An aggregate's versions do not follow each other: events are missing or doubled in the log.
-    #[error("{aggregate} should have version {expected} at sequence {sequence}, found {found}: the log is damaged")]
+    #[error(
+        "{aggregate} should have version {expected} at sequence {sequence}, found {found}: the log is damaged"
+    )]
     Gap {
         /// The aggregate.
         aggregate: AggregateKey,
@@ -196,7 +202,9 @@ pub enum StoreError {
         what: String,
     },
     /// The view was built from another log than the one that is there now.
-    #[error("view {view} was built from log {built_from}, this is {found}: rebuild the view, or restore the log")]
+    #[error(
+        "view {view} was built from log {built_from}, this is {found}: rebuild the view, or restore the log"
+    )]
     ForeignLog {
         /// The view.
         view: String,
@@ -215,11 +223,17 @@ impl StoreError {
 
     /// An [`Unavailable`](Self::Unavailable) with its cause.
     pub fn unavailable(what: impl Into<String>, source: impl Into<Source>) -> Self {
-        Self::Unavailable { what: what.into(), source: Some(source.into()) }
+        Self::Unavailable {
+            what: what.into(),
+            source: Some(source.into()),
+        }
     }
 
     /// A [`Refused`](Self::Refused) with its cause.
     pub fn refused(what: impl Into<String>, source: impl Into<Source>) -> Self {
-        Self::Refused { what: what.into(), source: Some(source.into()) }
+        Self::Refused {
+            what: what.into(),
+            source: Some(source.into()),
+        }
     }
 }

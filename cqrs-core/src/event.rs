@@ -87,10 +87,7 @@ pub trait Event: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// The deserializer's, when the payload does not have the type's shape.
-    fn deserialize_data<'de, D: Deserializer<'de>>(
-        event_type: EventType,
-        data: D,
-    ) -> Result<Self, D::Error>;
+    fn deserialize_data<'de, D: Deserializer<'de>>(event_type: EventType, data: D) -> Result<Self, D::Error>;
 }
 
 /// The events that one command led to, in order: none, one or several.
@@ -101,8 +98,8 @@ pub trait Event: Sized + Send + Sync + 'static {
 /// use cqrs_core::Events;
 ///
 /// assert_eq!(Events::<u8>::none().len(), 0);
-/// assert_eq!(Events::from(1).len(), 1);
-/// assert_eq!(Events::from([1, 2]).into_iter().sum::<i32>(), 3);
+/// assert_eq!(Events::<u8>::from(1).len(), 1);
+/// assert_eq!(Events::<i32>::from([1, 2]).into_iter().sum::<i32>(), 3);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events<E>(SmallVec<[E; 1]>);

@@ -65,7 +65,8 @@ impl Call<'_> {
     ///
     /// [`Refused`] when the command cannot be written as JSON.
     pub fn body(&self) -> Result<Value, Refused> {
-        (self.body)().map_err(|error| Refused::new(format!("{} cannot be written as JSON: {error}", self.name)))
+        (self.body)()
+            .map_err(|error| Refused::new(format!("{} cannot be written as JSON: {error}", self.name)))
     }
 }
 
@@ -109,7 +110,13 @@ impl<'a> Next<'a> {
     /// That of the dispatch: a dropped command may take effect.
     pub fn run(self, call: Call<'a>) -> BoxFuture<'a, Result<Outcome, Refused>> {
         if let Some((first, rest)) = self.rest.split_first() {
-            return first.around(call, Next { rest, dispatch: self.dispatch });
+            return first.around(
+                call,
+                Next {
+                    rest,
+                    dispatch: self.dispatch,
+                },
+            );
         }
         let dispatch = (self.dispatch)(call.metadata);
         Box::pin(async move { Ok(dispatch.await) })
@@ -139,7 +146,14 @@ where
             outcome
         })
     });
-    Next { rest: interceptors, dispatch }.run(call).await?;
+    Next {
+        rest: interceptors,
+        dispatch,
+    }
+    .run(call)
+    .await?;
     // An interceptor that answers without calling `next` has nothing typed to give to the caller.
-    receiver.try_recv().map_err(|_| Refused::new("an interceptor answered in place of the dispatch").into())
+    receiver
+        .try_recv()
+        .map_err(|_| Refused::new("an interceptor answered in place of the dispatch").into())
 }

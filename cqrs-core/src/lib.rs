@@ -3,8 +3,8 @@
 //! This crate knows no database and no broker. Events and views live behind two ports, [`EventStore`]
 //! and [`ViewStore`]; [`memory`] keeps both in the process, and the crate `cqrs-nats` in NATS JetStream.
 
-mod append;
 mod aggregate;
+mod append;
 mod backoff;
 mod clock;
 mod codec;
@@ -43,12 +43,8 @@ pub use dispatch::{Ask, Execute};
 pub use envelope::Envelope;
 pub use error::{CommandError, Error, Refused, Source, StoreError};
 pub use event::{Event, EventType, Events};
-pub use event_store::{
-    AppendError, Appended, EventStore, Expected, Log, Page, Subscribe, Subscription,
-};
-pub use id::{
-    AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES,
-};
+pub use event_store::{AppendError, Appended, EventStore, Expected, Log, Page, Subscribe, Subscription};
+pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};
 pub use interceptor::{BoxFuture, Call, CallKind, Interceptor, Next, Outcome};
 pub use load::REMEMBERED_COMMANDS;
 pub use metadata::{InvalidMetadata, Metadata};

@@ -37,18 +37,16 @@ struct Remembered {
 }
 
 impl<A: Aggregate> Loaded<A> {
-    /// Reads the whole aggregate.
-    pub(crate) async fn load<S: EventStore>(store: &S, key: AggregateKey) -> Result<Self, StoreError> {
-        let mut loaded = Self {
+    /// An aggregate of which nothing has been read yet.
+    pub(crate) fn nothing(key: AggregateKey) -> Self {
+        Self {
             key,
             state: A::default(),
             version: 0,
             position: Position::default(),
             confirmed: false,
             remembered: VecDeque::new(),
-        };
-        loaded.catch_up(store).await?;
-        Ok(loaded)
+        }
     }
 
     /// Reads what was stored since.
@@ -112,7 +110,11 @@ impl<A: Aggregate> Loaded<A> {
 
     /// The version, number of events and position of a command that was carried out before.
     pub(crate) fn carried_out(&self, command: CommandId) -> Option<(u64, usize, Position)> {
-        let found = self.remembered.iter().rev().find(|remembered| remembered.command == command)?;
+        let found = self
+            .remembered
+            .iter()
+            .rev()
+            .find(|remembered| remembered.command == command)?;
         Some((found.version, found.events, found.position))
     }
 }
@@ -120,7 +122,10 @@ impl<A: Aggregate> Loaded<A> {
 /// The place of a commit's last event.
 pub(crate) fn last_position(stored: &StoredCommit) -> Position {
     let last = stored.commit.events.len().saturating_sub(1);
-    Position { sequence: stored.sequence, index: u32::try_from(last).unwrap_or(u32::MAX) }
+    Position {
+        sequence: stored.sequence,
+        index: u32::try_from(last).unwrap_or(u32::MAX),
+    }
 }
 
 /// The receipt of a stored commit.

@@ -10,7 +10,9 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, DeserializeSeed, EnumAccess, IgnoredAny, IntoDeserializer, MapAccess, VariantAccess, Visitor},
+    de::{
+        self, DeserializeSeed, EnumAccess, IgnoredAny, IntoDeserializer, MapAccess, VariantAccess, Visitor,
+    },
     ser::{self, Impossible, SerializeMap},
 };
 
@@ -39,7 +41,9 @@ pub fn deserialize_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 struct VariantContent<S>(S);
 
 fn untagged<T, E: ser::Error>() -> Result<T, E> {
-    Err(E::custom("an event must serialize as an enum with serde's default (external) tagging"))
+    Err(E::custom(
+        "an event must serialize as an enum with serde's default (external) tagging",
+    ))
 }
 
 macro_rules! refuse {
@@ -284,7 +288,13 @@ mod tests {
         assert_eq!(json(&Shape::Unit), "{}");
         assert_eq!(json(&Shape::NewType("x".into())), r#""x""#);
         assert_eq!(json(&Shape::Tuple(1, true)), "[1,true]");
-        assert_eq!(json(&Shape::Struct { some_field: 7, maybe: None }), r#"{"someField":7}"#);
+        assert_eq!(
+            json(&Shape::Struct {
+                some_field: 7,
+                maybe: None
+            }),
+            r#"{"someField":7}"#
+        );
     }
 
     #[test]

@@ -12,8 +12,7 @@ use tracing::{Instrument, debug, info, warn};
 
 use crate::{
     Checkpoint, EventStore, ProjectionId, Save, SaveError, Sources, StoreError, StoredCommit, Subscribe,
-    Subscription, View, ViewStore, Write, backoff, codec, id::check_id, query::decode_document,
-    view::Step,
+    Subscription, View, ViewStore, Write, backoff, codec, id::check_id, query::decode_document, view::Step,
 };
 
 /// The most commits that one save covers.
@@ -98,7 +97,9 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
                 End::Stopped => return self.set(ProjectorState::Stopped),
                 End::Failed(error) if !error.is_transient() => {
                     warn!(%error, "the projector has halted");
-                    return self.set(ProjectorState::Halted { reason: describe(&error) });
+                    return self.set(ProjectorState::Halted {
+                        reason: describe(&error),
+                    });
                 }
                 End::Failed(error) => describe(&error),
                 End::Overtaken => "another save of the view came between".to_owned(),
@@ -122,7 +123,10 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
         let log = self.events.log(&aggregates).await?;
         let mut checkpoint = match saved.checkpoint {
             Some(checkpoint) => check_log(&projection, checkpoint, &log)?,
-            None => Checkpoint { log: log.id, sequence: 0 },
+            None => Checkpoint {
+                log: log.id,
+                sequence: 0,
+            },
         };
         let mut revision = saved.revision;
         let mut subscription = self
@@ -164,7 +168,11 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
         revision: u64,
     ) -> Result<u64, End> {
         let (keys, places) = distinct_keys(&steps);
-        let saved = if keys.is_empty() { Vec::new() } else { self.views.load(projection, &keys).await? };
+        let saved = if keys.is_empty() {
+            Vec::new()
+        } else {
+            self.views.load(projection, &keys).await?
+        };
         let mut views = Vec::with_capacity(keys.len());
         for (key, saved) in keys.iter().zip(&saved) {
             views.push(match &saved.document {
@@ -185,10 +193,25 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
                     key: key.clone(),
                     reason: error.to_string(),
                 })?;
-                Ok(Write { key, document, revision: saved.revision })
+                Ok(Write {
+                    key,
+                    document,
+                    revision: saved.revision,
+                })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
-        match self.views.save(projection, Save { writes: &writes, checkpoint, revision }).await {
+        match self
+            .views
+            .save(
+                projection,
+                Save {
+                    writes: &writes,
+                    checkpoint,
+                    revision,
+                },
+            )
+            .await
+        {
             Ok(revision) => Ok(revision),
             Err(SaveError::Conflict) => Err(End::Overtaken),
             Err(SaveError::Failed(error)) => Err(End::Failed(error)),
@@ -232,7 +255,11 @@ fn take<V: View>(commits: &[StoredCommit], max: usize) -> Result<(Vec<Step<V>>, 
         V::Of::steps(stored, &mut steps)?;
         for step in &steps[before..] {
             check_id(&step.key).map_err(|error| StoreError::Refused {
-                what: format!("the key of a document of view {} from sequence {}", V::projection(), stored.sequence),
+                what: format!(
+                    "the key of a document of view {} from sequence {}",
+                    V::projection(),
+                    stored.sequence
+                ),
                 source: Some(error.into()),
             })?;
         }
@@ -242,7 +269,11 @@ fn take<V: View>(commits: &[StoredCommit], max: usize) -> Result<(Vec<Step<V>>, 
         }
         if taken == 0 {
             return Err(StoreError::TooLarge {
-                what: format!("what the commit at sequence {} changes in view {}", stored.sequence, V::projection()),
+                what: format!(
+                    "what the commit at sequence {} changes in view {}",
+                    stored.sequence,
+                    V::projection()
+                ),
                 bytes: keys.len(),
                 limit: max,
             });

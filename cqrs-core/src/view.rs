@@ -56,7 +56,10 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// The name and version together.
     fn projection() -> ProjectionId {
-        ProjectionId { name: Self::NAME, version: Self::VERSION }
+        ProjectionId {
+            name: Self::NAME,
+            version: Self::VERSION,
+        }
     }
 }
 
@@ -112,7 +115,10 @@ where
         for index in 0..stored.commit.events.len() {
             let event = codec::decode_envelope::<A::Event>(stored, index)?;
             if let Some(key) = V::key(&event) {
-                steps.push(Step { key, project: Box::new(move |view| view.project(&event)) });
+                steps.push(Step {
+                    key,
+                    project: Box::new(move |view| view.project(&event)),
+                });
             }
         }
         Ok(())

@@ -39,8 +39,13 @@ pub(crate) async fn publish(
             headers.insert("Nats-Batch-Sequence", number.to_string());
         }
         if number < last {
-            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, message.expected.to_string());
-            let sent = connection.client.publish_with_headers(message.subject, headers, message.payload);
+            headers.insert(
+                async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+                message.expected.to_string(),
+            );
+            let sent = connection
+                .client
+                .publish_with_headers(message.subject, headers, message.payload);
             sent.await.map_err(|error| {
                 PublishError::with_source(async_nats::jetstream::context::PublishErrorKind::Other, error)
             })?;
@@ -54,7 +59,11 @@ pub(crate) async fn publish(
             .payload(message.payload)
             .expected_stream(stream)
             .expected_last_subject_sequence(message.expected);
-        return connection.jetstream.send_publish(message.subject, commit).await?.await;
+        return connection
+            .jetstream
+            .send_publish(message.subject, commit)
+            .await?
+            .await;
     }
     Ok(PublishAck::default())
 }

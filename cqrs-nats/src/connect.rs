@@ -171,11 +171,18 @@ impl Connect {
         let shown = shown(&self.url);
         let options = self.options(sender).await?;
         let servers: Vec<&str> = self.url.split(',').map(str::trim).collect();
-        let client = options.connect(servers).await.map_err(|error| ConnectError::from_client(&shown, error))?;
+        let client = options
+            .connect(servers)
+            .await
+            .map_err(|error| ConnectError::from_client(&shown, error))?;
         // The client is connected when it is returned; its first event may still be under way.
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
-        let connection = Connection { client, jetstream, link };
+        let connection = Connection {
+            client,
+            jetstream,
+            link,
+        };
         check_server(&connection, &shown).await?;
         Ok(Nats { connection })
     }
@@ -199,7 +206,10 @@ impl Connect {
             options = options.name(name);
         }
         if let Some(file) = &self.credentials {
-            let unreadable = |source| ConnectError::Credentials { file: file.clone(), source };
+            let unreadable = |source| ConnectError::Credentials {
+                file: file.clone(),
+                source,
+            };
             options = options.credentials_file(file).await.map_err(unreadable)?;
         }
         if let Some((user, password)) = &self.user {
@@ -227,7 +237,12 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
         }
         Event::Disconnected => {
             tracing::warn!("the connection to NATS is lost");
-            link.send_modify(|link| *link = Link { up: false, losses: link.losses + 1 });
+            link.send_modify(|link| {
+                *link = Link {
+                    up: false,
+                    losses: link.losses + 1,
+                }
+            });
         }
         other => tracing::warn!(event = %other, "NATS"),
     }
@@ -237,14 +252,21 @@ async fn check_server(connection: &Connection, url: &str) -> Result<(), ConnectE
     let (major, minor, patch) = MIN_SERVER;
     let version = connection.client.server_info().version;
     if !connection.client.is_server_compatible(major, minor, patch) {
-        return Err(ConnectError::TooOld { url: url.to_owned(), version });
+        return Err(ConnectError::TooOld {
+            url: url.to_owned(),
+            version,
+        });
     }
     let account = connection.jetstream.query_account().await;
     account.map(drop).map_err(|error| match error.kind() {
-        jetstream::context::AccountErrorKind::TimedOut => {
-            ConnectError::NoAnswer { url: url.to_owned(), source: Box::new(error) }
-        }
-        _ => ConnectError::NoJetStream { url: url.to_owned(), source: Box::new(error) },
+        jetstream::context::AccountErrorKind::TimedOut => ConnectError::NoAnswer {
+            url: url.to_owned(),
+            source: Box::new(error),
+        },
+        _ => ConnectError::NoJetStream {
+            url: url.to_owned(),
+            source: Box::new(error),
+        },
     })
 }
 
@@ -255,7 +277,10 @@ fn shown(url: &str) -> String {
         (None, Some((_, host))) => host.to_owned(),
         _ => url.to_owned(),
     };
-    url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
+    url.split(',')
+        .map(|url| one(url.trim()))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 impl fmt::Debug for Connect {
@@ -320,7 +345,9 @@ pub enum ConnectError {
         version: String,
     },
     /// The server has no JetStream for this account.
-    #[error("the NATS server at {url} has no JetStream for this account: start it with -js, or allow it to the account")]
+    #[error(
+        "the NATS server at {url} has no JetStream for this account: start it with -js, or allow it to the account"
+    )]
     NoJetStream {
         /// The address, without secrets.
         url: String,
@@ -328,7 +355,9 @@ pub enum ConnectError {
         source: cqrs_core::Source,
     },
     /// The server is there, and its JetStream does not answer in time.
-    #[error("JetStream on the NATS server at {url} does not answer: it may be starting, or the account may lack the permission to publish to $JS.API.>")]
+    #[error(
+        "JetStream on the NATS server at {url} does not answer: it may be starting, or the account may lack the permission to publish to $JS.API.>"
+    )]
     NoAnswer {
         /// The address, without secrets.
         url: String,
@@ -360,8 +389,13 @@ mod tests {
         assert_eq!(shown("nats://anna:s3cret@host:4222"), "nats://host:4222");
         assert_eq!(shown("anna:s3c@ret@host"), "host");
         assert_eq!(shown("nats://a:b@one, nats://c:d@two"), "nats://one,nats://two");
-        let connect = Connect::to("nats://anna:s3cret@host").token("t0ken").user("u", "passw0rd");
+        let connect = Connect::to("nats://anna:s3cret@host")
+            .token("t0ken")
+            .user("u", "passw0rd");
         let text = format!("{connect:?}");
-        assert!(!text.contains("s3cret") && !text.contains("t0ken") && !text.contains("passw0rd"), "{text}");
+        assert!(
+            !text.contains("s3cret") && !text.contains("t0ken") && !text.contains("passw0rd"),
+            "{text}"
+        );
     }
 }

@@ -26,7 +26,9 @@ pub(crate) fn append_error(what: impl Into<String>, error: jetstream::context::P
     let what = what.into();
     match (error.kind(), code(&error)) {
         (PublishErrorKind::WrongLastSequence, _) => AppendError::Conflict,
-        (_, Some(code)) if IN_FLIGHT.contains(&code) => AppendError::Busy(StoreError::unavailable(what, error)),
+        (_, Some(code)) if IN_FLIGHT.contains(&code) => {
+            AppendError::Busy(StoreError::unavailable(what, error))
+        }
         // The server has answered, and the answer is no.
         (_, Some(_)) => AppendError::Failed(refusal(what, error)),
         (PublishErrorKind::MaxAckPending, _) => AppendError::Busy(StoreError::unavailable(what, error)),
@@ -41,7 +43,11 @@ pub(crate) fn store_error<E>(what: impl Into<String>, error: E) -> StoreError
 where
     E: StdError + Send + Sync + 'static,
 {
-    if code(&error).is_some() { refusal(what, error) } else { StoreError::unavailable(what, error) }
+    if code(&error).is_some() {
+        refusal(what, error)
+    } else {
+        StoreError::unavailable(what, error)
+    }
 }
 
 /// A "no" of the server, by whether it may be another answer later.

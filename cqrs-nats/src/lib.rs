@@ -33,7 +33,7 @@ mod topology;
 mod views;
 pub mod wire;
 
-pub use connect::{ConnectError, Connect, MIN_SERVER, Nats};
+pub use connect::{Connect, ConnectError, MIN_SERVER, Nats};
 pub use events::NatsEvents;
 #[cfg(feature = "local-server")]
 pub use local_server::LocalServer;

@@ -58,13 +58,21 @@ pub fn decode_token(token: &str) -> Result<String, BadToken> {
             bytes.push(byte);
             continue;
         }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(bad);
+        let mut digit = || {
+            rest.next()
+                .and_then(|digit| char::from(digit).to_digit(16))
+                .ok_or_else(bad)
+        };
         let value = digit()? * 16 + digit()?;
         bytes.push(u8::try_from(value).map_err(|_| bad())?);
     }
     let text = String::from_utf8(bytes).map_err(|_| bad())?;
     // Whatever is not canonical (lower-case digits, needless escapes) encodes to another token.
-    if encode_token(&text) == token { Ok(text) } else { Err(bad()) }
+    if encode_token(&text) == token {
+        Ok(text)
+    } else {
+        Err(bad())
+    }
 }
 
 /// A token that is not the encoding of any text.
@@ -74,7 +82,8 @@ pub struct BadToken(pub String);
 
 /// The subject of an aggregate's commits: `<context>.event.<aggregate>.<id>`.
 pub(crate) fn subject_of(context: &str, aggregate: &AggregateKey) -> String {
-    let mut subject = String::with_capacity(context.len() + aggregate.name().len() + aggregate.id().len() + 16);
+    let mut subject =
+        String::with_capacity(context.len() + aggregate.name().len() + aggregate.id().len() + 16);
     subject.push_str(context);
     subject.push_str(".event.");
     subject.push_str(aggregate.name());

@@ -4,7 +4,7 @@
 //! `<context>.event.<aggregate>.<id>`, where the id is encoded as [`encode_token`](crate::encode_token)
 //! says.
 //!
-//! **One event** is a CloudEvent 1.0 in binary mode: the payload is the event's data, and its attributes
+//! **One event** is an event of CloudEvents 1.0 in binary mode: the payload is the event's data, and its attributes
 //! are headers. String values are percent-encoded as in the CloudEvents HTTP binding (3.1.3.2).
 //!
 //! | header | value |
@@ -63,7 +63,9 @@ pub(crate) fn encode(commit: &Commit) -> Result<(HeaderMap, Bytes), serde_json::
         return Ok((headers, event.data.clone()));
     }
     headers.insert(CONTENT_TYPE, BATCH);
-    let events: Vec<_> = (0..commit.events.len()).map(|index| json_event(commit, index)).collect::<Result<_, _>>()?;
+    let events: Vec<_> = (0..commit.events.len())
+        .map(|index| json_event(commit, index))
+        .collect::<Result<_, _>>()?;
     Ok((headers, serde_json::to_vec(&events)?.into()))
 }
 
@@ -78,7 +80,10 @@ fn attributes(commit: &Commit, index: usize) -> Vec<(&str, String)> {
         ("subject", commit.aggregate.id().to_owned()),
         ("time", commit.time.to_string()),
         ("aggregate", commit.aggregate.name().to_owned()),
-        ("aggregateversion", (commit.first_version + index as u64).to_string()),
+        (
+            "aggregateversion",
+            (commit.first_version + index as u64).to_string(),
+        ),
         ("schemaversion", event.schema_version.to_string()),
         ("commandid", commit.command_id.to_string()),
         ("correlationid", commit.correlation_id.to_string()),
@@ -86,14 +91,24 @@ fn attributes(commit: &Commit, index: usize) -> Vec<(&str, String)> {
     if let Some(causation) = commit.causation_id {
         attributes.push(("causationid", causation.to_string()));
     }
-    attributes.extend(commit.metadata.iter().map(|(name, value)| (name, value.to_owned())));
+    attributes.extend(
+        commit
+            .metadata
+            .iter()
+            .map(|(name, value)| (name, value.to_owned())),
+    );
     attributes
 }
 
-fn json_event(commit: &Commit, index: usize) -> Result<serde_json::Map<String, serde_json::Value>, serde_json::Error> {
+fn json_event(
+    commit: &Commit,
+    index: usize,
+) -> Result<serde_json::Map<String, serde_json::Value>, serde_json::Error> {
     let event = &commit.events[index];
-    let mut members: serde_json::Map<_, _> =
-        attributes(commit, index).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let mut members: serde_json::Map<_, _> = attributes(commit, index)
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
     members.insert("datacontenttype".to_owned(), event.content_type.clone().into());
     members.insert("data".to_owned(), serde_json::from_slice(&event.data)?);
     Ok(members)
@@ -107,23 +122,33 @@ fn json_event(commit: &Commit, index: usize) -> Result<serde_json::Map<String, s
 pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Bytes) -> Result<Commit, String> {
     let content_type = headers.get_last(CONTENT_TYPE).map_or("", |value| value.as_str());
     if content_type.starts_with(BATCH) {
-        return decode_batch(aggregate, &payload);
+        return decode_batch(&aggregate, &payload);
     }
     let mut attributes = HashMap::new();
     for (name, values) in headers.iter() {
         let name: &str = name.as_ref();
         if let (Some(name), Some(value)) = (name.strip_prefix(PREFIX), values.last()) {
             let value = percent_decode_str(value.as_str()).decode_utf8();
-            attributes.insert(name.to_owned(), value.map_err(|_| format!("header ce-{name} is not UTF-8"))?.into_owned());
+            attributes.insert(
+                name.to_owned(),
+                value
+                    .map_err(|_| format!("header ce-{name} is not UTF-8"))?
+                    .into_owned(),
+            );
         }
     }
-    let content_type = if content_type.is_empty() { JSON } else { content_type }.to_owned();
+    let content_type = if content_type.is_empty() {
+        JSON
+    } else {
+        content_type
+    }
+    .to_owned();
     let mut reader = Attributes(attributes);
     let event = reader.event(content_type, payload)?;
     reader.commit(aggregate, vec![event])
 }
 
-fn decode_batch(aggregate: AggregateKey, payload: &[u8]) -> Result<Commit, String> {
+fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, String> {
     let events: Vec<HashMap<String, Box<RawValue>>> =
         serde_json::from_slice(payload).map_err(|error| format!("not a batch of CloudEvents: {error}"))?;
     let mut commit: Option<Commit> = None;
@@ -135,12 +160,18 @@ fn decode_batch(aggregate: AggregateKey, payload: &[u8]) -> Result<Commit, Strin
             let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
             reader.0.insert(name, text);
         }
-        let content_type = reader.0.remove("datacontenttype").unwrap_or_else(|| JSON.to_owned());
+        let content_type = reader
+            .0
+            .remove("datacontenttype")
+            .unwrap_or_else(|| JSON.to_owned());
         let event = reader.event(content_type, data)?;
         let next = reader.commit(aggregate.clone(), vec![event])?;
         match &mut commit {
             None => commit = Some(next),
-            Some(commit) if commit.last_version() + 1 == next.first_version && commit.command_id == next.command_id => {
+            Some(commit)
+                if commit.last_version() + 1 == next.first_version
+                    && commit.command_id == next.command_id =>
+            {
                 commit.events.extend(next.events);
             }
             Some(_) => return Err("its events are not those of one command, in order".to_owned()),
@@ -154,12 +185,15 @@ struct Attributes(HashMap<String, String>);
 
 impl Attributes {
     fn take(&mut self, name: &str) -> Result<String, String> {
-        self.0.remove(name).ok_or_else(|| format!("attribute {name} is missing"))
+        self.0
+            .remove(name)
+            .ok_or_else(|| format!("attribute {name} is missing"))
     }
 
     fn parse<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, String> {
         let text = self.take(name)?;
-        text.parse().map_err(|_| format!("attribute {name} has the value {text:?}"))
+        text.parse()
+            .map_err(|_| format!("attribute {name} has the value {text:?}"))
     }
 
     fn event(&mut self, content_type: String, data: Bytes) -> Result<RecordedEvent, String> {
@@ -179,11 +213,15 @@ impl Attributes {
     fn commit(mut self, aggregate: AggregateKey, events: Vec<RecordedEvent>) -> Result<Commit, String> {
         let (name, id) = (self.take("aggregate")?, self.take("subject")?);
         if name != aggregate.name() || id != aggregate.id() {
-            return Err(format!("it is about {name}/{id}, but stands where {aggregate} does"));
+            return Err(format!(
+                "it is about {name}/{id}, but stands where {aggregate} does"
+            ));
         }
-        let causation_id = match self.0.contains_key("causationid") {
-            true => Some(self.parse::<CausationId>("causationid")?),
-            false => None,
+        let has_cause = self.0.contains_key("causationid");
+        let causation_id = if has_cause {
+            Some(self.parse::<CausationId>("causationid")?)
+        } else {
+            None
         };
         let mut commit = Commit {
             aggregate,
@@ -211,36 +249,51 @@ mod tests {
     use uuid::Uuid;
 
     fn commits() -> impl Strategy<Value = Commit> {
-        let event = (any::<u128>(), "[a-z]{1,8}(\\.[a-z_]{1,8})?", 1_u32..9, any::<String>());
+        let event = (
+            any::<u128>(),
+            "[a-z]{1,8}(\\.[a-z_]{1,8})?",
+            1_u32..9,
+            any::<String>(),
+        );
         let metadata = vec(("[a-z0-9]{1,20}", any::<String>()), 0..4);
-        (any::<String>(), 1_u64..1_000_000, any::<[u128; 2]>(), option::of(any::<u128>()), metadata, vec(event, 1..5))
-            .prop_filter_map("the id is too long", |(id, first_version, ids, causation, metadata, events)| {
-                let mut commit = Commit {
-                    aggregate: AggregateKey::new("order", id).ok()?,
-                    first_version,
-                    source: "/shop".into(),
-                    time: "2026-01-02T03:04:05.678901234Z".parse().ok()?,
-                    command_id: CommandId(Uuid::from_u128(ids[0])),
-                    correlation_id: CorrelationId(Uuid::from_u128(ids[1])),
-                    causation_id: causation.map(|id| CausationId(Uuid::from_u128(id))),
-                    metadata: Metadata::default(),
-                    events: Vec::new(),
-                };
-                for (name, value) in metadata {
-                    let _ = commit.metadata.insert(name, value);
-                }
-                commit.events = events
-                    .into_iter()
-                    .map(|(id, event_type, schema_version, data)| RecordedEvent {
-                        id: EventId(Uuid::from_u128(id)),
-                        event_type,
-                        schema_version,
-                        content_type: JSON.into(),
-                        data: serde_json::to_vec(&data).expect("a string is JSON").into(),
-                    })
-                    .collect();
-                Some(commit)
-            })
+        (
+            any::<String>(),
+            1_u64..1_000_000,
+            any::<[u128; 2]>(),
+            option::of(any::<u128>()),
+            metadata,
+            vec(event, 1..5),
+        )
+            .prop_filter_map(
+                "the id is too long",
+                |(id, first_version, ids, causation, metadata, events)| {
+                    let mut commit = Commit {
+                        aggregate: AggregateKey::new("order", id).ok()?,
+                        first_version,
+                        source: "/shop".into(),
+                        time: "2026-01-02T03:04:05.678901234Z".parse().ok()?,
+                        command_id: CommandId(Uuid::from_u128(ids[0])),
+                        correlation_id: CorrelationId(Uuid::from_u128(ids[1])),
+                        causation_id: causation.map(|id| CausationId(Uuid::from_u128(id))),
+                        metadata: Metadata::default(),
+                        events: Vec::new(),
+                    };
+                    for (name, value) in metadata {
+                        let _ = commit.metadata.insert(name, value);
+                    }
+                    commit.events = events
+                        .into_iter()
+                        .map(|(id, event_type, schema_version, data)| RecordedEvent {
+                            id: EventId(Uuid::from_u128(id)),
+                            event_type,
+                            schema_version,
+                            content_type: JSON.into(),
+                            data: serde_json::to_vec(&data).expect("a string is JSON").into(),
+                        })
+                        .collect();
+                    Some(commit)
+                },
+            )
     }
 
     proptest! {
@@ -263,11 +316,22 @@ mod tests {
     #[test]
     fn a_commit_on_another_aggregates_subject_is_refused() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("specversion", "1.0"), ("type", "t"), ("schemaversion", "1"), ("aggregate", "order"), ("subject", "2")] {
+        for (name, value) in [
+            ("specversion", "1.0"),
+            ("type", "t"),
+            ("schemaversion", "1"),
+            ("aggregate", "order"),
+            ("subject", "2"),
+        ] {
             headers.insert(format!("ce-{name}"), value);
         }
         headers.insert("ce-id", Uuid::nil().to_string());
-        let error = decode(AggregateKey::new("order", "1").unwrap(), &headers, Bytes::from("{}")).unwrap_err();
+        let error = decode(
+            AggregateKey::new("order", "1").unwrap(),
+            &headers,
+            Bytes::from("{}"),
+        )
+        .unwrap_err();
         assert_eq!(error, "it is about order/2, but stands where order/1 does");
     }
 }

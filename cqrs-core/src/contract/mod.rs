@@ -16,6 +16,8 @@
 //! The expression is a future of an empty store for one test, and of a guard that is dropped after the
 //! test.
 
+#![expect(clippy::missing_panics_doc, reason = "panicking is how a case fails")]
+
 pub mod event_store;
 pub mod view_store;
 
@@ -26,35 +28,36 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fails the case when `wait` does not end.
 async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
-}
-
-/// Runs futures side by side on this task.
-async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    use std::{pin::Pin, task::Poll};
-    let mut running: Vec<(Option<Pin<Box<F>>>, Option<F::Output>)> =
-        futures.into_iter().map(|future| (Some(Box::pin(future)), None)).collect();
-    std::future::poll_fn(move |context| {
-        let mut waiting = false;
-        for (future, output) in &mut running {
-            let Some(pending) = future else { continue };
-            match pending.as_mut().poll(context) {
-                Poll::Ready(ready) => (*future, *output) = (None, Some(ready)),
-                Poll::Pending => waiting = true,
-            }
-        }
-        if waiting {
-            return Poll::Pending;
-        }
-        Poll::Ready(running.iter_mut().filter_map(|(_, output)| output.take()).collect())
-    })
-    .await
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
 /// Texts that have broken stores: separators, wildcards, encodings, control characters, long ones.
 const HOSTILE: [&str; 24] = [
-    "", " ", ".", "a.b", "*", ">", "a*", "a>", "=", "=2E", "=41", "A", "a", "é", "e\u{301}", "日本", "😀",
-    "'; drop table orders; --", "\"quoted\"", "a\r\nb: c", "\0", "$JS.API", "checkpoint",
+    "",
+    " ",
+    ".",
+    "a.b",
+    "*",
+    ">",
+    "a*",
+    "a>",
+    "=",
+    "=2E",
+    "=41",
+    "A",
+    "a",
+    "é",
+    "e\u{301}",
+    "日本",
+    "😀",
+    "'; drop table orders; --",
+    "\"quoted\"",
+    "a\r\nb: c",
+    "\0",
+    "$JS.API",
+    "checkpoint",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
      xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];

@@ -1,1 +1,37 @@
-//! .
+//! An order service: orders and stock as two aggregates, and the views that answer for them.
+//!
+//! It knows nothing of where its events are kept; [`start`] takes any backend.
+//!
+//! ```
+//! use cqrs_core::memory::Memory;
+//! use order_service::{ReceiveStock, views::GetStock};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let service = order_service::start(Memory::default()).await?;
+//! let (product, name) = ("11".parse()?, "Queso Cabrales".parse()?);
+//! let receipt = service.execute(ReceiveStock { product, name, units: 22 }).await?;
+//!
+//! let stock = service.query(GetStock { product: "11".parse()? }).after(&receipt).await?;
+//! assert_eq!(stock.map(|stock| stock.available()), Some(22));
+//! # Ok(())
+//! # }
+//! ```
+
+mod money;
+mod order;
+mod sale;
+mod service;
+mod stock;
+mod text;
+pub mod views;
+
+pub use money::Money;
+pub use order::{
+    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, MAX_LINES, Order, OrderEvent, OrderRejection, PayOrder,
+    ShipOrder, Status,
+};
+pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
+pub use service::{Aggregates, OrderService, Views, start};
+pub use stock::{ReceiveStock, ReleaseStock, ReserveStock, ShipStock, Stock, StockEvent, StockRejection};
+pub use text::{BadText, Country, Customer, CustomerId, MAX_TEXT_BYTES, Name, OrderId, ProductId};

@@ -1,0 +1,174 @@
+//! What can be asked of an order, and what the business says to it.
+
+use std::collections::HashSet;
+
+use cqrs_core::{Command, Context, Events, Handle, Handled};
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::{MAX_LINES, Order, OrderEvent, OrderRejection, Status};
+use crate::{Country, Customer, Line, Money, OrderId};
+
+/// Puts an order together.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order, create)]
+pub struct CreateOrder {
+    /// The new order.
+    #[command(id)]
+    pub order: OrderId,
+    /// Who orders.
+    pub customer: Customer,
+    /// Where it is shipped to.
+    pub country: Country,
+    /// The day on which it is placed.
+    pub placed: Date,
+    /// What is ordered.
+    pub lines: Vec<Line>,
+}
+
+impl Handle<CreateOrder> for Order {
+    fn handle(&self, command: &CreateOrder, _: &Context) -> Handled<Self> {
+        let CreateOrder { customer, country, placed, lines, .. } = command.clone();
+        check(&lines)?;
+        Ok(OrderEvent::Created { customer, country, placed, lines }.into())
+    }
+}
+
+fn check(lines: &[Line]) -> Result<(), OrderRejection> {
+    match lines.len() {
+        0 => return Err(OrderRejection::NoLines),
+        1..=MAX_LINES => {}
+        many => return Err(OrderRejection::TooManyLines(many)),
+    }
+    let mut products = HashSet::new();
+    for line in lines {
+        line.check()?;
+        if !products.insert(&line.product) {
+            return Err(OrderRejection::ProductTwice(line.product.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Makes an order binding.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order)]
+pub struct ConfirmOrder {
+    /// Which order.
+    #[command(id)]
+    pub order: OrderId,
+}
+
+impl Handle<ConfirmOrder> for Order {
+    fn handle(&self, _: &ConfirmOrder, _: &Context) -> Handled<Self> {
+        match self.status {
+            Status::Created => {
+                let sale = self.sale.clone().ok_or(OrderRejection::NoLines)?;
+                Ok(OrderEvent::Confirmed { sale }.into())
+            }
+            Status::Confirmed | Status::Paid | Status::Shipped | Status::Delivered => Ok(Events::none()),
+            Status::Cancelled => Err(OrderRejection::Cancelled),
+        }
+    }
+}
+
+/// Pays an order in full.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order)]
+pub struct PayOrder {
+    /// Which order.
+    #[command(id)]
+    pub order: OrderId,
+    /// How much is paid.
+    pub amount: Money,
+}
+
+impl Handle<PayOrder> for Order {
+    fn handle(&self, command: &PayOrder, _: &Context) -> Handled<Self> {
+        let (due, offered) = (self.due(), command.amount);
+        match self.status {
+            Status::Created => Err(OrderRejection::NotConfirmed),
+            Status::Confirmed if offered != due => Err(OrderRejection::WrongAmount { due, offered }),
+            Status::Confirmed => Ok(OrderEvent::Paid { amount: due }.into()),
+            Status::Paid | Status::Shipped | Status::Delivered => Err(OrderRejection::AlreadyPaid),
+            Status::Cancelled => Err(OrderRejection::Cancelled),
+        }
+    }
+}
+
+impl Order {
+    fn due(&self) -> Money {
+        self.sale.as_ref().map_or(Money::ZERO, |sale| sale.net)
+    }
+}
+
+/// Sends the parcel off.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order)]
+pub struct ShipOrder {
+    /// Which order.
+    #[command(id)]
+    pub order: OrderId,
+    /// The day on which it leaves.
+    pub on: Date,
+}
+
+impl Handle<ShipOrder> for Order {
+    fn handle(&self, &ShipOrder { on, .. }: &ShipOrder, _: &Context) -> Handled<Self> {
+        match (self.status, self.placed, self.shipped) {
+            (Status::Cancelled, ..) => Err(OrderRejection::Cancelled),
+            (Status::Created | Status::Confirmed, ..) => Err(OrderRejection::NotPaid),
+            (_, _, Some(before)) if before == on => Ok(Events::none()),
+            (_, _, Some(before)) => Err(OrderRejection::AlreadyShipped(before)),
+            (_, Some(placed), _) if on < placed => Err(OrderRejection::ShippedTooEarly { placed, on }),
+            _ => Ok(OrderEvent::Shipped { on }.into()),
+        }
+    }
+}
+
+/// Notes that the parcel has arrived.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order)]
+pub struct DeliverOrder {
+    /// Which order.
+    #[command(id)]
+    pub order: OrderId,
+}
+
+impl Handle<DeliverOrder> for Order {
+    fn handle(&self, _: &DeliverOrder, _: &Context) -> Handled<Self> {
+        match self.status {
+            Status::Shipped => Ok(OrderEvent::Delivered.into()),
+            Status::Delivered => Ok(Events::none()),
+            Status::Cancelled => Err(OrderRejection::Cancelled),
+            Status::Created | Status::Confirmed | Status::Paid => Err(OrderRejection::NotShipped),
+        }
+    }
+}
+
+/// Calls an order off, as long as it has not left.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order)]
+pub struct CancelOrder {
+    /// Which order.
+    #[command(id)]
+    pub order: OrderId,
+    /// Why.
+    pub reason: String,
+}
+
+impl Handle<CancelOrder> for Order {
+    fn handle(&self, command: &CancelOrder, _: &Context) -> Handled<Self> {
+        let (undone, refund) = match (self.status, self.shipped) {
+            (_, Some(shipped)) => return Err(OrderRejection::AlreadyShipped(shipped)),
+            (Status::Cancelled, _) => return Ok(Events::none()),
+            (Status::Created, _) => (None, None),
+            (Status::Paid, _) => (self.sale.clone(), Some(self.due())),
+            _ => (self.sale.clone(), None),
+        };
+        Ok(OrderEvent::Cancelled { reason: command.reason.clone(), undone, refund }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

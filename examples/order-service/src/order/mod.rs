@@ -1,0 +1,181 @@
+//! Orders: from the customer's wish to the parcel at the door.
+//!
+//! ```text
+//! created ─► confirmed ─► paid ─► shipped ─► delivered
+//!    └───────────┴──────────┴─► cancelled
+//! ```
+
+mod commands;
+
+use std::fmt;
+
+use cqrs_core::{Aggregate, Apply, Event};
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+pub use commands::{CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, PayOrder, ShipOrder};
+
+use crate::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Sale};
+
+/// The most lines of one order, so that its event stays far below the size that a server takes.
+pub const MAX_LINES: usize = 1_000;
+
+/// What happens to an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(prefix = "order")]
+pub enum OrderEvent {
+    /// A customer has put an order together.
+    Created {
+        /// Who orders.
+        customer: Customer,
+        /// Where it is shipped to.
+        country: Country,
+        /// The day on which it was placed.
+        placed: Date,
+        /// What is ordered.
+        lines: Vec<Line>,
+    },
+    /// The order is binding: it is a sale from now on.
+    Confirmed {
+        /// The order in sum, so that figures about sales need no other event.
+        sale: Sale,
+    },
+    /// The customer has paid.
+    Paid {
+        /// How much.
+        amount: Money,
+    },
+    /// The parcel has left.
+    Shipped {
+        /// The day on which it left.
+        on: Date,
+    },
+    /// The parcel has arrived.
+    Delivered,
+    /// The order is off.
+    Cancelled {
+        /// Why.
+        reason: String,
+        /// The sale that is undone, if the order had been confirmed.
+        undone: Option<Sale>,
+        /// What the customer gets back, if the order had been paid.
+        refund: Option<Money>,
+    },
+}
+
+/// How far an order is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is put together.
+    #[default]
+    Created,
+    /// It is binding.
+    Confirmed,
+    /// It is paid.
+    Paid,
+    /// It is on its way.
+    Shipped,
+    /// It has arrived.
+    Delivered,
+    /// It is off.
+    Cancelled,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Created => "created",
+            Self::Confirmed => "confirmed",
+            Self::Paid => "paid",
+            Self::Shipped => "shipped",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// An order, as far as its rules need to know it.
+#[derive(Debug, Default, Clone, Aggregate)]
+#[aggregate(
+    id = OrderId,
+    event = OrderEvent,
+    rejection = OrderRejection,
+    commands(CreateOrder, ConfirmOrder, PayOrder, ShipOrder, DeliverOrder, CancelOrder)
+)]
+pub struct Order {
+    status: Status,
+    placed: Option<Date>,
+    shipped: Option<Date>,
+    sale: Option<Sale>,
+}
+
+impl Apply<OrderEvent> for Order {
+    fn apply(&mut self, event: &OrderEvent) {
+        match event {
+            OrderEvent::Created { customer, country, placed, lines } => {
+                self.placed = Some(*placed);
+                self.sale = Some(Sale::of(customer, country, lines));
+            }
+            OrderEvent::Confirmed { .. } => self.status = Status::Confirmed,
+            OrderEvent::Paid { .. } => self.status = Status::Paid,
+            OrderEvent::Shipped { on } => {
+                self.status = Status::Shipped;
+                self.shipped = Some(*on);
+            }
+            OrderEvent::Delivered => self.status = Status::Delivered,
+            OrderEvent::Cancelled { .. } => self.status = Status::Cancelled,
+        }
+    }
+}
+
+/// Why the business says no to a command for an order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderRejection {
+    /// There is nothing in it.
+    #[error("an order needs at least one line")]
+    NoLines,
+    /// There is too much in it.
+    #[error("an order has at most {MAX_LINES} lines, not {0}")]
+    TooManyLines(usize),
+    /// A line makes no sense.
+    #[error(transparent)]
+    BadLine(#[from] BadLine),
+    /// A product belongs on one line.
+    #[error("product {0} is on two lines")]
+    ProductTwice(ProductId),
+    /// Only a binding order is paid.
+    #[error("the order is not confirmed yet")]
+    NotConfirmed,
+    /// An order is paid once and in full.
+    #[error("the order costs {due}, not {offered}")]
+    WrongAmount {
+        /// What it costs.
+        due: Money,
+        /// What was offered.
+        offered: Money,
+    },
+    /// Nobody pays twice.
+    #[error("the order is paid already")]
+    AlreadyPaid,
+    /// Nothing leaves before it is paid.
+    #[error("the order is not paid yet")]
+    NotPaid,
+    /// No parcel leaves before it was ordered.
+    #[error("an order placed on {placed} cannot have been shipped on {on}")]
+    ShippedTooEarly {
+        /// When it was placed.
+        placed: Date,
+        /// When it is said to have left.
+        on: Date,
+    },
+    /// What has left has left.
+    #[error("the order was shipped on {0} already")]
+    AlreadyShipped(Date),
+    /// Nothing arrives before it has left.
+    #[error("the order is not shipped yet")]
+    NotShipped,
+    /// An order that is off stays off.
+    #[error("the order is cancelled")]
+    Cancelled,
+}

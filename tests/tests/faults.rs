@@ -1,0 +1,127 @@
+//! Stores that lose requests and answers: nothing is lost, nothing happens twice.
+//!
+//! The seeds are fixed, and each failure names its own; another range of seeds runs with `FAULT_SEEDS`,
+//! such as `FAULT_SEEDS=1000..2000`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use cqrs_core::{
+    AggregateKey, CommandError, CommandId, Cqrs, Error, EventStore as _, Receipt,
+    memory::{MemoryEvents, MemoryViews},
+};
+use cqrs_tests::{
+    domain::{Account, Deposit, GetStatement, Open, Statement},
+    flaky::Flaky,
+};
+
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("FAULT_SEEDS") else {
+        return 0..40;
+    };
+    let range = text
+        .split_once("..")
+        .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.expect("FAULT_SEEDS looks like 0..100")
+}
+
+/// Sends a command under one id until the answer is definite, as a caller does.
+async fn until_definite<
+    F: Future<Output = Result<Receipt, CommandError<E>>>,
+    E: std::error::Error + 'static,
+>(
+    mut send: impl FnMut() -> F,
+) -> Receipt {
+    loop {
+        match send().await {
+            Ok(receipt) => return receipt,
+            Err(CommandError::Failed(Error::Conflict { .. } | Error::Unknown { .. } | Error::Store(_))) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+// Time stands still but for sleeping, so that pauses cost nothing.
+#[tokio::test(start_paused = true)]
+async fn every_command_takes_effect_once_whatever_is_lost() {
+    let mut failures = 0;
+    for seed in seeds() {
+        let events = MemoryEvents::default();
+        let flaky = Arc::new(Flaky::new(events.clone(), seed));
+        let views = Arc::new(Flaky::new(MemoryViews::default(), seed ^ 0xABCD));
+        let bank = Cqrs::builder((Arc::clone(&flaky), Arc::clone(&views)))
+            .aggregate::<Account>()
+            .view::<Statement>()
+            .start()
+            .await
+            .unwrap();
+        let open = || {
+            bank.execute(Open {
+                account: "1".into(),
+                owner: "anna".into(),
+                amount: 0,
+            })
+        };
+        let id = CommandId::derived(["open"]);
+        until_definite(|| open().id(id).into_future()).await;
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..4_u64 {
+            let bank = bank.clone();
+            writers.spawn(async move {
+                let mut receipts = Vec::new();
+                for number in 0..10_u64 {
+                    let id = CommandId::derived([writer.to_string(), number.to_string()]);
+                    let deposit = || {
+                        bank.execute(Deposit {
+                            account: "1".into(),
+                            amount: 1,
+                        })
+                        .id(id)
+                    };
+                    receipts.push(until_definite(|| deposit().into_future()).await);
+                }
+                receipts
+            });
+        }
+        let receipts: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
+        let stored = events
+            .read(&AggregateKey::new("account", "1").unwrap(), 0, 1_000)
+            .await
+            .unwrap()
+            .commits;
+        assert_eq!(stored.len(), 41, "seed {seed}: each command is stored once");
+        for receipt in &receipts {
+            let there = stored
+                .iter()
+                .filter(|stored| stored.commit.command_id == receipt.command_id);
+            let places: Vec<_> = there
+                .map(|stored| (stored.sequence, stored.commit.first_version))
+                .collect();
+            assert_eq!(
+                places,
+                [(receipt.position.sequence, receipt.version)],
+                "seed {seed}: {receipt:?}"
+            );
+        }
+        bank.caught_up().await.unwrap();
+        let seen = bank
+            .query(GetStatement { account: "1".into() })
+            .await
+            .unwrap()
+            .unwrap();
+        let expected = Statement {
+            balance: 40,
+            versions: (1..=41).collect(),
+        };
+        assert_eq!(
+            seen, expected,
+            "seed {seed}: each event is projected once, in order"
+        );
+        bank.stop().await;
+        failures += flaky.failures() + views.failures();
+    }
+    assert!(
+        failures > seeds().end - seeds().start,
+        "the stores did fail: {failures} times"
+    );
+}
