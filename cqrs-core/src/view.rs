@@ -70,8 +70,11 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     note = "add `impl Project<{E}> for {Self}` with `fn key` and `fn project`, or take the aggregate out of `View::Of`"
 )]
 pub trait Project<E: Event>: Sized {
-    /// The key of the document that the event changes; none if it does not concern this view.
-    fn key(event: &Envelope<E>) -> Option<String>;
+    /// The key of the document that the event changes; none if it does not concern this view. Unless it
+    /// is written otherwise, each aggregate has a document of its own, under its id.
+    fn key(event: &Envelope<E>) -> Option<String> {
+        Some(event.subject().to_owned())
+    }
 
     /// Changes the document by what happened. A document that is not there yet is the default one.
     /// No clock, no randomness, no input or output.

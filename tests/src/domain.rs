@@ -159,10 +159,6 @@ impl View for Statement {
 }
 
 impl Project<AccountEvent> for Statement {
-    fn key(event: &Envelope<AccountEvent>) -> Option<String> {
-        Some(event.subject().to_owned())
-    }
-
     fn project(&mut self, event: &Envelope<AccountEvent>) {
         self.versions.push(event.version);
         match &event.data {

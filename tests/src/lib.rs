@@ -12,6 +12,11 @@
 //! A test that stops, kills or configures its server takes one of its own from [`own_server`].
 //! No server, container or folder outlives the test process, not even one that is killed.
 
+/// The README's code is compiled and run with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 mod binary;
 #[cfg(feature = "testcontainers")]
 mod container;

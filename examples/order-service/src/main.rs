@@ -1,2 +1,102 @@
-//! .
-fn main() {}
+//! The order service's command line; see `order-service --help`.
+
+mod backend;
+mod cli;
+mod import;
+mod northwind;
+mod report;
+mod scenario;
+mod serve;
+mod tables;
+
+use std::{io, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use cqrs_core::Backend;
+
+use crate::{
+    backend::{Kept, Opened},
+    cli::{Cli, Task},
+    northwind::Northwind,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    match run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has seen enough, such as `head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("order-service: {}", in_one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    // Files are read before a server is started or asked for anything, so that a mistake in them costs nothing.
+    let job = match cli.command {
+        None => Job::Scenario,
+        Some(Task::Import { folder, format }) => Job::Import(Northwind::read(&folder)?, format),
+        Some(Task::Report { format }) => Job::Report(format),
+        Some(Task::Serve) => Job::Serve,
+    };
+    let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
+    let Opened { kept, words, private } = opened;
+    let result = match kept {
+        Kept::InMemory(backend) => job.run(backend, &words).await,
+        Kept::OnNats(backend) => job.run(*backend, &words).await,
+    };
+    if let Some(private) = private {
+        private.stop().await;
+    }
+    result
+}
+
+enum Job {
+    Scenario,
+    Import(Northwind, cli::Format),
+    Report(cli::Format),
+    Serve,
+}
+
+impl Job {
+    /// Starts the service on `backend`, does the job, and stops the service.
+    async fn run<B: Backend>(self, backend: B, words: &str) -> Result<()> {
+        let service = order_service::start(backend).await.context("the service cannot start")?;
+        let out = &mut anstream::stdout().lock();
+        let result = match self {
+            Self::Scenario => scenario::play(&service, words, out).await,
+            Self::Import(northwind, format) => {
+                anstream::eprintln!("{words}");
+                import::run(&service, northwind, format, out).await
+            }
+            Self::Report(format) => {
+                anstream::eprintln!("{words}");
+                report::run(&service, format, out).await
+            }
+            Self::Serve => serve::run(&service, words, out).await,
+        };
+        service.stop().await;
+        result
+    }
+}
+
+/// What the framework logs is of interest only to those who ask for it with `RUST_LOG`.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}
+
+/// An error and its causes, without the line breaks that a cause may have in it.
+fn in_one_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}

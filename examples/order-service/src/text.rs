@@ -87,6 +87,11 @@ text! {
     Country
 }
 
+text! {
+    /// Why an order is called off.
+    Reason
+}
+
 /// Who orders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Customer {

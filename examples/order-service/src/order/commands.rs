@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_LINES, Order, OrderEvent, OrderRejection, Status};
-use crate::{Country, Customer, Line, Money, OrderId};
+use crate::{Country, Customer, Line, Money, OrderId, Reason};
 
 /// Puts an order together.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
@@ -154,7 +154,7 @@ pub struct CancelOrder {
     #[command(id)]
     pub order: OrderId,
     /// Why.
-    pub reason: String,
+    pub reason: Reason,
 }
 
 impl Handle<CancelOrder> for Order {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use commands::{CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, PayOrder, ShipOrder};
 
-use crate::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Sale};
+use crate::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Reason, Sale};
 
 /// The most lines of one order, so that its event stays far below the size that a server takes.
 pub const MAX_LINES: usize = 1_000;
@@ -55,7 +55,7 @@ pub enum OrderEvent {
     /// The order is off.
     Cancelled {
         /// Why.
-        reason: String,
+        reason: Reason,
         /// The sale that is undone, if the order had been confirmed.
         undone: Option<Sale>,
         /// What the customer gets back, if the order had been paid.

@@ -55,7 +55,7 @@ fn deliver() -> DeliverOrder {
 }
 
 fn cancel() -> CancelOrder {
-    CancelOrder { order: id(), reason: "changed my mind".to_owned() }
+    CancelOrder { order: id(), reason: "changed my mind".parse().unwrap() }
 }
 
 fn created() -> OrderEvent {
@@ -91,7 +91,7 @@ fn shipped() -> OrderEvent {
 }
 
 fn cancelled(undone: Option<Sale>, refund: Option<Money>) -> OrderEvent {
-    OrderEvent::Cancelled { reason: "changed my mind".to_owned(), undone, refund }
+    OrderEvent::Cancelled { reason: "changed my mind".parse().unwrap(), undone, refund }
 }
 
 /// The first `count` events of an order that goes its whole way.

@@ -1,0 +1,96 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Orders and stock as an event-sourced service: see it work, fill it, ask it.
+///
+/// Without a command it plays a short scenario and shows each command, the events that follow from it and
+/// what the views then say.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) command: Option<Task>,
+}
+
+/// Where events and views are kept: the NATS server of --nats, else a private nats-server with its data in
+/// --data if there is one (2.12 or later) on the PATH, else this process's memory.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where events and views are kept")]
+pub(crate) struct Place {
+    /// Use this NATS server, such as nats://localhost:4222.
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true, global = true)]
+    pub(crate) nats: Option<String>,
+    /// Use this process's memory, whatever else there is; nothing is kept when it ends.
+    #[arg(long, global = true)]
+    pub(crate) memory: bool,
+    /// The folder of the private nats-server that is started if there is no --nats and a nats-server on the
+    /// PATH. The scenario uses a temporary folder unless one is given.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// The bounded context, which names the stream and the buckets on the server. It is `orders`, or
+    /// `orders-scenario` for the scenario, so that its orders stay out of the figures.
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) context: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Play orders from Northwind CSV files in as commands, and print the figures that the views then show.
+    ///
+    /// All four files are read and checked before the first command is sent, so a broken row changes
+    /// nothing. What is imported stays, whatever fails later; the same import can be run again and goes on
+    /// where it ended, because each command's id follows from its row and nothing takes effect twice.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import {
+        /// The folder with orders.csv, order_details.csv, products.csv and customers.csv.
+        folder: PathBuf,
+        /// How the figures are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Print the sales by country and by customer, as the views have them. Nothing is replayed.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report {
+        /// How the figures are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Keep the views up to date until Ctrl-C.
+    Serve,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables for people.
+    #[default]
+    Text,
+    /// One JSON object for programs; amounts of money are strings, so that they stay exact.
+    Json,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  order-service                                 play the scenario
+  order-service --memory                        play it without any server
+  order-service import data/northwind           fill the views with 830 orders
+  order-service report                          ask the views, without a replay
+  NATS_URL=nats://localhost:4222 order-service serve
+                                                keep the views of that server up to date
+
+RUST_LOG=info shows on stderr what the framework does.";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  order-service import data/northwind
+  order-service import data/northwind --format json
+  order-service import data/northwind --nats nats://localhost:4222 --context northwind";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  order-service report
+  order-service report --format json | jq '.countries[0]'";
