@@ -53,10 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::new(cqrs.clone()).query::<GetBalance, _>();
 
     let body = br#"{ "account": "anna", "amount": 50 }"#.as_slice().into();
-    let message = CommandMessage {
-        body,
-        ..CommandMessage::default()
-    };
+    let message = CommandMessage { body, ..CommandMessage::default() };
     router.execute("credit", message.clone()).await?;
     if let Err(unknown) = router.execute("debit", message).await {
         println!("{unknown}"); // "debit" is not known here, known are: credit

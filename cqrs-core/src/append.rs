@@ -72,11 +72,7 @@ pub(crate) async fn append<S: EventStore>(
         ambiguous |= matches!(why, Why::Unknown(_));
         if Instant::now() + after > deadline {
             let (Why::NotStored(error) | Why::Unknown(error)) = why;
-            return if ambiguous {
-                Outcome::Unknown(error)
-            } else {
-                Outcome::Failed(error)
-            };
+            return if ambiguous { Outcome::Unknown(error) } else { Outcome::Failed(error) };
         }
         sleep(after).await;
         attempt += 1;
@@ -90,24 +86,15 @@ fn after_answer(
     ambiguous: bool,
 ) -> Next {
     match answer {
-        Ok(Appended {
-            sequence,
-            duplicate: false,
-        }) => Next::Done(Outcome::Stored(sequence)),
+        Ok(Appended { sequence, duplicate: false }) => Next::Done(Outcome::Stored(sequence)),
         Ok(Appended { sequence, .. }) if sequence <= expected.sequence() => {
             Next::Done(Outcome::CarriedOut(sequence))
         }
         Err(AppendError::Conflict) if !ambiguous => Next::Done(Outcome::Conflict),
         // What stands there may be this very commit from an earlier attempt.
         Ok(_) | Err(AppendError::Conflict) => Next::Look,
-        Err(AppendError::Busy(error)) => Next::Again {
-            after: short(attempt),
-            why: Why::NotStored(error),
-        },
-        Err(AppendError::Unknown(error)) => Next::Again {
-            after: long(attempt),
-            why: Why::Unknown(error),
-        },
+        Err(AppendError::Busy(error)) => Next::Again { after: short(attempt), why: Why::NotStored(error) },
+        Err(AppendError::Unknown(error)) => Next::Again { after: long(attempt), why: Why::Unknown(error) },
         Err(AppendError::Failed(error)) => Next::Done(Outcome::Failed(error)),
     }
 }
@@ -117,14 +104,8 @@ fn after_look(commit: &Commit, found: Result<Option<StoredCommit>, StoreError>, 
         Ok(Some(found)) if found.commit.is_same(commit) => Next::Done(Outcome::Stored(found.sequence)),
         Ok(Some(_)) => Next::Done(Outcome::Conflict),
         // Nothing to see yet, although the store says that something is there: ask again.
-        Ok(None) => Next::Again {
-            after: short(attempt),
-            why: Why::Unknown(invisible(commit)),
-        },
-        Err(error) => Next::Again {
-            after: long(attempt),
-            why: Why::Unknown(error),
-        },
+        Ok(None) => Next::Again { after: short(attempt), why: Why::Unknown(invisible(commit)) },
+        Err(error) => Next::Again { after: long(attempt), why: Why::Unknown(error) },
     }
 }
 
@@ -148,10 +129,7 @@ mod tests {
     use crate::AppendError::{Busy, Conflict, Failed, Unknown};
 
     fn unavailable() -> StoreError {
-        StoreError::Unavailable {
-            what: "a test".into(),
-            source: None,
-        }
+        StoreError::Unavailable { what: "a test".into(), source: None }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it stands for an answer")]

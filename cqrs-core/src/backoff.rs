@@ -8,9 +8,7 @@ use std::{
 /// A pause that doubles with each attempt (from 0) up to `longest`, between half and all of that at
 /// random, so that those who failed together do not try again together.
 pub(crate) fn pause(first: Duration, longest: Duration, attempt: u32) -> Duration {
-    let whole = first
-        .saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX))
-        .min(longest);
+    let whole = first.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(longest);
     // Each `RandomState` has new keys, which makes its hash of anything a random number.
     let random = RandomState::new().hash_one(attempt) % 1024;
     let half = whole / 2;

@@ -24,10 +24,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that asks the machine"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the machine")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -54,10 +51,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock that shows `start` (to the microsecond).
     pub fn new(start: Timestamp) -> Self {
-        Self {
-            microseconds: AtomicI64::new(start.as_microsecond()),
-            next_id: AtomicU64::new(1),
-        }
+        Self { microseconds: AtomicI64::new(start.as_microsecond()), next_id: AtomicU64::new(1) }
     }
 
     /// Moves the clock forward.
@@ -78,8 +72,6 @@ impl Clock for ManualClock {
 
     fn new_id(&self) -> Uuid {
         let count = u128::from(self.next_id.fetch_add(1, Ordering::Relaxed));
-        uuid::Builder::from_u128(count)
-            .with_version(uuid::Version::SortRand)
-            .into_uuid()
+        uuid::Builder::from_u128(count).with_version(uuid::Version::SortRand).into_uuid()
     }
 }

@@ -41,10 +41,7 @@ pub(crate) fn decode_envelope<E: Event>(
         source: commit.source.clone(),
         aggregate: commit.aggregate.clone(),
         version: commit.first_version + index as u64,
-        position: Position {
-            sequence: stored.sequence,
-            index: u32::try_from(index).unwrap_or(u32::MAX),
-        },
+        position: Position { sequence: stored.sequence, index: u32::try_from(index).unwrap_or(u32::MAX) },
         time: commit.time,
         command_id: commit.command_id,
         correlation_id: commit.correlation_id,
@@ -71,10 +68,7 @@ fn decode_event<E: Event>(stored: &StoredCommit, index: usize) -> Result<(EventT
         )));
     }
     if recorded.content_type != JSON {
-        return Err(undecodable(format!(
-            "content type {:?} is not {JSON:?}",
-            recorded.content_type
-        )));
+        return Err(undecodable(format!("content type {:?} is not {JSON:?}", recorded.content_type)));
     }
     let mut json = serde_json::Deserializer::from_slice(&recorded.data);
     let event = E::deserialize_data(known, &mut json)

@@ -82,10 +82,7 @@ pub(crate) struct Inner<B: Backend> {
 
 impl<B: Backend, A, V> Clone for Cqrs<B, A, V> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            lists: PhantomData,
-        }
+        Self { inner: Arc::clone(&self.inner), lists: PhantomData }
     }
 }
 
@@ -96,10 +93,7 @@ impl<B: Backend> Cqrs<B, (), ()> {
             backend,
             clock: Arc::new(SystemClock),
             interceptors: Vec::new(),
-            limits: Limits {
-                attempts: 16,
-                patience: Duration::from_secs(30),
-            },
+            limits: Limits { attempts: 16, patience: Duration::from_secs(30) },
             patience: Duration::from_secs(5),
             lists: PhantomData,
         }
@@ -149,11 +143,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
 
     /// What each projector is doing.
     pub fn projectors(&self) -> Vec<ProjectorStatus> {
-        self.inner
-            .projectors
-            .iter()
-            .map(|running| running.status.borrow().clone())
-            .collect()
+        self.inner.projectors.iter().map(|running| running.status.borrow().clone()).collect()
     }
 
     /// Waits until every view has seen all that is in the log at the time of the call.
@@ -193,9 +183,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
 
 impl<B: Backend> Inner<B> {
     pub(crate) fn projector(&self, view: &str) -> Option<&Running> {
-        self.projectors
-            .iter()
-            .find(|running| running.projection.name == view)
+        self.projectors.iter().find(|running| running.projection.name == view)
     }
 }
 
@@ -222,11 +210,7 @@ impl Running {
 /// Resolves with the reason when the projector halts; never while it may still go on.
 async fn halted(status: &mut watch::Receiver<ProjectorStatus>) -> String {
     let is_halted = |status: &ProjectorStatus| matches!(status.state, ProjectorState::Halted { .. });
-    match status
-        .wait_for(is_halted)
-        .await
-        .map(|status| status.state.clone())
-    {
+    match status.wait_for(is_halted).await.map(|status| status.state.clone()) {
         Ok(ProjectorState::Halted { reason }) => reason,
         // The projector is gone without having halted: it was stopped, and another may run.
         _ => std::future::pending().await,
@@ -323,19 +307,11 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         let mut starts = Starts { starts: Vec::new() };
         V::visit(&mut starts);
         let mut projectors = Vec::with_capacity(starts.starts.len());
-        for Start {
-            projection,
-            aggregates,
-            run,
-        } in starts.starts
-        {
+        for Start { projection, aggregates, run } in starts.starts {
             views.open(&projection).await?;
             let state = ProjectorState::Starting;
-            let (sender, status) = watch::channel(ProjectorStatus {
-                projection: projection.clone(),
-                state,
-                sequence: 0,
-            });
+            let (sender, status) =
+                watch::channel(ProjectorStatus { projection: projection.clone(), state, sequence: 0 });
             let projector = Projector {
                 events: events.clone(),
                 views: views.clone(),
@@ -343,11 +319,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
                 stop: stop.clone(),
             };
             tasks.spawn(supervise_panics(run(projector), sender));
-            projectors.push(Running {
-                projection,
-                aggregates,
-                status,
-            });
+            projectors.push(Running { projection, aggregates, status });
         }
         let inner = Inner {
             events,
@@ -361,10 +333,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             stop,
             _stop_on_drop: guard,
         };
-        Ok(Cqrs {
-            inner: Arc::new(inner),
-            lists: PhantomData,
-        })
+        Ok(Cqrs { inner: Arc::new(inner), lists: PhantomData })
     }
 }
 
@@ -407,17 +376,10 @@ impl<E: EventStore, S: ViewStore> ViewVisitor for Starts<E, S> {
 
 /// Checks the names of everything that the service is made of, and reports all that is wrong at once.
 fn check_names<A: AggregateList, V: ViewList>() -> Result<(), Error> {
-    let mut names = Names {
-        seen: HashSet::new(),
-        wrong: Vec::new(),
-    };
+    let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
     A::visit(&mut names);
     V::visit(&mut names);
-    if names.wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Config(names.wrong.join("; ")))
-    }
+    if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
 }
 
 struct Names {
@@ -428,9 +390,7 @@ struct Names {
 impl Names {
     fn check(&mut self, kind: &'static str, name: &'static str) {
         if !is_name(name) {
-            self.wrong.push(format!(
-                "{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"
-            ));
+            self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
         }
         if !self.seen.insert((kind, name)) {
             self.wrong.push(format!("{kind} name {name:?} is used twice"));

@@ -89,9 +89,7 @@ where
                 (outcome_of(&result), result)
             }
         };
-        intercept(&inner.interceptors, call, dispatch)
-            .instrument(span)
-            .await?
+        intercept(&inner.interceptors, call, dispatch).instrument(span).await?
     }
 }
 
@@ -130,13 +128,7 @@ where
     Q::View: Answer<Q>,
 {
     pub(crate) fn new(inner: &'a Arc<Inner<B>>, query: Q) -> Self {
-        Self {
-            inner,
-            query,
-            after: None,
-            patience: inner.patience,
-            metadata: Metadata::default(),
-        }
+        Self { inner, query, after: None, patience: inner.patience, metadata: Metadata::default() }
     }
 
     /// Answers only once the view has seen the command that gave `receipt`: one's own writes are read.
@@ -159,13 +151,7 @@ where
     }
 
     async fn run(self) -> Result<Q::Answer, Error> {
-        let Self {
-            inner,
-            query,
-            after,
-            patience,
-            metadata,
-        } = self;
+        let Self { inner, query, after, patience, metadata } = self;
         let span = tracing::info_span!("query", query = Q::NAME, view = Q::View::NAME);
         let call = Call {
             kind: CallKind::Query,
@@ -191,9 +177,7 @@ where
             };
             (outcome, result)
         };
-        intercept(&inner.interceptors, call, dispatch)
-            .instrument(span)
-            .await?
+        intercept(&inner.interceptors, call, dispatch).instrument(span).await?
     }
 }
 
@@ -224,9 +208,5 @@ async fn wait<B: Backend, V: View>(
     }
     tokio::time::timeout(patience, projector.reached(&*inner.views, sequence))
         .await
-        .unwrap_or(Err(Error::ViewBehind {
-            view: V::NAME,
-            sequence,
-            waited: patience,
-        }))
+        .unwrap_or(Err(Error::ViewBehind { view: V::NAME, sequence, waited: patience }))
 }

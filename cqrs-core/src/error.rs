@@ -113,9 +113,7 @@ pub struct Refused {
 impl Refused {
     /// A refusal with a reason for the caller.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        Self { reason: reason.into() }
     }
 }
 
@@ -223,17 +221,11 @@ impl StoreError {
 
     /// An [`Unavailable`](Self::Unavailable) with its cause.
     pub fn unavailable(what: impl Into<String>, source: impl Into<Source>) -> Self {
-        Self::Unavailable {
-            what: what.into(),
-            source: Some(source.into()),
-        }
+        Self::Unavailable { what: what.into(), source: Some(source.into()) }
     }
 
     /// A [`Refused`](Self::Refused) with its cause.
     pub fn refused(what: impl Into<String>, source: impl Into<Source>) -> Self {
-        Self::Refused {
-            what: what.into(),
-            source: Some(source.into()),
-        }
+        Self::Refused { what: what.into(), source: Some(source.into()) }
     }
 }

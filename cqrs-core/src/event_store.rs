@@ -198,11 +198,7 @@ impl Expected {
 
     /// The expectation that the aggregate's last commit is `sequence`, where 0 is none.
     pub fn after(sequence: u64) -> Self {
-        if sequence == 0 {
-            Self::NoStream
-        } else {
-            Self::Exact(sequence)
-        }
+        if sequence == 0 { Self::NoStream } else { Self::Exact(sequence) }
     }
 }
 

@@ -51,26 +51,16 @@ where
     for attempt in 1..=limits.attempts {
         context.time = clock.now();
         if let Attempt::Done(receipt) = once(store, clock, limits, command, &context, &mut loaded).await? {
-            Span::current()
-                .record("version", receipt.version)
-                .record("attempts", attempt);
+            Span::current().record("version", receipt.version).record("attempts", attempt);
             return Ok(receipt);
         }
         debug!(attempt, aggregate = %loaded.key, "another writer was faster, handling again");
-        tokio::time::sleep(backoff::pause(
-            Duration::from_millis(1),
-            Duration::from_millis(32),
-            attempt,
-        ))
-        .await;
+        tokio::time::sleep(backoff::pause(Duration::from_millis(1), Duration::from_millis(32), attempt))
+            .await;
         catch_up(store, limits, &mut loaded).await?;
     }
     Span::current().record("attempts", limits.attempts);
-    Err(Error::Conflict {
-        aggregate: loaded.key,
-        attempts: limits.attempts,
-    }
-    .into())
+    Err(Error::Conflict { aggregate: loaded.key, attempts: limits.attempts }.into())
 }
 
 /// Reads what was stored since, and tries again while the store does not answer.
@@ -106,9 +96,7 @@ where
     C::Aggregate: Handle<C>,
 {
     if let Some((version, events, position)) = loaded.carried_out(context.command_id) {
-        return Ok(Attempt::Done(receipt(
-            loaded, context, version, events, position, true,
-        )));
+        return Ok(Attempt::Done(receipt(loaded, context, version, events, position, true)));
     }
     let events = match decide(command, context, &loaded.state, loaded.version, &loaded.key) {
         Ok(events) if !events.is_empty() => events,
@@ -119,30 +107,19 @@ where
             }
             let nothing = refused_or_nothing?;
             debug_assert!(nothing.is_empty());
-            return Ok(Attempt::Done(receipt(
-                loaded,
-                context,
-                loaded.version,
-                0,
-                loaded.position,
-                false,
-            )));
+            return Ok(Attempt::Done(receipt(loaded, context, loaded.version, 0, loaded.position, false)));
         }
     };
-    let stored = StoredCommit {
-        sequence: 0,
-        commit: commit_of(store, clock, context, loaded, &events)?,
-    };
+    let stored = StoredCommit { sequence: 0, commit: commit_of(store, clock, context, loaded, &events)? };
     let expected = Expected::after(loaded.position.sequence);
     match append::append(store, &stored.commit, expected, limits.patience).await {
-        Outcome::Stored(sequence) => Ok(Attempt::Done(receipt_of(
-            &StoredCommit { sequence, ..stored },
-            false,
-        ))),
+        Outcome::Stored(sequence) => {
+            Ok(Attempt::Done(receipt_of(&StoredCommit { sequence, ..stored }, false)))
+        }
         Outcome::Conflict => Ok(Attempt::Stale),
-        Outcome::CarriedOut(sequence) => Ok(Attempt::Done(
-            first_receipt(store, context, loaded, sequence).await?,
-        )),
+        Outcome::CarriedOut(sequence) => {
+            Ok(Attempt::Done(first_receipt(store, context, loaded, sequence).await?))
+        }
         Outcome::Failed(error) => Err(Error::from(error).into()),
         Outcome::Unknown(source) => Err(Error::Unknown {
             aggregate: loaded.key.clone(),
@@ -179,10 +156,8 @@ fn commit_of<S: EventStore, A: Aggregate>(
     events: &Events<A::Event>,
 ) -> Result<Commit, Error> {
     let encode = |event| {
-        codec::encode(event, clock.new_id()).map_err(|source| Error::Encode {
-            what: format!("an event of {}", loaded.key),
-            source,
-        })
+        codec::encode(event, clock.new_id())
+            .map_err(|source| Error::Encode { what: format!("an event of {}", loaded.key), source })
     };
     Ok(Commit {
         aggregate: loaded.key.clone(),

@@ -159,10 +159,7 @@ pub(crate) fn check_id(id: &str) -> Result<(), InvalidId> {
     if id.len() <= MAX_ID_BYTES {
         return Ok(());
     }
-    Err(InvalidId {
-        bytes: id.len(),
-        start: id.chars().take(24).collect(),
-    })
+    Err(InvalidId { bytes: id.len(), start: id.chars().take(24).collect() })
 }
 
 /// Whether a stored name can be one token of a subject: `a-z`, `0-9`, `_` and `-`, at most 64 bytes.

@@ -110,13 +110,7 @@ impl<'a> Next<'a> {
     /// That of the dispatch: a dropped command may take effect.
     pub fn run(self, call: Call<'a>) -> BoxFuture<'a, Result<Outcome, Refused>> {
         if let Some((first, rest)) = self.rest.split_first() {
-            return first.around(
-                call,
-                Next {
-                    rest,
-                    dispatch: self.dispatch,
-                },
-            );
+            return first.around(call, Next { rest, dispatch: self.dispatch });
         }
         let dispatch = (self.dispatch)(call.metadata);
         Box::pin(async move { Ok(dispatch.await) })
@@ -146,14 +140,7 @@ where
             outcome
         })
     });
-    Next {
-        rest: interceptors,
-        dispatch,
-    }
-    .run(call)
-    .await?;
+    Next { rest: interceptors, dispatch }.run(call).await?;
     // An interceptor that answers without calling `next` has nothing typed to give to the caller.
-    receiver
-        .try_recv()
-        .map_err(|_| Refused::new("an interceptor answered in place of the dispatch").into())
+    receiver.try_recv().map_err(|_| Refused::new("an interceptor answered in place of the dispatch").into())
 }

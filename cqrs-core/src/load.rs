@@ -88,9 +88,8 @@ impl<A: Aggregate> Loaded<A> {
             });
         }
         // Decoded before any is applied, so that a bad event leaves the state as it was.
-        let events: Vec<A::Event> = (0..commit.events.len())
-            .map(|index| codec::decode(stored, index))
-            .collect::<Result<_, _>>()?;
+        let events: Vec<A::Event> =
+            (0..commit.events.len()).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
         for event in &events {
             self.state.apply(event);
         }
@@ -110,11 +109,7 @@ impl<A: Aggregate> Loaded<A> {
 
     /// The version, number of events and position of a command that was carried out before.
     pub(crate) fn carried_out(&self, command: CommandId) -> Option<(u64, usize, Position)> {
-        let found = self
-            .remembered
-            .iter()
-            .rev()
-            .find(|remembered| remembered.command == command)?;
+        let found = self.remembered.iter().rev().find(|remembered| remembered.command == command)?;
         Some((found.version, found.events, found.position))
     }
 }
@@ -122,10 +117,7 @@ impl<A: Aggregate> Loaded<A> {
 /// The place of a commit's last event.
 pub(crate) fn last_position(stored: &StoredCommit) -> Position {
     let last = stored.commit.events.len().saturating_sub(1);
-    Position {
-        sequence: stored.sequence,
-        index: u32::try_from(last).unwrap_or(u32::MAX),
-    }
+    Position { sequence: stored.sequence, index: u32::try_from(last).unwrap_or(u32::MAX) }
 }
 
 /// The receipt of a stored commit.

@@ -41,9 +41,7 @@ pub fn deserialize_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 struct VariantContent<S>(S);
 
 fn untagged<T, E: ser::Error>() -> Result<T, E> {
-    Err(E::custom(
-        "an event must serialize as an enum with serde's default (external) tagging",
-    ))
+    Err(E::custom("an event must serialize as an enum with serde's default (external) tagging"))
 }
 
 macro_rules! refuse {
@@ -288,13 +286,7 @@ mod tests {
         assert_eq!(json(&Shape::Unit), "{}");
         assert_eq!(json(&Shape::NewType("x".into())), r#""x""#);
         assert_eq!(json(&Shape::Tuple(1, true)), "[1,true]");
-        assert_eq!(
-            json(&Shape::Struct {
-                some_field: 7,
-                maybe: None
-            }),
-            r#"{"someField":7}"#
-        );
+        assert_eq!(json(&Shape::Struct { some_field: 7, maybe: None }), r#"{"someField":7}"#);
     }
 
     #[test]

@@ -97,9 +97,7 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
                 End::Stopped => return self.set(ProjectorState::Stopped),
                 End::Failed(error) if !error.is_transient() => {
                     warn!(%error, "the projector has halted");
-                    return self.set(ProjectorState::Halted {
-                        reason: describe(&error),
-                    });
+                    return self.set(ProjectorState::Halted { reason: describe(&error) });
                 }
                 End::Failed(error) => describe(&error),
                 End::Overtaken => "another save of the view came between".to_owned(),
@@ -123,10 +121,7 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
         let log = self.events.log(&aggregates).await?;
         let mut checkpoint = match saved.checkpoint {
             Some(checkpoint) => check_log(&projection, checkpoint, &log)?,
-            None => Checkpoint {
-                log: log.id,
-                sequence: 0,
-            },
+            None => Checkpoint { log: log.id, sequence: 0 },
         };
         let mut revision = saved.revision;
         let mut subscription = self
@@ -168,11 +163,7 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
         revision: u64,
     ) -> Result<u64, End> {
         let (keys, places) = distinct_keys(&steps);
-        let saved = if keys.is_empty() {
-            Vec::new()
-        } else {
-            self.views.load(projection, &keys).await?
-        };
+        let saved = if keys.is_empty() { Vec::new() } else { self.views.load(projection, &keys).await? };
         let mut views = Vec::with_capacity(keys.len());
         for (key, saved) in keys.iter().zip(&saved) {
             views.push(match &saved.document {
@@ -193,25 +184,10 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
                     key: key.clone(),
                     reason: error.to_string(),
                 })?;
-                Ok(Write {
-                    key,
-                    document,
-                    revision: saved.revision,
-                })
+                Ok(Write { key, document, revision: saved.revision })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
-        match self
-            .views
-            .save(
-                projection,
-                Save {
-                    writes: &writes,
-                    checkpoint,
-                    revision,
-                },
-            )
-            .await
-        {
+        match self.views.save(projection, Save { writes: &writes, checkpoint, revision }).await {
             Ok(revision) => Ok(revision),
             Err(SaveError::Conflict) => Err(End::Overtaken),
             Err(SaveError::Failed(error)) => Err(End::Failed(error)),

@@ -119,10 +119,7 @@ pub(crate) struct StoredDocuments<'a, S, V> {
 
 impl<'a, S, V> StoredDocuments<'a, S, V> {
     pub(crate) fn new(store: &'a S) -> Self {
-        Self {
-            store,
-            view: PhantomData,
-        }
+        Self { store, view: PhantomData }
     }
 }
 
@@ -130,9 +127,7 @@ impl<S: ViewStore, V: View> Documents<V> for StoredDocuments<'_, S, V> {
     async fn get(&self, key: &str) -> Result<Option<V>, Error> {
         check_id(key)?;
         let found = self.store.get(&V::projection(), key).await?;
-        Ok(found
-            .map(|document| decode_document(key, &document))
-            .transpose()?)
+        Ok(found.map(|document| decode_document(key, &document)).transpose()?)
     }
 
     async fn all(&self) -> Result<Vec<(String, V)>, Error> {

@@ -73,15 +73,9 @@ pub enum RouteError {
 impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     /// A router to all commands that the aggregates of `cqrs` list.
     pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
-        let mut routes = Routes {
-            commands: HashMap::new(),
-        };
+        let mut routes = Routes { commands: HashMap::new() };
         A::visit(&mut routes);
-        Self {
-            cqrs,
-            commands: routes.commands,
-            queries: HashMap::new(),
-        }
+        Self { cqrs, commands: routes.commands, queries: HashMap::new() }
     }
 
     /// Adds a query.
@@ -91,8 +85,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
         Q::View: Answer<Q>,
         V: Contains<Q::View, Place>,
     {
-        self.queries
-            .insert(Q::NAME, |inner, body| Box::pin(ask::<B, Q>(inner, body)));
+        self.queries.insert(Q::NAME, |inner, body| Box::pin(ask::<B, Q>(inner, body)));
         self
     }
 
@@ -106,10 +99,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     ///
     /// That of [`Cqrs::execute`].
     pub async fn execute(&self, name: &str, message: CommandMessage) -> Result<Receipt, RouteError> {
-        let route = self
-            .commands
-            .get(name)
-            .ok_or_else(|| unknown(name, &self.commands))?;
+        let route = self.commands.get(name).ok_or_else(|| unknown(name, &self.commands))?;
         route(self.cqrs.inner(), message).await
     }
 
@@ -123,10 +113,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     ///
     /// Dropping it loses nothing.
     pub async fn answer(&self, name: &str, body: &[u8]) -> Result<Bytes, RouteError> {
-        let route = self
-            .queries
-            .get(name)
-            .ok_or_else(|| unknown(name, &self.queries))?;
+        let route = self.queries.get(name).ok_or_else(|| unknown(name, &self.queries))?;
         route(self.cqrs.inner(), body).await
     }
 }
@@ -138,10 +125,8 @@ async fn execute<B: Backend, C: Command>(
 where
     C::Aggregate: Handle<C>,
 {
-    let command: C = codec::from_json(&message.body).map_err(|error| RouteError::BadBody {
-        name: C::NAME,
-        reason: error.to_string(),
-    })?;
+    let command: C = codec::from_json(&message.body)
+        .map_err(|error| RouteError::BadBody { name: C::NAME, reason: error.to_string() })?;
     let mut call = Execute::new(inner, command).metadata(message.metadata);
     if let Some(id) = message.id {
         call = call.id(id);
@@ -163,25 +148,17 @@ where
     Q: Query<Answer: Serialize> + DeserializeOwned,
     Q::View: Answer<Q>,
 {
-    let query: Q = codec::from_json(body).map_err(|error| RouteError::BadBody {
-        name: Q::NAME,
-        reason: error.to_string(),
-    })?;
+    let query: Q = codec::from_json(body)
+        .map_err(|error| RouteError::BadBody { name: Q::NAME, reason: error.to_string() })?;
     let answer = Ask::new(inner, query).await?;
-    let encode = |source| Error::Encode {
-        what: format!("the answer to {}", Q::NAME),
-        source,
-    };
+    let encode = |source| Error::Encode { what: format!("the answer to {}", Q::NAME), source };
     Ok(codec::to_json(&answer).map_err(encode)?)
 }
 
 fn unknown<T>(name: &str, known: &HashMap<&'static str, T>) -> RouteError {
     let mut names: Vec<_> = known.keys().copied().collect();
     names.sort_unstable();
-    RouteError::Unknown {
-        name: name.to_owned(),
-        known: names.join(", "),
-    }
+    RouteError::Unknown { name: name.to_owned(), known: names.join(", ") }
 }
 
 struct Routes<B: Backend> {
@@ -200,8 +177,6 @@ impl<B: Backend, A: Aggregate> CommandVisitor<A> for Routes<B> {
         C: Command<Aggregate = A>,
         A: Handle<C>,
     {
-        self.commands.insert(C::NAME, |inner, message| {
-            Box::pin(execute::<B, C>(inner, message))
-        });
+        self.commands.insert(C::NAME, |inner, message| Box::pin(execute::<B, C>(inner, message)));
     }
 }

@@ -49,11 +49,7 @@ pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<
     let events: Vec<_> = events.into_iter().collect();
     let state = replay(&events);
     let context = Context::new(CommandId(Uuid::nil()), Timestamp::UNIX_EPOCH);
-    Given {
-        state,
-        version: events.len() as u64,
-        context,
-    }
+    Given { state, version: events.len() as u64, context }
 }
 
 /// Begins a test of an aggregate to which nothing has happened.
@@ -92,10 +88,7 @@ impl<A: Aggregate> Given<A> {
     /// # Panics
     ///
     /// When the command's id is none that a store would take.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a test reads better without the borrow"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "a test reads better without the borrow")]
     pub fn when<C>(self, command: C) -> When<A>
     where
         C: Command<Aggregate = A>,
@@ -103,10 +96,7 @@ impl<A: Aggregate> Given<A> {
     {
         let id = command.aggregate_id().to_string();
         let key = AggregateKey::new(A::NAME, id).expect("the command's aggregate id");
-        When {
-            name: C::NAME,
-            result: decide(&command, &self.context, &self.state, self.version, &key),
-        }
+        When { name: C::NAME, result: decide(&command, &self.context, &self.state, self.version, &key) }
     }
 }
 
@@ -136,10 +126,7 @@ impl<A: Aggregate<Event: Debug + PartialEq>> When<A> {
                     self.name
                 );
             }
-            Err(error) => panic!(
-                "{} should lead to\n  {expected:#?}\nbut was refused: {error}",
-                self.name
-            ),
+            Err(error) => panic!("{} should lead to\n  {expected:#?}\nbut was refused: {error}", self.name),
         }
     }
 
@@ -161,17 +148,11 @@ impl<A: Aggregate<Event: Debug, Rejection: PartialEq>> When<A> {
     ///
     /// When it does not; this is how the test fails.
     #[track_caller]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a test reads better without the borrow"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "a test reads better without the borrow")]
     pub fn then_rejected(self, expected: A::Rejection) {
         match &self.result {
             Err(CommandError::Rejected(rejection)) if *rejection == expected => {}
-            other => panic!(
-                "{} should be rejected with {expected:?}, but: {other:#?}",
-                self.name
-            ),
+            other => panic!("{} should be rejected with {expected:?}, but: {other:#?}", self.name),
         }
     }
 }
@@ -185,11 +166,7 @@ impl<A: Aggregate<Event: Debug>> When<A> {
     #[track_caller]
     pub fn then_already_exists(self) {
         let found = matches!(self.result, Err(CommandError::AlreadyExists(_)));
-        assert!(
-            found,
-            "{} should find its aggregate there already, but: {:#?}",
-            self.name, self.result
-        );
+        assert!(found, "{} should find its aggregate there already, but: {:#?}", self.name, self.result);
     }
 
     /// Expects that the command is refused because its aggregate does not exist.
@@ -200,10 +177,6 @@ impl<A: Aggregate<Event: Debug>> When<A> {
     #[track_caller]
     pub fn then_not_found(self) {
         let found = matches!(self.result, Err(CommandError::NotFound(_)));
-        assert!(
-            found,
-            "{} should find no aggregate, but: {:#?}",
-            self.name, self.result
-        );
+        assert!(found, "{} should find no aggregate, but: {:#?}", self.name, self.result);
     }
 }

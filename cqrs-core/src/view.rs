@@ -56,10 +56,7 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// The name and version together.
     fn projection() -> ProjectionId {
-        ProjectionId {
-            name: Self::NAME,
-            version: Self::VERSION,
-        }
+        ProjectionId { name: Self::NAME, version: Self::VERSION }
     }
 }
 
@@ -102,6 +99,21 @@ pub struct Step<V> {
     pub(crate) project: Box<dyn FnOnce(&mut V) + Send>,
 }
 
+/// The span in which an event is projected, with the ids that logs are searched by.
+fn span<E: Event>(event: &Envelope<E>) -> tracing::Span {
+    tracing::debug_span!(
+        "event",
+        event_id = %event.id,
+        event_type = event.event_type.name,
+        aggregate = event.aggregate.name(),
+        id = event.aggregate.id(),
+        version = event.version,
+        sequence = event.position.sequence,
+        command_id = %event.command_id,
+        correlation_id = %event.correlation_id,
+    )
+}
+
 impl<V, A> Sources<V> for A
 where
     A: Aggregate,
@@ -118,10 +130,9 @@ where
         for index in 0..stored.commit.events.len() {
             let event = codec::decode_envelope::<A::Event>(stored, index)?;
             if let Some(key) = V::key(&event) {
-                steps.push(Step {
-                    key,
-                    project: Box::new(move |view| view.project(&event)),
-                });
+                let span = span(&event);
+                let project = move |view: &mut V| span.in_scope(|| view.project(&event));
+                steps.push(Step { key, project: Box::new(project) });
             }
         }
         Ok(())

@@ -43,9 +43,7 @@ pub(crate) async fn publish(
                 async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
                 message.expected.to_string(),
             );
-            let sent = connection
-                .client
-                .publish_with_headers(message.subject, headers, message.payload);
+            let sent = connection.client.publish_with_headers(message.subject, headers, message.payload);
             sent.await.map_err(|error| {
                 PublishError::with_source(async_nats::jetstream::context::PublishErrorKind::Other, error)
             })?;
@@ -59,11 +57,7 @@ pub(crate) async fn publish(
             .payload(message.payload)
             .expected_stream(stream)
             .expected_last_subject_sequence(message.expected);
-        return connection
-            .jetstream
-            .send_publish(message.subject, commit)
-            .await?
-            .await;
+        return connection.jetstream.send_publish(message.subject, commit).await?.await;
     }
     Ok(PublishAck::default())
 }

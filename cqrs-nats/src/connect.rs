@@ -2,7 +2,12 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, jetstream};
+use async_nats::{
+    ConnectErrorKind, ConnectOptions, Event,
+    jetstream::{self, context::RequestErrorKind, response::Response},
+};
+use cqrs_core::Source;
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
@@ -12,6 +17,9 @@ use crate::{
 
 /// The oldest nats-server that will do: the views need its atomic batches.
 pub const MIN_SERVER: (i64, i64, i64) = (2, 12, 0);
+
+/// The JetStream API level of that server.
+const MIN_API_LEVEL: u32 = 2;
 
 /// How long a caller waits for an answer of the server.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -171,18 +179,12 @@ impl Connect {
         let shown = shown(&self.url);
         let options = self.options(sender).await?;
         let servers: Vec<&str> = self.url.split(',').map(str::trim).collect();
-        let client = options
-            .connect(servers)
-            .await
-            .map_err(|error| ConnectError::from_client(&shown, error))?;
+        let client =
+            options.connect(servers).await.map_err(|error| ConnectError::from_client(&shown, error))?;
         // The client is connected when it is returned; its first event may still be under way.
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
-        let connection = Connection {
-            client,
-            jetstream,
-            link,
-        };
+        let connection = Connection { client, jetstream, link };
         check_server(&connection, &shown).await?;
         Ok(Nats { connection })
     }
@@ -206,10 +208,7 @@ impl Connect {
             options = options.name(name);
         }
         if let Some(file) = &self.credentials {
-            let unreadable = |source| ConnectError::Credentials {
-                file: file.clone(),
-                source,
-            };
+            let unreadable = |source| ConnectError::Credentials { file: file.clone(), source };
             options = options.credentials_file(file).await.map_err(unreadable)?;
         }
         if let Some((user, password)) = &self.user {
@@ -237,37 +236,61 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
         }
         Event::Disconnected => {
             tracing::warn!("the connection to NATS is lost");
-            link.send_modify(|link| {
-                *link = Link {
-                    up: false,
-                    losses: link.losses + 1,
-                }
-            });
+            link.send_modify(|link| *link = Link { up: false, losses: link.losses + 1 });
         }
         other => tracing::warn!(event = %other, "NATS"),
     }
 }
 
+/// Checks the version of the server that we are connected to, and the API level of the JetStream that
+/// answers, which in a cluster may be another server's.
 async fn check_server(connection: &Connection, url: &str) -> Result<(), ConnectError> {
     let (major, minor, patch) = MIN_SERVER;
-    let version = connection.client.server_info().version;
     if !connection.client.is_server_compatible(major, minor, patch) {
-        return Err(ConnectError::TooOld {
-            url: url.to_owned(),
-            version,
-        });
+        let version = connection.client.server_info().version;
+        return Err(ConnectError::TooOld { url: url.to_owned(), found: format!("has version {version}") });
     }
-    let account = connection.jetstream.query_account().await;
-    account.map(drop).map_err(|error| match error.kind() {
-        jetstream::context::AccountErrorKind::TimedOut => ConnectError::NoAnswer {
-            url: url.to_owned(),
-            source: Box::new(error),
-        },
-        _ => ConnectError::NoJetStream {
-            url: url.to_owned(),
-            source: Box::new(error),
-        },
-    })
+    let level = api_level(connection).await.map_err(|error| error.at(url))?;
+    if level < MIN_API_LEVEL {
+        let found = format!("has JetStream API level {level}, not {MIN_API_LEVEL}");
+        return Err(ConnectError::TooOld { url: url.to_owned(), found });
+    }
+    Ok(())
+}
+
+/// Why JetStream did not say what it is.
+enum NoLevel {
+    NoAnswer(Source),
+    NoJetStream(Source),
+}
+
+impl NoLevel {
+    fn at(self, url: &str) -> ConnectError {
+        let url = url.to_owned();
+        match self {
+            Self::NoAnswer(source) => ConnectError::NoAnswer { url, source },
+            Self::NoJetStream(source) => ConnectError::NoJetStream { url, source },
+        }
+    }
+}
+
+async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
+    #[derive(Deserialize)]
+    struct Info {
+        api: Api,
+    }
+    #[derive(Deserialize)]
+    struct Api {
+        // Servers before 2.11 have no levels.
+        #[serde(default)]
+        level: u32,
+    }
+    match connection.jetstream.request("INFO", &()).await {
+        Ok(Response::Ok(Info { api })) => Ok(api.level),
+        Ok(Response::Err { error }) => Err(NoLevel::NoJetStream(error.into())),
+        Err(error) if error.kind() == RequestErrorKind::TimedOut => Err(NoLevel::NoAnswer(error.into())),
+        Err(error) => Err(NoLevel::NoJetStream(error.into())),
+    }
 }
 
 /// The URL without what is secret in it.
@@ -277,10 +300,7 @@ fn shown(url: &str) -> String {
         (None, Some((_, host))) => host.to_owned(),
         _ => url.to_owned(),
     };
-    url.split(',')
-        .map(|url| one(url.trim()))
-        .collect::<Vec<_>>()
-        .join(",")
+    url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Debug for Connect {
@@ -337,12 +357,12 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// The server is too old.
-    #[error("the NATS server at {url} has version {version}, at least 2.12 is needed: upgrade it")]
+    #[error("the NATS server at {url} {found}, at least 2.12 is needed: upgrade it")]
     TooOld {
         /// The address, without secrets.
         url: String,
-        /// Its version.
-        version: String,
+        /// What it says of itself.
+        found: String,
     },
     /// The server has no JetStream for this account.
     #[error(
@@ -352,7 +372,7 @@ pub enum ConnectError {
         /// The address, without secrets.
         url: String,
         /// The client's error.
-        source: cqrs_core::Source,
+        source: Source,
     },
     /// The server is there, and its JetStream does not answer in time.
     #[error(
@@ -362,7 +382,7 @@ pub enum ConnectError {
         /// The address, without secrets.
         url: String,
         /// The client's error.
-        source: cqrs_core::Source,
+        source: Source,
     },
 }
 
@@ -389,13 +409,8 @@ mod tests {
         assert_eq!(shown("nats://anna:s3cret@host:4222"), "nats://host:4222");
         assert_eq!(shown("anna:s3c@ret@host"), "host");
         assert_eq!(shown("nats://a:b@one, nats://c:d@two"), "nats://one,nats://two");
-        let connect = Connect::to("nats://anna:s3cret@host")
-            .token("t0ken")
-            .user("u", "passw0rd");
+        let connect = Connect::to("nats://anna:s3cret@host").token("t0ken").user("u", "passw0rd");
         let text = format!("{connect:?}");
-        assert!(
-            !text.contains("s3cret") && !text.contains("t0ken") && !text.contains("passw0rd"),
-            "{text}"
-        );
+        assert!(!text.contains("s3cret") && !text.contains("t0ken") && !text.contains("passw0rd"), "{text}");
     }
 }

@@ -47,16 +47,12 @@ impl Connection {
     pub(crate) async fn is_up(&self) -> bool {
         let mut link = self.link.clone();
         let up = link.wait_for(|link| link.up);
-        tokio::time::timeout(RECONNECT, up)
-            .await
-            .is_ok_and(|up| up.is_ok())
+        tokio::time::timeout(RECONNECT, up).await.is_ok_and(|up| up.is_ok())
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("link", &*self.link.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Connection").field("link", &*self.link.borrow()).finish_non_exhaustive()
     }
 }

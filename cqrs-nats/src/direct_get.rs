@@ -20,11 +20,7 @@ const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
 #[serde(untagged)]
 pub(crate) enum Get<'a> {
     /// The messages of one subject from a sequence on, at most `batch`.
-    From {
-        next_by_subj: &'a str,
-        seq: u64,
-        batch: usize,
-    },
+    From { next_by_subj: &'a str, seq: u64, batch: usize },
     /// The last message of each of these subjects.
     Last { multi_last: &'a [String], batch: usize },
 }
@@ -57,10 +53,8 @@ pub(crate) async fn direct_get(
         let client = &connection.client;
         let request = serde_json::to_vec(&get).map_err(|error| unavailable(what(), error))?;
         let inbox = client.new_inbox();
-        let mut answers = client
-            .subscribe(inbox.clone())
-            .await
-            .map_err(|error| unavailable(what(), error))?;
+        let mut answers =
+            client.subscribe(inbox.clone()).await.map_err(|error| unavailable(what(), error))?;
         client
             .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
             .await
@@ -78,10 +72,7 @@ pub(crate) async fn direct_get(
     if !connection.is_up().await {
         return Err(unavailable(what(), "there is no connection"));
     }
-    connection
-        .unless_lost(answer)
-        .await
-        .map_err(|lost| unavailable(what(), lost))?
+    connection.unless_lost(answer).await.map_err(|lost| unavailable(what(), lost))?
 }
 
 /// Adds a message to the batch; true when it was the last.
@@ -101,11 +92,6 @@ fn take(batch: &mut Batch, message: Message) -> Result<bool, String> {
     }
     let subject = text("Nats-Subject").ok_or("an answer without a subject")?;
     let sequence = number("Nats-Sequence").ok_or("an answer without a sequence")?;
-    batch.found.push(Found {
-        subject,
-        sequence,
-        headers,
-        payload: message.payload,
-    });
+    batch.found.push(Found { subject, sequence, headers, payload: message.payload });
     Ok(false)
 }

@@ -43,11 +43,7 @@ pub(crate) fn store_error<E>(what: impl Into<String>, error: E) -> StoreError
 where
     E: StdError + Send + Sync + 'static,
 {
-    if code(&error).is_some() {
-        refusal(what, error)
-    } else {
-        StoreError::unavailable(what, error)
-    }
+    if code(&error).is_some() { refusal(what, error) } else { StoreError::unavailable(what, error) }
 }
 
 /// A "no" of the server, by whether it may be another answer later.

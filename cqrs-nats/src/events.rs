@@ -29,10 +29,7 @@ pub struct NatsEvents {
 
 impl NatsEvents {
     pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
-        Self {
-            connection,
-            topology: Arc::new(topology),
-        }
+        Self { connection, topology: Arc::new(topology) }
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
@@ -46,18 +43,9 @@ impl NatsEvents {
         let limit = self.connection.client.max_payload();
         let bytes = payload.len() + header_bytes(&headers) + OVERHEAD;
         if bytes > limit {
-            return Err(StoreError::TooLarge {
-                what: format!("the commit of {aggregate}"),
-                bytes,
-                limit,
-            });
+            return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
         }
-        let id = format!(
-            "{}.{}.{}",
-            aggregate.name(),
-            encode_token(aggregate.id()),
-            commit.command_id
-        );
+        let id = format!("{}.{}.{}", aggregate.name(), encode_token(aggregate.id()), commit.command_id);
         Ok(PublishMessage::build()
             .headers(headers)
             .payload(payload)
@@ -71,11 +59,7 @@ fn header_bytes(headers: &async_nats::HeaderMap) -> usize {
     let line = |name: &str, value: &str| name.len() + value.len() + 4;
     headers
         .iter()
-        .flat_map(|(name, values)| {
-            values
-                .iter()
-                .map(move |value| line(name.as_ref(), value.as_str()))
-        })
+        .flat_map(|(name, values)| values.iter().map(move |value| line(name.as_ref(), value.as_str())))
         .sum()
 }
 
@@ -87,30 +71,18 @@ impl EventStore for NatsEvents {
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
-        let what = || {
-            format!(
-                "appending to {} in stream {}",
-                commit.aggregate,
-                self.topology.stream()
-            )
-        };
+        let what = || format!("appending to {} in stream {}", commit.aggregate, self.topology.stream());
         let message = self.message(commit, expected).map_err(AppendError::Failed)?;
         if !self.connection.is_up().await {
             return Err(AppendError::Busy(unavailable(what(), "there is no connection")));
         }
         let publish = async {
-            let ack = self
-                .connection
-                .jetstream
-                .send_publish(self.subject(&commit.aggregate), message)
-                .await?;
+            let ack =
+                self.connection.jetstream.send_publish(self.subject(&commit.aggregate), message).await?;
             ack.await
         };
         match self.connection.unless_lost(publish).await {
-            Ok(Ok(ack)) => Ok(Appended {
-                sequence: ack.sequence,
-                duplicate: ack.duplicate,
-            }),
+            Ok(Ok(ack)) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
             Ok(Err(error)) => Err(append_error(what(), error)),
             Err(lost) => Err(AppendError::Unknown(unavailable(what(), lost))),
         }
@@ -118,11 +90,7 @@ impl EventStore for NatsEvents {
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
         let subject = self.subject(aggregate);
-        let get = Get::From {
-            next_by_subj: &subject,
-            seq: after + 1,
-            batch: max,
-        };
+        let get = Get::From { next_by_subj: &subject, seq: after + 1, batch: max };
         let batch = direct_get(&self.connection, self.topology.stream(), get).await?;
         let decode = |found: crate::direct_get::Found| {
             stored(aggregate.clone(), found.sequence, &found.headers, found.payload)
@@ -140,29 +108,15 @@ impl EventStore for NatsEvents {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         let what = || format!("reading {aggregate} from the stream's leader");
-        let stream = self
-            .connection
-            .jetstream
-            .get_stream_no_info(self.topology.stream());
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let get = stream
-            .raw_message_builder()
-            .sequence(after + 1)
-            .next_by_subject(self.subject(aggregate))
-            .send();
-        let answer = self
-            .connection
-            .unless_lost(get)
-            .await
-            .map_err(|lost| unavailable(what(), lost))?;
+        let get =
+            stream.raw_message_builder().sequence(after + 1).next_by_subject(self.subject(aggregate)).send();
+        let answer = self.connection.unless_lost(get).await.map_err(|lost| unavailable(what(), lost))?;
         match answer {
-            Ok(message) => stored(
-                aggregate.clone(),
-                message.sequence,
-                &message.headers,
-                message.payload,
-            )
-            .map(Some),
+            Ok(message) => {
+                stored(aggregate.clone(), message.sequence, &message.headers, message.payload).map(Some)
+            }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(store_error(what(), error)),
         }
@@ -170,10 +124,7 @@ impl EventStore for NatsEvents {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let what = || format!("asking how far stream {} goes", self.topology.stream());
-        let stream = self
-            .connection
-            .jetstream
-            .get_stream_no_info(self.topology.stream());
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
         let mut last_sequence = 0;
         for aggregate in aggregates {
@@ -184,11 +135,7 @@ impl EventStore for NatsEvents {
                 Err(error) => return Err(store_error(what(), error)),
             }
         }
-        let id = self
-            .topology
-            .log_id(&self.connection)
-            .await
-            .map_err(|error| unavailable(what(), error))?;
+        let id = self.topology.log_id(&self.connection).await.map_err(|error| unavailable(what(), error))?;
         Ok(Log { id, last_sequence })
     }
 

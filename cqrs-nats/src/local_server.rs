@@ -95,24 +95,13 @@ impl LocalServerBuilder {
         loop {
             if let Some((pid, port)) = process.address() {
                 let url = format!("nats://127.0.0.1:{port}");
-                return Ok(LocalServer {
-                    url,
-                    port,
-                    pid,
-                    process,
-                });
+                return Ok(LocalServer { url, port, pid, process });
             }
             if let Some(status) = process.exit_status() {
-                return Err(LocalServerError::Exited {
-                    status,
-                    log: process.log_tail(),
-                });
+                return Err(LocalServerError::Exited { status, log: process.log_tail() });
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(LocalServerError::NotReady {
-                    after: START_TIMEOUT,
-                    log: process.log_tail(),
-                });
+                return Err(LocalServerError::NotReady { after: START_TIMEOUT, log: process.log_tail() });
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -130,17 +119,12 @@ impl LocalServerBuilder {
         command.args(["-a", "127.0.0.1", "-p"]);
         command.arg(self.port.map_or("-1".to_owned(), |port| port.to_string()));
         command.arg("--ports_file_dir").arg(root.path());
-        command
-            .arg("-js")
-            .arg("-sd")
-            .arg(self.data.clone().unwrap_or_else(|| root.path().join("data")));
+        command.arg("-js").arg("-sd").arg(self.data.clone().unwrap_or_else(|| root.path().join("data")));
         command.args(&self.arguments);
         command.stdin(Stdio::piped());
         command.stdout(log.try_clone().map_err(folder)?).stderr(log);
-        let child = command.spawn().map_err(|source| LocalServerError::Run {
-            path: self.binary.clone(),
-            source,
-        })?;
+        let child =
+            command.spawn().map_err(|source| LocalServerError::Run { path: self.binary.clone(), source })?;
         Ok(Process { child, root })
     }
 }
@@ -170,9 +154,8 @@ impl LocalServer {
         let name = format!("nats-server{}", env::consts::EXE_SUFFIX);
         let path = env::var_os("PATH").unwrap_or_default();
         let mut refusal = None;
-        for candidate in env::split_paths(&path)
-            .map(|folder| folder.join(&name))
-            .filter(|file| file.is_file())
+        for candidate in
+            env::split_paths(&path).map(|folder| folder.join(&name)).filter(|file| file.is_file())
         {
             match check(&candidate) {
                 Ok(()) => return Ok(candidate),
@@ -343,11 +326,7 @@ fn watched(binary: &Path, root: &Path) -> Command {
     use std::os::unix::process::CommandExt as _;
 
     let mut command = Command::new("sh");
-    command
-        .args(["-c", WATCHDOG, "nats-server-watchdog"])
-        .arg(root)
-        .arg(binary)
-        .process_group(0);
+    command.args(["-c", WATCHDOG, "nats-server-watchdog"]).arg(root).arg(binary).process_group(0);
     command
 }
 
@@ -417,10 +396,7 @@ fn check(path: &Path) -> Result<(), LocalServerError> {
         .arg("-v")
         .stdin(Stdio::null())
         .output()
-        .map_err(|source| LocalServerError::Run {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| LocalServerError::Run { path: path.to_owned(), source })?;
     check_version(path, String::from_utf8_lossy(&output.stdout).trim())
 }
 
@@ -430,14 +406,8 @@ fn check_version(path: &Path, said: &str) -> Result<(), LocalServerError> {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) >= MINIMUM_VERSION => Ok(()),
-        (Some(_), Some(_)) => Err(LocalServerError::TooOld {
-            path,
-            version: version.to_owned(),
-        }),
-        _ => Err(LocalServerError::UnknownVersion {
-            path,
-            said: said.to_owned(),
-        }),
+        (Some(_), Some(_)) => Err(LocalServerError::TooOld { path, version: version.to_owned() }),
+        _ => Err(LocalServerError::UnknownVersion { path, said: said.to_owned() }),
     }
 }
 
@@ -448,11 +418,7 @@ mod tests {
     #[test]
     fn only_servers_that_have_what_the_framework_uses_are_accepted() {
         let check = |said| check_version(Path::new("nats-server"), said);
-        for said in [
-            "nats-server: v2.12.0",
-            "nats-server: v2.15.1-RC.1",
-            "nats-server: v3.0.0",
-        ] {
+        for said in ["nats-server: v2.12.0", "nats-server: v2.15.1-RC.1", "nats-server: v3.0.0"] {
             assert!(check(said).is_ok(), "{said}");
         }
         assert_eq!(

@@ -58,21 +58,13 @@ pub fn decode_token(token: &str) -> Result<String, BadToken> {
             bytes.push(byte);
             continue;
         }
-        let mut digit = || {
-            rest.next()
-                .and_then(|digit| char::from(digit).to_digit(16))
-                .ok_or_else(bad)
-        };
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(bad);
         let value = digit()? * 16 + digit()?;
         bytes.push(u8::try_from(value).map_err(|_| bad())?);
     }
     let text = String::from_utf8(bytes).map_err(|_| bad())?;
     // Whatever is not canonical (lower-case digits, needless escapes) encodes to another token.
-    if encode_token(&text) == token {
-        Ok(text)
-    } else {
-        Err(bad())
-    }
+    if encode_token(&text) == token { Ok(text) } else { Err(bad()) }
 }
 
 /// A token that is not the encoding of any text.

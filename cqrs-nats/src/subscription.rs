@@ -74,27 +74,18 @@ impl NatsSubscription {
                 last: None,
             })
         };
-        connection
-            .unless_lost(open)
-            .await
-            .map_err(|lost| unavailable(what(), lost))?
+        connection.unless_lost(open).await.map_err(|lost| unavailable(what(), lost))?
     }
 
     /// The commit in a delivery; none when it was returned before.
     fn take(&mut self, message: jetstream::Message) -> Result<Option<StoredCommit>, StoreError> {
-        let interrupted = |what: String| StoreError::Interrupted {
-            subscriber: self.subscriber.clone(),
-            what,
-        };
-        let info = message
-            .info()
-            .map_err(|error| interrupted(format!("a delivery without its place: {error}")))?;
+        let interrupted =
+            |what: String| StoreError::Interrupted { subscriber: self.subscriber.clone(), what };
+        let info =
+            message.info().map_err(|error| interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
         if delivery != self.delivery + 1 {
-            return Err(interrupted(format!(
-                "delivery {delivery} came after delivery {}",
-                self.delivery
-            )));
+            return Err(interrupted(format!("delivery {delivery} came after delivery {}", self.delivery)));
         }
         self.delivery = delivery;
         let message = message.message;
@@ -107,14 +98,7 @@ impl NatsSubscription {
         }
         self.seen = sequence;
         let headers = message.headers.unwrap_or_default();
-        stored_on(
-            &self.context,
-            &message.subject,
-            sequence,
-            &headers,
-            message.payload,
-        )
-        .map(Some)
+        stored_on(&self.context, &message.subject, sequence, &headers, message.payload).map(Some)
     }
 }
 
@@ -156,13 +140,7 @@ async fn consumer_at(
     topology: &Topology,
     request: Subscribe<'_>,
 ) -> Result<PullConsumer, StoreError> {
-    let what = || {
-        format!(
-            "preparing consumer {} of stream {}",
-            request.subscriber,
-            topology.stream()
-        )
-    };
+    let what = || format!("preparing consumer {} of stream {}", request.subscriber, topology.stream());
     let config = config_of(topology, request);
     if let Ok(found) = stream.get_consumer::<pull::Config>(request.subscriber).await {
         if stands_at(found.cached_info(), &config, request.after) {
@@ -171,24 +149,15 @@ async fn consumer_at(
         let deleted = stream.delete_consumer(request.subscriber).await;
         deleted.map_err(|error| store_error(what(), error))?;
     }
-    stream
-        .create_consumer(config)
-        .await
-        .map_err(|error| store_error(what(), error))
+    stream.create_consumer(config).await.map_err(|error| store_error(what(), error))
 }
 
 fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
-    let filters = request
-        .aggregates
-        .iter()
-        .map(|name| filter_of(topology.context(), name))
-        .collect();
+    let filters = request.aggregates.iter().map(|name| filter_of(topology.context(), name)).collect();
     pull::Config {
         durable_name: Some(request.subscriber.to_owned()),
         description: Some("a projector; its place is the checkpoint beside the view".to_owned()),
-        deliver_policy: DeliverPolicy::ByStartSequence {
-            start_sequence: request.after + 1,
-        },
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: request.after + 1 },
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         max_ack_pending: MAX_UNACKNOWLEDGED,

@@ -38,13 +38,7 @@ impl Topology {
         let context: String = name.into();
         let stream = context.to_uppercase();
         let source = format!("/{context}");
-        Self {
-            context,
-            stream,
-            source,
-            replicas: 1,
-            memory: false,
-        }
+        Self { context, stream, source, replicas: 1, memory: false }
     }
 
     /// The stream's name.
@@ -90,11 +84,7 @@ impl Topology {
     }
 
     pub(crate) fn storage(&self) -> StorageType {
-        if self.memory {
-            StorageType::Memory
-        } else {
-            StorageType::File
-        }
+        if self.memory { StorageType::Memory } else { StorageType::File }
     }
 
     pub(crate) fn replica_count(&self) -> usize {
@@ -111,10 +101,7 @@ impl Topology {
             Err(error) => return Err(self.unavailable(error)),
         }
         let events = NatsEvents::new(connection.clone(), self.clone());
-        Ok(NatsBackend {
-            events,
-            views: KvViews::new(connection.clone(), self),
-        })
+        Ok(NatsBackend { events, views: KvViews::new(connection.clone(), self) })
     }
 
     async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {
@@ -144,10 +131,7 @@ impl Topology {
     }
 
     fn unavailable<E: std::error::Error + Send + Sync + 'static>(&self, error: E) -> TopologyError {
-        TopologyError::Unavailable {
-            stream: self.stream.clone(),
-            source: Box::new(error),
-        }
+        TopologyError::Unavailable { stream: self.stream.clone(), source: Box::new(error) }
     }
 
     fn check_names(&self) -> Result<(), TopologyError> {
@@ -163,11 +147,7 @@ impl Topology {
         }
         if !legal(&self.stream, |b| b.is_ascii_alphanumeric()) {
             let legal = "letters, digits, _ and -";
-            return Err(TopologyError::Name {
-                what: "stream",
-                name: self.stream.clone(),
-                legal,
-            });
+            return Err(TopologyError::Name { what: "stream", name: self.stream.clone(), legal });
         }
         Ok(())
     }
@@ -199,11 +179,7 @@ impl Topology {
         let mut compare = |setting: &'static str, wanted: &dyn fmt::Debug, found: &dyn fmt::Debug| {
             let (wanted, found) = (format!("{wanted:?}"), format!("{found:?}"));
             if wanted != found {
-                differences.push(Difference {
-                    setting,
-                    wanted,
-                    found,
-                });
+                differences.push(Difference { setting, wanted, found });
             }
         };
         compare("subjects", &wanted.subjects, &found.subjects);
@@ -212,17 +188,9 @@ impl Topology {
         compare("storage", &wanted.storage, &found.storage);
         compare("num_replicas", &wanted.num_replicas, &found.num_replicas);
         compare("max_age", &wanted.max_age, &found.max_age);
-        compare(
-            "max_msgs_per_subject",
-            &wanted.max_messages_per_subject,
-            &found.max_messages_per_subject,
-        );
+        compare("max_msgs_per_subject", &wanted.max_messages_per_subject, &found.max_messages_per_subject);
         compare("allow_rollup_hdrs", &wanted.allow_rollup, &found.allow_rollup);
-        compare(
-            "allow_msg_ttl",
-            &wanted.allow_message_ttl,
-            &found.allow_message_ttl,
-        );
+        compare("allow_msg_ttl", &wanted.allow_message_ttl, &found.allow_message_ttl);
         compare("deny_delete", &wanted.deny_delete, &found.deny_delete);
         compare("deny_purge", &wanted.deny_purge, &found.deny_purge);
         compare("allow_direct", &wanted.allow_direct, &found.allow_direct);
@@ -231,10 +199,7 @@ impl Topology {
         if differences.is_empty() {
             return Ok(());
         }
-        Err(TopologyError::Drift {
-            stream: self.stream.clone(),
-            differences,
-        })
+        Err(TopologyError::Drift { stream: self.stream.clone(), differences })
     }
 }
 
@@ -258,11 +223,7 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is {} and must be {}",
-            self.setting, self.found, self.wanted
-        )
+        write!(f, "{} is {} and must be {}", self.setting, self.found, self.wanted)
     }
 }
 
@@ -310,11 +271,7 @@ pub enum TopologyError {
 }
 
 fn list(differences: &[Difference]) -> String {
-    differences
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -324,11 +281,7 @@ mod tests {
     #[test]
     fn every_difference_is_told_at_once() {
         let topology = Topology::new("orders");
-        let found = Config {
-            discard: DiscardPolicy::Old,
-            allow_rollup: true,
-            ..topology.config()
-        };
+        let found = Config { discard: DiscardPolicy::Old, allow_rollup: true, ..topology.config() };
         let error = topology.check(&topology.config(), &found).unwrap_err();
         let text = error.to_string();
         assert!(
@@ -340,10 +293,7 @@ mod tests {
     #[test]
     fn names_that_would_reach_other_streams_are_refused() {
         for name in ["", "Orders", "a.b", "a*", ">", "a b"] {
-            assert!(
-                matches!(Topology::new(name).check_names(), Err(TopologyError::Name { .. })),
-                "{name:?}"
-            );
+            assert!(matches!(Topology::new(name).check_names(), Err(TopologyError::Name { .. })), "{name:?}");
         }
     }
 }

@@ -41,20 +41,12 @@ pub struct KvViews {
 
 impl KvViews {
     pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
-        Self {
-            connection,
-            topology: Arc::new(topology),
-            watchers: Arc::default(),
-        }
+        Self { connection, topology: Arc::new(topology), watchers: Arc::default() }
     }
 
     fn place(&self, projection: &ProjectionId) -> Place {
         let bucket = format!("{}_{projection}", self.topology.context());
-        Place {
-            stream: format!("KV_{bucket}"),
-            prefix: format!("$KV.{bucket}."),
-            bucket,
-        }
+        Place { stream: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), bucket }
     }
 
     async fn stream(&self, place: &Place) -> Result<Stream<()>, StoreError> {
@@ -99,11 +91,7 @@ impl KvViews {
     fn watch(&self, projection: &ProjectionId) -> watch::Receiver<u64> {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || Watcher::start(self.connection.clone(), self.place(projection));
-        watchers
-            .entry(projection.clone())
-            .or_insert_with(start)
-            .sequence
-            .subscribe()
+        watchers.entry(projection.clone()).or_insert_with(start).sequence.subscribe()
     }
 }
 
@@ -134,20 +122,14 @@ impl ViewStore for KvViews {
     async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
         let place = self.place(projection);
         let Some((value, revision)) = self.confirmed(&place, &place.checkpoint()).await? else {
-            return Ok(SavedCheckpoint {
-                checkpoint: None,
-                revision: 0,
-            });
+            return Ok(SavedCheckpoint { checkpoint: None, revision: 0 });
         };
         let checkpoint = serde_json::from_slice(&value).map_err(|error| StoreError::BadDocument {
             view: projection.to_string(),
             key: "checkpoint".to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(SavedCheckpoint {
-            checkpoint: Some(checkpoint),
-            revision,
-        })
+        Ok(SavedCheckpoint { checkpoint: Some(checkpoint), revision })
     }
 
     async fn load(
@@ -157,25 +139,13 @@ impl ViewStore for KvViews {
     ) -> Result<Vec<SavedDocument>, StoreError> {
         let place = self.place(projection);
         let subjects: Vec<String> = keys.iter().map(|key| place.document(key)).collect();
-        let get = Get::Last {
-            multi_last: &subjects,
-            batch: subjects.len(),
-        };
+        let get = Get::Last { multi_last: &subjects, batch: subjects.len() };
         let batch = direct_get(&self.connection, &place.stream, get).await?;
-        let mut found: HashMap<_, _> = batch
-            .found
-            .into_iter()
-            .map(|found| (found.subject, (found.payload, found.sequence)))
-            .collect();
+        let mut found: HashMap<_, _> =
+            batch.found.into_iter().map(|found| (found.subject, (found.payload, found.sequence))).collect();
         let saved = |subject| match found.remove(subject) {
-            Some((document, revision)) => SavedDocument {
-                document: Some(document),
-                revision,
-            },
-            None => SavedDocument {
-                document: None,
-                revision: 0,
-            },
+            Some((document, revision)) => SavedDocument { document: Some(document), revision },
+            None => SavedDocument { document: None, revision: 0 },
         };
         Ok(subjects.iter().map(saved).collect())
     }
@@ -191,11 +161,8 @@ impl ViewStore for KvViews {
         let answer = self.connection.unless_lost(publish).await;
         match answer.map_err(|lost| unavailable(place.what("writing"), lost))? {
             Ok(ack) => {
-                if let Some(watcher) = self
-                    .watchers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get(projection)
+                if let Some(watcher) =
+                    self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection)
                 {
                     watcher.raise(save.checkpoint.sequence);
                 }
@@ -217,15 +184,9 @@ impl ViewStore for KvViews {
         let subject = place.document(key);
         if self.topology.is_replicated() {
             // A replica may not have what the leader has confirmed, and queries read their own writes.
-            return Ok(self
-                .confirmed(&place, &subject)
-                .await?
-                .map(|(document, _)| document));
+            return Ok(self.confirmed(&place, &subject).await?.map(|(document, _)| document));
         }
-        let get = Get::Last {
-            multi_last: &[subject],
-            batch: 1,
-        };
+        let get = Get::Last { multi_last: &[subject], batch: 1 };
         let batch = direct_get(&self.connection, &place.stream, get).await?;
         Ok(batch.found.into_iter().next().map(|found| found.payload))
     }
@@ -243,10 +204,7 @@ impl ViewStore for KvViews {
             num_replicas: 1,
             ..pull::Config::default()
         };
-        let consumer = stream
-            .create_consumer(config)
-            .await
-            .map_err(|error| store_error(what(), error))?;
+        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
         let mut documents = HashMap::new();
         if consumer.cached_info().num_pending > 0 {
             let mut messages = consumer
@@ -257,14 +215,8 @@ impl ViewStore for KvViews {
                 .map_err(|error| store_error(what(), error))?;
             while let Some(message) = messages.next().await {
                 let message = message.map_err(|error| unavailable(what(), error))?;
-                let pending = message
-                    .info()
-                    .map_err(|error| unavailable(what(), error))?
-                    .pending;
-                let key = message
-                    .subject
-                    .strip_prefix(&place.prefix)
-                    .and_then(|key| key.strip_prefix("d."));
+                let pending = message.info().map_err(|error| unavailable(what(), error))?.pending;
+                let key = message.subject.strip_prefix(&place.prefix).and_then(|key| key.strip_prefix("d."));
                 if let Some(key) = key.and_then(|token| decode_token(token).ok()) {
                     documents.insert(key, message.payload.clone());
                 }
@@ -281,9 +233,7 @@ impl ViewStore for KvViews {
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
         let mut reached = self.watch(projection);
         let waited = reached.wait_for(|reached| *reached >= sequence).await;
-        waited
-            .map(drop)
-            .map_err(|error| unavailable("waiting for a view", error))
+        waited.map(drop).map_err(|error| unavailable("waiting for a view", error))
     }
 }
 
@@ -358,10 +308,7 @@ impl Watcher {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         });
-        Self {
-            sequence,
-            task: task.abort_handle(),
-        }
+        Self { sequence, task: task.abort_handle() }
     }
 
     fn raise(&self, sequence: u64) {

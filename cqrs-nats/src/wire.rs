@@ -63,9 +63,8 @@ pub(crate) fn encode(commit: &Commit) -> Result<(HeaderMap, Bytes), serde_json::
         return Ok((headers, event.data.clone()));
     }
     headers.insert(CONTENT_TYPE, BATCH);
-    let events: Vec<_> = (0..commit.events.len())
-        .map(|index| json_event(commit, index))
-        .collect::<Result<_, _>>()?;
+    let events: Vec<_> =
+        (0..commit.events.len()).map(|index| json_event(commit, index)).collect::<Result<_, _>>()?;
     Ok((headers, serde_json::to_vec(&events)?.into()))
 }
 
@@ -80,10 +79,7 @@ fn attributes(commit: &Commit, index: usize) -> Vec<(&str, String)> {
         ("subject", commit.aggregate.id().to_owned()),
         ("time", commit.time.to_string()),
         ("aggregate", commit.aggregate.name().to_owned()),
-        (
-            "aggregateversion",
-            (commit.first_version + index as u64).to_string(),
-        ),
+        ("aggregateversion", (commit.first_version + index as u64).to_string()),
         ("schemaversion", event.schema_version.to_string()),
         ("commandid", commit.command_id.to_string()),
         ("correlationid", commit.correlation_id.to_string()),
@@ -91,12 +87,7 @@ fn attributes(commit: &Commit, index: usize) -> Vec<(&str, String)> {
     if let Some(causation) = commit.causation_id {
         attributes.push(("causationid", causation.to_string()));
     }
-    attributes.extend(
-        commit
-            .metadata
-            .iter()
-            .map(|(name, value)| (name, value.to_owned())),
-    );
+    attributes.extend(commit.metadata.iter().map(|(name, value)| (name, value.to_owned())));
     attributes
 }
 
@@ -105,10 +96,8 @@ fn json_event(
     index: usize,
 ) -> Result<serde_json::Map<String, serde_json::Value>, serde_json::Error> {
     let event = &commit.events[index];
-    let mut members: serde_json::Map<_, _> = attributes(commit, index)
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
+    let mut members: serde_json::Map<_, _> =
+        attributes(commit, index).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     members.insert("datacontenttype".to_owned(), event.content_type.clone().into());
     members.insert("data".to_owned(), serde_json::from_slice(&event.data)?);
     Ok(members)
@@ -131,18 +120,11 @@ pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Byte
             let value = percent_decode_str(value.as_str()).decode_utf8();
             attributes.insert(
                 name.to_owned(),
-                value
-                    .map_err(|_| format!("header ce-{name} is not UTF-8"))?
-                    .into_owned(),
+                value.map_err(|_| format!("header ce-{name} is not UTF-8"))?.into_owned(),
             );
         }
     }
-    let content_type = if content_type.is_empty() {
-        JSON
-    } else {
-        content_type
-    }
-    .to_owned();
+    let content_type = if content_type.is_empty() { JSON } else { content_type }.to_owned();
     let mut reader = Attributes(attributes);
     let event = reader.event(content_type, payload)?;
     reader.commit(aggregate, vec![event])
@@ -160,10 +142,7 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
             let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
             reader.0.insert(name, text);
         }
-        let content_type = reader
-            .0
-            .remove("datacontenttype")
-            .unwrap_or_else(|| JSON.to_owned());
+        let content_type = reader.0.remove("datacontenttype").unwrap_or_else(|| JSON.to_owned());
         let event = reader.event(content_type, data)?;
         let next = reader.commit(aggregate.clone(), vec![event])?;
         match &mut commit {
@@ -185,15 +164,12 @@ struct Attributes(HashMap<String, String>);
 
 impl Attributes {
     fn take(&mut self, name: &str) -> Result<String, String> {
-        self.0
-            .remove(name)
-            .ok_or_else(|| format!("attribute {name} is missing"))
+        self.0.remove(name).ok_or_else(|| format!("attribute {name} is missing"))
     }
 
     fn parse<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, String> {
         let text = self.take(name)?;
-        text.parse()
-            .map_err(|_| format!("attribute {name} has the value {text:?}"))
+        text.parse().map_err(|_| format!("attribute {name} has the value {text:?}"))
     }
 
     fn event(&mut self, content_type: String, data: Bytes) -> Result<RecordedEvent, String> {
@@ -213,16 +189,10 @@ impl Attributes {
     fn commit(mut self, aggregate: AggregateKey, events: Vec<RecordedEvent>) -> Result<Commit, String> {
         let (name, id) = (self.take("aggregate")?, self.take("subject")?);
         if name != aggregate.name() || id != aggregate.id() {
-            return Err(format!(
-                "it is about {name}/{id}, but stands where {aggregate} does"
-            ));
+            return Err(format!("it is about {name}/{id}, but stands where {aggregate} does"));
         }
         let has_cause = self.0.contains_key("causationid");
-        let causation_id = if has_cause {
-            Some(self.parse::<CausationId>("causationid")?)
-        } else {
-            None
-        };
+        let causation_id = if has_cause { Some(self.parse::<CausationId>("causationid")?) } else { None };
         let mut commit = Commit {
             aggregate,
             first_version: self.parse("aggregateversion")?,
@@ -249,12 +219,7 @@ mod tests {
     use uuid::Uuid;
 
     fn commits() -> impl Strategy<Value = Commit> {
-        let event = (
-            any::<u128>(),
-            "[a-z]{1,8}(\\.[a-z_]{1,8})?",
-            1_u32..9,
-            any::<String>(),
-        );
+        let event = (any::<u128>(), "[a-z]{1,8}(\\.[a-z_]{1,8})?", 1_u32..9, any::<String>());
         let metadata = vec(("[a-z0-9]{1,20}", any::<String>()), 0..4);
         (
             any::<String>(),
@@ -326,12 +291,8 @@ mod tests {
             headers.insert(format!("ce-{name}"), value);
         }
         headers.insert("ce-id", Uuid::nil().to_string());
-        let error = decode(
-            AggregateKey::new("order", "1").unwrap(),
-            &headers,
-            Bytes::from("{}"),
-        )
-        .unwrap_err();
+        let error =
+            decode(AggregateKey::new("order", "1").unwrap(), &headers, Bytes::from("{}")).unwrap_err();
         assert_eq!(error, "it is about order/2, but stands where order/1 does");
     }
 }

@@ -68,23 +68,12 @@ impl Container {
         docker(&["inspect", "--type", "container", &name])
             .unwrap_or_else(|error| refuse("finding the container with the `docker` command", error));
         if let Some(pipe) = &mut watchdog.stdin {
-            pipe.write_all(b"up\n")
-                .unwrap_or_else(|error| refuse("its watchdog", error));
+            pipe.write_all(b"up\n").unwrap_or_else(|error| refuse("its watchdog", error));
         }
 
-        let host = container
-            .get_host()
-            .await
-            .unwrap_or_else(|error| refuse("its address", error));
-        let port = container
-            .get_host_port_ipv4(4222)
-            .await
-            .unwrap_or_else(|error| refuse("its port", error));
-        Self {
-            url: format!("nats://{host}:{port}"),
-            _handle: container,
-            _watchdog: watchdog,
-        }
+        let host = container.get_host().await.unwrap_or_else(|error| refuse("its address", error));
+        let port = container.get_host_port_ipv4(4222).await.unwrap_or_else(|error| refuse("its port", error));
+        Self { url: format!("nats://{host}:{port}"), _handle: container, _watchdog: watchdog }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -105,10 +94,7 @@ fn watch(name: &str) -> std::io::Result<Child> {
 
 fn import(binary: &Path, name: &str) -> Result<(), String> {
     let folder = binary.parent().unwrap_or(binary);
-    run(Command::new("sh")
-        .args(["-c", IMPORT, "import"])
-        .arg(folder)
-        .args([ENTRYPOINT, name]))
+    run(Command::new("sh").args(["-c", IMPORT, "import"]).arg(folder).args([ENTRYPOINT, name]))
 }
 
 fn docker(arguments: &[&str]) -> Result<(), String> {

@@ -27,14 +27,8 @@ impl TestContext {
     /// Dropping it loses nothing.
     pub async fn new(prefix: &str) -> Self {
         let url = server().await.url().to_owned();
-        let nats = Nats::connect(&url)
-            .await
-            .expect("a connection to the test server");
-        Self {
-            name: unique_context(prefix),
-            nats,
-            url,
-        }
+        let nats = Nats::connect(&url).await.expect("a connection to the test server");
+        Self { name: unique_context(prefix), nats, url }
     }
 
     /// Opens the context with its usual topology.
@@ -61,17 +55,11 @@ impl Drop for TestContext {
     fn drop(&mut self) {
         let (url, stream, buckets) = (self.url.clone(), self.stream(), format!("KV_{}_", self.name));
         let deletion = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .ok()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
             runtime.block_on(async {
                 let jetstream = async_nats::jetstream::new(async_nats::connect(url).await.ok()?);
                 let names: Vec<String> = jetstream.stream_names().try_collect().await.ok()?;
-                for name in names
-                    .iter()
-                    .filter(|name| **name == stream || name.starts_with(&buckets))
-                {
+                for name in names.iter().filter(|name| **name == stream || name.starts_with(&buckets)) {
                     let _ = jetstream.delete_stream(name).await;
                 }
                 Some(())

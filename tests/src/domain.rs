@@ -103,28 +103,17 @@ pub struct Touch {
 
 impl Handle<Open> for Account {
     fn handle(&self, command: &Open, _: &Context) -> Handled<Self> {
-        let opened = AccountEvent::Opened {
-            owner: command.owner.clone(),
-        };
+        let opened = AccountEvent::Opened { owner: command.owner.clone() };
         if command.amount == 0 {
             return Ok(opened.into());
         }
-        Ok([
-            opened,
-            AccountEvent::Deposited {
-                amount: command.amount,
-            },
-        ]
-        .into())
+        Ok([opened, AccountEvent::Deposited { amount: command.amount }].into())
     }
 }
 
 impl Handle<Deposit> for Account {
     fn handle(&self, command: &Deposit, _: &Context) -> Handled<Self> {
-        Ok(AccountEvent::Deposited {
-            amount: command.amount,
-        }
-        .into())
+        Ok(AccountEvent::Deposited { amount: command.amount }.into())
     }
 }
 
@@ -211,10 +200,7 @@ pub struct RichAccounts {
 impl Answer<RichAccounts> for Statement {
     async fn answer(query: RichAccounts, documents: &impl Documents<Self>) -> Result<Vec<String>, Error> {
         let all = documents.all().await?.into_iter();
-        Ok(all
-            .filter(|(_, found)| found.balance >= query.at_least)
-            .map(|(account, _)| account)
-            .collect())
+        Ok(all.filter(|(_, found)| found.balance >= query.at_least).map(|(account, _)| account).collect())
     }
 }
 

@@ -34,12 +34,7 @@ enum Fate {
 impl<S> Flaky<S> {
     /// `inner` with failures in about every second writing call; the same seed fails the same calls.
     pub fn new(inner: S, seed: u64) -> Self {
-        Self {
-            inner,
-            seed,
-            calls: Arc::default(),
-            failures: Arc::default(),
-        }
+        Self { inner, seed, calls: Arc::default(), failures: Arc::default() }
     }
 
     /// How many calls have failed.
@@ -65,10 +60,7 @@ impl<S> Flaky<S> {
 }
 
 fn lost() -> StoreError {
-    StoreError::Unavailable {
-        what: "the test's plan".into(),
-        source: None,
-    }
+    StoreError::Unavailable { what: "the test's plan".into(), source: None }
 }
 
 impl<S: EventStore> EventStore for Flaky<S> {
@@ -96,10 +88,7 @@ impl<S: EventStore> EventStore for Flaky<S> {
         if matches!(self.fate(), Fate::LosesAnswer) && !page.more {
             page.commits.pop();
         }
-        Ok(Page {
-            confirmed: false,
-            ..page
-        })
+        Ok(Page { confirmed: false, ..page })
     }
 
     async fn next_after(

@@ -63,10 +63,7 @@ impl TestServer {
     #[cfg(feature = "testcontainers")]
     async fn obtain() -> Self {
         let container = container::Container::start(&server_binary().await).await;
-        Self {
-            url: container.url().to_owned(),
-            _keeper: Some(Box::new(container)),
-        }
+        Self { url: container.url().to_owned(), _keeper: Some(Box::new(container)) }
     }
 
     #[cfg(not(feature = "testcontainers"))]
@@ -75,10 +72,7 @@ impl TestServer {
             return Self { url, _keeper: None };
         }
         let child = own_server().await;
-        Self {
-            url: child.url().to_owned(),
-            _keeper: Some(Box::new(child)),
-        }
+        Self { url: child.url().to_owned(), _keeper: Some(Box::new(child)) }
     }
 }
 
@@ -128,9 +122,7 @@ pub async fn server_binary() -> PathBuf {
     static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
     let found = BINARY.get_or_init(async || {
         let search = task::spawn_blocking(binary::find_or_fetch).await;
-        search
-            .expect("the search for nats-server panicked")
-            .unwrap_or_else(|advice| panic!("{advice}"))
+        search.expect("the search for nats-server panicked").unwrap_or_else(|advice| panic!("{advice}"))
     });
     found.await.clone()
 }
@@ -142,13 +134,7 @@ pub fn unique_context(prefix: &str) -> String {
     static COUNTER: AtomicUsize = AtomicUsize::new(0);
     let prefix: String = prefix
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '_' {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' })
         .collect();
     let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
     // The keys of a new `RandomState` are random: two machines may share a server and a process id.
@@ -182,10 +168,6 @@ mod tests {
         let [one, other] = [unique_context("Orders.v 1"), unique_context("Orders.v 1")];
         assert_ne!(one, other);
         assert!(one.starts_with("orders-v-1-"), "{one}");
-        assert!(
-            one.bytes()
-                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')),
-            "{one}"
-        );
+        assert!(one.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')), "{one}");
     }
 }

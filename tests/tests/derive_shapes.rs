@@ -11,17 +11,12 @@ use serde::{Deserialize, Serialize};
 /// What the log would keep of `event`.
 fn payload(event: &impl Event) -> String {
     let mut json = Vec::new();
-    event
-        .serialize_data(&mut serde_json::Serializer::new(&mut json))
-        .unwrap();
+    event.serialize_data(&mut serde_json::Serializer::new(&mut json)).unwrap();
     String::from_utf8(json).unwrap()
 }
 
 fn read<E: Event>(name: &'static str, json: &str) -> serde_json::Result<E> {
-    E::deserialize_data(
-        EventType::new(name, 1),
-        &mut serde_json::Deserializer::from_str(json),
-    )
+    E::deserialize_data(EventType::new(name, 1), &mut serde_json::Deserializer::from_str(json))
 }
 
 /// The event is stored under `name` with the payload `json`, and read back as it was.
@@ -75,28 +70,18 @@ enum Fact {
 
 #[test]
 fn variants_of_every_shape_are_stored_and_read_back() {
-    let line = Fact::LineAdded {
-        product_id: 7,
-        note: None,
-    };
+    let line = Fact::LineAdded { product_id: 7, note: None };
     assert_stored(&line, "shop.order.line_added", r#"{"productId":7}"#);
     assert_stored(&Fact::Paid(5), "shop.order.paid", "5");
     assert_stored(&Fact::Moved(1, -1), "shop.order.moved", "[1,-1]");
     assert_stored(&Fact::Shipped, "shop.order.shipped", "{}");
     assert_stored(&Fact::HTTPClosed, "order.closed", "{}");
-    assert_stored(
-        &Fact::Type { r#type: true },
-        "shop.order.type",
-        r#"{"type":true}"#,
-    );
+    assert_stored(&Fact::Type { r#type: true }, "shop.order.type", r#"{"type":true}"#);
 }
 
 #[test]
 fn types_are_listed_in_the_order_of_the_variants() {
-    let types: Vec<_> = Fact::TYPES
-        .iter()
-        .map(|stored| (stored.name, stored.version))
-        .collect();
+    let types: Vec<_> = Fact::TYPES.iter().map(|stored| (stored.name, stored.version)).collect();
     let expected = [
         ("shop.order.line_added", 1),
         ("shop.order.paid", 1),
@@ -111,15 +96,9 @@ fn types_are_listed_in_the_order_of_the_variants() {
 #[test]
 fn a_name_that_is_not_the_types_is_an_error() {
     let error = read::<Fact>("shop.order.lost", "{}").unwrap_err().to_string();
-    assert!(
-        error.contains("`shop.order.lost` is not a stored type of `Fact`"),
-        "{error}"
-    );
+    assert!(error.contains("`shop.order.lost` is not a stored type of `Fact`"), "{error}");
     let error = read::<Point>("shop.order.lost", "{}").unwrap_err().to_string();
-    assert!(
-        error.contains("`shop.order.lost` is not a stored type of `Point`"),
-        "{error}"
-    );
+    assert!(error.contains("`shop.order.lost` is not a stored type of `Point`"), "{error}");
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -176,16 +155,8 @@ struct Wrapped<T>(T);
 
 #[test]
 fn generic_events_are_stored_and_read_back() {
-    assert_stored(
-        &LinkEvent::<_, 2>::Added { to: 1_u8 },
-        "link.added",
-        r#"{"to":1}"#,
-    );
-    assert_stored(
-        &LinkEvent::<_, 2>::Removed(vec!["a".to_owned()]),
-        "link.removed",
-        r#"["a"]"#,
-    );
+    assert_stored(&LinkEvent::<_, 2>::Added { to: 1_u8 }, "link.added", r#"{"to":1}"#);
+    assert_stored(&LinkEvent::<_, 2>::Removed(vec!["a".to_owned()]), "link.removed", r#"["a"]"#);
     assert_stored(&LinkEvent::<u8, 2>::Marked, "link.marked", "{}");
     assert_stored(&Wrapped(Some(7_u8)), "wrapped", "7");
 }
@@ -248,10 +219,7 @@ handle!(Open, Pay, Close => WebOrder);
 fn an_aggregate_knows_its_name_and_its_commands() {
     assert_eq!(WebOrder::NAME, "web_order");
     assert_eq!(commands::<WebOrder>(), ["open", "pay", "close-order"]);
-    assert_eq!(
-        replay::<WebOrder>(&[Fact::Shipped, Fact::Paid(3)]),
-        WebOrder::Paid(3)
-    );
+    assert_eq!(replay::<WebOrder>(&[Fact::Shipped, Fact::Paid(3)]), WebOrder::Paid(3));
 }
 
 #[test]
@@ -259,14 +227,7 @@ fn a_command_knows_its_lifecycle_and_its_aggregate() {
     assert_eq!(Open::LIFECYCLE, Lifecycle::Create);
     assert_eq!(Pay::LIFECYCLE, Lifecycle::Update);
     assert_eq!(Close::LIFECYCLE, Lifecycle::Upsert);
-    assert_eq!(
-        Open {
-            order: 1,
-            customer: "ANNA".to_owned()
-        }
-        .aggregate_id(),
-        &1
-    );
+    assert_eq!(Open { order: 1, customer: "ANNA".to_owned() }.aggregate_id(), &1);
     assert_eq!(Pay(100, 2).aggregate_id(), &2);
     assert_eq!(Close { r#type: 3 }.aggregate_id(), &3);
 }
@@ -310,19 +271,13 @@ struct AddLink<Id: LinkId> {
 
 impl<Id: LinkId> Handle<AddLink<Id>> for Linked<Id> {
     fn handle(&self, command: &AddLink<Id>, _: &Context) -> Handled<Self> {
-        Ok(LinkEvent::Added {
-            to: command.to.clone(),
-        }
-        .into())
+        Ok(LinkEvent::Added { to: command.to.clone() }.into())
     }
 }
 
 #[test]
 fn generic_aggregates_and_commands_work() {
-    let command = AddLink {
-        from: "a".to_owned(),
-        to: "b".to_owned(),
-    };
+    let command = AddLink { from: "a".to_owned(), to: "b".to_owned() };
     let context = Context::new(cqrs_core::CommandId::derived(["a"]), jiff_epoch());
     let events = Linked::<String>::default().handle(&command, &context).unwrap();
     let linked = replay::<Linked<String>>(&events);
@@ -354,19 +309,11 @@ struct Stored;
 
 impl Documents<Summary> for Stored {
     async fn get(&self, key: &str) -> Result<Option<Summary>, Error> {
-        Ok(self
-            .all()
-            .await?
-            .into_iter()
-            .find(|(other, _)| other == key)
-            .map(|(_, view)| view))
+        Ok(self.all().await?.into_iter().find(|(other, _)| other == key).map(|(_, view)| view))
     }
 
     async fn all(&self) -> Result<Vec<(String, Summary)>, Error> {
-        Ok(vec![
-            ("a".to_owned(), Summary { paid: 1 }),
-            ("7".to_owned(), Summary { paid: 2 }),
-        ])
+        Ok(vec![("a".to_owned(), Summary { paid: 1 }), ("7".to_owned(), Summary { paid: 2 })])
     }
 }
 
@@ -415,14 +362,8 @@ async fn a_query_with_a_key_is_answered_by_its_document() {
 #[tokio::test]
 async fn an_answer_is_whatever_can_be_made_from_the_document() {
     assert_eq!(GetPaid::<String>::NAME, "how-much");
-    assert_eq!(
-        Summary::answer(GetPaid("a", true), &Stored).await.unwrap(),
-        Paid(Some(1))
-    );
-    assert_eq!(
-        Summary::answer(GetPaid('b', true), &Stored).await.unwrap(),
-        Paid(None)
-    );
+    assert_eq!(Summary::answer(GetPaid("a", true), &Stored).await.unwrap(), Paid(Some(1)));
+    assert_eq!(Summary::answer(GetPaid('b', true), &Stored).await.unwrap(), Paid(None));
 }
 
 #[tokio::test]
@@ -520,10 +461,7 @@ async fn the_output_does_not_depend_on_names_in_scope() {
     assert_stored(&shadowed::Fact::Gone, "shadow.gone", "{}");
     assert_stored(&shadowed::Shadow { who: 1 }, "shadow", r#"{"who":1}"#);
     assert_eq!(commands::<shadowed::State>(), ["look"]);
-    assert_eq!(
-        Summary::answer(shadowed::Ask { who: 7 }, &Stored).await.unwrap(),
-        Paid(Some(2))
-    );
+    assert_eq!(Summary::answer(shadowed::Ask { who: 7 }, &Stored).await.unwrap(), Paid(Some(2)));
 }
 
 /// Types that come out of macros, with types and names that went into them.
@@ -561,30 +499,14 @@ macro_rules! declare {
     };
 }
 
-declare!(
-    Declared,
-    DeclaredEvent("declared"),
-    Declare,
-    GetDeclared,
-    u64,
-    Option<Summary>
-);
+declare!(Declared, DeclaredEvent("declared"), Declare, GetDeclared, u64, Option<Summary>);
 
 #[tokio::test]
 async fn types_from_macros_work() {
-    assert_stored(
-        &DeclaredEvent::Happened { inside: true },
-        "declared.happened",
-        r#"{"inside":true}"#,
-    );
+    assert_stored(&DeclaredEvent::Happened { inside: true }, "declared.happened", r#"{"inside":true}"#);
     assert_eq!(commands::<Declared>(), ["declare"]);
     assert_eq!(Declare { inside: 9 }.aggregate_id(), &9);
-    assert!(
-        Summary::answer(GetDeclared { inside: 7 }, &Stored)
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(Summary::answer(GetDeclared { inside: 7 }, &Stored).await.unwrap().is_some());
 }
 
 /// `crate = …` takes a path or a string.

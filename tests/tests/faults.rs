@@ -19,9 +19,7 @@ fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("FAULT_SEEDS") else {
         return 0..40;
     };
-    let range = text
-        .split_once("..")
-        .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
     range.expect("FAULT_SEEDS looks like 0..100")
 }
 
@@ -55,13 +53,7 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
             .start()
             .await
             .unwrap();
-        let open = || {
-            bank.execute(Open {
-                account: "1".into(),
-                owner: "anna".into(),
-                amount: 0,
-            })
-        };
+        let open = || bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 });
         let id = CommandId::derived(["open"]);
         until_definite(|| open().id(id).into_future()).await;
         let mut writers = tokio::task::JoinSet::new();
@@ -71,57 +63,27 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
                 let mut receipts = Vec::new();
                 for number in 0..10_u64 {
                     let id = CommandId::derived([writer.to_string(), number.to_string()]);
-                    let deposit = || {
-                        bank.execute(Deposit {
-                            account: "1".into(),
-                            amount: 1,
-                        })
-                        .id(id)
-                    };
+                    let deposit = || bank.execute(Deposit { account: "1".into(), amount: 1 }).id(id);
                     receipts.push(until_definite(|| deposit().into_future()).await);
                 }
                 receipts
             });
         }
         let receipts: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
-        let stored = events
-            .read(&AggregateKey::new("account", "1").unwrap(), 0, 1_000)
-            .await
-            .unwrap()
-            .commits;
+        let stored =
+            events.read(&AggregateKey::new("account", "1").unwrap(), 0, 1_000).await.unwrap().commits;
         assert_eq!(stored.len(), 41, "seed {seed}: each command is stored once");
         for receipt in &receipts {
-            let there = stored
-                .iter()
-                .filter(|stored| stored.commit.command_id == receipt.command_id);
-            let places: Vec<_> = there
-                .map(|stored| (stored.sequence, stored.commit.first_version))
-                .collect();
-            assert_eq!(
-                places,
-                [(receipt.position.sequence, receipt.version)],
-                "seed {seed}: {receipt:?}"
-            );
+            let there = stored.iter().filter(|stored| stored.commit.command_id == receipt.command_id);
+            let places: Vec<_> = there.map(|stored| (stored.sequence, stored.commit.first_version)).collect();
+            assert_eq!(places, [(receipt.position.sequence, receipt.version)], "seed {seed}: {receipt:?}");
         }
         bank.caught_up().await.unwrap();
-        let seen = bank
-            .query(GetStatement { account: "1".into() })
-            .await
-            .unwrap()
-            .unwrap();
-        let expected = Statement {
-            balance: 40,
-            versions: (1..=41).collect(),
-        };
-        assert_eq!(
-            seen, expected,
-            "seed {seed}: each event is projected once, in order"
-        );
+        let seen = bank.query(GetStatement { account: "1".into() }).await.unwrap().unwrap();
+        let expected = Statement { balance: 40, versions: (1..=41).collect() };
+        assert_eq!(seen, expected, "seed {seed}: each event is projected once, in order");
         bank.stop().await;
         failures += flaky.failures() + views.failures();
     }
-    assert!(
-        failures > seeds().end - seeds().start,
-        "the stores did fail: {failures} times"
-    );
+    assert!(failures > seeds().end - seeds().start, "the stores did fail: {failures} times");
 }

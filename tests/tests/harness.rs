@@ -57,11 +57,7 @@ async fn a_server_that_crashed_leaves_its_log_until_it_is_stopped() {
     let (pid, folder) = (server.pid(), server.folder().to_owned());
     signal("-KILL", &pid.to_string());
     eventually("the crashed server is gone", async || !runs(pid)).await;
-    assert!(
-        server.log_tail().contains("Server is ready"),
-        "{}",
-        server.log_tail()
-    );
+    assert!(server.log_tail().contains("Server is ready"), "{}", server.log_tail());
     server.stop().await;
     assert!(!folder.exists());
 }
@@ -71,22 +67,14 @@ async fn a_server_ends_with_its_parent_however_that_ends() {
     for (ending, target) in [("-KILL", ""), ("-TERM", ""), ("-INT", "-")] {
         let (temporary, mut parent) = spawn_parent("own");
         let line = first_line(&mut parent).await;
-        let (_, pid) = line
-            .split_once(' ')
-            .expect("the parent prints the URL and the process id");
+        let (_, pid) = line.split_once(' ').expect("the parent prints the URL and the process id");
         let pid = pid.parse().expect("a process id");
         assert!(runs(pid) && !is_empty(temporary.path()));
 
         // Ctrl-C in a terminal reaches the whole process group, which kill(1) writes with a minus sign.
-        signal(
-            ending,
-            &format!("{target}{}", parent.id().expect("the parent runs")),
-        );
+        signal(ending, &format!("{target}{}", parent.id().expect("the parent runs")));
         parent.wait().await.expect("the parent ends");
-        eventually("server and folder are gone", async || {
-            !runs(pid) && is_empty(temporary.path())
-        })
-        .await;
+        eventually("server and folder are gone", async || !runs(pid) && is_empty(temporary.path())).await;
     }
 }
 
@@ -137,11 +125,7 @@ async fn a_kept_folder_survives_a_stop_and_a_crash() {
 #[tokio::test]
 async fn configuration_lines_reach_the_server() {
     let builder = LocalServer::builder(server_binary().await).config("max_payload: 1KB");
-    let server = builder
-        .config("jetstream { sync_interval: always }")
-        .start()
-        .await
-        .expect("a server");
+    let server = builder.config("jetstream { sync_interval: always }").start().await.expect("a server");
     let info = info(server.url()).await;
     assert_eq!(info["max_payload"], 1_024);
     assert_eq!(info["jetstream"], true);
@@ -150,20 +134,13 @@ async fn configuration_lines_reach_the_server() {
 #[tokio::test]
 async fn a_server_that_cannot_start_says_why_with_its_own_log() {
     let binary = server_binary().await;
-    let error = LocalServer::builder(&binary)
-        .config("nonsense {")
-        .start()
-        .await
-        .expect_err("no such setting");
+    let error =
+        LocalServer::builder(&binary).config("nonsense {").start().await.expect_err("no such setting");
     assert!(matches!(error, LocalServerError::Exited { .. }), "{error}");
     assert!(error.to_string().contains("Parse error"), "{error}");
 
     let occupied = own_server().await;
-    let error = LocalServer::builder(binary)
-        .port(occupied.port())
-        .start()
-        .await
-        .expect_err("a port in use");
+    let error = LocalServer::builder(binary).port(occupied.port()).start().await.expect_err("a port in use");
     assert!(error.to_string().contains("address already in use"), "{error}");
 }
 
@@ -177,11 +154,7 @@ async fn the_shared_server_stores_messages() {
     let url = server().await.url();
     let stream = unique_context("shared");
     assert_eq!(add_message(url, &stream).await, 1);
-    jetstream(url)
-        .await
-        .delete_stream(&stream)
-        .await
-        .expect("the stream is removed");
+    jetstream(url).await.delete_stream(&stream).await.expect("the stream is removed");
 }
 
 /// Publishes to a stream, which is made if it is missing, and returns how many messages it has then.
@@ -192,35 +165,20 @@ async fn add_message(url: &str, stream: &str) -> u64 {
         subjects: vec![stream.into()],
         ..Default::default()
     };
-    context
-        .get_or_create_stream(config)
-        .await
-        .expect("the stream is there");
-    let publish = context
-        .publish(stream.to_owned(), "message".into())
-        .await
-        .expect("the message is sent");
+    context.get_or_create_stream(config).await.expect("the stream is there");
+    let publish = context.publish(stream.to_owned(), "message".into()).await.expect("the message is sent");
     publish.await.expect("the message is stored").sequence
 }
 
 async fn jetstream(url: &str) -> jetstream::Context {
-    jetstream::new(
-        async_nats::connect(url)
-            .await
-            .expect("the server accepts clients"),
-    )
+    jetstream::new(async_nats::connect(url).await.expect("the server accepts clients"))
 }
 
 /// The first line that a NATS server says, without the word `INFO`.
 async fn info(url: &str) -> Value {
-    let socket = TcpStream::connect(address(url))
-        .await
-        .expect("the server listens");
+    let socket = TcpStream::connect(address(url)).await.expect("the server listens");
     let mut line = String::new();
-    BufReader::new(socket)
-        .read_line(&mut line)
-        .await
-        .expect("the server speaks first");
+    BufReader::new(socket).read_line(&mut line).await.expect("the server speaks first");
     serde_json::from_str(line.strip_prefix("INFO ").expect("an INFO line")).expect("INFO carries JSON")
 }
 
@@ -246,11 +204,7 @@ fn spawn_parent(mode: &str) -> (TempDir, tokio::process::Child) {
 
 async fn first_line(parent: &mut tokio::process::Child) -> String {
     let output = parent.stdout.take().expect("the output is piped");
-    let line = BufReader::new(output)
-        .lines()
-        .next_line()
-        .await
-        .expect("the output is text");
+    let line = BufReader::new(output).lines().next_line().await.expect("the output is text");
     line.expect("the parent prints a line")
 }
 
@@ -263,10 +217,7 @@ fn runs(pid: u32) -> bool {
 }
 
 fn kill(signal: &str, target: &str) -> bool {
-    let status = Command::new("kill")
-        .args([signal, "--", target])
-        .stderr(Stdio::null())
-        .status();
+    let status = Command::new("kill").args([signal, "--", target]).stderr(Stdio::null()).status();
     status.expect("kill(1) runs").success()
 }
 
@@ -285,10 +236,7 @@ fn docker_has_none_of(process: u32) -> bool {
 
 #[cfg(feature = "testcontainers")]
 fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker")
-        .args(arguments)
-        .output()
-        .expect("docker runs");
+    let output = Command::new("docker").args(arguments).output().expect("docker runs");
     assert!(output.status.success(), "docker {arguments:?}");
     String::from_utf8(output.stdout).expect("docker prints text")
 }

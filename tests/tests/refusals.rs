@@ -16,26 +16,15 @@ use cqrs_tests::{
 type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
 
 async fn bank(backend: NatsBackend) -> Bank {
-    Cqrs::builder(backend)
-        .aggregate::<Account>()
-        .view::<Statement>()
-        .start()
-        .await
-        .unwrap()
+    Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap()
 }
 
 fn open(account: &str) -> Open {
-    Open {
-        account: account.into(),
-        owner: "anna".into(),
-        amount: 1,
-    }
+    Open { account: account.into(), owner: "anna".into(), amount: 1 }
 }
 
 fn statement(account: &str) -> GetStatement {
-    GetStatement {
-        account: account.into(),
-    }
+    GetStatement { account: account.into() }
 }
 
 #[tokio::test]
@@ -43,10 +32,7 @@ async fn a_server_that_is_not_there() {
     let error = Nats::connect("nats://anna:s3cret@127.0.0.1:1").await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(
-        text.contains("nats://127.0.0.1:1") && !text.contains("s3cret"),
-        "{text}"
-    );
+    assert!(text.contains("nats://127.0.0.1:1") && !text.contains("s3cret"), "{text}");
 }
 
 #[tokio::test]
@@ -58,31 +44,12 @@ async fn an_address_that_is_none() {
 #[tokio::test]
 async fn credentials_that_are_not_accepted() {
     let users = "authorization { users = [ { user: anna, password: right } ] }";
-    let server = LocalServer::builder(server_binary().await)
-        .config(users)
-        .start()
-        .await
-        .unwrap();
-    let error = Connect::to(server.url())
-        .user("anna", "wrong")
-        .connect()
-        .await
-        .unwrap_err();
+    let server = LocalServer::builder(server_binary().await).config(users).start().await.unwrap();
+    let error = Connect::to(server.url()).user("anna", "wrong").connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Unauthorized { .. }), "{error:?}");
-    Connect::to(server.url())
-        .user("anna", "right")
-        .connect()
-        .await
-        .unwrap();
-    let error = Connect::to(server.url())
-        .credentials("missing.creds")
-        .connect()
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the credentials file missing.creds cannot be read"
-    );
+    Connect::to(server.url()).user("anna", "right").connect().await.unwrap();
+    let error = Connect::to(server.url()).credentials("missing.creds").connect().await.unwrap_err();
+    assert_eq!(error.to_string(), "the credentials file missing.creds cannot be read");
     server.stop().await;
 }
 
@@ -94,22 +61,10 @@ async fn an_account_without_jetstream() {
             WITHOUT { users: [ { user: without, password: p } ] }
         }
     ";
-    let server = LocalServer::builder(server_binary().await)
-        .config(accounts)
-        .start()
-        .await
-        .unwrap();
-    let error = Connect::to(server.url())
-        .user("without", "p")
-        .connect()
-        .await
-        .unwrap_err();
+    let server = LocalServer::builder(server_binary().await).config(accounts).start().await.unwrap();
+    let error = Connect::to(server.url()).user("without", "p").connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::NoJetStream { .. }), "{error:?}");
-    Connect::to(server.url())
-        .user("with", "p")
-        .connect()
-        .await
-        .unwrap();
+    Connect::to(server.url()).user("with", "p").connect().await.unwrap();
     server.stop().await;
 }
 
@@ -118,10 +73,7 @@ async fn tls_that_the_server_does_not_speak() {
     let context = TestContext::new("tls").await;
     let url = cqrs_tests::server().await.url().to_owned();
     let error = Connect::to(url).require_tls().connect().await.unwrap_err();
-    assert!(
-        matches!(error, ConnectError::Tls { .. } | ConnectError::Unreachable { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::Tls { .. } | ConnectError::Unreachable { .. }), "{error:?}");
     drop(context);
 }
 
@@ -140,47 +92,29 @@ async fn a_stream_that_would_lose_events() {
     };
     jetstream.create_stream(config).await.unwrap();
     let error = context.nats.context(&context.name).await.unwrap_err();
-    let TopologyError::Drift { differences, .. } = &error else {
-        panic!("{error:?}")
-    };
+    let TopologyError::Drift { differences, .. } = &error else { panic!("{error:?}") };
     let settings: Vec<_> = differences.iter().map(|difference| difference.setting).collect();
     assert_eq!(settings, ["discard", "max_age", "deny_purge"], "{error}");
     let error = context.nats.context("Not.A.Name").await.unwrap_err();
-    assert!(
-        matches!(error, TopologyError::Name { what: "context", .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, TopologyError::Name { what: "context", .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_context_that_is_there_is_opened_as_it_is() {
     let context = TestContext::new("again").await;
-    bank(context.backend().await)
-        .await
-        .execute(open("1"))
-        .await
-        .unwrap();
+    bank(context.backend().await).await.execute(open("1")).await.unwrap();
     let again = bank(context.backend().await).await;
-    assert!(matches!(
-        again.execute(open("1")).await,
-        Err(CommandError::AlreadyExists(_))
-    ));
+    assert!(matches!(again.execute(open("1")).await, Err(CommandError::AlreadyExists(_))));
     let topology = Topology::new(&*context.name).in_memory();
     let error = context.nats.open(topology).await.unwrap_err();
-    assert!(
-        error.to_string().contains("storage is File and must be Memory"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("storage is File and must be Memory"), "{error}");
 }
 
 #[tokio::test]
 async fn a_commit_that_is_too_large() {
     let context = TestContext::new("large").await;
     let bank = bank(context.backend().await).await;
-    let large = Open {
-        owner: "x".repeat(2 << 20),
-        ..open("1")
-    };
+    let large = Open { owner: "x".repeat(2 << 20), ..open("1") };
     let error = bank.execute(large).await.unwrap_err();
     let CommandError::Failed(Error::Store(StoreError::TooLarge { bytes, limit, .. })) = error else {
         panic!("{error:?}")
@@ -196,41 +130,18 @@ async fn a_message_that_is_no_commit_halts_the_projector_and_nothing_else() {
     let seen = bank.execute(open("1")).await.unwrap();
     bank.query(statement("1")).after(&seen).await.unwrap();
     let subject = format!("{}.event.account.2", context.name);
-    context
-        .nats
-        .client()
-        .publish(subject, "not a commit".into())
-        .await
-        .unwrap();
+    context.nats.client().publish(subject, "not a commit".into()).await.unwrap();
     context.nats.client().flush().await.unwrap();
     let halted = || matches!(bank.projectors()[0].state, ProjectorState::Halted { .. });
     eventually("the projector has halted", async || halted()).await;
-    let later = bank
-        .execute(Deposit {
-            account: "1".into(),
-            amount: 1,
-        })
-        .await
-        .unwrap();
+    let later = bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
     let error = bank.query(statement("1")).after(&later).await.unwrap_err();
     assert!(
         matches!(&error, Error::ProjectionHalted { reason, .. } if reason.contains("is not a commit")),
         "{error}"
     );
-    let error = bank
-        .execute(Deposit {
-            account: "2".into(),
-            amount: 1,
-        })
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            CommandError::Failed(Error::Store(StoreError::NotACommit { .. }))
-        ),
-        "{error:?}"
-    );
+    let error = bank.execute(Deposit { account: "2".into(), amount: 1 }).await.unwrap_err();
+    assert!(matches!(error, CommandError::Failed(Error::Store(StoreError::NotACommit { .. }))), "{error:?}");
     assert_eq!(
         bank.query(statement("1")).await.unwrap().unwrap().versions,
         [1, 2],
@@ -251,10 +162,7 @@ async fn a_stream_that_was_made_anew() {
     let receipt = second.execute(open("2")).await.unwrap();
     let error = second.query(statement("2")).after(&receipt).await.unwrap_err();
     let foreign = |reason: &str| reason.contains("was built from log");
-    assert!(
-        matches!(&error, Error::ProjectionHalted { reason, .. } if foreign(reason)),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::ProjectionHalted { reason, .. } if foreign(reason)), "{error}");
 }
 
 #[tokio::test]
@@ -266,26 +174,9 @@ async fn a_consumer_that_was_deleted_is_made_again() {
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     let stream = jetstream.get_stream(context.stream()).await.unwrap();
     stream.delete_consumer("statement-v1").await.unwrap();
-    let receipt = bank
-        .execute(Deposit {
-            account: "1".into(),
-            amount: 5,
-        })
-        .await
-        .unwrap();
-    let seen = bank
-        .query(statement("1"))
-        .after(&receipt)
-        .patience(Duration::from_secs(30))
-        .await
-        .unwrap();
-    assert_eq!(
-        seen,
-        Some(Statement {
-            balance: 6,
-            versions: vec![1, 2, 3]
-        })
-    );
+    let receipt = bank.execute(Deposit { account: "1".into(), amount: 5 }).await.unwrap();
+    let seen = bank.query(statement("1")).after(&receipt).patience(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(seen, Some(Statement { balance: 6, versions: vec![1, 2, 3] }));
 }
 
 #[tokio::test]
@@ -294,43 +185,18 @@ async fn a_server_that_restarts() {
     let builder = |binary| LocalServer::builder(binary).data(folder.path());
     let server = builder(server_binary().await).start().await.unwrap();
     let (url, port) = (server.url().to_owned(), server.port());
-    let bank = bank(
-        Nats::connect(&url)
-            .await
-            .unwrap()
-            .context("restart")
-            .await
-            .unwrap(),
-    )
-    .await;
+    let bank = bank(Nats::connect(&url).await.unwrap().context("restart").await.unwrap()).await;
     bank.execute(open("1")).await.unwrap();
     server.kill().await;
     let waiting = tokio::spawn({
         let bank = bank.clone();
-        async move {
-            bank.execute(Deposit {
-                account: "1".into(),
-                amount: 5,
-            })
-            .await
-        }
+        async move { bank.execute(Deposit { account: "1".into(), amount: 5 }).await }
     });
     let server = builder(server_binary().await).port(port).start().await.unwrap();
     let receipt = waiting.await.unwrap().unwrap();
     assert_eq!(receipt.version, 3);
-    let seen = bank
-        .query(statement("1"))
-        .after(&receipt)
-        .patience(Duration::from_secs(30))
-        .await
-        .unwrap();
-    assert_eq!(
-        seen,
-        Some(Statement {
-            balance: 6,
-            versions: vec![1, 2, 3]
-        })
-    );
+    let seen = bank.query(statement("1")).after(&receipt).patience(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(seen, Some(Statement { balance: 6, versions: vec![1, 2, 3] }));
     bank.stop().await;
     server.stop().await;
 }

@@ -10,20 +10,9 @@ use serde_json::Value;
 
 #[test]
 fn the_core_does_not_depend_on_a_nats_client() {
-    let tree = cargo(&[
-        "tree",
-        "--package",
-        "cqrs-core",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-    ]);
+    let tree = cargo(&["tree", "--package", "cqrs-core", "--edges", "normal", "--prefix", "none"]);
     assert!(tree.contains("cqrs-core v"), "not the tree of cqrs-core:\n{tree}");
-    assert!(
-        !tree.contains("async-nats"),
-        "cqrs-core depends on async-nats:\n{tree}"
-    );
+    assert!(!tree.contains("async-nats"), "cqrs-core depends on async-nats:\n{tree}");
 }
 
 #[test]
@@ -34,9 +23,7 @@ fn ci_runs_the_test_command_that_the_readme_names() {
         .map(|line| line.trim_start_matches("$ "))
         .find(|line| line.starts_with("cargo test"))
         .expect("the README has a line with the test command");
-    let ran = read(".ci/run")
-        .lines()
-        .any(|line| line.trim().trim_start_matches("run ") == command);
+    let ran = read(".ci/run").lines().any(|line| line.trim().trim_start_matches("run ") == command);
     assert!(ran, "`{command}` is not a line of .ci/run");
 }
 
@@ -53,16 +40,9 @@ fn every_crate_has_a_licence() {
 }
 
 fn cargo(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO"))
-        .current_dir(root())
-        .args(arguments)
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "cargo {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        Command::new(env!("CARGO")).current_dir(root()).args(arguments).output().expect("cargo runs");
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("cargo prints text")
 }
 
@@ -72,8 +52,5 @@ fn read(file: &str) -> String {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the workspace is above")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above").to_owned()
 }

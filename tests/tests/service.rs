@@ -31,31 +31,19 @@ async fn bank<B: Backend>(backend: B) -> Bank<B> {
 }
 
 fn open(account: &str, amount: u64) -> Open {
-    Open {
-        account: account.into(),
-        owner: "anna".into(),
-        amount,
-    }
+    Open { account: account.into(), owner: "anna".into(), amount }
 }
 
 fn deposit(account: &str, amount: u64) -> Deposit {
-    Deposit {
-        account: account.into(),
-        amount,
-    }
+    Deposit { account: account.into(), amount }
 }
 
 fn withdraw(account: &str, amount: u64) -> Withdraw {
-    Withdraw {
-        account: account.into(),
-        amount,
-    }
+    Withdraw { account: account.into(), amount }
 }
 
 fn statement(account: &str) -> GetStatement {
-    GetStatement {
-        account: account.into(),
-    }
+    GetStatement { account: account.into() }
 }
 
 /// Makes a test on each backend of every function named.
@@ -96,26 +84,12 @@ on_every_backend! {
 async fn a_command_reaches_its_view<B: Backend>(backend: B) {
     let bank = bank(backend).await;
     let opened = bank.execute(open("1", 10)).await.unwrap();
-    assert_eq!(
-        (
-            opened.version,
-            opened.events,
-            opened.position.index,
-            opened.repeat
-        ),
-        (2, 2, 1, false)
-    );
+    assert_eq!((opened.version, opened.events, opened.position.index, opened.repeat), (2, 2, 1, false));
     let paid = bank.execute(withdraw("1", 3)).await.unwrap();
     assert!(paid.position > opened.position);
     assert_eq!(paid.version, 3);
     let seen = bank.query(statement("1")).after(&paid).await.unwrap();
-    assert_eq!(
-        seen,
-        Some(Statement {
-            balance: 7,
-            versions: vec![1, 2, 3]
-        })
-    );
+    assert_eq!(seen, Some(Statement { balance: 7, versions: vec![1, 2, 3] }));
     assert_eq!(
         bank.query(CountOpenings).after(&paid).await.unwrap(),
         1,
@@ -127,9 +101,7 @@ async fn a_command_reaches_its_view<B: Backend>(backend: B) {
 
 async fn a_repeated_command_has_one_effect_and_one_receipt<B: Backend>(backend: B) {
     let bank = bank(backend).await;
-    let ids: Vec<_> = (0..3)
-        .map(|number| CommandId::derived(["test", &number.to_string()]))
-        .collect();
+    let ids: Vec<_> = (0..3).map(|number| CommandId::derived(["test", &number.to_string()])).collect();
     let first = bank.execute(open("1", 10)).id(ids[0]).await.unwrap();
     let second = bank.execute(withdraw("1", 4)).id(ids[1]).await.unwrap();
     // Now refused by the lifecycle and by the balance, and still the first answers.
@@ -143,10 +115,7 @@ async fn a_repeated_command_has_one_effect_and_one_receipt<B: Backend>(backend: 
         );
     }
     let again = bank.execute(open("1", 10)).id(ids[0]).await.unwrap();
-    assert_eq!(
-        (again.repeat, again.version, again.position),
-        (true, first.version, first.position)
-    );
+    assert_eq!((again.repeat, again.version, again.position), (true, first.version, first.position));
     let seen = bank.query(statement("1")).after(&third).await.unwrap().unwrap();
     assert_eq!(seen.versions, [1, 2, 3, 4]);
 }
@@ -154,10 +123,7 @@ async fn a_repeated_command_has_one_effect_and_one_receipt<B: Backend>(backend: 
 async fn the_lifecycle_is_kept<B: Backend>(backend: B) {
     let bank = bank(backend).await;
     let missing = bank.execute(deposit("1", 1)).await.unwrap_err();
-    assert!(
-        matches!(&missing, CommandError::NotFound(key) if key.id() == "1"),
-        "{missing:?}"
-    );
+    assert!(matches!(&missing, CommandError::NotFound(key) if key.id() == "1"), "{missing:?}");
     assert_eq!(missing.to_string(), "account/1 does not exist");
     bank.execute(open("1", 0)).await.unwrap();
     let there = bank.execute(open("1", 0)).await.unwrap_err();
@@ -168,13 +134,7 @@ async fn a_rejection_stores_nothing<B: Backend>(backend: B) {
     let bank = bank(backend).await;
     let opened = bank.execute(open("1", 10)).await.unwrap();
     let error = bank.execute(withdraw("1", 11)).await.unwrap_err();
-    assert_eq!(
-        error.rejection(),
-        Some(&AccountRejection::Insufficient {
-            balance: 10,
-            amount: 11
-        })
-    );
+    assert_eq!(error.rejection(), Some(&AccountRejection::Insufficient { balance: 10, amount: 11 }));
     let next = bank.execute(deposit("1", 1)).await.unwrap();
     assert_eq!(next.version, opened.version + 1);
 }
@@ -182,23 +142,11 @@ async fn a_rejection_stores_nothing<B: Backend>(backend: B) {
 async fn a_command_that_changes_nothing_stores_nothing<B: Backend>(backend: B) {
     let bank = bank(backend).await;
     let nothing = bank.execute(Touch { account: "1".into() }).await.unwrap();
-    assert_eq!(
-        (nothing.version, nothing.events, nothing.position.sequence),
-        (0, 0, 0)
-    );
+    assert_eq!((nothing.version, nothing.events, nothing.position.sequence), (0, 0, 0));
     let opened = bank.execute(open("1", 10)).await.unwrap();
     let nothing = bank.execute(Touch { account: "1".into() }).await.unwrap();
-    assert_eq!(
-        (nothing.version, nothing.events, nothing.position),
-        (2, 0, opened.position)
-    );
-    assert!(
-        bank.query(statement("1"))
-            .after(&nothing)
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert_eq!((nothing.version, nothing.events, nothing.position), (2, 0, opened.position));
+    assert!(bank.query(statement("1")).after(&nothing).await.unwrap().is_some());
 }
 
 async fn writers_at_once_lose_no_event<B: Backend>(backend: B) {
@@ -227,12 +175,7 @@ async fn writers_at_once_lose_no_event<B: Backend>(backend: B) {
         (2..2 + receipts.len() as u64).collect::<Vec<_>>(),
         "each success has a version of its own"
     );
-    let seen = bank
-        .query(statement("1"))
-        .after(receipts.last().unwrap())
-        .await
-        .unwrap()
-        .unwrap();
+    let seen = bank.query(statement("1")).after(receipts.last().unwrap()).await.unwrap().unwrap();
     assert_eq!(seen.balance, i64::try_from(receipts.len()).unwrap());
     assert_eq!(seen.versions, (1..2 + receipts.len() as u64).collect::<Vec<_>>());
 }
@@ -256,19 +199,8 @@ async fn a_service_that_starts_again_goes_on<B: Backend>(backend: B) {
         bank.stop().await;
     }
     let bank = bank(shared).await;
-    let seen = bank
-        .query(statement("1"))
-        .after(&last.unwrap())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        seen,
-        Statement {
-            balance: 20,
-            versions: (1..=21).collect()
-        }
-    );
+    let seen = bank.query(statement("1")).after(&last.unwrap()).await.unwrap().unwrap();
+    assert_eq!(seen, Statement { balance: 20, versions: (1..=21).collect() });
     assert_eq!(bank.query(CountOpenings).await.unwrap(), 1);
 }
 
@@ -281,17 +213,11 @@ async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
     metadata.insert("user", "Zoë").unwrap();
     let correlation: CorrelationId = "0198c0de-0000-7000-8000-000000000001".parse().unwrap();
     let cause: CausationId = "0198c0de-0000-7000-8000-000000000002".parse().unwrap();
-    let call = bank
-        .execute(open("1", 10))
-        .correlation(correlation)
-        .caused_by(cause)
-        .metadata(metadata.clone());
+    let call =
+        bank.execute(open("1", 10)).correlation(correlation).caused_by(cause).metadata(metadata.clone());
     let receipt = call.await.unwrap();
     assert_eq!(receipt.correlation_id, correlation);
-    let page = events
-        .read(&AggregateKey::new("account", "1").unwrap(), 0, 10)
-        .await
-        .unwrap();
+    let page = events.read(&AggregateKey::new("account", "1").unwrap(), 0, 10).await.unwrap();
     let commit = &page.commits[0].commit;
     assert_eq!(
         (commit.command_id, commit.correlation_id, commit.causation_id),
@@ -299,11 +225,8 @@ async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
     );
     assert_eq!(commit.metadata, metadata);
     assert_eq!(commit.source, events.source());
-    let types: Vec<_> = commit
-        .events
-        .iter()
-        .map(|event| (event.event_type.as_str(), event.schema_version))
-        .collect();
+    let types: Vec<_> =
+        commit.events.iter().map(|event| (event.event_type.as_str(), event.schema_version)).collect();
     assert_eq!(types, [("account.opened", 1), ("account.deposited", 1)]);
     assert_eq!(commit.events[0].id.0.get_version_num(), 7);
     assert_ne!(commit.events[0].id, commit.events[1].id);
@@ -315,12 +238,8 @@ async fn a_view_that_does_not_get_there_is_a_typed_error<B: Backend>(backend: B)
     bank.query(statement("1")).after(&opened).await.unwrap();
     bank.stop().await;
     let late = bank.execute(deposit("1", 1)).await.unwrap();
-    let error = bank
-        .query(statement("1"))
-        .after(&late)
-        .patience(Duration::from_millis(50))
-        .await
-        .unwrap_err();
+    let error =
+        bank.query(statement("1")).after(&late).patience(Duration::from_millis(50)).await.unwrap_err();
     let expected = late.position.sequence;
     assert!(
         matches!(error, Error::ViewBehind { view: "statement", sequence, .. } if sequence == expected),
@@ -334,10 +253,7 @@ async fn own_handlers_answer_queries<B: Backend>(backend: B) {
         bank.execute(open(account, amount)).await.unwrap();
     }
     bank.caught_up().await.unwrap();
-    assert_eq!(
-        bank.query(RichAccounts { at_least: 50 }).await.unwrap(),
-        ["b", "c"]
-    );
+    assert_eq!(bank.query(RichAccounts { at_least: 50 }).await.unwrap(), ["b", "c"]);
 }
 
 async fn interceptors_stand_around_every_call<B: Backend>(backend: B) {
@@ -361,11 +277,7 @@ async fn interceptors_stand_around_every_call<B: Backend>(backend: B) {
     impl Interceptor for NoLargeDeposits {
         fn around<'a>(&'a self, call: Call<'a>, next: Next<'a>) -> BoxFuture<'a, Result<Outcome, Refused>> {
             Box::pin(async move {
-                assert_eq!(
-                    call.metadata.get("seen"),
-                    Some("yes"),
-                    "the outer one comes first"
-                );
+                assert_eq!(call.metadata.get("seen"), Some("yes"), "the outer one comes first");
                 if call.body()?["amount"].as_u64().is_some_and(|amount| amount > 100) {
                     return Err(Refused::new("too much"));
                 }
@@ -403,14 +315,9 @@ async fn interceptors_stand_around_every_call<B: Backend>(backend: B) {
 async fn messages_off_a_wire_are_found_by_name<B: Backend>(backend: B) {
     let bank = bank(backend).await;
     let router = Router::new(bank.clone()).query::<GetStatement, _>();
-    let message = |body: &'static str| CommandMessage {
-        body: body.into(),
-        ..CommandMessage::default()
-    };
-    let opened = router
-        .execute("open", message(r#"{"account":"1","owner":"anna","amount":3}"#))
-        .await
-        .unwrap();
+    let message = |body: &'static str| CommandMessage { body: body.into(), ..CommandMessage::default() };
+    let opened =
+        router.execute("open", message(r#"{"account":"1","owner":"anna","amount":3}"#)).await.unwrap();
     assert_eq!(opened.version, 2);
     let unknown = router.execute("close", message("{}")).await.unwrap_err();
     assert_eq!(
@@ -419,22 +326,13 @@ async fn messages_off_a_wire_are_found_by_name<B: Backend>(backend: B) {
     );
     for body in ["", "{}", r#"{"account":"1","amount":3} trailing"#, "\u{0}"] {
         let bad = router.execute("deposit", message(body)).await.unwrap_err();
-        assert!(
-            matches!(bad, RouteError::BadBody { name: "deposit", .. }),
-            "{body:?}: {bad:?}"
-        );
+        assert!(matches!(bad, RouteError::BadBody { name: "deposit", .. }), "{body:?}: {bad:?}");
     }
-    let rejected = router
-        .execute("withdraw", message(r#"{"account":"1","amount":4}"#))
-        .await
-        .unwrap_err();
+    let rejected = router.execute("withdraw", message(r#"{"account":"1","amount":4}"#)).await.unwrap_err();
     assert!(matches!(rejected, RouteError::Rejected(_)));
     assert_eq!(rejected.to_string(), "the balance is 3, not 4");
     bank.query(statement("1")).after(&opened).await.unwrap();
-    let answer = router
-        .answer("get_statement", br#"{"account":"1"}"#)
-        .await
-        .unwrap();
+    let answer = router.answer("get_statement", br#"{"account":"1"}"#).await.unwrap();
     assert_eq!(answer, r#"{"balance":3,"versions":[1,2]}"#);
 }
 
@@ -447,8 +345,5 @@ async fn hostile_ids_are_ids<B: Backend>(backend: B) {
         assert_eq!(seen.versions, [1, 2], "{id:?}");
     }
     let long = bank.execute(open(&"x".repeat(129), 1)).await.unwrap_err();
-    assert!(
-        matches!(long, CommandError::Failed(Error::InvalidId(_))),
-        "{long:?}"
-    );
+    assert!(matches!(long, CommandError::Failed(Error::InvalidId(_))), "{long:?}");
 }

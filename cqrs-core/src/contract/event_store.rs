@@ -18,9 +18,7 @@ fn key(name: &'static str, id: &str) -> AggregateKey {
 /// A commit of `events` events whose ids are new.
 fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
     let mut metadata = Metadata::default();
-    metadata
-        .insert("user", "Zoë \"100 %\"\r\n")
-        .expect("a legal name");
+    metadata.insert("user", "Zoë \"100 %\"\r\n").expect("a legal name");
     let event = |index| RecordedEvent {
         id: EventId(Uuid::new_v4()),
         event_type: "thing.happened".into(),
@@ -35,9 +33,7 @@ fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit
         time: Timestamp::new(1_767_225_600, 123_456_789).expect("a time"),
         command_id: CommandId(Uuid::new_v4()),
         correlation_id: CorrelationId(Uuid::new_v4()),
-        causation_id: first_version
-            .is_multiple_of(2)
-            .then(|| CausationId(Uuid::new_v4())),
+        causation_id: first_version.is_multiple_of(2).then(|| CausationId(Uuid::new_v4())),
         metadata,
         events: (0..events).map(event).collect(),
     }
@@ -49,17 +45,11 @@ async fn append_chain<S: EventStore>(store: &S, aggregate: &AggregateKey, count:
     let mut last = 0;
     for version in 1..=count {
         let commit = commit(aggregate, version, 1);
-        let appended = store
-            .append(&commit, Expected::after(last))
-            .await
-            .expect("an append in order");
+        let appended = store.append(&commit, Expected::after(last)).await.expect("an append in order");
         assert!(!appended.duplicate);
         assert!(appended.sequence > last, "sequences grow");
         last = appended.sequence;
-        stored.push(StoredCommit {
-            sequence: last,
-            commit,
-        });
+        stored.push(StoredCommit { sequence: last, commit });
     }
     stored
 }
@@ -83,28 +73,11 @@ pub async fn what_is_appended_is_read_back<S: EventStore>(store: &S) {
     let aggregate = key("thing", "read back");
     let first = commit(&aggregate, 1, 1);
     let second = commit(&aggregate, 2, 3);
-    let at = store
-        .append(&first, Expected::NoStream)
-        .await
-        .expect("the first append")
-        .sequence;
-    let then = store
-        .append(&second, Expected::Exact(at))
-        .await
-        .expect("the second append")
-        .sequence;
+    let at = store.append(&first, Expected::NoStream).await.expect("the first append").sequence;
+    let then = store.append(&second, Expected::Exact(at)).await.expect("the second append").sequence;
     assert_eq!(
         read_all(store, &aggregate).await,
-        [
-            StoredCommit {
-                sequence: at,
-                commit: first
-            },
-            StoredCommit {
-                sequence: then,
-                commit: second
-            }
-        ]
+        [StoredCommit { sequence: at, commit: first }, StoredCommit { sequence: then, commit: second }]
     );
 }
 
@@ -115,16 +88,8 @@ pub async fn an_append_with_another_expectation_stores_nothing<S: EventStore>(st
     conflict(store.append(&commit(&aggregate, 1, 1), Expected::Exact(7)).await);
     let stored = append_chain(store, &aggregate, 2).await;
     conflict(store.append(&commit(&aggregate, 3, 1), Expected::NoStream).await);
-    conflict(
-        store
-            .append(&commit(&aggregate, 3, 1), Expected::Exact(stored[0].sequence))
-            .await,
-    );
-    conflict(
-        store
-            .append(&commit(&aggregate, 3, 1), Expected::Exact(stored[1].sequence + 1))
-            .await,
-    );
+    conflict(store.append(&commit(&aggregate, 3, 1), Expected::Exact(stored[0].sequence)).await);
+    conflict(store.append(&commit(&aggregate, 3, 1), Expected::Exact(stored[1].sequence + 1)).await);
     assert_eq!(read_all(store, &aggregate).await, stored);
 }
 
@@ -142,12 +107,7 @@ pub async fn of_appends_at_once_one_is_stored<S: EventStore>(store: &S) {
                 Err(error) => panic!("neither stored nor refused: {error:?}"),
             }
         }
-        assert_eq!(
-            stored.len(),
-            1,
-            "version {version} was stored {} times",
-            stored.len()
-        );
+        assert_eq!(stored.len(), 1, "version {version} was stored {} times", stored.len());
         expected = Expected::Exact(stored[0]);
     }
     assert_eq!(read_all(store, &aggregate).await.len(), 10);
@@ -157,25 +117,15 @@ pub async fn of_appends_at_once_one_is_stored<S: EventStore>(store: &S) {
 pub async fn the_same_append_again_is_not_stored_twice<S: EventStore>(store: &S) {
     let aggregate = key("thing", "again");
     let commit = commit(&aggregate, 1, 2);
-    let first = store
-        .append(&commit, Expected::NoStream)
-        .await
-        .expect("the append");
+    let first = store.append(&commit, Expected::NoStream).await.expect("the append");
     match store.append(&commit, Expected::NoStream).await {
-        Ok(again) => assert!(
-            again.duplicate && again.sequence == first.sequence,
-            "{again:?} after {first:?}"
-        ),
+        Ok(again) => {
+            assert!(again.duplicate && again.sequence == first.sequence, "{again:?} after {first:?}")
+        }
         Err(AppendError::Conflict) => {}
         Err(error) => panic!("{error:?}"),
     }
-    assert_eq!(
-        read_all(store, &aggregate).await,
-        [StoredCommit {
-            sequence: first.sequence,
-            commit
-        }]
-    );
+    assert_eq!(read_all(store, &aggregate).await, [StoredCommit { sequence: first.sequence, commit }]);
 }
 
 /// A page says whether there is more, and the next one goes on after it.
@@ -207,11 +157,7 @@ pub async fn the_next_commit_after_a_place_is_found<S: EventStore>(store: &S) {
     append_chain(store, &key("thing", "next to it"), 1).await;
     let mut after = 0;
     for expected in stored {
-        let found = store
-            .next_after(&aggregate, after)
-            .await
-            .expect("a read")
-            .expect("a commit");
+        let found = store.next_after(&aggregate, after).await.expect("a read").expect("a commit");
         assert_eq!(found, expected);
         after = found.sequence;
     }
@@ -239,14 +185,7 @@ pub async fn a_log_knows_its_end_by_aggregate_type<S: EventStore>(store: &S) {
     let (thing, other) = (things[1].sequence, others[0].sequence);
     let log = store.log(&["thing"]).await.expect("the log");
     assert_eq!(log.last_sequence, thing);
-    assert_eq!(
-        store
-            .log(&["thing", "other"])
-            .await
-            .expect("the log")
-            .last_sequence,
-        other
-    );
+    assert_eq!(store.log(&["thing", "other"]).await.expect("the log").last_sequence, other);
     assert_eq!(store.log(&["nothing"]).await.expect("the log").last_sequence, 0);
     assert_eq!(store.log(&["other"]).await.expect("the log").id, log.id);
 }
@@ -255,11 +194,7 @@ pub async fn a_log_knows_its_end_by_aggregate_type<S: EventStore>(store: &S) {
 async fn take<S: Subscription>(subscription: &mut S, count: usize) -> Vec<StoredCommit> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        taken.extend(
-            soon("the next commit", subscription.next(count))
-                .await
-                .expect("a delivery"),
-        );
+        taken.extend(soon("the next commit", subscription.next(count)).await.expect("a delivery"));
     }
     assert_eq!(taken.len(), count, "too much was delivered");
     taken
@@ -269,23 +204,13 @@ async fn take<S: Subscription>(subscription: &mut S, count: usize) -> Vec<Stored
 pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: EventStore>(store: &S) {
     let aggregate = key("thing", "follow");
     let mut stored = append_chain(store, &aggregate, 3).await;
-    let request = Subscribe {
-        subscriber: "follower",
-        aggregates: &["thing"],
-        after: 0,
-    };
+    let request = Subscribe { subscriber: "follower", aggregates: &["thing"], after: 0 };
     let mut subscription = store.subscribe(request).await.expect("a subscription");
     assert_eq!(take(&mut subscription, 3).await, stored);
     let fourth = commit(&aggregate, 4, 2);
-    let sequence = store
-        .append(&fourth, Expected::Exact(stored[2].sequence))
-        .await
-        .expect("an append")
-        .sequence;
-    stored.push(StoredCommit {
-        sequence,
-        commit: fourth,
-    });
+    let sequence =
+        store.append(&fourth, Expected::Exact(stored[2].sequence)).await.expect("an append").sequence;
+    stored.push(StoredCommit { sequence, commit: fourth });
     assert_eq!(take(&mut subscription, 1).await, stored[3..]);
     subscription.done(sequence).await.expect("an account");
 }
@@ -295,22 +220,11 @@ pub async fn a_subscription_starts_where_it_is_told<S: EventStore>(store: &S) {
     let stored = append_chain(store, &key("thing", "start"), 6).await;
     for (after, done) in [(0, 6), (3, 6), (1, 4), (5, 6), (2, 2), (0, 0), (0, 0)] {
         let sequence = if after == 0 { 0 } else { stored[after - 1].sequence };
-        let request = Subscribe {
-            subscriber: "starter",
-            aggregates: &["thing"],
-            after: sequence,
-        };
+        let request = Subscribe { subscriber: "starter", aggregates: &["thing"], after: sequence };
         let mut subscription = store.subscribe(request).await.expect("a subscription");
-        assert_eq!(
-            take(&mut subscription, 6 - after).await,
-            stored[after..],
-            "after {after}"
-        );
+        assert_eq!(take(&mut subscription, 6 - after).await, stored[after..], "after {after}");
         if done > 0 {
-            subscription
-                .done(stored[done - 1].sequence)
-                .await
-                .expect("an account");
+            subscription.done(stored[done - 1].sequence).await.expect("an account");
         }
     }
 }
@@ -321,11 +235,7 @@ pub async fn a_subscription_has_only_the_aggregates_it_asks_for<S: EventStore>(s
     let things = append_chain(store, &key("thing", "1"), 2).await;
     append_chain(store, &key("other", "2"), 2).await;
     let thirds = append_chain(store, &key("third", "1"), 1).await;
-    let request = Subscribe {
-        subscriber: "chooser",
-        aggregates: &["thing", "third"],
-        after: 0,
-    };
+    let request = Subscribe { subscriber: "chooser", aggregates: &["thing", "third"], after: 0 };
     let mut subscription = store.subscribe(request).await.expect("a subscription");
     let expected: Vec<_> = things.into_iter().chain(thirds).collect();
     assert_eq!(take(&mut subscription, 3).await, expected);

@@ -28,9 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fails the case when `wait` does not end.
 async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("{what} did not come"))
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
 /// Texts that have broken stores: separators, wildcards, encodings, control characters, long ones.

@@ -6,16 +6,10 @@ use futures_util::future::join_all;
 use super::{HOSTILE, soon};
 use crate::{Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, ViewStore, Write};
 
-const VIEW: ProjectionId = ProjectionId {
-    name: "contract",
-    version: 1,
-};
+const VIEW: ProjectionId = ProjectionId { name: "contract", version: 1 };
 
 fn checkpoint(sequence: u64) -> Checkpoint {
-    Checkpoint {
-        log: "log@1".into(),
-        sequence,
-    }
+    Checkpoint { log: "log@1".into(), sequence }
 }
 
 fn document(text: &str) -> Bytes {
@@ -23,28 +17,14 @@ fn document(text: &str) -> Bytes {
 }
 
 fn write(key: &str, text: &str, revision: u64) -> Write {
-    Write {
-        key: key.into(),
-        document: document(text),
-        revision,
-    }
+    Write { key: key.into(), document: document(text), revision }
 }
 
 /// Saves after the current checkpoint.
 async fn save<S: ViewStore>(store: &S, view: &ProjectionId, writes: &[Write], sequence: u64) -> u64 {
     let revision = store.checkpoint(view).await.expect("the checkpoint").revision;
     let checkpoint = checkpoint(sequence);
-    store
-        .save(
-            view,
-            Save {
-                writes,
-                checkpoint: &checkpoint,
-                revision,
-            },
-        )
-        .await
-        .expect("a save in order")
+    store.save(view, Save { writes, checkpoint: &checkpoint, revision }).await.expect("a save in order")
 }
 
 async fn content<S: ViewStore>(store: &S, view: &ProjectionId) -> Vec<(String, Bytes)> {
@@ -60,18 +40,12 @@ async fn revision<S: ViewStore>(store: &S, key: &str) -> u64 {
 /// An empty place answers, and says that there is nothing.
 pub async fn nothing_is_there_at_first<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
-    let none = SavedCheckpoint {
-        checkpoint: None,
-        revision: 0,
-    };
+    let none = SavedCheckpoint { checkpoint: None, revision: 0 };
     assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint"), none);
     assert_eq!(store.get(&VIEW, "a").await.expect("a read"), None);
     assert_eq!(content(store, &VIEW).await, []);
     let loaded = store.load(&VIEW, &["a".into()]).await.expect("a load");
-    assert_eq!(
-        (loaded.len(), &loaded[0].document, loaded[0].revision),
-        (1, &None, 0)
-    );
+    assert_eq!((loaded.len(), &loaded[0].document, loaded[0].revision), (1, &None, 0));
 }
 
 /// What one save writes is there for every kind of read, and the next save follows it.
@@ -80,17 +54,8 @@ pub async fn documents_and_checkpoint_are_saved_together<S: ViewStore>(store: &S
     let writes = [write("a", "one", 0), write("b", "two", 0)];
     let revision = save(store, &VIEW, &writes, 5).await;
     let saved = store.checkpoint(&VIEW).await.expect("the checkpoint");
-    assert_eq!(
-        saved,
-        SavedCheckpoint {
-            checkpoint: Some(checkpoint(5)),
-            revision
-        }
-    );
-    assert_eq!(
-        store.get(&VIEW, "b").await.expect("a read"),
-        Some(document("two"))
-    );
+    assert_eq!(saved, SavedCheckpoint { checkpoint: Some(checkpoint(5)), revision });
+    assert_eq!(store.get(&VIEW, "b").await.expect("a read"), Some(document("two")));
 
     let keys = ["b".to_owned(), "missing".to_owned(), "a".to_owned()];
     let loaded = store.load(&VIEW, &keys).await.expect("a load");
@@ -100,21 +65,11 @@ pub async fn documents_and_checkpoint_are_saved_together<S: ViewStore>(store: &S
     let writes = [write("a", "changed", loaded[2].revision), write("c", "new", 0)];
     let checkpoint = checkpoint(9);
     store
-        .save(
-            &VIEW,
-            Save {
-                writes: &writes,
-                checkpoint: &checkpoint,
-                revision,
-            },
-        )
+        .save(&VIEW, Save { writes: &writes, checkpoint: &checkpoint, revision })
         .await
         .expect("the next save");
     let all = [("a", "changed"), ("b", "two"), ("c", "new")];
-    assert_eq!(
-        content(store, &VIEW).await,
-        all.map(|(key, text)| (key.to_owned(), document(text)))
-    );
+    assert_eq!(content(store, &VIEW).await, all.map(|(key, text)| (key.to_owned(), document(text))));
 }
 
 /// Two workers of one projection: the one that was overtaken changes nothing.
@@ -126,19 +81,12 @@ pub async fn a_save_after_an_old_checkpoint_changes_nothing<S: ViewStore>(store:
     let current = revision(store, "a").await;
     for revision in [0, old] {
         let writes = [write("a", "wrong", current), write("b", "wrong", 0)];
-        let late = Save {
-            writes: &writes,
-            checkpoint: &checkpoint(2),
-            revision,
-        };
+        let late = Save { writes: &writes, checkpoint: &checkpoint(2), revision };
         let answer = store.save(&VIEW, late).await;
         assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
     }
     assert_eq!(content(store, &VIEW).await, [("a".to_owned(), document("two"))]);
-    assert_eq!(
-        store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint,
-        Some(checkpoint(2))
-    );
+    assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
 }
 
 /// A document that was read before it changed is not written back, nor anything beside it.
@@ -149,23 +97,12 @@ pub async fn a_save_over_a_newer_document_changes_nothing<S: ViewStore>(store: &
     let latest = save(store, &VIEW, &[write("a", "two", stale)], 2).await;
     for revision in [0, stale] {
         let writes = [write("new", "wrong", 0), write("a", "wrong", revision)];
-        let answer = store
-            .save(
-                &VIEW,
-                Save {
-                    writes: &writes,
-                    checkpoint: &checkpoint(3),
-                    revision: latest,
-                },
-            )
-            .await;
+        let answer =
+            store.save(&VIEW, Save { writes: &writes, checkpoint: &checkpoint(3), revision: latest }).await;
         assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
     }
     assert_eq!(content(store, &VIEW).await, [("a".to_owned(), document("two"))]);
-    assert_eq!(
-        store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint,
-        Some(checkpoint(2))
-    );
+    assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
 }
 
 /// Of many saves that follow the same checkpoint exactly one succeeds, and it is whole.
@@ -178,38 +115,18 @@ pub async fn of_saves_at_once_one_succeeds<S: ViewStore>(store: &S) {
         let before = store.load(&VIEW, &keys).await.expect("a load");
         let writes: Vec<_> = texts
             .iter()
-            .map(|text| {
-                [
-                    write("a", text, before[0].revision),
-                    write("b", text, before[1].revision),
-                ]
-            })
+            .map(|text| [write("a", text, before[0].revision), write("b", text, before[1].revision)])
             .collect();
         let checkpoint = checkpoint(round);
-        let saves = writes.iter().map(|writes| {
-            store.save(
-                &VIEW,
-                Save {
-                    writes,
-                    checkpoint: &checkpoint,
-                    revision,
-                },
-            )
-        });
+        let saves =
+            writes.iter().map(|writes| store.save(&VIEW, Save { writes, checkpoint: &checkpoint, revision }));
         let answers = join_all(saves).await;
-        let won: Vec<_> = answers
-            .iter()
-            .enumerate()
-            .filter(|(_, answer)| answer.is_ok())
-            .collect();
+        let won: Vec<_> = answers.iter().enumerate().filter(|(_, answer)| answer.is_ok()).collect();
         assert_eq!(won.len(), 1, "{answers:?}");
         let (winner, answer) = won[0];
         revision = *answer.as_ref().expect("the winner");
         let text = document(&texts[winner]);
-        assert_eq!(
-            content(store, &VIEW).await,
-            [("a".to_owned(), text.clone()), ("b".to_owned(), text)]
-        );
+        assert_eq!(content(store, &VIEW).await, [("a".to_owned(), text.clone()), ("b".to_owned(), text)]);
     }
 }
 
@@ -218,10 +135,7 @@ pub async fn a_save_without_documents_moves_the_checkpoint<S: ViewStore>(store: 
     store.open(&VIEW).await.expect("the place");
     save(store, &VIEW, &[], 3).await;
     save(store, &VIEW, &[], 8).await;
-    assert_eq!(
-        store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint,
-        Some(checkpoint(8))
-    );
+    assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(8)));
     assert_eq!(content(store, &VIEW).await, []);
 }
 
@@ -232,50 +146,28 @@ pub async fn no_key_reaches_another<S: ViewStore>(store: &S) {
         save(store, &VIEW, &[write(key, key, 0)], sequence).await;
     }
     for key in HOSTILE {
-        assert_eq!(
-            store.get(&VIEW, key).await.expect("a read"),
-            Some(document(key)),
-            "{key:?}"
-        );
+        assert_eq!(store.get(&VIEW, key).await.expect("a read"), Some(document(key)), "{key:?}");
     }
-    let mut all: Vec<_> = HOSTILE
-        .iter()
-        .map(|key| ((*key).to_owned(), document(key)))
-        .collect();
+    let mut all: Vec<_> = HOSTILE.iter().map(|key| ((*key).to_owned(), document(key))).collect();
     all.sort();
     assert_eq!(content(store, &VIEW).await, all);
     let last = HOSTILE.len() as u64;
-    assert_eq!(
-        store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint,
-        Some(checkpoint(last))
-    );
+    assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(last)));
 }
 
 /// Another name or version is another view.
 pub async fn projections_are_apart<S: ViewStore>(store: &S) {
     let next = ProjectionId { version: 2, ..VIEW };
-    let other = ProjectionId {
-        name: "contract-2",
-        version: 1,
-    };
+    let other = ProjectionId { name: "contract-2", version: 1 };
     for view in [&VIEW, &next, &other] {
         store.open(view).await.expect("the place");
     }
     save(store, &VIEW, &[write("a", "one", 0)], 1).await;
     save(store, &next, &[write("a", "two", 0)], 2).await;
-    assert_eq!(
-        store.get(&VIEW, "a").await.expect("a read"),
-        Some(document("one"))
-    );
-    assert_eq!(
-        store.get(&next, "a").await.expect("a read"),
-        Some(document("two"))
-    );
+    assert_eq!(store.get(&VIEW, "a").await.expect("a read"), Some(document("one")));
+    assert_eq!(store.get(&next, "a").await.expect("a read"), Some(document("two")));
     assert_eq!(store.get(&other, "a").await.expect("a read"), None);
-    assert_eq!(
-        store.checkpoint(&other).await.expect("the checkpoint").checkpoint,
-        None
-    );
+    assert_eq!(store.checkpoint(&other).await.expect("the checkpoint").checkpoint, None);
 }
 
 /// A service that starts again finds its views.
@@ -283,10 +175,7 @@ pub async fn opening_again_keeps_what_is_there<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     save(store, &VIEW, &[write("a", "one", 0)], 1).await;
     store.open(&VIEW).await.expect("the place, again");
-    assert_eq!(
-        store.get(&VIEW, "a").await.expect("a read"),
-        Some(document("one"))
-    );
+    assert_eq!(store.get(&VIEW, "a").await.expect("a read"), Some(document("one")));
 }
 
 /// Views of some thousand documents are saved in full batches and listed whole.
@@ -299,14 +188,8 @@ pub async fn large_views_are_listed_whole<S: ViewStore>(store: &S) {
         save(store, &VIEW, &writes, sequence).await;
     }
     let all = content(store, &VIEW).await;
-    assert_eq!(
-        all.iter().map(|(key, _)| key).collect::<Vec<_>>(),
-        keys.iter().collect::<Vec<_>>()
-    );
-    let loaded = store
-        .load(&VIEW, &keys[..batch.min(keys.len())])
-        .await
-        .expect("a load");
+    assert_eq!(all.iter().map(|(key, _)| key).collect::<Vec<_>>(), keys.iter().collect::<Vec<_>>());
+    let loaded = store.load(&VIEW, &keys[..batch.min(keys.len())]).await.expect("a load");
     assert!(loaded.iter().all(|saved| saved.document.is_some()));
 }
 

@@ -35,10 +35,7 @@ impl Commits {
     fn stored(&self, sequence: u64) -> Option<StoredCommit> {
         let index = usize::try_from(sequence.checked_sub(1)?).ok()?;
         let commit = self.all.get(index)?;
-        Some(StoredCommit {
-            sequence,
-            commit: Commit::clone(commit),
-        })
+        Some(StoredCommit { sequence, commit: Commit::clone(commit) })
     }
 
     /// The sequences of an aggregate's commits after `after`.
@@ -89,31 +86,17 @@ impl EventStore for MemoryEvents {
         }
         log.all.push(Arc::new(commit.clone()));
         let sequence = log.all.len() as u64;
-        log.by_aggregate
-            .entry(commit.aggregate.clone())
-            .or_default()
-            .push(sequence);
+        log.by_aggregate.entry(commit.aggregate.clone()).or_default().push(sequence);
         // Still under the lock, so that waiters never see the number fall.
         self.last.send_replace(sequence);
-        Ok(Appended {
-            sequence,
-            duplicate: false,
-        })
+        Ok(Appended { sequence, duplicate: false })
     }
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
         let log = lock(&self.log);
         let found = log.after(aggregate, after);
-        let commits = found
-            .iter()
-            .take(max)
-            .filter_map(|sequence| log.stored(*sequence))
-            .collect();
-        Ok(Page {
-            commits,
-            more: found.len() > max,
-            confirmed: true,
-        })
+        let commits = found.iter().take(max).filter_map(|sequence| log.stored(*sequence)).collect();
+        Ok(Page { commits, more: found.len() > max, confirmed: true })
     }
 
     async fn next_after(
@@ -122,22 +105,13 @@ impl EventStore for MemoryEvents {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         let log = lock(&self.log);
-        Ok(log
-            .after(aggregate, after)
-            .first()
-            .and_then(|sequence| log.stored(*sequence)))
+        Ok(log.after(aggregate, after).first().and_then(|sequence| log.stored(*sequence)))
     }
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let log = lock(&self.log);
-        let last = log
-            .all
-            .iter()
-            .rposition(|commit| aggregates.contains(&commit.aggregate.name()));
-        Ok(Log {
-            id: self.id.to_string(),
-            last_sequence: last.map_or(0, |index| index as u64 + 1),
-        })
+        let last = log.all.iter().rposition(|commit| aggregates.contains(&commit.aggregate.name()));
+        Ok(Log { id: self.id.to_string(), last_sequence: last.map_or(0, |index| index as u64 + 1) })
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {

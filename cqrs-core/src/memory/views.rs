@@ -38,9 +38,7 @@ impl MemoryViews {
 
 impl fmt::Debug for MemoryViews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryViews")
-            .field("projections", &lock(&self.places).len())
-            .finish()
+        f.debug_struct("MemoryViews").field("projections", &lock(&self.places).len()).finish()
     }
 }
 
@@ -53,10 +51,7 @@ impl ViewStore for MemoryViews {
     async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
         let place = self.place(projection);
         let place = lock(&place);
-        Ok(SavedCheckpoint {
-            checkpoint: place.checkpoint.clone(),
-            revision: place.revision,
-        })
+        Ok(SavedCheckpoint { checkpoint: place.checkpoint.clone(), revision: place.revision })
     }
 
     async fn load(
@@ -67,14 +62,10 @@ impl ViewStore for MemoryViews {
         let place = self.place(projection);
         let place = lock(&place);
         let load = |key| match place.documents.get(key) {
-            Some((document, revision)) => SavedDocument {
-                document: Some(document.clone()),
-                revision: *revision,
-            },
-            None => SavedDocument {
-                document: None,
-                revision: 0,
-            },
+            Some((document, revision)) => {
+                SavedDocument { document: Some(document.clone()), revision: *revision }
+            }
+            None => SavedDocument { document: None, revision: 0 },
         };
         Ok(keys.iter().map(load).collect())
     }
@@ -83,19 +74,14 @@ impl ViewStore for MemoryViews {
         let place = self.place(projection);
         let mut place = lock(&place);
         let current = |key: &String| place.documents.get(key).map_or(0, |(_, revision)| *revision);
-        let overtaken = save
-            .writes
-            .iter()
-            .any(|write| current(&write.key) != write.revision);
+        let overtaken = save.writes.iter().any(|write| current(&write.key) != write.revision);
         if place.revision != save.revision || overtaken {
             return Err(SaveError::Conflict);
         }
         place.revision += 1;
         let revision = place.revision;
         for write in save.writes {
-            place
-                .documents
-                .insert(write.key.clone(), (write.document.clone(), revision));
+            place.documents.insert(write.key.clone(), (write.document.clone(), revision));
         }
         place.checkpoint = Some(save.checkpoint.clone());
         place.reached.send_replace(save.checkpoint.sequence);
@@ -115,11 +101,7 @@ impl ViewStore for MemoryViews {
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
         let place = self.place(projection);
         let place = lock(&place);
-        Ok(place
-            .documents
-            .iter()
-            .map(|(key, (document, _))| (key.clone(), document.clone()))
-            .collect())
+        Ok(place.documents.iter().map(|(key, (document, _))| (key.clone(), document.clone())).collect())
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
