@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    AggregateKey, CommandError, CommandId, Cqrs, Error, EventStore as _, Receipt,
+    AggregateKey, CommandError, CommandId, Commit, Cqrs, Error, EventStore as _, Expected, Receipt,
     memory::{MemoryEvents, MemoryViews},
 };
 use cqrs_tests::{
@@ -86,4 +86,24 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
         failures += flaky.failures() + views.failures();
     }
     assert!(failures > seeds().end - seeds().start, "the stores did fail: {failures} times");
+}
+
+#[tokio::test]
+async fn a_gap_in_an_aggregates_versions_is_an_error_that_names_it() {
+    let events = MemoryEvents::default();
+    let views = MemoryViews::default();
+    let bank = Cqrs::builder((events.clone(), views)).aggregate::<Account>().start().await.unwrap();
+    let open = |account: &str| Open { account: account.into(), owner: "anna".into(), amount: 0 };
+    bank.execute(open("1")).await.unwrap();
+    let key = AggregateKey::new("account", "1").unwrap();
+    let first = events.read(&key, 0, 1).await.unwrap().commits.remove(0);
+    // What a damaged log looks like: the second commit is missing, the third is there.
+    let third = Commit { first_version: 3, ..first.commit };
+    events.append(&third, Expected::Exact(first.sequence)).await.unwrap();
+    let error = bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "account/1 should have version 2 at sequence 2, found 3: the log is damaged"
+    );
+    bank.execute(open("2")).await.unwrap();
 }

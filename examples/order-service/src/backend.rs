@@ -55,7 +55,12 @@ impl Opened {
         Ok(Self { kept: Kept::OnNats(Box::new(backend)), words, private: None })
     }
 
-    async fn on_private_server(binary: PathBuf, place: &Place, context: &str, scenario: bool) -> Result<Self> {
+    async fn on_private_server(
+        binary: PathBuf,
+        place: &Place,
+        context: &str,
+        scenario: bool,
+    ) -> Result<Self> {
         let folder = match &place.data {
             Some(folder) => Some(folder.clone()),
             None if scenario => None,
@@ -65,9 +70,11 @@ impl Opened {
         let private = Private::start(binary, folder.as_deref()).await?;
         let url = private.server.url();
         let backend = connect(url, context).await?;
-        let folder = folder.map_or_else(|| "a temporary folder".to_owned(), |folder| folder.display().to_string());
-        let words =
-            format!("Events and views are kept on a private NATS server at {url} ({shown}), data in {folder}, context {context}.");
+        let folder =
+            folder.map_or_else(|| "a temporary folder".to_owned(), |folder| folder.display().to_string());
+        let words = format!(
+            "Events and views are kept on a private NATS server at {url} ({shown}), data in {folder}, context {context}."
+        );
         Ok(Self { kept: Kept::OnNats(Box::new(backend)), words, private: Some(private) })
     }
 }
@@ -101,7 +108,8 @@ impl Private {
         let mut hold = hold(folder)?;
         let server = LocalServer::builder(binary).data(folder).start().await?;
         // For whoever finds the folder in use. Its lock is what counts, so an old address does no harm.
-        let noted = hold.set_len(0).and_then(|()| hold.rewind()).and_then(|()| write!(hold, "{}", server.url()));
+        let noted =
+            hold.set_len(0).and_then(|()| hold.rewind()).and_then(|()| write!(hold, "{}", server.url()));
         noted.with_context(|| format!("cannot write into {}", folder.display()))?;
         Ok(Self { server, _hold: Some(hold) })
     }

@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where events and views are kept")]
 pub(crate) struct Place {
-    /// Use this NATS server, such as nats://localhost:4222.
+    /// Use the NATS server at this address, `nats://localhost:4222` for one on this machine.
     #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true, global = true)]
     pub(crate) nats: Option<String>,
     /// Use this process's memory, whatever else there is; nothing is kept when it ends.
@@ -47,7 +47,7 @@ pub(crate) enum Task {
     /// where it ended, because each command's id follows from its row and nothing takes effect twice.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import {
-        /// The folder with orders.csv, order_details.csv, products.csv and customers.csv.
+        /// The folder with orders.csv, `order_details.csv`, products.csv and customers.csv.
         folder: PathBuf,
         /// How the figures are printed.
         #[arg(long, value_enum, default_value_t)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     cli::Format,
     northwind::{Northwind, NorthwindOrder},
-    tables::{Table, grouped},
+    tables::{Table, exact, grouped},
 };
 
 /// How many orders are under way at once. Within one order each command waits for the one before.
@@ -68,7 +68,10 @@ async fn send_all<B: Backend>(service: &OrderService<B>, northwind: Northwind) -
             Ok(None) => break,
             Err(error) => {
                 bar.finish_and_clear();
-                let done = format!("stopped after {} of {total} orders and products, import again to go on", bar.position());
+                let done = format!(
+                    "stopped after {} of {total} orders and products, import again to go on",
+                    bar.position()
+                );
                 return Err(error.context(done));
             }
         }
@@ -78,7 +81,10 @@ async fn send_all<B: Backend>(service: &OrderService<B>, northwind: Northwind) -
     Ok(tally)
 }
 
-async fn receive_stock<B: Backend>(service: &OrderService<B>, receive: order_service::ReceiveStock) -> Result<Tally> {
+async fn receive_stock<B: Backend>(
+    service: &OrderService<B>,
+    receive: order_service::ReceiveStock,
+) -> Result<Tally> {
     let mut sender = Sender::new(service, receive.product.as_str());
     sender.send(receive).await?;
     Ok(sender.tally)
@@ -120,10 +126,11 @@ impl<'a, B: Backend> Sender<'a, B> {
         let id = CommandId::derived(["northwind", C::NAME, &of]);
         let sent = self.service.execute(command).id(id).correlation(self.correlation).await;
         let receipt = sent.with_context(|| format!("{} {of} failed", C::NAME))?;
-        self.tally.add(match receipt.repeat {
-            true => Tally { new_events: 0, repeats: 1 },
-            false => Tally { new_events: receipt.events, repeats: 0 },
-        });
+        if receipt.repeat {
+            self.tally.repeats += 1;
+        } else {
+            self.tally.new_events += receipt.events;
+        }
         Ok(())
     }
 }
@@ -190,23 +197,23 @@ impl Figures {
 
     fn write_tables(&self, out: &mut impl Write) -> Result<()> {
         let mut sums = Table::new(&["sales"], &["in all"]);
-        sums.row(["orders"], [&self.orders]);
-        sums.row(["lines"], [&self.lines]);
-        sums.row(["units"], [&self.units]);
-        sums.row(["gross"], [&self.gross]);
-        sums.row(["net"], [&self.net]);
-        sums.row(["orders shipped"], [&self.shipped]);
-        sums.row(["orders never shipped"], [&self.never_shipped]);
+        sums.row(&["orders"], &[self.orders]);
+        sums.row(&["lines"], &[self.lines]);
+        sums.row(&["units"], &[self.units]);
+        sums.row(&["gross"], &[exact(self.gross, 2)]);
+        sums.row(&["net"], &[exact(self.net, 4)]);
+        sums.row(&["orders shipped"], &[self.shipped]);
+        sums.row(&["orders never shipped"], &[self.never_shipped]);
         let mut countries = Table::new(&["top countries"], &["orders"]);
         for row in &self.top_countries {
-            countries.row([&row.country], [&row.orders]);
+            countries.row(&[&row.country], &[row.orders]);
         }
         let mut customers = Table::new(&["top customers"], &["net"]);
         for row in &self.top_customers {
-            customers.row([&row.customer], [&row.net]);
+            customers.row(&[&row.customer], &[exact(row.net, 4)]);
         }
         writeln!(out, "{sums}\n\n{countries}\n\n{customers}\n")?;
-        let (events, repeats) = (grouped(&self.new_events), grouped(&self.repeats));
+        let (events, repeats) = (grouped(self.new_events), grouped(self.repeats));
         writeln!(out, "{events} new events; {repeats} commands had been carried out before.")?;
         Ok(())
     }

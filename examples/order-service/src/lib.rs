@@ -28,8 +28,8 @@ pub mod views;
 
 pub use money::Money;
 pub use order::{
-    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, MAX_LINES, Order, OrderEvent, OrderRejection, PayOrder,
-    ShipOrder, Status,
+    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, MAX_LINES, Order, OrderEvent, OrderRejection,
+    PayOrder, ShipOrder, Status,
 };
 pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
 pub use service::{Aggregates, OrderService, Views, start};

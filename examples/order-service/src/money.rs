@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// let price: Money = "0.10".parse()?;
 /// assert_eq!((price * 3).to_string(), "0.30");
+/// assert_eq!((price * "0.85".parse::<rust_decimal::Decimal>()?).to_string(), "0.085");
 /// assert_eq!(serde_json::to_string(&price)?, r#""0.10""#);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -52,7 +53,9 @@ impl FromStr for Money {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        // The exact value, with cents and without the zeros after them that sums and products leave.
+        let amount = self.0.normalize();
+        f.pad(&format!("{amount:.*}", amount.scale().max(2) as usize))
     }
 }
 

@@ -6,11 +6,16 @@ use anyhow::Result;
 use cqrs_core::Backend;
 use order_service::{
     OrderService,
-    views::{CountrySales, CustomerSales, GetTotals, OrderBy, Sales, SalesTotals, TopCountries, TopCustomers},
+    views::{
+        CountrySales, CustomerSales, GetTotals, OrderBy, Sales, SalesTotals, TopCountries, TopCustomers,
+    },
 };
 use serde::Serialize;
 
-use crate::{cli::Format, tables::Table};
+use crate::{
+    cli::Format,
+    tables::{SALES, Table, sales},
+};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -51,25 +56,20 @@ pub(crate) async fn run<B: Backend>(
 
 impl Report {
     fn write_tables(&self, out: &mut impl Write) -> Result<()> {
-        let numbers = ["orders", "units", "gross", "net"];
-        let mut countries = Table::new(&["country"], &numbers);
+        let mut countries = Table::new(&["country"], SALES);
         for row in &self.countries {
-            countries.row([&row.country], columns(&row.sales));
+            countries.row(&[&row.country], &sales(&row.sales));
         }
-        countries.row(["all"], columns(&self.totals.sales));
-        let mut customers = Table::new(&["customer", "name"], &numbers);
+        countries.row(&["all"], &sales(&self.totals.sales));
+        let mut customers = Table::new(&["customer", "name"], SALES);
         for row in &self.customers {
             let name = row.name.as_ref().map_or("", |name| name.as_str());
-            customers.row([row.customer.as_str(), name], columns(&row.sales));
+            customers.row(&[&row.customer, name], &sales(&row.sales));
         }
-        customers.row(["all", ""], columns(&self.totals.sales));
+        customers.row(&["all", ""], &sales(&self.totals.sales));
         writeln!(out, "Sales by country\n{countries}\n\nSales by customer\n{customers}\n")?;
         let Totals { shipped, never_shipped, .. } = self.totals;
         writeln!(out, "{shipped} orders were shipped, {never_shipped} were not.")?;
         Ok(())
     }
-}
-
-fn columns(sales: &Sales) -> [&dyn std::fmt::Display; 4] {
-    [&sales.orders, &sales.units, &sales.gross, &sales.net]
 }

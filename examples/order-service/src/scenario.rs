@@ -4,15 +4,17 @@ use std::{collections::HashMap, io::Write};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
-use cqrs_core::{Aggregate, Backend, Clock as _, Command, CommandError, CommandId, Contains, Handle, Receipt, SystemClock};
+use cqrs_core::{
+    Aggregate, Backend, Clock as _, Command, CommandError, CommandId, Contains, Handle, Receipt, SystemClock,
+};
 use jiff::{civil::Date, tz::TimeZone};
 use order_service::{
-    Aggregates, CancelOrder, ConfirmOrder, CreateOrder, Customer, DeliverOrder, Line, Order, OrderId, OrderService,
-    PayOrder, ProductId, ReceiveStock, ReleaseStock, ReserveStock, ShipOrder, ShipStock,
+    Aggregates, CancelOrder, ConfirmOrder, CreateOrder, Customer, DeliverOrder, Line, Order, OrderId,
+    OrderService, PayOrder, ProductId, ReceiveStock, ReleaseStock, ReserveStock, ShipOrder, ShipStock,
     views::{GetHistory, GetOrder, GetStock, GetTotals, OrderBy, TopCountries, TopCustomers},
 };
 
-use crate::tables::{Table, grouped};
+use crate::tables::{SALES, Table, sales};
 
 const TITLE: Style = Style::new().bold();
 const COMMAND: Style = AnsiColor::Cyan.on_default().bold();
@@ -21,7 +23,11 @@ const REFUSED: Style = AnsiColor::Red.on_default();
 const VIEW: Style = AnsiColor::Blue.on_default();
 
 /// Plays the scenario; `words` say where its events are kept.
-pub(crate) async fn play<B: Backend>(service: &OrderService<B>, words: &str, out: &mut impl Write) -> Result<()> {
+pub(crate) async fn play<B: Backend>(
+    service: &OrderService<B>,
+    words: &str,
+    out: &mut impl Write,
+) -> Result<()> {
     writeln!(out, "{words}\n")?;
     let cast = Cast::new()?;
     let mut stage = Stage { service, out, seen: HashMap::new() };
@@ -46,7 +52,7 @@ impl Cast {
         Ok(Self {
             coffee: format!("coffee-{run}").parse()?,
             grinder: format!("grinder-{run}").parse()?,
-            today: SystemClock.now().to_zoned(TimeZone::UTC).date(),
+            today: TimeZone::UTC.to_datetime(SystemClock.now()).date(),
             run,
         })
     }
@@ -69,14 +75,26 @@ async fn an_order_goes_its_way<B: Backend, W: Write>(stage: &mut Stage<'_, B, W>
     stage.title("Anna's order goes its way")?;
     let order = cast.order("anna")?;
     let lines = vec![
-        Line { product: cast.coffee.clone(), unit_price: "12.50".parse()?, quantity: 6, discount: "0.15".parse()? },
-        Line { product: cast.grinder.clone(), unit_price: "89.00".parse()?, quantity: 1, discount: "0".parse()? },
+        Line {
+            product: cast.coffee.clone(),
+            unit_price: "12.50".parse()?,
+            quantity: 6,
+            discount: "0.15".parse()?,
+        },
+        Line {
+            product: cast.grinder.clone(),
+            unit_price: "89.00".parse()?,
+            quantity: 1,
+            discount: "0".parse()?,
+        },
     ];
     let customer = Customer { id: "ANNA".parse()?, name: "Anna Aas".parse()? };
-    let create = CreateOrder { order: order.clone(), customer, country: "Norway".parse()?, placed: cast.today, lines };
+    let create =
+        CreateOrder { order: order.clone(), customer, country: "Norway".parse()?, placed: cast.today, lines };
     stage.act("6 bags of coffee at 12.50 less 15 %, 1 grinder at 89.00", create).await?;
 
-    let reserve = |product: &ProductId, units| ReserveStock { product: product.clone(), order: order.clone(), units };
+    let reserve =
+        |product: &ProductId, units| ReserveStock { product: product.clone(), order: order.clone(), units };
     stage.act("6 bags for Anna", reserve(&cast.coffee, 6)).await?;
     stage.act("1 grinder for Anna", reserve(&cast.grinder, 1)).await?;
     stage.act("Anna's order is binding", ConfirmOrder { order: order.clone() }).await?;
@@ -95,16 +113,25 @@ async fn an_order_goes_its_way<B: Backend, W: Write>(stage: &mut Stage<'_, B, W>
     Ok(())
 }
 
-async fn an_order_is_called_off<B: Backend, W: Write>(stage: &mut Stage<'_, B, W>, cast: &Cast) -> Result<()> {
+async fn an_order_is_called_off<B: Backend, W: Write>(
+    stage: &mut Stage<'_, B, W>,
+    cast: &Cast,
+) -> Result<()> {
     stage.title("Ben's order is called off")?;
     let order = cast.order("ben")?;
-    let line = Line { product: cast.coffee.clone(), unit_price: "12.50".parse()?, quantity: 30, discount: "0".parse()? };
+    let line = Line {
+        product: cast.coffee.clone(),
+        unit_price: "12.50".parse()?,
+        quantity: 30,
+        discount: "0".parse()?,
+    };
     let customer = Customer { id: "BEN".parse()?, name: "Ben Baker".parse()? };
     let (country, placed, lines) = ("Ireland".parse()?, cast.today, vec![line]);
     let create = CreateOrder { order: order.clone(), customer, country, placed, lines };
     stage.act("30 bags of coffee at 12.50", create).await?;
 
-    let reserve = |product: &ProductId, units| ReserveStock { product: product.clone(), order: order.clone(), units };
+    let reserve =
+        |product: &ProductId, units| ReserveStock { product: product.clone(), order: order.clone(), units };
     stage.act("a grinder for Ben, but there is none left", reserve(&cast.grinder, 1)).await?;
     stage.act("30 bags for Ben", reserve(&cast.coffee, 30)).await?;
     stage.act("Ben's order is binding", ConfirmOrder { order: order.clone() }).await?;
@@ -149,23 +176,28 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
         match self.service.execute(command).id(id).await {
             Ok(receipt) => self.show(&receipt).await,
             Err(CommandError::Failed(error)) => Err(error.into()),
-            Err(refusal) => Ok(writeln!(self.out, "    {REFUSED}refused: {refusal}{REFUSED:#}\n")?),
+            Err(refusal) => Ok(writeln!(self.out, "    {REFUSED}refused{REFUSED:#}  {refusal}\n")?),
         }
     }
 
     /// The events that are new since this aggregate was last shown, and its view.
     async fn show(&mut self, receipt: &Receipt) -> Result<()> {
         if receipt.repeat {
-            writeln!(self.out, "    a repeat: nothing happens, and the answer is the first receipt")?;
+            writeln!(self.out, "    repeat   nothing happens, and the answer is the first receipt")?;
         }
         let of = format!("{}/{}", receipt.aggregate, receipt.id);
-        let history = self.service.query(GetHistory { of: of.clone() }).after(receipt).await?.unwrap_or_default();
+        let history =
+            self.service.query(GetHistory { of: of.clone() }).after(receipt).await?.unwrap_or_default();
         let seen = self.seen.insert(of, receipt.version).unwrap_or(0);
         for entry in history.entries.iter().filter(|entry| entry.version > seen) {
-            writeln!(self.out, "    {EVENT}{}{EVENT:#} {}", entry.event, entry.words)?;
+            writeln!(
+                self.out,
+                "    event {}  {EVENT}{}{EVENT:#}: {}",
+                entry.version, entry.event, entry.words
+            )?;
         }
         let (view, words) = self.view(receipt).await?;
-        writeln!(self.out, "    {VIEW}{view}{VIEW:#} {words}\n")?;
+        writeln!(self.out, "    view     {VIEW}{view}{VIEW:#}: {words}\n")?;
         Ok(())
     }
 
@@ -186,17 +218,21 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
         self.title("What the views say about sales")?;
         self.service.caught_up().await?;
         let totals = self.service.query(GetTotals).await?;
-        let mut countries = Table::new(&["country"], &["orders", "gross", "net"]);
+        let mut countries = Table::new(&["country"], SALES);
         for row in self.service.query(TopCountries { by: OrderBy::Net, limit: None }).await? {
-            countries.row([row.country], [&row.sales.orders, &row.sales.gross, &row.sales.net]);
+            countries.row(&[&row.country], &sales(&row.sales));
         }
-        let mut customers = Table::new(&["customer"], &["orders", "gross", "net"]);
+        let mut customers = Table::new(&["customer"], SALES);
         for row in self.service.query(TopCustomers { by: OrderBy::Net, limit: None }).await? {
-            customers.row([row.customer], [&row.sales.orders, &row.sales.gross, &row.sales.net]);
+            customers.row(&[&row.customer], &sales(&row.sales));
         }
         writeln!(self.out, "{countries}\n\n{customers}\n")?;
-        let (orders, net) = (totals.sales.orders, grouped(totals.sales.net));
-        writeln!(self.out, "{orders} sold for {net} net, {} shipped; Ben's order counts no more.", totals.shipped)?;
+        let (orders, net) = (totals.sales.orders, totals.sales.net);
+        writeln!(
+            self.out,
+            "Sold: {orders}, for {net} net; shipped: {}. A cancelled order is no sale.",
+            totals.shipped
+        )?;
         Ok(())
     }
 }

@@ -10,7 +10,11 @@ use order_service::OrderService;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until Ctrl-C, and says what the projectors do when that changes for the worse or the better.
-pub(crate) async fn run<B: Backend>(service: &OrderService<B>, words: &str, out: &mut impl Write) -> Result<()> {
+pub(crate) async fn run<B: Backend>(
+    service: &OrderService<B>,
+    words: &str,
+    out: &mut impl Write,
+) -> Result<()> {
     writeln!(out, "{words}")?;
     writeln!(out, "The views are kept up to date until Ctrl-C.")?;
     out.flush()?;
@@ -24,7 +28,7 @@ pub(crate) async fn run<B: Backend>(service: &OrderService<B>, words: &str, out:
                 stopped?;
                 break;
             }
-            _ = looks.tick() => say_what_changed(&mut troubles, service.projectors()),
+            _ = looks.tick() => say_what_changed(&mut troubles, &service.projectors()),
         }
     }
     writeln!(out, "Stopping: each projector ends with the write that it is in.")?;
@@ -52,7 +56,7 @@ async fn told_to_stop() -> std::io::Result<()> {
 }
 
 /// Tells the operator once about each trouble, and once that it is over.
-fn say_what_changed(troubles: &mut Vec<String>, now: Vec<ProjectorStatus>) {
+fn say_what_changed(troubles: &mut Vec<String>, now: &[ProjectorStatus]) {
     let now: Vec<_> = now.iter().filter_map(trouble).collect();
     for trouble in now.iter().filter(|trouble| !troubles.contains(trouble)) {
         anstream::eprintln!("{trouble}");

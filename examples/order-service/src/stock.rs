@@ -87,7 +87,7 @@ pub enum StockRejection {
     #[error("at least one piece is needed")]
     NoUnits,
     /// Nothing is promised that is not there.
-    #[error("{asked} pieces are asked for, {available} are available")]
+    #[error("{asked} asked for, {available} available")]
     NotEnough {
         /// How many are asked for.
         asked: u32,

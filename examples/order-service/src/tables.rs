@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 
 use comfy_table::{CellAlignment, presets};
+use order_service::{Money, views::Sales};
 
 /// A table with columns of text and then columns of numbers.
 pub(crate) struct Table(comfy_table::Table);
@@ -10,20 +11,16 @@ pub(crate) struct Table(comfy_table::Table);
 impl Table {
     pub(crate) fn new(texts: &[&str], numbers: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(texts.iter().chain(numbers));
+        table.load_style(presets::UTF8_BORDERS_ONLY).set_header(texts.iter().chain(numbers));
         for column in table.column_iter_mut().skip(texts.len()) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         Self(table)
     }
 
-    pub(crate) fn row<'a>(
-        &mut self,
-        texts: impl IntoIterator<Item = impl Display>,
-        numbers: impl IntoIterator<Item = &'a dyn Display>,
-    ) {
-        let texts = texts.into_iter().map(|text| text.to_string());
-        self.0.add_row(texts.chain(numbers.into_iter().map(grouped)));
+    pub(crate) fn row(&mut self, texts: &[&str], numbers: &[impl Display]) {
+        let texts = texts.iter().map(|text| (*text).to_owned());
+        self.0.add_row(texts.chain(numbers.iter().map(grouped)));
     }
 }
 
@@ -31,6 +28,14 @@ impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// The columns that [`sales`] fills.
+pub(crate) const SALES: &[&str] = &["orders", "units", "gross", "net"];
+
+/// Sums over sales as the numbers of a row.
+pub(crate) fn sales(sales: &Sales) -> [String; 4] {
+    [sales.orders.to_string(), sales.units.to_string(), exact(sales.gross, 2), exact(sales.net, 4)]
 }
 
 /// A number with its thousands apart: 1,265,793.0395.
@@ -46,6 +51,12 @@ pub(crate) fn grouped(number: impl Display) -> String {
         grouped.push(digit);
     }
     grouped + fraction
+}
+
+/// An amount of money with at least so many decimals, so that a column of them lines up; never rounded.
+pub(crate) fn exact(money: Money, decimals: u32) -> String {
+    let amount = money.amount().normalize();
+    format!("{amount:.*}", amount.scale().max(decimals) as usize)
 }
 
 #[cfg(test)]

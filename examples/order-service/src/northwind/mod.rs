@@ -16,8 +16,8 @@ use anyhow::{Result, bail, ensure};
 use cqrs_core::{Apply as _, Command, CommandId, Context, Handle};
 use jiff::{Timestamp, civil::Date};
 use order_service::{
-    ConfirmOrder, CreateOrder, Customer, CustomerId, DeliverOrder, Line, Money, Name, Order, OrderId, OrderRejection,
-    PayOrder, ProductId, ReceiveStock, Sale, ShipOrder,
+    ConfirmOrder, CreateOrder, Customer, CustomerId, DeliverOrder, Line, Money, Name, Order, OrderId,
+    OrderRejection, PayOrder, ProductId, ReceiveStock, Sale, ShipOrder,
 };
 
 use crate::northwind::rows::{Row, Table};
@@ -55,7 +55,8 @@ fn customers(folder: &Path) -> Result<HashMap<CustomerId, Customer>> {
     let table = Table::read(folder, "customers.csv", &["customerID", "companyName"])?;
     let mut customers = HashMap::new();
     for row in table.rows() {
-        let (id, name) = (row.value::<CustomerId>("customerID", "an id")?, row.value("companyName", "a name")?);
+        let (id, name) =
+            (row.value::<CustomerId>("customerID", "an id")?, row.value("companyName", "a name")?);
         if customers.insert(id.clone(), Customer { id: id.clone(), name }).is_some() {
             return Err(row.broken(format!("customer {id} is listed twice")));
         }
@@ -106,7 +107,11 @@ fn lines(folder: &Path, products: &HashSet<ProductId>) -> Result<Lines> {
     Ok(Lines { of, file: table.file().to_owned() })
 }
 
-fn orders(folder: &Path, customers: &HashMap<CustomerId, Customer>, lines: Lines) -> Result<Vec<NorthwindOrder>> {
+fn orders(
+    folder: &Path,
+    customers: &HashMap<CustomerId, Customer>,
+    lines: Lines,
+) -> Result<Vec<NorthwindOrder>> {
     let columns = ["orderID", "customerID", "orderDate", "shippedDate", "shipCountry"];
     let table = Table::read(folder, "orders.csv", &columns)?;
     let (mut orders, mut known, mut lines_of) = (Vec::new(), HashSet::new(), lines.of);
@@ -136,7 +141,12 @@ fn orders(folder: &Path, customers: &HashMap<CustomerId, Customer>, lines: Lines
     Ok(orders)
 }
 
-fn check_known<Id: Display + Hash>(row: &Row<'_>, what: &str, id: &Id, known: impl Fn(&Id) -> bool) -> Result<()> {
+fn check_known<Id: Display + Hash>(
+    row: &Row<'_>,
+    what: &str,
+    id: &Id,
+    known: impl Fn(&Id) -> bool,
+) -> Result<()> {
     if known(id) { Ok(()) } else { Err(row.broken(format!("{what} {id} is not in {what}s.csv"))) }
 }
 

@@ -26,7 +26,8 @@ impl Table {
         if let Some(missing) = columns.iter().find(|column| !header.iter().any(|found| found == **column)) {
             bail!("{file}, line 1: there is no column {missing}");
         }
-        let records = reader.records().collect::<Result<_, _>>().map_err(|error| broken_csv(&file, &error))?;
+        let records =
+            reader.records().collect::<Result<_, _>>().map_err(|error| broken_csv(&file, &error))?;
         Ok(Self { file, header, records })
     }
 

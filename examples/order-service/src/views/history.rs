@@ -88,7 +88,7 @@ fn order_in_words(event: &OrderEvent) -> String {
 
 fn stock_in_words(event: &StockEvent) -> String {
     match event {
-        StockEvent::Received { name, units } => format!("{units} of {name} came in"),
+        StockEvent::Received { name, units } => format!("{units} came in ({name})"),
         StockEvent::Reserved { order, units } => format!("{units} promised to order {order}"),
         StockEvent::Released { order, units } => format!("{units} not needed by order {order}"),
         StockEvent::Shipped { order, units } => format!("{units} left with order {order}"),

@@ -8,7 +8,7 @@ mod stock_level;
 pub use history::{Entry, GetHistory, History, MAX_ENTRIES};
 pub use order_summary::{GetOrder, OrderSummary};
 pub use sales::{
-    CountrySales, CustomerSales, GetTotals, OrderBy, Sales, SalesByCountry, SalesByCustomer, SalesTotals, TopCountries,
-    TopCustomers,
+    CountrySales, CustomerSales, GetTotals, OrderBy, Sales, SalesByCountry, SalesByCustomer, SalesTotals,
+    TopCountries, TopCustomers,
 };
 pub use stock_level::{GetStock, StockLevel};

@@ -164,7 +164,12 @@ pub enum OrderBy {
 }
 
 /// Sorts rows that are sorted by key; the sort keeps that order among equals.
-fn top<Row>(mut rows: Vec<Row>, by: OrderBy, limit: Option<usize>, sales: impl Fn(&Row) -> Sales) -> Vec<Row> {
+fn top<Row>(
+    mut rows: Vec<Row>,
+    by: OrderBy,
+    limit: Option<usize>,
+    sales: impl Fn(&Row) -> Sales,
+) -> Vec<Row> {
     match by {
         OrderBy::Orders => rows.sort_by_key(|row| Reverse(sales(row).orders)),
         OrderBy::Net => rows.sort_by_key(|row| Reverse(sales(row).net)),
@@ -194,7 +199,10 @@ pub struct CountrySales {
 }
 
 impl Answer<TopCountries> for SalesByCountry {
-    async fn answer(query: TopCountries, documents: &impl Documents<Self>) -> Result<Vec<CountrySales>, Error> {
+    async fn answer(
+        query: TopCountries,
+        documents: &impl Documents<Self>,
+    ) -> Result<Vec<CountrySales>, Error> {
         let row = |(country, view): (String, Self)| CountrySales { country, sales: view.sales };
         let rows = documents.all().await?.into_iter().map(row).filter(|row| row.sales.orders > 0).collect();
         Ok(top(rows, query.by, query.limit, |row| row.sales))
@@ -224,8 +232,12 @@ pub struct CustomerSales {
 }
 
 impl Answer<TopCustomers> for SalesByCustomer {
-    async fn answer(query: TopCustomers, documents: &impl Documents<Self>) -> Result<Vec<CustomerSales>, Error> {
-        let row = |(customer, view): (String, Self)| CustomerSales { customer, name: view.name, sales: view.sales };
+    async fn answer(
+        query: TopCustomers,
+        documents: &impl Documents<Self>,
+    ) -> Result<Vec<CustomerSales>, Error> {
+        let row =
+            |(customer, view): (String, Self)| CustomerSales { customer, name: view.name, sales: view.sales };
         let rows = documents.all().await?.into_iter().map(row).filter(|row| row.sales.orders > 0).collect();
         Ok(top(rows, query.by, query.limit, |row| row.sales))
     }

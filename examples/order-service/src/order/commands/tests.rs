@@ -142,7 +142,9 @@ fn confirming_again_changes_nothing() {
 #[test]
 fn an_order_is_paid_in_full() {
     after(2).when(pay("22.5")).then([paid()]);
-    after(2).when(pay("20")).then_rejected(OrderRejection::WrongAmount { due: money("22.50"), offered: money("20") });
+    after(2)
+        .when(pay("20"))
+        .then_rejected(OrderRejection::WrongAmount { due: money("22.50"), offered: money("20") });
 }
 
 #[test]
