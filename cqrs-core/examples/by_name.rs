@@ -48,8 +48,7 @@ struct GetBalance(#[query(key)] String);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let builder = Cqrs::builder(Memory::default());
-    let cqrs = builder.aggregate::<Account>().view::<Account>().start().await?;
+    let cqrs = Cqrs::builder(Memory::default()).aggregate::<Account>().view::<Account>().start().await?;
     let router = Router::new(cqrs.clone()).query::<GetBalance, _>();
 
     let body = br#"{ "account": "anna", "amount": 50 }"#.as_slice().into();

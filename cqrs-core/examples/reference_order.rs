@@ -91,8 +91,7 @@ struct GetOrder(#[query(key)] u32);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let builder = Cqrs::builder(Memory::default());
-    let cqrs = builder.aggregate::<Order>().view::<Order>().start().await?;
+    let cqrs = Cqrs::builder(Memory::default()).aggregate::<Order>().view::<Order>().start().await?;
     cqrs.execute(CreateOrder { order: 7, total: 90 }).await?;
     let receipt = cqrs.execute(PayOrder(7)).await?;
     println!("{:?}", cqrs.query(GetOrder(7)).after(&receipt).await?);

@@ -1,21 +1,28 @@
 //! Events as bytes and back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
     Envelope, Event, EventId, EventType, Position, StoreError, StoredCommit,
-    commit::{JSON, RecordedEvent},
+    commit::{JSON, Origin, RecordedEvent},
 };
 
 /// Encodes one event under a new id.
-pub(crate) fn encode<E: Event>(event: &E, id: Uuid) -> Result<RecordedEvent, serde_json::Error> {
+pub(crate) fn encode<E: Event>(
+    event: &E,
+    id: Uuid,
+    origin: &Arc<Origin>,
+) -> Result<RecordedEvent, serde_json::Error> {
     let event_type = event.event_type();
     let mut data = Vec::with_capacity(128);
     event.serialize_data(&mut serde_json::Serializer::new(&mut data))?;
     Ok(RecordedEvent {
         id: EventId(id),
+        origin: Arc::clone(origin),
         event_type: event_type.name.to_owned(),
         schema_version: event_type.version,
         content_type: JSON.to_owned(),
@@ -35,6 +42,7 @@ pub(crate) fn decode_envelope<E: Event>(
 ) -> Result<Envelope<E>, StoreError> {
     let (event_type, data) = decode_event::<E>(stored, index)?;
     let commit = &stored.commit;
+    let origin = &commit.events[index].origin;
     Ok(Envelope {
         id: commit.events[index].id,
         event_type,
@@ -42,11 +50,11 @@ pub(crate) fn decode_envelope<E: Event>(
         aggregate: commit.aggregate.clone(),
         version: commit.first_version + index as u64,
         position: Position { sequence: stored.sequence, index: u32::try_from(index).unwrap_or(u32::MAX) },
-        time: commit.time,
-        command_id: commit.command_id,
-        correlation_id: commit.correlation_id,
-        causation_id: commit.causation_id,
-        metadata: commit.metadata.clone(),
+        time: origin.time,
+        command_id: origin.command_id,
+        correlation_id: origin.correlation_id,
+        causation_id: origin.causation_id,
+        metadata: origin.metadata.clone(),
         data,
     })
 }

@@ -1,5 +1,7 @@
 //! Commits: the events of one command, the unit in which everything is stored.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,10 @@ use crate::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Metada
 /// The content type of JSON payloads.
 pub const JSON: &str = "application/json";
 
-/// The events that one command appended, as data: stored as one message, all or nothing.
+/// The events that were appended to one aggregate at once, as data: one message, all or nothing.
+///
+/// Usually they are the events of one command. Each carries its own [`Origin`], so that commands which
+/// wait for the same aggregate can share an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// The aggregate that they happened to.
@@ -18,16 +23,6 @@ pub struct Commit {
     pub first_version: u64,
     /// The context that recorded them, such as `/orders`.
     pub source: String,
-    /// When the command was handled.
-    pub time: Timestamp,
-    /// The command that led to them.
-    pub command_id: CommandId,
-    /// The business transaction that they belong to.
-    pub correlation_id: CorrelationId,
-    /// The message that caused the command, if another message did.
-    pub causation_id: Option<CausationId>,
-    /// What travelled with the command.
-    pub metadata: Metadata,
     /// The events in order; never empty.
     pub events: Vec<RecordedEvent>,
 }
@@ -45,11 +40,28 @@ impl Commit {
     }
 }
 
+/// What led to an event: the same for all events of one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// When the command was handled.
+    pub time: Timestamp,
+    /// The command.
+    pub command_id: CommandId,
+    /// The business transaction that it belongs to.
+    pub correlation_id: CorrelationId,
+    /// The message that caused the command, if another message did.
+    pub causation_id: Option<CausationId>,
+    /// What travelled with the command.
+    pub metadata: Metadata,
+}
+
 /// One event of a [`Commit`], with its payload still encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
     /// The event's own id.
     pub id: EventId,
+    /// What led to it; shared with the other events of its command.
+    pub origin: Arc<Origin>,
     /// The stored name of its type, such as `order.created`.
     pub event_type: String,
     /// The version of its payload's shape.

@@ -1,16 +1,16 @@
 //! Carrying out one command: load, handle, append, and again when another writer was faster.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{Span, debug, field};
 
 use crate::{
     Aggregate, AggregateKey, Clock, Command, CommandError, Commit, Context, Error, EventStore, Events,
-    Expected, Handle, Lifecycle, Position, Receipt, StoreError, StoredCommit,
+    Expected, Handle, Lifecycle, Origin, Receipt, StoreError, StoredCommit,
     append::{self, Outcome},
     backoff, codec,
-    load::{Loaded, receipt_of},
+    load::{CarriedOut, Loaded, commands_of},
 };
 
 /// Bounds of one command's execution.
@@ -95,8 +95,8 @@ where
     C: Command,
     C::Aggregate: Handle<C>,
 {
-    if let Some((version, events, position)) = loaded.carried_out(context.command_id) {
-        return Ok(Attempt::Done(receipt(loaded, context, version, events, position, true)));
+    if let Some(carried_out) = loaded.carried_out(context.command_id) {
+        return Ok(Attempt::Done(receipt(loaded, context, carried_out, true)));
     }
     let events = match decide(command, context, &loaded.state, loaded.version, &loaded.key) {
         Ok(events) if !events.is_empty() => events,
@@ -105,20 +105,23 @@ where
             if !loaded.confirm(store).await.map_err(Error::from)? {
                 return Ok(Attempt::Stale);
             }
-            let nothing = refused_or_nothing?;
-            debug_assert!(nothing.is_empty());
-            return Ok(Attempt::Done(receipt(loaded, context, loaded.version, 0, loaded.position, false)));
+            refused_or_nothing?;
+            return Ok(Attempt::Done(receipt(loaded, context, nothing(loaded, context), false)));
         }
     };
-    let stored = StoredCommit { sequence: 0, commit: commit_of(store, clock, context, loaded, &events)? };
+    let commit = commit_of(store, clock, context, loaded, &events)?;
     let expected = Expected::after(loaded.position.sequence);
-    match append::append(store, &stored.commit, expected, limits.patience).await {
+    match append::append(store, &commit, expected, limits.patience).await {
         Outcome::Stored(sequence) => {
-            Ok(Attempt::Done(receipt_of(&StoredCommit { sequence, ..stored }, false)))
+            let stored = StoredCommit { sequence, commit };
+            Ok(Attempt::Done(find_receipt(loaded, context, &stored, false)?))
         }
         Outcome::Conflict => Ok(Attempt::Stale),
         Outcome::CarriedOut(sequence) => {
-            Ok(Attempt::Done(first_receipt(store, context, loaded, sequence).await?))
+            let found =
+                store.next_after(&loaded.key, sequence.saturating_sub(1)).await.map_err(Error::from)?;
+            let stored = found.ok_or_else(|| not_there(loaded, context))?;
+            Ok(Attempt::Done(find_receipt(loaded, context, &stored, true)?))
         }
         Outcome::Failed(error) => Err(Error::from(error).into()),
         Outcome::Unknown(source) => Err(Error::Unknown {
@@ -155,62 +158,60 @@ fn commit_of<S: EventStore, A: Aggregate>(
     loaded: &Loaded<A>,
     events: &Events<A::Event>,
 ) -> Result<Commit, Error> {
+    let origin = Arc::new(Origin {
+        time: context.time,
+        command_id: context.command_id,
+        correlation_id: context.correlation_id,
+        causation_id: context.causation_id,
+        metadata: context.metadata.clone(),
+    });
     let encode = |event| {
-        codec::encode(event, clock.new_id())
+        codec::encode(event, clock.new_id(), &origin)
             .map_err(|source| Error::Encode { what: format!("an event of {}", loaded.key), source })
     };
     Ok(Commit {
         aggregate: loaded.key.clone(),
         first_version: loaded.version + 1,
         source: store.source().to_owned(),
-        time: context.time,
-        command_id: context.command_id,
-        correlation_id: context.correlation_id,
-        causation_id: context.causation_id,
-        metadata: context.metadata.clone(),
         events: events.iter().map(encode).collect::<Result<_, _>>()?,
     })
 }
 
-fn receipt<A>(
-    loaded: &Loaded<A>,
-    context: &Context,
-    version: u64,
-    events: usize,
-    position: Position,
-    repeat: bool,
-) -> Receipt {
+fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, repeat: bool) -> Receipt {
     Receipt {
         aggregate: loaded.key.name().to_owned(),
         id: loaded.key.id().to_owned(),
         command_id: context.command_id,
         correlation_id: context.correlation_id,
-        version,
-        events,
-        position,
+        version: carried_out.version,
+        events: carried_out.events,
+        position: carried_out.position,
         repeat,
     }
 }
 
-/// The receipt of a command that was carried out at `sequence`, longer ago than is remembered.
-async fn first_receipt<S: EventStore, A>(
-    store: &S,
-    context: &Context,
+/// A command that led to no events, in the state that it found.
+fn nothing<A>(loaded: &Loaded<A>, context: &Context) -> CarriedOut {
+    CarriedOut { command: context.command_id, version: loaded.version, events: 0, position: loaded.position }
+}
+
+/// The receipt of the command from the commit that holds its events.
+fn find_receipt<A>(
     loaded: &Loaded<A>,
-    sequence: u64,
+    context: &Context,
+    stored: &StoredCommit,
+    repeat: bool,
 ) -> Result<Receipt, Error> {
-    let found = store.next_after(&loaded.key, sequence.saturating_sub(1)).await?;
-    match found {
-        Some(stored) if stored.commit.command_id == context.command_id => Ok(receipt_of(&stored, true)),
-        _ => Err(StoreError::Refused {
-            what: format!(
-                "the store holds another message under the id of command {} on {}",
-                context.command_id, loaded.key
-            ),
-            source: None,
-        }
-        .into()),
-    }
+    let mut commands = commands_of(stored);
+    let found = commands.find(|found| found.command == context.command_id);
+    found.map(|found| receipt(loaded, context, found, repeat)).ok_or_else(|| not_there(loaded, context))
+}
+
+/// The store says that it has carried out a command, and what it holds is something else.
+fn not_there<A>(loaded: &Loaded<A>, context: &Context) -> Error {
+    let what =
+        format!("it holds another message under the id of command {} on {}", context.command_id, loaded.key);
+    StoreError::Refused { what, source: None }.into()
 }
 
 /// The span of one command's execution, with the ids that logs are searched by.

@@ -36,7 +36,7 @@ mod view_store;
 pub use aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Command, Context, Lifecycle};
-pub use commit::{Commit, JSON, Position, Receipt, RecordedEvent, StoredCommit};
+pub use commit::{Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit};
 pub use cqrs::{Backend, Builder, Cqrs};
 pub use cqrs_derive::{Aggregate, Command, Event, Query};
 pub use dispatch::{Ask, Execute};

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{
-    Aggregate, AggregateKey, CommandId, EventStore, Position, Receipt, StoreError, StoredCommit, codec,
-};
+use crate::{Aggregate, AggregateKey, CommandId, EventStore, Position, StoreError, StoredCommit, codec};
 
 /// How many commands an aggregate remembers, so that a repeated one gets its first receipt.
 ///
@@ -25,15 +23,19 @@ pub(crate) struct Loaded<A> {
     pub(crate) position: Position,
     /// Whether the state is certain to have been current when it was read.
     pub(crate) confirmed: bool,
-    remembered: VecDeque<Remembered>,
+    remembered: VecDeque<CarriedOut>,
 }
 
-/// What an aggregate knows of a command that it carried out.
-struct Remembered {
-    command: CommandId,
-    version: u64,
-    events: usize,
-    position: Position,
+/// A command that was carried out, as its commit tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CarriedOut {
+    pub(crate) command: CommandId,
+    /// The aggregate's version after it.
+    pub(crate) version: u64,
+    /// How many events it led to.
+    pub(crate) events: usize,
+    /// The place of the last of them.
+    pub(crate) position: Position,
 }
 
 impl<A: Aggregate> Loaded<A> {
@@ -93,44 +95,37 @@ impl<A: Aggregate> Loaded<A> {
         for event in &events {
             self.state.apply(event);
         }
-        self.version = commit.last_version();
-        self.position = last_position(stored);
-        if self.remembered.len() == REMEMBERED_COMMANDS {
-            self.remembered.pop_front();
+        for command in commands_of(stored) {
+            if self.remembered.len() == REMEMBERED_COMMANDS {
+                self.remembered.pop_front();
+            }
+            self.version = command.version;
+            self.position = command.position;
+            self.remembered.push_back(command);
         }
-        self.remembered.push_back(Remembered {
-            command: commit.command_id,
-            version: self.version,
-            events: events.len(),
-            position: self.position,
-        });
         Ok(())
     }
 
-    /// The version, number of events and position of a command that was carried out before.
-    pub(crate) fn carried_out(&self, command: CommandId) -> Option<(u64, usize, Position)> {
-        let found = self.remembered.iter().rev().find(|remembered| remembered.command == command)?;
-        Some((found.version, found.events, found.position))
+    /// What is remembered of a command.
+    pub(crate) fn carried_out(&self, command: CommandId) -> Option<CarriedOut> {
+        self.remembered.iter().rev().find(|remembered| remembered.command == command).copied()
     }
 }
 
-/// The place of a commit's last event.
-pub(crate) fn last_position(stored: &StoredCommit) -> Position {
-    let last = stored.commit.events.len().saturating_sub(1);
-    Position { sequence: stored.sequence, index: u32::try_from(last).unwrap_or(u32::MAX) }
-}
-
-/// The receipt of a stored commit.
-pub(crate) fn receipt_of(stored: &StoredCommit, repeat: bool) -> Receipt {
+/// The commands whose events are in a commit, in order.
+pub(crate) fn commands_of(stored: &StoredCommit) -> impl Iterator<Item = CarriedOut> {
     let commit = &stored.commit;
-    Receipt {
-        aggregate: commit.aggregate.name().to_owned(),
-        id: commit.aggregate.id().to_owned(),
-        command_id: commit.command_id,
-        correlation_id: commit.correlation_id,
-        version: commit.last_version(),
-        events: commit.events.len(),
-        position: last_position(stored),
-        repeat,
-    }
+    let mut events = 0;
+    commit.events.chunk_by(|a, b| a.origin.command_id == b.origin.command_id).map(move |of_one| {
+        events += of_one.len();
+        CarriedOut {
+            command: of_one[0].origin.command_id,
+            version: commit.first_version + events as u64 - 1,
+            events: of_one.len(),
+            position: Position {
+                sequence: stored.sequence,
+                index: u32::try_from(events - 1).unwrap_or(u32::MAX),
+            },
+        }
+    })
 }

@@ -45,7 +45,9 @@ impl NatsEvents {
         if bytes > limit {
             return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
         }
-        let id = format!("{}.{}.{}", aggregate.name(), encode_token(aggregate.id()), commit.command_id);
+        let first = commit.events.first().map(|event| event.origin.command_id);
+        let first = first.map(|id| id.to_string()).unwrap_or_default();
+        let id = format!("{}.{}.{first}", aggregate.name(), encode_token(aggregate.id()));
         Ok(PublishMessage::build()
             .headers(headers)
             .payload(payload)

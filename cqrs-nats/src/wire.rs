@@ -25,20 +25,25 @@
 //! | `ce-…` | metadata |
 //!
 //! **Several events** are the CloudEvents JSON batch: the payload is an array of CloudEvents with the same
-//! attributes as members, and `content-type` is `application/cloudevents-batch+json`.
+//! attributes as members, and `content-type` is `application/cloudevents-batch+json`. Their versions follow
+//! one another; they need not all belong to one command.
 //!
-//! `Nats-Msg-Id` is `<aggregate>.<encoded id>.<command id>`, and every commit is published with
+//! `Nats-Msg-Id` is `<aggregate>.<encoded id>.<id of the first event's command>`, and every commit is published with
 //! `Nats-Expected-Last-Subject-Sequence`.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, CausationId, CommandId, Commit, CorrelationId, EventId, JSON, Metadata, RecordedEvent,
+    AggregateKey, CausationId, CommandId, Commit, CorrelationId, EventId, JSON, Metadata, Origin,
+    RecordedEvent,
 };
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 const BATCH: &str = "application/cloudevents-batch+json";
 const CONTENT_TYPE: &str = "content-type";
@@ -71,35 +76,36 @@ pub(crate) fn encode(commit: &Commit) -> Result<(HeaderMap, Bytes), serde_json::
 /// The attributes of the event at `index`, `datacontenttype` aside.
 fn attributes(commit: &Commit, index: usize) -> Vec<(&str, String)> {
     let event = &commit.events[index];
+    let origin = &event.origin;
     let mut attributes = vec![
         ("specversion", "1.0".to_owned()),
         ("id", event.id.to_string()),
         ("source", commit.source.clone()),
         ("type", event.event_type.clone()),
         ("subject", commit.aggregate.id().to_owned()),
-        ("time", commit.time.to_string()),
+        ("time", origin.time.to_string()),
         ("aggregate", commit.aggregate.name().to_owned()),
         ("aggregateversion", (commit.first_version + index as u64).to_string()),
         ("schemaversion", event.schema_version.to_string()),
-        ("commandid", commit.command_id.to_string()),
-        ("correlationid", commit.correlation_id.to_string()),
+        ("commandid", origin.command_id.to_string()),
+        ("correlationid", origin.correlation_id.to_string()),
     ];
-    if let Some(causation) = commit.causation_id {
+    if let Some(causation) = origin.causation_id {
         attributes.push(("causationid", causation.to_string()));
     }
-    attributes.extend(commit.metadata.iter().map(|(name, value)| (name, value.to_owned())));
+    attributes.extend(origin.metadata.iter().map(|(name, value)| (name, value.to_owned())));
     attributes
 }
 
-fn json_event(
-    commit: &Commit,
-    index: usize,
-) -> Result<serde_json::Map<String, serde_json::Value>, serde_json::Error> {
+/// The event at `index` in the JSON format. The data goes in as it is, so no number in it loses a digit.
+fn json_event(commit: &Commit, index: usize) -> Result<BTreeMap<&str, Box<RawValue>>, serde_json::Error> {
     let event = &commit.events[index];
-    let mut members: serde_json::Map<_, _> =
-        attributes(commit, index).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-    members.insert("datacontenttype".to_owned(), event.content_type.clone().into());
-    members.insert("data".to_owned(), serde_json::from_slice(&event.data)?);
+    let mut members = BTreeMap::new();
+    for (name, value) in attributes(commit, index) {
+        members.insert(name, to_raw_value(&value)?);
+    }
+    members.insert("datacontenttype", to_raw_value(&event.content_type)?);
+    members.insert("data", serde_json::from_slice(&event.data)?);
     Ok(members)
 }
 
@@ -125,9 +131,7 @@ pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Byte
         }
     }
     let content_type = if content_type.is_empty() { JSON } else { content_type }.to_owned();
-    let mut reader = Attributes(attributes);
-    let event = reader.event(content_type, payload)?;
-    reader.commit(aggregate, vec![event])
+    Attributes(attributes).commit(aggregate, content_type, payload)
 }
 
 fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, String> {
@@ -143,20 +147,27 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
             reader.0.insert(name, text);
         }
         let content_type = reader.0.remove("datacontenttype").unwrap_or_else(|| JSON.to_owned());
-        let event = reader.event(content_type, data)?;
-        let next = reader.commit(aggregate.clone(), vec![event])?;
+        let next = reader.commit(aggregate.clone(), content_type, data)?;
         match &mut commit {
             None => commit = Some(next),
-            Some(commit)
-                if commit.last_version() + 1 == next.first_version
-                    && commit.command_id == next.command_id =>
-            {
+            Some(commit) if commit.last_version() + 1 == next.first_version => {
                 commit.events.extend(next.events);
             }
-            Some(_) => return Err("its events are not those of one command, in order".to_owned()),
+            Some(_) => return Err("its events do not follow one another".to_owned()),
         }
     }
-    commit.ok_or_else(|| "it has no events".to_owned())
+    let mut commit = commit.ok_or_else(|| "it has no events".to_owned())?;
+    share_origins(&mut commit.events);
+    Ok(commit)
+}
+
+/// Lets the events of one command share what led to them, as they did when they were written.
+fn share_origins(events: &mut [RecordedEvent]) {
+    for index in 1..events.len() {
+        if events[index].origin == events[index - 1].origin {
+            events[index].origin = Arc::clone(&events[index - 1].origin);
+        }
+    }
 }
 
 /// The attributes of one event, taken one by one; what is left over is metadata.
@@ -172,43 +183,44 @@ impl Attributes {
         text.parse().map_err(|_| format!("attribute {name} has the value {text:?}"))
     }
 
-    fn event(&mut self, content_type: String, data: Bytes) -> Result<RecordedEvent, String> {
+    /// The commit that holds this one event.
+    fn commit(
+        mut self,
+        aggregate: AggregateKey,
+        content_type: String,
+        data: Bytes,
+    ) -> Result<Commit, String> {
         let specversion = self.take("specversion")?;
         if specversion != "1.0" {
             return Err(format!("CloudEvents {specversion:?} is not 1.0"));
         }
-        Ok(RecordedEvent {
-            id: self.parse::<EventId>("id")?,
-            event_type: self.take("type")?,
-            schema_version: self.parse("schemaversion")?,
-            content_type,
-            data,
-        })
-    }
-
-    fn commit(mut self, aggregate: AggregateKey, events: Vec<RecordedEvent>) -> Result<Commit, String> {
         let (name, id) = (self.take("aggregate")?, self.take("subject")?);
         if name != aggregate.name() || id != aggregate.id() {
             return Err(format!("it is about {name}/{id}, but stands where {aggregate} does"));
         }
+        let first_version = self.parse("aggregateversion")?;
+        let source = self.take("source")?;
+        let (id, event_type, schema_version) =
+            (self.parse::<EventId>("id")?, self.take("type")?, self.parse("schemaversion")?);
+        let origin = Arc::new(self.origin()?);
+        let event = RecordedEvent { id, origin, event_type, schema_version, content_type, data };
+        Ok(Commit { aggregate, first_version, source, events: vec![event] })
+    }
+
+    fn origin(mut self) -> Result<Origin, String> {
         let has_cause = self.0.contains_key("causationid");
-        let causation_id = if has_cause { Some(self.parse::<CausationId>("causationid")?) } else { None };
-        let mut commit = Commit {
-            aggregate,
-            first_version: self.parse("aggregateversion")?,
-            source: self.take("source")?,
+        let mut origin = Origin {
             time: self.parse("time")?,
             command_id: self.parse::<CommandId>("commandid")?,
             correlation_id: self.parse::<CorrelationId>("correlationid")?,
-            causation_id,
+            causation_id: if has_cause { Some(self.parse::<CausationId>("causationid")?) } else { None },
             metadata: Metadata::default(),
-            events,
         };
         for (name, value) in self.0 {
             // Attributes that others added under names that metadata cannot have are left alone.
-            let _ = commit.metadata.insert(name, value);
+            let _ = origin.metadata.insert(name, value);
         }
-        Ok(commit)
+        Ok(origin)
     }
 }
 
@@ -218,47 +230,45 @@ mod tests {
     use proptest::{collection::vec, option, prelude::*};
     use uuid::Uuid;
 
-    fn commits() -> impl Strategy<Value = Commit> {
-        let event = (any::<u128>(), "[a-z]{1,8}(\\.[a-z_]{1,8})?", 1_u32..9, any::<String>());
+    fn origins() -> impl Strategy<Value = Arc<Origin>> {
         let metadata = vec(("[a-z0-9]{1,20}", any::<String>()), 0..4);
-        (
-            any::<String>(),
-            1_u64..1_000_000,
-            any::<[u128; 2]>(),
-            option::of(any::<u128>()),
-            metadata,
-            vec(event, 1..5),
+        (any::<[u128; 2]>(), option::of(any::<u128>()), metadata).prop_map(|(ids, causation, metadata)| {
+            let mut origin = Origin {
+                time: "2026-01-02T03:04:05.678901234Z".parse().expect("a time"),
+                command_id: CommandId(Uuid::from_u128(ids[0])),
+                correlation_id: CorrelationId(Uuid::from_u128(ids[1])),
+                causation_id: causation.map(|id| CausationId(Uuid::from_u128(id))),
+                metadata: Metadata::default(),
+            };
+            for (name, value) in metadata {
+                let _ = origin.metadata.insert(name, value);
+            }
+            Arc::new(origin)
+        })
+    }
+
+    fn events() -> impl Strategy<Value = RecordedEvent> {
+        let event_type = "[a-z]{1,8}(\\.[a-z_]{1,8})?";
+        (any::<u128>(), origins(), event_type, 1_u32..9, any::<String>()).prop_map(
+            |(id, origin, event_type, schema_version, data)| RecordedEvent {
+                id: EventId(Uuid::from_u128(id)),
+                origin,
+                event_type,
+                schema_version,
+                content_type: JSON.into(),
+                data: serde_json::to_vec(&data).expect("a string is JSON").into(),
+            },
         )
-            .prop_filter_map(
-                "the id is too long",
-                |(id, first_version, ids, causation, metadata, events)| {
-                    let mut commit = Commit {
-                        aggregate: AggregateKey::new("order", id).ok()?,
-                        first_version,
-                        source: "/shop".into(),
-                        time: "2026-01-02T03:04:05.678901234Z".parse().ok()?,
-                        command_id: CommandId(Uuid::from_u128(ids[0])),
-                        correlation_id: CorrelationId(Uuid::from_u128(ids[1])),
-                        causation_id: causation.map(|id| CausationId(Uuid::from_u128(id))),
-                        metadata: Metadata::default(),
-                        events: Vec::new(),
-                    };
-                    for (name, value) in metadata {
-                        let _ = commit.metadata.insert(name, value);
-                    }
-                    commit.events = events
-                        .into_iter()
-                        .map(|(id, event_type, schema_version, data)| RecordedEvent {
-                            id: EventId(Uuid::from_u128(id)),
-                            event_type,
-                            schema_version,
-                            content_type: JSON.into(),
-                            data: serde_json::to_vec(&data).expect("a string is JSON").into(),
-                        })
-                        .collect();
-                    Some(commit)
-                },
-            )
+    }
+
+    fn commits() -> impl Strategy<Value = Commit> {
+        (any::<String>(), 1_u64..1_000_000, vec(events(), 1..5)).prop_filter_map(
+            "the id is too long",
+            |(id, first_version, events)| {
+                let aggregate = AggregateKey::new("order", id).ok()?;
+                Some(Commit { aggregate, first_version, source: "/shop".into(), events })
+            },
+        )
     }
 
     proptest! {

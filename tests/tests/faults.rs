@@ -74,7 +74,9 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
             events.read(&AggregateKey::new("account", "1").unwrap(), 0, 1_000).await.unwrap().commits;
         assert_eq!(stored.len(), 41, "seed {seed}: each command is stored once");
         for receipt in &receipts {
-            let there = stored.iter().filter(|stored| stored.commit.command_id == receipt.command_id);
+            let there = stored
+                .iter()
+                .filter(|stored| stored.commit.events[0].origin.command_id == receipt.command_id);
             let places: Vec<_> = there.map(|stored| (stored.sequence, stored.commit.first_version)).collect();
             assert_eq!(places, [(receipt.position.sequence, receipt.version)], "seed {seed}: {receipt:?}");
         }

@@ -219,11 +219,12 @@ async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
     assert_eq!(receipt.correlation_id, correlation);
     let page = events.read(&AggregateKey::new("account", "1").unwrap(), 0, 10).await.unwrap();
     let commit = &page.commits[0].commit;
+    let origin = &commit.events[0].origin;
     assert_eq!(
-        (commit.command_id, commit.correlation_id, commit.causation_id),
+        (origin.command_id, origin.correlation_id, origin.causation_id),
         (receipt.command_id, correlation, Some(cause))
     );
-    assert_eq!(commit.metadata, metadata);
+    assert_eq!(origin.metadata, metadata);
     assert_eq!(commit.source, events.source());
     let types: Vec<_> =
         commit.events.iter().map(|event| (event.event_type.as_str(), event.schema_version)).collect();

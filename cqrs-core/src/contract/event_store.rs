@@ -1,5 +1,7 @@
 //! What every event store must do.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -8,19 +10,19 @@ use uuid::Uuid;
 use super::{HOSTILE, soon};
 use crate::{
     AggregateKey, AppendError, CausationId, CommandId, Commit, CorrelationId, EventId, EventStore, Expected,
-    JSON, Metadata, RecordedEvent, StoredCommit, Subscribe, Subscription,
+    JSON, Metadata, Origin, RecordedEvent, StoredCommit, Subscribe, Subscription,
 };
 
 fn key(name: &'static str, id: &str) -> AggregateKey {
     AggregateKey::new(name, id).expect("an id within the limit")
 }
 
-/// A commit of `events` events whose ids are new.
+/// A commit of `events` events whose ids are new; the last one belongs to another command.
 fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
-    let mut metadata = Metadata::default();
-    metadata.insert("user", "Zoë \"100 %\"\r\n").expect("a legal name");
+    let origins = [origin(first_version), origin(first_version + 1)];
     let event = |index| RecordedEvent {
         id: EventId(Uuid::new_v4()),
+        origin: Arc::clone(&origins[usize::from(index > 0 && index + 1 == events)]),
         event_type: "thing.happened".into(),
         schema_version: 3,
         content_type: JSON.into(),
@@ -30,13 +32,20 @@ fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit
         aggregate: aggregate.clone(),
         first_version,
         source: "/contract".into(),
+        events: (0..events).map(event).collect(),
+    }
+}
+
+fn origin(number: u64) -> Arc<Origin> {
+    let mut metadata = Metadata::default();
+    metadata.insert("user", "Zoë \"100 %\"\r\n").expect("a legal name");
+    Arc::new(Origin {
         time: Timestamp::new(1_767_225_600, 123_456_789).expect("a time"),
         command_id: CommandId(Uuid::new_v4()),
         correlation_id: CorrelationId(Uuid::new_v4()),
-        causation_id: first_version.is_multiple_of(2).then(|| CausationId(Uuid::new_v4())),
+        causation_id: number.is_multiple_of(2).then(|| CausationId(Uuid::new_v4())),
         metadata,
-        events: (0..events).map(event).collect(),
-    }
+    })
 }
 
 /// Appends `count` commits of one event each and returns them as they must be read.

@@ -47,7 +47,7 @@ pub(crate) enum Task {
     /// where it ended, because each command's id follows from its row and nothing takes effect twice.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import {
-        /// The folder with orders.csv, `order_details.csv`, products.csv and customers.csv.
+        /// The folder with `orders.csv`, `order_details.csv`, `products.csv` and `customers.csv`.
         folder: PathBuf,
         /// How the figures are printed.
         #[arg(long, value_enum, default_value_t)]

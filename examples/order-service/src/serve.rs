@@ -18,7 +18,7 @@ pub(crate) async fn run<B: Backend>(
     writeln!(out, "{words}")?;
     writeln!(out, "The views are kept up to date until Ctrl-C.")?;
     out.flush()?;
-    let mut troubles = Vec::new();
+    let mut troubles = Troubles::default();
     let mut looks = tokio::time::interval(LOOK);
     let told_to_stop = told_to_stop();
     tokio::pin!(told_to_stop);
@@ -28,7 +28,11 @@ pub(crate) async fn run<B: Backend>(
                 stopped?;
                 break;
             }
-            _ = looks.tick() => say_what_changed(&mut troubles, &service.projectors()),
+            _ = looks.tick() => {
+                for news in troubles.look(&service.projectors()) {
+                    anstream::eprintln!("{news}");
+                }
+            }
         }
     }
     writeln!(out, "Stopping: each projector ends with the write that it is in.")?;
@@ -55,16 +59,27 @@ async fn told_to_stop() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Tells the operator once about each trouble, and once that it is over.
-fn say_what_changed(troubles: &mut Vec<String>, now: &[ProjectorStatus]) {
-    let now: Vec<_> = now.iter().filter_map(trouble).collect();
-    for trouble in now.iter().filter(|trouble| !troubles.contains(trouble)) {
-        anstream::eprintln!("{trouble}");
+/// Tells the operator once about each trouble that lasts from one look to the next, and once that all are
+/// over. A shorter one is no news: projectors pass their work on whenever another process begins.
+#[derive(Default)]
+struct Troubles {
+    last: Vec<String>,
+    told: Vec<String>,
+}
+
+impl Troubles {
+    fn look(&mut self, projectors: &[ProjectorStatus]) -> Vec<String> {
+        let now: Vec<_> = projectors.iter().filter_map(trouble).collect();
+        let lasting = now.iter().filter(|trouble| self.last.contains(trouble) && !self.told.contains(trouble));
+        let mut news: Vec<_> = lasting.cloned().collect();
+        self.told.extend(news.iter().cloned());
+        if now.is_empty() && !self.told.is_empty() {
+            self.told.clear();
+            news.push("all views are followed again".to_owned());
+        }
+        self.last = now;
+        news
     }
-    if now.is_empty() && !troubles.is_empty() {
-        anstream::eprintln!("all views are followed again");
-    }
-    *troubles = now;
 }
 
 fn trouble(status: &ProjectorStatus) -> Option<String> {
