@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Event)]
 #[event(name = "account.credited")]
 struct Credited(u64);
-
 #[derive(Default, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(id = String, event = Credited, rejection = std::convert::Infallible, commands(Credit))]
 struct Account(u64);
@@ -16,7 +15,6 @@ impl Apply<Credited> for Account {
         self.0 += event.0;
     }
 }
-
 #[derive(Serialize, Deserialize, Command)]
 #[command(aggregate = Account, upsert)]
 struct Credit {
@@ -29,7 +27,6 @@ impl Handle<Credit> for Account {
         Ok(Credited(command.amount).into())
     }
 }
-
 impl View for Account {
     const NAME: &'static str = "balances";
     type Of = Account;

@@ -85,6 +85,7 @@ impl Project<OrderEvent> for Order {
         self.apply(&event.data);
     }
 }
+
 #[derive(Query)]
 #[query(view = Order, answer = Option<Order>)]
 struct GetOrder(#[query(key)] u32);

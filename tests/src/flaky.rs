@@ -129,6 +129,7 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
+        assert!(save.writes.len() <= self.max_writes(), "{} documents at once", save.writes.len());
         match self.fate() {
             Fate::Works => self.inner.save(projection, save).await,
             Fate::LosesAnswer => {

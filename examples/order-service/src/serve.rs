@@ -70,7 +70,8 @@ struct Troubles {
 impl Troubles {
     fn look(&mut self, projectors: &[ProjectorStatus]) -> Vec<String> {
         let now: Vec<_> = projectors.iter().filter_map(trouble).collect();
-        let lasting = now.iter().filter(|trouble| self.last.contains(trouble) && !self.told.contains(trouble));
+        let lasting =
+            now.iter().filter(|trouble| self.last.contains(trouble) && !self.told.contains(trouble));
         let mut news: Vec<_> = lasting.cloned().collect();
         self.told.extend(news.iter().cloned());
         if now.is_empty() && !self.told.is_empty() {

@@ -1,0 +1,241 @@
+//! The order service as a program: run as a user runs it, on memory and on a real NATS server.
+
+#[cfg(unix)]
+mod processes;
+mod support;
+
+use std::fs;
+
+use crate::support::{NORTHWIND, Output, Small, order_service};
+use cqrs_tests::TestContext;
+use serde_json::{Value, json};
+
+/// What any correct read model of Northwind says.
+fn northwind_figures(new_events: u64, repeats: u64) -> Value {
+    json!({
+        "orders": 830,
+        "lines": 2155,
+        "units": 51317,
+        "gross": "1354458.59",
+        "net": "1265793.0395",
+        "shipped": 809,
+        "never_shipped": 21,
+        "top_countries": [
+            { "country": "Germany", "orders": 122 },
+            { "country": "USA", "orders": 122 },
+            { "country": "Brazil", "orders": 83 },
+            { "country": "France", "orders": 77 },
+            { "country": "UK", "orders": 56 },
+        ],
+        "top_customers": [
+            { "customer": "QUICK", "net": "110277.3050" },
+            { "customer": "ERNSH", "net": "104874.9785" },
+            { "customer": "SAVEA", "net": "104361.9500" },
+            { "customer": "RATTC", "net": "51097.8005" },
+            { "customer": "HUNGO", "net": "49979.9050" },
+        ],
+        "new_events": new_events,
+        "repeats": repeats,
+    })
+}
+
+/// Four commands for each of 830 orders and 72 products, and two more for each of 809 orders that left.
+const EVENTS: u64 = 3 * 830 + 2 * 809 + 72;
+
+#[test]
+fn the_scenario_runs_without_any_server() {
+    let output = order_service(["--memory"]).run();
+    assert!(output.success(), "{output:?}");
+    assert_eq!(output.stderr, "");
+    check_scenario(&output.stdout);
+    assert!(output.stdout.starts_with("Events and views are kept in memory"), "{}", output.stdout);
+    assert!(!output.stdout.contains('\u{1b}'), "there is colour where there is no terminal");
+}
+
+#[test]
+fn without_a_server_on_the_path_memory_is_used_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = order_service::<&str>([]).env("PATH", folder.path()).run();
+    assert!(output.success(), "{output:?}");
+    let why = "(no --nats, no NATS_URL, and no nats-server on the PATH";
+    assert!(output.stdout.starts_with("Events and views are kept in memory"), "{}", output.stdout);
+    assert!(output.stdout.contains(why), "{}", output.stdout);
+}
+
+#[tokio::test]
+async fn the_scenario_runs_on_one_server_again_and_again() {
+    let context = TestContext::new("order-scenario").await;
+    for _ in 0..2 {
+        let output = order_service(["--context", &context.name]).nats().await.run();
+        assert!(output.success(), "{output:?}");
+        check_scenario(&output.stdout);
+    }
+}
+
+/// Both aggregates, a rejection of each, a repeat, and an order that is cancelled and its stock released.
+fn check_scenario(told: &str) {
+    for line in [
+        "event 1  stock.received: 40 came in (Coffee)",
+        "view     stock-level: 40 on the shelf, 34 available",
+        "view     order-summary: created, 152.75 net",
+        "refused  the order costs 152.75, not 150.00",
+        "event 3  order.paid: 152.75 received",
+        "repeat   nothing happens, and the answer is the first receipt",
+        "event 5  order.delivered: the parcel has arrived",
+        "refused  1 asked for, 0 available",
+        "event 3  order.cancelled: found a cheaper one, a sale of 375.00 is undone",
+        "view     stock-level: 34 on the shelf, 34 available",
+    ] {
+        assert!(told.contains(line), "{line:?} is not in:\n{told}");
+    }
+    assert_eq!(told.matches("order.paid").count(), 1, "the repeat has had an effect:\n{told}");
+}
+
+#[test]
+fn an_import_into_memory_gives_the_exact_figures() {
+    let output = order_service(["--memory", "import", NORTHWIND, "--format", "json"]).run();
+    assert_eq!(output.json(), northwind_figures(EVENTS, 0));
+    assert!(output.stderr.starts_with("Events and views are kept in memory"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_second_import_into_nats_changes_nothing() {
+    let context = TestContext::new("order-import").await;
+    let import = ["import", NORTHWIND, "--format", "json", "--context", &context.name];
+    assert_eq!(order_service(import).nats().await.run().json(), northwind_figures(EVENTS, 0));
+    let before =
+        order_service(["report", "--context", &context.name, "--format", "json"]).nats().await.run().json();
+
+    assert_eq!(order_service(import).nats().await.run().json(), northwind_figures(0, EVENTS));
+    let after =
+        order_service(["report", "--context", &context.name, "--format", "json"]).nats().await.run().json();
+    assert_eq!(after, before);
+    check_report(&after);
+}
+
+fn check_report(report: &Value) {
+    assert_eq!(report["totals"]["net"], "1265793.0395");
+    assert_eq!(report["totals"]["never_shipped"], 21);
+    assert_eq!(report["countries"].as_array().map(Vec::len), Some(21));
+    assert_eq!(report["customers"].as_array().map(Vec::len), Some(89));
+    let usa = json!({ "country": "USA", "orders": 122, "lines": 352, "units": 9330, "gross": "263566.98", "net": "245584.6105" });
+    assert_eq!(report["countries"][0], usa);
+    assert_eq!(report["customers"][0]["name"], "QUICK-Stop");
+}
+
+#[tokio::test]
+async fn a_report_is_a_table_for_people() {
+    let context = TestContext::new("order-report").await;
+    let small = Small::new();
+    let folder = small.path();
+    let output = order_service(["import", folder, "--context", &context.name]).nats().await.run();
+    assert!(output.stdout.contains("9 new events; 0 commands"), "{output:?}");
+    let report = order_service(["report", "--context", &context.name]).nats().await.run();
+    for cells in
+        ["Norway 1 12 168.00 142.8000", "ANNA Anna Aas 1 12 168.00 142.8000", "all 2 13 177.80 152.6000"]
+    {
+        assert!(report.has_row(cells), "{cells:?} is not in:\n{}", report.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_broken_row_changes_nothing_and_what_was_imported_stays() {
+    let context = TestContext::new("order-broken").await;
+    let small = Small::new();
+    let import = ["import", small.path(), "--format", "json", "--context", &context.name];
+    assert_eq!(order_service(import).nats().await.run().json()["orders"], 2);
+
+    small.append("orders.csv", "3,ANNA,2026-01-04,NULL,Norway\n");
+    small.append("order_details.csv", "3,11,14.00,many,0\n");
+    let refused = order_service(import).nats().await.run();
+    refused.is_refused_with(&["order_details.csv, line 4: quantity is \"many\", not a whole number"]);
+
+    small.replace("order_details.csv", "many", "1");
+    let mended = order_service(import).nats().await.run().json();
+    assert_eq!(
+        (&mended["orders"], &mended["new_events"], &mended["repeats"]),
+        (&json!(3), &json!(3), &json!(9))
+    );
+}
+
+#[test]
+fn every_kind_of_broken_row_is_named_by_file_and_line() {
+    for (file, old, new, expected) in [
+        ("orders.csv", "1,ANNA", "1,OTTO", "orders.csv, line 2: customer OTTO is not in customers.csv"),
+        (
+            "orders.csv",
+            "2026-01-02,2026",
+            "soon,2026",
+            "orders.csv, line 2: orderDate is \"soon\", not a date",
+        ),
+        ("orders.csv", "2,BEN", "1,BEN", "orders.csv, line 3: order 1 is listed twice"),
+        ("orders.csv", "2,BEN", "7,BEN", "orders.csv, line 3: an order needs at least one line"),
+        (
+            "orders.csv",
+            "2026-01-03,",
+            "2025-12-31,",
+            "orders.csv, line 2: an order placed on 2026-01-02 cannot",
+        ),
+        ("orders.csv", ",Ireland", "", "orders.csv, line 3: there are 4 fields, the header has 5"),
+        ("orders.csv", "shipCountry", "country", "orders.csv, line 1: there is no column shipCountry"),
+        (
+            "orders.csv",
+            "\n2,BEN,2026-01-03,NULL,Ireland",
+            "",
+            "order_details.csv, line 3: order 2 is not in orders.csv",
+        ),
+        (
+            "order_details.csv",
+            "1,11,",
+            "1,99,",
+            "order_details.csv, line 2: product 99 is not in products.csv",
+        ),
+        ("order_details.csv", "0.15", "1.5", "order_details.csv, line 2: 1.5 is no discount on product 11"),
+        (
+            "order_details.csv",
+            "9.80",
+            "NULL",
+            "order_details.csv, line 3: unitPrice is NULL, not a decimal number",
+        ),
+        (
+            "products.csv",
+            "Chai,5",
+            "Chai,-5",
+            "products.csv, line 2: unitsInStock is \"-5\", not a whole number",
+        ),
+        ("customers.csv", "Anna Aas", "", "customers.csv, line 2: companyName is \"\", not a name"),
+    ] {
+        let small = Small::new();
+        small.replace(file, old, new);
+        order_service(["--memory", "import", small.path()]).run().is_refused_with(&[expected]);
+    }
+}
+
+#[test]
+fn a_missing_folder_or_file_is_one_clear_line() {
+    order_service(["--memory", "import", "no/such/folder"])
+        .run()
+        .is_refused_with(&["there is no folder no/such/folder"]);
+    let small = Small::new();
+    fs::remove_file(format!("{}/products.csv", small.path())).unwrap();
+    order_service(["--memory", "import", small.path()])
+        .run()
+        .is_refused_with(&["cannot read", "products.csv"]);
+}
+
+#[test]
+fn an_unreachable_server_is_one_clear_line() {
+    for command in [&["report"][..], &["serve"], &["import", NORTHWIND], &[]] {
+        // Nothing listens on the port 1.
+        let output = order_service(command).env("NATS_URL", "nats://anna:s3cret@127.0.0.1:1").run();
+        output.is_refused_with(&["nats://127.0.0.1:1"]);
+    }
+}
+
+#[test]
+fn help_teaches_with_examples() {
+    for command in [&["--help"][..], &["import", "--help"], &["report", "--help"]] {
+        let Output { stdout, .. } = order_service(command).run();
+        assert!(stdout.contains("Examples:\n  order-service"), "{stdout}");
+    }
+}

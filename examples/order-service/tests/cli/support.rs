@@ -1,0 +1,188 @@
+//! Running the program, and looking at what it said.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The folder with the Northwind files.
+pub(crate) const NORTHWIND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/northwind");
+
+/// Prepares a run of the program with these arguments, in a folder of its own and with none of the
+/// variables that change what it does.
+pub(crate) fn order_service<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
+    command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+    for variable in ["NATS_URL", "RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(variable);
+    }
+    Run { command, _folder: folder }
+}
+
+/// A run that has not begun.
+pub(crate) struct Run {
+    command: Command,
+    _folder: TempDir,
+}
+
+impl Run {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// On the server that all tests share.
+    pub(crate) async fn nats(self) -> Self {
+        let url = cqrs_tests::server().await.url();
+        self.env("NATS_URL", url)
+    }
+
+    /// With a nats-server on the `PATH` and no other program, so that it starts a private one.
+    pub(crate) async fn private_server(self) -> Self {
+        let binary = cqrs_tests::server_binary().await;
+        let folder = binary.parent().unwrap().to_owned();
+        // The watchdog of the private server is a shell script.
+        let path = std::env::join_paths([folder, "/usr/bin".into(), "/bin".into()]).unwrap();
+        self.env("PATH", path)
+    }
+
+    pub(crate) fn run(mut self) -> Output {
+        let output = self.command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Begins a run that goes on until it is told to stop.
+    pub(crate) fn begin(mut self) -> Running {
+        let mut child = self.command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout, _run: self }
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Output {
+    status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    pub(crate) fn success(&self) -> bool {
+        self.status.success()
+    }
+
+    /// The one JSON object that was printed.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert!(self.success(), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// Expects a status that says so, and one line on stderr with these words.
+    #[track_caller]
+    pub(crate) fn is_refused_with(&self, words: &[&str]) {
+        assert_eq!(self.status.code(), Some(1), "{self:?}");
+        assert_eq!(self.stdout, "");
+        assert_eq!(self.stderr.matches('\n').count(), 1, "{}", self.stderr);
+        assert!(self.stderr.starts_with("order-service: "), "{}", self.stderr);
+        assert!(!self.stderr.contains("s3cret"), "{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is not in {:?}", self.stderr);
+        }
+    }
+
+    /// Whether a table has a row with these cells, whatever stands between them.
+    pub(crate) fn has_row(&self, cells: &str) -> bool {
+        let words =
+            |line: &str| line.split([' ', '│']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        self.stdout.lines().any(|line| words(line) == cells)
+    }
+}
+
+/// A run that goes on; it is killed when the test ends before it.
+pub(crate) struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    _run: Run,
+}
+
+impl Running {
+    /// Waits for a line with `words` and returns it.
+    pub(crate) fn says(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.stdout.read_line(&mut line).unwrap();
+            assert!(read > 0, "it ended before it said {words:?}");
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Does what Ctrl-C does, and returns the status and what was still said.
+    pub(crate) fn interrupt(mut self) -> (ExitStatus, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap(), rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Two small orders as Northwind files: one that was shipped and one that was not.
+pub(crate) struct Small(TempDir);
+
+impl Small {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("customers.csv", "customerID,companyName\nANNA,Anna Aas\nBEN,Ben Baker\n"),
+            ("products.csv", "productID,productName,unitsInStock\n11,Chai,5\n12,Chang,0\n"),
+            (
+                "orders.csv",
+                "orderID,customerID,orderDate,shippedDate,shipCountry\n\
+                 1,ANNA,2026-01-02,2026-01-03,Norway\n\
+                 2,BEN,2026-01-03,NULL,Ireland\n",
+            ),
+            (
+                "order_details.csv",
+                "orderID,productID,unitPrice,quantity,discount\n1,11,14.00,12,0.15\n2,12,9.80,1,0\n",
+            ),
+        ] {
+            fs::write(folder.path().join(file), text).unwrap();
+        }
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+
+    pub(crate) fn append(&self, file: &str, row: &str) {
+        let path = self.0.path().join(file);
+        fs::write(&path, fs::read_to_string(&path).unwrap() + row).unwrap();
+    }
+
+    /// Replaces the first `old` in a file.
+    pub(crate) fn replace(&self, file: &str, old: &str, new: &str) {
+        let path = self.0.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(old), "{old:?} is not in {file}");
+        fs::write(&path, text.replacen(old, new, 1)).unwrap();
+    }
+}
