@@ -67,11 +67,10 @@ async fn send_all<B: Backend>(service: &OrderService<B>, northwind: Northwind) -
             Ok(Some(one)) => tally.add(one),
             Ok(None) => break,
             Err(error) => {
+                let done = bar.position();
                 bar.finish_and_clear();
-                let done = format!(
-                    "stopped after {} of {total} orders and products, import again to go on",
-                    bar.position()
-                );
+                let done =
+                    format!("stopped after {done} of {total} orders and products, import again to go on");
                 return Err(error.context(done));
             }
         }

@@ -1,5 +1,7 @@
 //! The order service as a program: run as a user runs it, on memory and on a real NATS server.
 
+#![allow(clippy::unwrap_used, reason = "clippy knows tests by their attribute, not the helpers beside them")]
+
 #[cfg(unix)]
 mod processes;
 mod support;
