@@ -18,11 +18,14 @@
 pub struct Readme;
 
 mod binary;
+pub mod cluster;
 #[cfg(feature = "testcontainers")]
 mod container;
 mod context;
 pub mod domain;
 pub mod flaky;
+pub mod history;
+pub mod proxy;
 
 use std::{
     fmt::Debug,

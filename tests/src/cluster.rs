@@ -1,0 +1,246 @@
+//! One nats-server, or three in a cluster, that can be killed, paused and restarted one by one.
+//!
+//! Each keeps its ports and its data folder over restarts. None tells clients of the others, so that
+//! clients stay with the addresses they were given: proxies, mostly.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    net::TcpListener,
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use async_nats::jetstream::{self, stream::Info};
+use cqrs_nats::LocalServer;
+use tempfile::TempDir;
+use tokio::task;
+
+use crate::{eventually, server_binary};
+
+/// How long a question about a stream may take; a stream without a leader gives no answer.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// Servers on the loopback interface; dropping it kills them.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Node>,
+}
+
+/// One of the servers, running or not.
+#[derive(Debug)]
+struct Node {
+    binary: PathBuf,
+    config: String,
+    port: u16,
+    data: TempDir,
+    server: Option<LocalServer>,
+}
+
+impl Cluster {
+    /// One server alone, or several in a cluster; returns when JetStream answers on each.
+    ///
+    /// # Panics
+    ///
+    /// When a server does not start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills what was started.
+    pub async fn start(size: usize) -> Self {
+        let binary = server_binary().await;
+        let ports = free_ports(2 * size);
+        let (ports, routes) = ports.split_at(size);
+        let node = |index| Node {
+            binary: binary.clone(),
+            config: if size == 1 { String::new() } else { config(index, routes) },
+            port: ports[index],
+            data: tempfile::tempdir().expect("a folder for a server's data"),
+            server: None,
+        };
+        let mut cluster = Self { nodes: (0..size).map(node).collect() };
+        for node in 0..size {
+            cluster.restart(node).await;
+        }
+        for node in &cluster.nodes {
+            eventually("JetStream answers", async || node.jetstream_answers().await).await;
+        }
+        cluster
+    }
+
+    /// How many servers there are.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The clients' port of each server.
+    pub fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.port).collect()
+    }
+
+    /// The addresses of the servers themselves, separated by commas.
+    pub fn url(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().map(Node::url).collect();
+        urls.join(",")
+    }
+
+    /// Kills a server as `kill -9` does.
+    ///
+    /// # Cancel safety
+    ///
+    /// The server is killed all the same.
+    pub async fn kill(&mut self, node: usize) {
+        if let Some(server) = self.nodes[node].server.take() {
+            server.kill().await;
+        }
+    }
+
+    /// Lets a server shut down in order.
+    ///
+    /// # Cancel safety
+    ///
+    /// The server is stopped all the same.
+    pub async fn stop(&mut self, node: usize) {
+        if let Some(server) = self.nodes[node].server.take() {
+            server.stop().await;
+        }
+    }
+
+    /// Starts a server that was killed or stopped, on its port and folder.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the server down.
+    pub async fn restart(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        let builder = LocalServer::builder(&node.binary).port(node.port).data(node.data.path());
+        let started = builder.config(&node.config).start().await;
+        node.server = Some(started.unwrap_or_else(|error| panic!("no server: {error}")));
+    }
+
+    /// Stops a server's process where it stands; its connections stay open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it may leave the server paused.
+    pub async fn pause(&self, node: usize) {
+        self.nodes[node].signal("-STOP").await;
+    }
+
+    /// Lets a paused server go on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it may leave the server paused.
+    pub async fn resume(&self, node: usize) {
+        self.nodes[node].signal("-CONT").await;
+    }
+
+    /// Which server leads the stream; none when nobody says so at the moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn leader(&self, stream: &str) -> Option<usize> {
+        let Some(cluster) = self.info(stream).await?.cluster else { return Some(0) };
+        let leader = cluster.leader?;
+        (0..self.size()).find(|node| name(*node) == leader)
+    }
+
+    /// Whether the stream has a leader and all its replicas are up to date.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn is_healthy(&self, stream: &str) -> bool {
+        let Some(info) = self.info(stream).await else { return false };
+        let Some(cluster) = info.cluster else { return self.size() == 1 };
+        let well = cluster.replicas.iter().filter(|peer| peer.current && !peer.offline).count();
+        cluster.leader.is_some_and(|leader| !leader.is_empty()) && well + 1 == self.size()
+    }
+
+    async fn info(&self, stream: &str) -> Option<Info> {
+        for node in self.nodes.iter().filter(|node| node.server.is_some()) {
+            if let Some(info) = node.info(stream).await {
+                return Some(info);
+            }
+        }
+        None
+    }
+}
+
+impl Node {
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    async fn jetstream(&self) -> Option<jetstream::Context> {
+        let options =
+            async_nats::ConnectOptions::new().connection_timeout(ANSWER).request_timeout(Some(ANSWER));
+        let client = options.connect(self.url()).await.ok()?;
+        let mut jetstream = jetstream::new(client);
+        jetstream.set_timeout(ANSWER);
+        Some(jetstream)
+    }
+
+    async fn jetstream_answers(&self) -> bool {
+        let Some(jetstream) = self.jetstream().await else { return false };
+        jetstream.query_account().await.is_ok()
+    }
+
+    async fn info(&self, stream: &str) -> Option<Info> {
+        let stream = self.jetstream().await?.get_stream(stream).await.ok()?;
+        Some(stream.cached_info().clone())
+    }
+
+    async fn signal(&self, signal: &'static str) {
+        let Some(server) = &self.server else { return };
+        let pid = server.pid().to_string();
+        let sent = task::spawn_blocking(move || Command::new("kill").args([signal, &pid]).status()).await;
+        let status = sent.expect("it does not panic").expect("there is a `kill`");
+        assert!(status.success(), "kill {signal}: {status}");
+    }
+}
+
+fn name(node: usize) -> String {
+    format!("node-{node}")
+}
+
+/// The configuration of one server in a cluster with these ports for routes.
+fn config(node: usize, routes: &[u16]) -> String {
+    let (name, listen) = (name(node), routes[node]);
+    let urls: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+    let routes = urls.join(", ");
+    format!(
+        "server_name: {name}
+        cluster {{ name: storm, listen: \"127.0.0.1:{listen}\", routes: [{routes}], no_advertise: true }}"
+    )
+}
+
+/// Ports that are free and stay so while their servers are down: outside of the range from which the
+/// operating system takes the ports of outgoing connections.
+fn free_ports(count: usize) -> Vec<u16> {
+    const RANGE: u16 = 18_000;
+    let random = RandomState::new().build_hasher().finish() % u64::from(RANGE);
+    let start = u16::try_from(random).unwrap_or_default();
+    let candidates = (0..RANGE).map(|step| 12_000 + (start + step) % RANGE);
+    let free = candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_a_cluster_know_each_other_and_keep_it_to_themselves() {
+        let config = config(1, &[7, 8]);
+        assert!(config.contains("server_name: node-1"), "{config}");
+        assert!(config.contains("listen: \"127.0.0.1:8\""), "{config}");
+        assert!(config.contains("routes: [nats://127.0.0.1:7, nats://127.0.0.1:8], no_advertise: true"));
+    }
+}
