@@ -23,6 +23,7 @@ mod container;
 mod context;
 pub mod domain;
 pub mod flaky;
+pub mod lines;
 
 use std::{
     fmt::Debug,
