@@ -47,6 +47,9 @@ pub struct Origin {
     pub time: Timestamp,
     /// The command.
     pub command_id: CommandId,
+    /// A hash of the command's name and fields (XXH3 over its JSON), by which another command under the
+    /// same id is noticed.
+    pub fingerprint: u64,
     /// The business transaction that it belongs to.
     pub correlation_id: CorrelationId,
     /// The message that caused the command, if another message did.

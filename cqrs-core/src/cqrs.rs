@@ -12,10 +12,11 @@ use crate::{
     Aggregate, Answer, BoxFuture, Clock, Command, CommandVisitor, Error, EventStore, Handle, Interceptor,
     ProjectionId, Query, Sources, SystemClock, View, ViewStore,
     dispatch::{Ask, Execute},
-    execute::Limits,
+    entity::Entities,
+    execute::{Limits, Shell},
     id::is_name,
     project::{Projector, ProjectorState, ProjectorStatus},
-    registry::{AggregateList, AggregateVisitor, Contains, Push, ViewList, ViewVisitor},
+    registry::{AggregateList, AggregateVisitor, HasAggregate, HasView, Push, ViewList, ViewVisitor},
 };
 
 /// Where a service keeps its events and its views.
@@ -50,29 +51,33 @@ impl<E: EventStore, V: ViewStore> Backend for (E, V) {
 ///
 /// # What a command goes through
 ///
-/// The aggregate's commits are read and folded, [`Handle::handle`] decides, and the events are appended
-/// as one commit under the condition that nobody else has appended in between. If somebody has, the
-/// new commits are read and the command is handled again, a bounded number of times.
+/// The aggregate's last state is in memory, or its commits are read and folded. [`Handle::handle`] decides,
+/// and the events are appended as one commit under the condition that nobody else has appended in between.
+/// If somebody has, the new commits are read and the command is handled again, a bounded number of times.
+///
+/// Commands that arrive while one is under way on the same aggregate wait, and are then carried out
+/// together: each is handled on the state that its predecessor left and gets its own receipt or refusal,
+/// and their events are one append.
 ///
 /// # Idempotency
 ///
 /// A command is known by its [`CommandId`](crate::CommandId). Sent again under the same id it has no
-/// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set. An
+/// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set; another command
+/// under the same id is [`Error::AnotherCommand`]. An
 /// aggregate remembers its last [`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS) commands that led
 /// to events, for ever; for older ones the event store's own memory of ids counts (in JetStream the
 /// duplicate window, two minutes by default). A command that led to no events leaves nothing to
 /// remember: it is handled again.
-pub struct Cqrs<B: Backend, A, V> {
+pub struct Cqrs<B: Backend, A: AggregateList, V> {
     inner: Arc<Inner<B>>,
-    lists: PhantomData<fn() -> (A, V)>,
+    entities: Arc<A::Entities>,
+    views: PhantomData<fn() -> V>,
 }
 
 pub(crate) struct Inner<B: Backend> {
-    pub(crate) events: Arc<B::Events>,
+    pub(crate) shell: Shell<B::Events>,
     pub(crate) views: Arc<B::Views>,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
-    pub(crate) limits: Limits,
     pub(crate) patience: Duration,
     projectors: Vec<Running>,
     tasks: TaskTracker,
@@ -80,9 +85,9 @@ pub(crate) struct Inner<B: Backend> {
     _stop_on_drop: DropGuard,
 }
 
-impl<B: Backend, A, V> Clone for Cqrs<B, A, V> {
+impl<B: Backend, A: AggregateList, V> Clone for Cqrs<B, A, V> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), lists: PhantomData }
+        Self { inner: Arc::clone(&self.inner), entities: Arc::clone(&self.entities), views: PhantomData }
     }
 }
 
@@ -94,6 +99,7 @@ impl<B: Backend> Cqrs<B, (), ()> {
             clock: Arc::new(SystemClock),
             interceptors: Vec::new(),
             limits: Limits { attempts: 16, patience: Duration::from_secs(30) },
+            cached: 10_000,
             patience: Duration::from_secs(5),
             lists: PhantomData,
         }
@@ -111,15 +117,16 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// # Cancel safety
     ///
-    /// A dropped call may take effect, as a whole or not at all. Send the command again under the same
-    /// id to learn which; it takes effect once.
+    /// A dropped call may take effect, as a whole or not at all; while it still waits for others on the same
+    /// aggregate it does not. Commands of other callers are not touched. Send the command again under the
+    /// same id to learn what became of it; it takes effect once.
     pub fn execute<C, Place>(&self, command: C) -> Execute<'_, B, C>
     where
         C: Command,
         C::Aggregate: Handle<C>,
-        A: Contains<C::Aggregate, Place>,
+        A: HasAggregate<C::Aggregate, Place>,
     {
-        Execute::new(&self.inner, command)
+        Execute::new(&self.inner, A::entities_of(&self.entities), command)
     }
 
     /// Answers a query. Await the returned value; `cqrs.query(query).after(&receipt).await` waits until
@@ -136,7 +143,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     where
         Q: Query,
         Q::View: Answer<Q>,
-        V: Contains<Q::View, Place>,
+        V: HasView<Q::View, Place>,
     {
         Ask::new(&self.inner, query)
     }
@@ -157,7 +164,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub async fn caught_up(&self) -> Result<(), Error> {
         for projector in &self.inner.projectors {
-            let last = self.inner.events.log(&projector.aggregates).await?.last_sequence;
+            let last = self.inner.shell.events.log(&projector.aggregates).await?.last_sequence;
             projector.reached(&*self.inner.views, last).await?;
         }
         Ok(())
@@ -178,6 +185,10 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
 
     pub(crate) fn inner(&self) -> &Arc<Inner<B>> {
         &self.inner
+    }
+
+    pub(crate) fn entities(&self) -> &A::Entities {
+        &self.entities
     }
 }
 
@@ -223,6 +234,7 @@ pub struct Builder<B, A, V> {
     clock: Arc<dyn Clock>,
     interceptors: Vec<Box<dyn Interceptor>>,
     limits: Limits,
+    cached: u64,
     patience: Duration,
     lists: PhantomData<fn() -> (A, V)>,
 }
@@ -270,6 +282,13 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
+    /// How many aggregates of each type keep their last state in memory, so that a command on one of them
+    /// needs no load; 10,000 unless it is set.
+    pub fn cached_aggregates(mut self, number: u64) -> Self {
+        self.cached = number;
+        self
+    }
+
     /// How long a query waits for its view after a receipt; 5 seconds unless it is set.
     pub fn query_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -282,6 +301,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             clock: self.clock,
             interceptors: self.interceptors,
             limits: self.limits,
+            cached: self.cached,
             patience: self.patience,
             lists: PhantomData,
         }
@@ -299,7 +319,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     ///
     /// Dropping it stops what was started.
     pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
-        check_names::<A, V>()?;
+        let entities = A::entities(self.cached);
+        check_names::<A, V>(&entities)?;
         let (events, views) = self.backend.split();
         let (events, views) = (Arc::new(events), Arc::new(views));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -322,18 +343,16 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             projectors.push(Running { projection, aggregates, status });
         }
         let inner = Inner {
-            events,
+            shell: Shell { events, clock: self.clock, limits: self.limits },
             views,
-            clock: self.clock,
             interceptors: self.interceptors,
-            limits: self.limits,
             patience: self.patience,
             projectors,
             tasks,
             stop,
             _stop_on_drop: guard,
         };
-        Ok(Cqrs { inner: Arc::new(inner), lists: PhantomData })
+        Ok(Cqrs { inner: Arc::new(inner), entities: Arc::new(entities), views: PhantomData })
     }
 }
 
@@ -375,9 +394,9 @@ impl<E: EventStore, S: ViewStore> ViewVisitor for Starts<E, S> {
 }
 
 /// Checks the names of everything that the service is made of, and reports all that is wrong at once.
-fn check_names<A: AggregateList, V: ViewList>() -> Result<(), Error> {
+fn check_names<A: AggregateList, V: ViewList>(entities: &A::Entities) -> Result<(), Error> {
     let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
-    A::visit(&mut names);
+    A::visit(entities, &mut names);
     V::visit(&mut names);
     if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
 }
@@ -399,7 +418,7 @@ impl Names {
 }
 
 impl AggregateVisitor for Names {
-    fn aggregate<A: Aggregate>(&mut self) {
+    fn aggregate<A: Aggregate>(&mut self, _: &Arc<Entities<A>>) {
         self.check("aggregate", A::NAME);
         A::visit_commands(self);
     }

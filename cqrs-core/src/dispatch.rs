@@ -3,20 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use tracing::Instrument;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::{
-    Aggregate, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError, CommandId,
-    Context, CorrelationId, Error, Handle, Metadata, Outcome, Query, Receipt, Sources, View,
+    Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
+    CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, Query, Receipt, Sources, View,
     cqrs::Inner,
-    execute::{self, execute},
+    entity::Entities,
+    execute::{self, decide},
     interceptor::intercept,
     query::StoredDocuments,
 };
 
 /// A command that is carried out when it is awaited; see [`Cqrs::execute`](crate::Cqrs::execute).
 #[must_use = "a command is carried out when it is awaited"]
-pub struct Execute<'a, B: Backend, C> {
+pub struct Execute<'a, B: Backend, C: Command> {
     inner: &'a Arc<Inner<B>>,
+    entities: &'a Arc<Entities<C::Aggregate>>,
     command: C,
     id: Option<CommandId>,
     correlation_id: Option<CorrelationId>,
@@ -28,15 +31,13 @@ impl<'a, B: Backend, C: Command> Execute<'a, B, C>
 where
     C::Aggregate: Handle<C>,
 {
-    pub(crate) fn new(inner: &'a Arc<Inner<B>>, command: C) -> Self {
-        Self {
-            inner,
-            command,
-            id: None,
-            correlation_id: None,
-            causation_id: None,
-            metadata: Metadata::default(),
-        }
+    pub(crate) fn new(
+        inner: &'a Arc<Inner<B>>,
+        entities: &'a Arc<Entities<C::Aggregate>>,
+        command: C,
+    ) -> Self {
+        let metadata = Metadata::default();
+        Self { inner, entities, command, id: None, correlation_id: None, causation_id: None, metadata }
     }
 
     /// The command's id, under which it takes effect once. A new one unless it is set.
@@ -64,33 +65,67 @@ where
     }
 
     async fn run(self) -> Result<Receipt, CommandError<<C::Aggregate as Aggregate>::Rejection>> {
-        let Self { inner, command, .. } = self;
-        let id = self.id.unwrap_or_else(|| CommandId(inner.clock.new_id()));
-        let mut context = Context::new(id, inner.clock.now());
+        let Self { inner, entities, command, .. } = self;
+        let shell = &inner.shell;
+        let id = self.id.unwrap_or_else(|| CommandId(shell.clock.new_id()));
+        let mut context = Context::new(id, shell.clock.now());
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
-        let span = execute::span(&command, &context);
+        let key = AggregateKey::new(C::Aggregate::NAME, command.aggregate_id().to_string());
+        let key = key.map_err(Error::from)?;
+        let fingerprint = fingerprint(&command).map_err(|source| encode_error::<C>(&key, source))?;
+        let span = execute::span::<C>(&key, &context);
+        // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
+        let command = Arc::new(command);
+        let shown = Arc::clone(&command);
         let call = Call {
             kind: CallKind::Command,
             name: C::NAME,
             target: C::Aggregate::NAME,
-            id: Some(command.aggregate_id().to_string()),
+            id: Some(key.id().to_owned()),
             command_id: Some(id),
             correlation_id: Some(context.correlation_id),
             metadata: self.metadata,
-            body: &|| serde_json::to_value(&command),
+            body: &|| serde_json::to_value(&*shown),
         };
         let dispatch = |metadata| {
             context.metadata = metadata;
-            let command = &command;
+            let named = key.clone();
+            let decide = move |context: &Context, state: &C::Aggregate, version| {
+                decide(&*command, context, state, version, &named)
+            };
             async move {
-                let (events, clock) = (&*inner.events, &*inner.clock);
-                let result = execute(events, clock, inner.limits, command, context).await;
+                let result = entities.execute(shell, key, context, fingerprint, decide).await;
                 (outcome_of(&result), result)
             }
         };
         intercept(&inner.interceptors, call, dispatch).instrument(span).await?
     }
+}
+
+/// A hash of the command's name and fields, the same in every program and at every time.
+fn fingerprint<C: Command>(command: &C) -> Result<u64, serde_json::Error> {
+    struct Hash(Xxh3Default);
+
+    impl std::io::Write for Hash {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut hash = Hash(Xxh3Default::new());
+    hash.0.update(C::NAME.as_bytes());
+    serde_json::to_writer(&mut hash, command)?;
+    Ok(hash.0.digest())
+}
+
+fn encode_error<C: Command>(key: &AggregateKey, source: serde_json::Error) -> Error {
+    Error::Encode { what: format!("command {} on {key}", C::NAME), source }
 }
 
 impl<'a, B: Backend, C: Command> IntoFuture for Execute<'a, B, C>

@@ -1,11 +1,11 @@
 //! What can go wrong, by what the caller does next.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{AggregateKey, InvalidId, InvalidMetadata};
 
 /// The cause beneath an error of an adapter.
-pub type Source = Box<dyn StdError + Send + Sync>;
+pub type Source = Arc<dyn StdError + Send + Sync>;
 
 /// Why a command had no effect, or may have had none.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,29 @@ pub enum Error {
         command: crate::CommandId,
         /// The last answer.
         source: Box<StoreError>,
+    },
+    /// The id belongs to another command that was carried out on the aggregate: the name or a field
+    /// differs. Give each command an id of its own.
+    #[error("command {command} was carried out on {aggregate} before, with other content")]
+    AnotherCommand {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The id.
+        command: crate::CommandId,
+    },
+    /// Too many commands wait for the aggregate. Send the command again later.
+    #[error("{waiting} commands wait for {aggregate} already, send the command again later")]
+    Overloaded {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The runtime shut down before the command's turn came.
+    #[error("the service ended before the command on {aggregate} had its turn")]
+    Interrupted {
+        /// The aggregate.
+        aggregate: AggregateKey,
     },
     /// An interceptor did not let the call through.
     #[error(transparent)]
@@ -118,7 +141,7 @@ impl Refused {
 }
 
 /// A failure of a store, by what the caller can do about it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// No answer, or one that says "not now". Try again.
@@ -220,12 +243,12 @@ impl StoreError {
     }
 
     /// An [`Unavailable`](Self::Unavailable) with its cause.
-    pub fn unavailable(what: impl Into<String>, source: impl Into<Source>) -> Self {
-        Self::Unavailable { what: what.into(), source: Some(source.into()) }
+    pub fn unavailable(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable { what: what.into(), source: Some(source.into().into()) }
     }
 
     /// A [`Refused`](Self::Refused) with its cause.
-    pub fn refused(what: impl Into<String>, source: impl Into<Source>) -> Self {
-        Self::Refused { what: what.into(), source: Some(source.into()) }
+    pub fn refused(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Refused { what: what.into(), source: Some(source.into().into()) }
     }
 }

@@ -1,17 +1,40 @@
-//! Carrying out one command: load, handle, append, and again when another writer was faster.
+//! Carrying out commands on one aggregate: load, handle, append, and again when another writer was
+//! faster.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tracing::{Span, debug, field};
 
 use crate::{
-    Aggregate, AggregateKey, Clock, Command, CommandError, Commit, Context, Error, EventStore, Events,
-    Expected, Handle, Lifecycle, Origin, Receipt, StoreError, StoredCommit,
+    Aggregate, AggregateKey, Clock, Command, CommandError, CommandId, Commit, Context, Error, EventStore,
+    Events, Expected, Handle, Lifecycle, Origin, Receipt, RecordedEvent, StoreError, StoredCommit,
     append::{self, Outcome},
     backoff, codec,
     load::{CarriedOut, Loaded, commands_of},
 };
+
+/// How large the payloads of commands that are carried out together may become; what is over waits for
+/// the next append. Far below what a server takes in one message.
+const MAX_BYTES_TOGETHER: usize = 128 * 1024;
+
+/// What carrying out commands needs beside the aggregate.
+pub(crate) struct Shell<S> {
+    pub(crate) events: Arc<S>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+}
+
+impl<S> Clone for Shell<S> {
+    fn clone(&self) -> Self {
+        Self { events: Arc::clone(&self.events), clock: Arc::clone(&self.clock), limits: self.limits }
+    }
+}
 
 /// Bounds of one command's execution.
 #[derive(Debug, Clone, Copy)]
@@ -22,125 +45,275 @@ pub(crate) struct Limits {
     pub(crate) patience: Duration,
 }
 
-pub(crate) type Failure<C> = CommandError<<<C as Command>::Aggregate as Aggregate>::Rejection>;
+pub(crate) type Failure<A> = CommandError<<A as Aggregate>::Rejection>;
+pub(crate) type Answer<A> = Result<Receipt, Failure<A>>;
+type Decision<A> = Result<Events<<A as Aggregate>::Event>, Failure<A>>;
 
-/// What one attempt led to.
-enum Attempt {
-    Done(Receipt),
+/// A command without its type: the lifecycle's and the handler's decision on a state and its version.
+pub(crate) trait Decide<A: Aggregate>:
+    Fn(&Context, &A, u64) -> Decision<A> + Send + Sync + 'static
+{
+}
+
+impl<A: Aggregate, F: Fn(&Context, &A, u64) -> Decision<A> + Send + Sync + 'static> Decide<A> for F {}
+
+/// A command that is being carried out.
+pub(crate) struct Pending<'a, A: Aggregate> {
+    context: Context,
+    fingerprint: u64,
+    decide: &'a dyn Decide<A>,
+    /// The caller's, in which its handler runs whoever leads.
+    span: &'a Span,
+    pub(crate) settled: Option<Settled<A>>,
+}
+
+/// How a command ended.
+pub(crate) enum Settled<A: Aggregate> {
+    Answer(Answer<A>),
+    /// Its handler panicked, which is its caller's to know.
+    Panic(Box<dyn Any + Send>),
+}
+
+impl<'a, A: Aggregate> Pending<'a, A> {
+    pub(crate) fn new(context: Context, fingerprint: u64, decide: &'a dyn Decide<A>, span: &'a Span) -> Self {
+        Self { context, fingerprint, decide, span, settled: None }
+    }
+
+    fn answer(&mut self, answer: Answer<A>) {
+        self.settled = Some(Settled::Answer(answer));
+    }
+}
+
+/// What one round led to.
+enum Round {
+    /// Some commands were settled or set apart, and the state is the current one.
+    Progress,
     /// Another writer was faster, or the state was an old one: catch up and handle again.
     Stale,
+    /// It is not known what the log holds now: load again.
+    Lost,
 }
 
-/// Carries out `command`; `context.time` is renewed with each attempt.
-pub(crate) async fn execute<S, C>(
-    store: &S,
-    clock: &dyn Clock,
-    limits: Limits,
-    command: &C,
-    mut context: Context,
-) -> Result<Receipt, Failure<C>>
-where
-    S: EventStore,
-    C: Command,
-    C::Aggregate: Handle<C>,
-{
-    let id = command.aggregate_id().to_string();
-    let key = AggregateKey::new(C::Aggregate::NAME, id).map_err(Error::from)?;
-    let mut loaded = Loaded::<C::Aggregate>::nothing(key);
-    catch_up(store, limits, &mut loaded).await?;
-    for attempt in 1..=limits.attempts {
-        context.time = clock.now();
-        if let Attempt::Done(receipt) = once(store, clock, limits, command, &context, &mut loaded).await? {
-            Span::current().record("version", receipt.version).record("attempts", attempt);
-            return Ok(receipt);
-        }
-        debug!(attempt, aggregate = %loaded.key, "another writer was faster, handling again");
-        tokio::time::sleep(backoff::pause(Duration::from_millis(1), Duration::from_millis(32), attempt))
-            .await;
-        catch_up(store, limits, &mut loaded).await?;
+/// Settles all of `commands`, in their order, and returns the state that is known after them.
+pub(crate) async fn settle<A: Aggregate, S: EventStore>(
+    shell: &Shell<S>,
+    key: &AggregateKey,
+    known: Option<Loaded<A>>,
+    commands: &mut [Pending<'_, A>],
+) -> Option<Loaded<A>> {
+    let mut known = known;
+    if let Some(known) = &mut known {
+        // It was current when it was last used; others may have written since.
+        known.confirmed = false;
     }
-    Span::current().record("attempts", limits.attempts);
-    Err(Error::Conflict { aggregate: loaded.key, attempts: limits.attempts }.into())
+    let mut attempt = 1;
+    let mut together = true;
+    while commands.iter().any(|command| command.settled.is_none()) {
+        let mut loaded = match load(shell, key, known.take()).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                fail(commands, |_| error.clone().into());
+                return None;
+            }
+        };
+        match round(shell, &mut loaded, commands, &mut together).await {
+            Round::Progress => known = Some(loaded),
+            Round::Lost => {}
+            Round::Stale if attempt >= shell.limits.attempts => {
+                fail(commands, |_| Error::Conflict { aggregate: key.clone(), attempts: attempt });
+            }
+            Round::Stale => {
+                debug!(attempt, aggregate = %key, "another writer was faster, handling again");
+                let pause = backoff::pause(Duration::from_millis(1), Duration::from_millis(32), attempt);
+                tokio::time::sleep(pause).await;
+                attempt += 1;
+                loaded.stale = true;
+                known = Some(loaded);
+            }
+        }
+    }
+    Span::current().record("attempts", attempt);
+    known
 }
 
-/// Reads what was stored since, and tries again while the store does not answer.
-async fn catch_up<S: EventStore, A: Aggregate>(
-    store: &S,
-    limits: Limits,
-    loaded: &mut Loaded<A>,
-) -> Result<(), Error> {
-    let deadline = Instant::now() + limits.patience;
+/// Gives a failure to all that are not settled yet.
+fn fail<A: Aggregate>(commands: &mut [Pending<'_, A>], error: impl Fn(&Context) -> Error) {
+    for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
+        let error = error(&command.context);
+        command.answer(Err(error.into()));
+    }
+}
+
+/// The aggregate's state: the known one as it is, or with what was stored since if it is stale. Tries
+/// again while the store does not answer.
+async fn load<A: Aggregate, S: EventStore>(
+    shell: &Shell<S>,
+    key: &AggregateKey,
+    known: Option<Loaded<A>>,
+) -> Result<Loaded<A>, StoreError> {
+    let mut loaded = known.unwrap_or_else(|| Loaded::nothing(key.clone()));
+    let deadline = Instant::now() + shell.limits.patience;
     let mut attempt = 0;
-    while let Err(error) = loaded.catch_up(store).await {
+    while loaded.stale {
+        let Err(error) = loaded.catch_up(&*shell.events).await else { break };
         let pause = backoff::pause(Duration::from_millis(20), Duration::from_secs(1), attempt);
         if !error.is_transient() || Instant::now() + pause > deadline {
-            return Err(error.into());
+            return Err(error);
         }
         tokio::time::sleep(pause).await;
         attempt += 1;
     }
-    Ok(())
+    Ok(loaded)
 }
 
-async fn once<S, C>(
-    store: &S,
-    clock: &dyn Clock,
-    limits: Limits,
-    command: &C,
-    context: &Context,
-    loaded: &mut Loaded<C::Aggregate>,
-) -> Result<Attempt, Failure<C>>
-where
-    S: EventStore,
-    C: Command,
-    C::Aggregate: Handle<C>,
-{
-    if let Some(carried_out) = loaded.carried_out(context.command_id) {
-        return Ok(Attempt::Done(receipt(loaded, context, carried_out, true)));
-    }
-    let events = match decide(command, context, &loaded.state, loaded.version, &loaded.key) {
-        Ok(events) if !events.is_empty() => events,
-        // A refusal, or that there is nothing to do, holds only for the current state.
-        refused_or_nothing => {
-            if !loaded.confirm(store).await.map_err(Error::from)? {
-                return Ok(Attempt::Stale);
+/// Handles the commands that are not settled, and appends their events as one commit.
+async fn round<A: Aggregate, S: EventStore>(
+    shell: &Shell<S>,
+    loaded: &mut Loaded<A>,
+    commands: &mut [Pending<'_, A>],
+    together: &mut bool,
+) -> Round {
+    let Draft { state, events, accepted, refused } = draft(shell, loaded, commands, *together);
+    let Some(first) = accepted.first().copied() else {
+        // Refusals, and that there is nothing to do, hold only for the current state.
+        return match loaded.confirm(&*shell.events).await {
+            Ok(true) => settle_refused(loaded, commands, refused),
+            Ok(false) => Round::Stale,
+            Err(error) => {
+                fail(commands, |_| error.clone().into());
+                Round::Lost
             }
-            refused_or_nothing?;
-            return Ok(Attempt::Done(receipt(loaded, context, nothing(loaded, context), false)));
-        }
+        };
     };
-    let commit = commit_of(store, clock, context, loaded, &events)?;
+    let commit = Commit {
+        aggregate: loaded.key.clone(),
+        first_version: loaded.version + 1,
+        source: shell.events.source().to_owned(),
+        events,
+    };
     let expected = Expected::after(loaded.position.sequence);
-    match append::append(store, &commit, expected, limits.patience).await {
+    match append::append(&*shell.events, &commit, expected, shell.limits.patience).await {
         Outcome::Stored(sequence) => {
             let stored = StoredCommit { sequence, commit };
-            Ok(Attempt::Done(find_receipt(loaded, context, &stored, false)?))
+            for (place, carried_out) in accepted.iter().zip(commands_of(&stored)) {
+                let command = &mut commands[*place];
+                command.answer(Ok(receipt(loaded, &command.context, carried_out, false)));
+            }
+            loaded.advance(state, &stored);
+            // The append has proved that the state was the current one.
+            settle_refused(loaded, commands, refused)
         }
-        Outcome::Conflict => Ok(Attempt::Stale),
+        Outcome::Conflict => Round::Stale,
         Outcome::CarriedOut(sequence) => {
-            let found =
-                store.next_after(&loaded.key, sequence.saturating_sub(1)).await.map_err(Error::from)?;
-            let stored = found.ok_or_else(|| not_there(loaded, context))?;
-            Ok(Attempt::Done(find_receipt(loaded, context, &stored, true)?))
+            let id = commands[first].context.command_id;
+            let found = find_carried_out(shell, loaded, id, sequence).await;
+            let answer = found.and_then(|found| repeated(loaded, &commands[first], found));
+            commands[first].answer(answer.map_err(Into::into));
+            Round::Progress
         }
-        Outcome::Failed(error) => Err(Error::from(error).into()),
-        Outcome::Unknown(source) => Err(Error::Unknown {
-            aggregate: loaded.key.clone(),
-            command: context.command_id,
-            source: Box::new(source),
+        // Which of several commands the store does not like is found by sending them one by one.
+        Outcome::Failed(_) if accepted.len() > 1 => {
+            *together = false;
+            Round::Progress
         }
-        .into()),
+        Outcome::Failed(error) => {
+            commands[first].answer(Err(Error::from(error).into()));
+            Round::Progress
+        }
+        Outcome::Unknown(source) => {
+            for place in accepted {
+                let command = commands[place].context.command_id;
+                let source = Box::new(source.clone());
+                let unknown = Error::Unknown { aggregate: loaded.key.clone(), command, source };
+                commands[place].answer(Err(unknown.into()));
+            }
+            Round::Lost
+        }
     }
 }
 
-/// The lifecycle's answer and then the handler's: no input or output.
+/// What a round would append, and what it would answer.
+struct Draft<A: Aggregate> {
+    /// The state after the events.
+    state: A,
+    events: Vec<RecordedEvent>,
+    /// The places of the commands that led to the events, in the same order.
+    accepted: Vec<usize>,
+    /// The places of the commands that led to none, each with its refusal, or nothing to do.
+    refused: Vec<(usize, Result<(), Failure<A>>)>,
+}
+
+/// Handles each command on the state that its predecessor left: no input or output.
+fn draft<A: Aggregate, S: EventStore>(
+    shell: &Shell<S>,
+    loaded: &Loaded<A>,
+    commands: &mut [Pending<'_, A>],
+    together: bool,
+) -> Draft<A> {
+    let mut draft =
+        Draft { state: loaded.state.clone(), events: Vec::new(), accepted: Vec::new(), refused: Vec::new() };
+    let mut bytes = 0;
+    let unsettled = commands.iter_mut().enumerate().filter(|(_, command)| command.settled.is_none());
+    for (place, command) in unsettled {
+        let enough = if together { bytes > MAX_BYTES_TOGETHER } else { !draft.accepted.is_empty() };
+        let id = command.context.command_id;
+        // The same command twice: the second waits until the first is remembered.
+        if enough || draft.events.iter().any(|event| event.origin.command_id == id) {
+            continue;
+        }
+        if let Some(carried_out) = loaded.carried_out(id) {
+            let answer = repeated(loaded, command, carried_out);
+            command.answer(answer.map_err(Into::into));
+            continue;
+        }
+        command.context.time = shell.clock.now();
+        let version = loaded.version + draft.events.len() as u64;
+        // A panic of one command's handler must not take the commands of other callers with it.
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            let handle = || (command.decide)(&command.context, &draft.state, version);
+            let events = command.span.in_scope(handle)?;
+            let recorded = record(shell, loaded, command, &events)?;
+            let mut state = draft.state.clone();
+            events.iter().for_each(|event| state.apply(event));
+            Ok((state, recorded))
+        }));
+        match handled {
+            Err(panic) => command.settled = Some(Settled::Panic(panic)),
+            Ok(Err(CommandError::Failed(error))) => command.answer(Err(error.into())),
+            Ok(Err(refusal)) => draft.refused.push((place, Err(refusal))),
+            Ok(Ok((_, events))) if events.is_empty() => draft.refused.push((place, Ok(()))),
+            Ok(Ok((state, events))) => {
+                bytes += events.iter().map(|event| event.data.len()).sum::<usize>();
+                draft.state = state;
+                draft.events.extend(events);
+                draft.accepted.push(place);
+            }
+        }
+    }
+    draft
+}
+
+fn settle_refused<A: Aggregate>(
+    loaded: &Loaded<A>,
+    commands: &mut [Pending<'_, A>],
+    refused: Vec<(usize, Result<(), Failure<A>>)>,
+) -> Round {
+    for (place, refused) in refused {
+        let command = &mut commands[place];
+        let answer = refused.map(|()| receipt(loaded, &command.context, nothing(loaded, command), false));
+        command.answer(answer);
+    }
+    Round::Progress
+}
+
+/// The lifecycle's answer and then the handler's.
 pub(crate) fn decide<C: Command>(
     command: &C,
     context: &Context,
     state: &C::Aggregate,
     version: u64,
     key: &AggregateKey,
-) -> Result<Events<<C::Aggregate as Aggregate>::Event>, Failure<C>>
+) -> Decision<C::Aggregate>
 where
     C::Aggregate: Handle<C>,
 {
@@ -151,30 +324,27 @@ where
     }
 }
 
-fn commit_of<S: EventStore, A: Aggregate>(
-    store: &S,
-    clock: &dyn Clock,
-    context: &Context,
+/// The command's events as they are stored.
+fn record<A: Aggregate, S>(
+    shell: &Shell<S>,
     loaded: &Loaded<A>,
+    command: &Pending<'_, A>,
     events: &Events<A::Event>,
-) -> Result<Commit, Error> {
+) -> Result<Vec<RecordedEvent>, Error> {
+    let context = &command.context;
     let origin = Arc::new(Origin {
         time: context.time,
         command_id: context.command_id,
+        fingerprint: command.fingerprint,
         correlation_id: context.correlation_id,
         causation_id: context.causation_id,
         metadata: context.metadata.clone(),
     });
     let encode = |event| {
-        codec::encode(event, clock.new_id(), &origin)
+        codec::encode(event, shell.clock.new_id(), &origin)
             .map_err(|source| Error::Encode { what: format!("an event of {}", loaded.key), source })
     };
-    Ok(Commit {
-        aggregate: loaded.key.clone(),
-        first_version: loaded.version + 1,
-        source: store.source().to_owned(),
-        events: events.iter().map(encode).collect::<Result<_, _>>()?,
-    })
+    events.iter().map(encode).collect()
 }
 
 fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, repeat: bool) -> Receipt {
@@ -190,40 +360,53 @@ fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, re
     }
 }
 
-/// A command that led to no events, in the state that it found.
-fn nothing<A>(loaded: &Loaded<A>, context: &Context) -> CarriedOut {
-    CarriedOut { command: context.command_id, version: loaded.version, events: 0, position: loaded.position }
-}
-
-/// The receipt of the command from the commit that holds its events.
-fn find_receipt<A>(
+/// The first receipt of a command that was carried out before, if it is the same command.
+fn repeated<A: Aggregate>(
     loaded: &Loaded<A>,
-    context: &Context,
-    stored: &StoredCommit,
-    repeat: bool,
+    command: &Pending<'_, A>,
+    carried_out: CarriedOut,
 ) -> Result<Receipt, Error> {
-    let mut commands = commands_of(stored);
-    let found = commands.find(|found| found.command == context.command_id);
-    found.map(|found| receipt(loaded, context, found, repeat)).ok_or_else(|| not_there(loaded, context))
+    if carried_out.fingerprint == command.fingerprint {
+        return Ok(receipt(loaded, &command.context, carried_out, true));
+    }
+    Err(Error::AnotherCommand { aggregate: loaded.key.clone(), command: command.context.command_id })
 }
 
-/// The store says that it has carried out a command, and what it holds is something else.
-fn not_there<A>(loaded: &Loaded<A>, context: &Context) -> Error {
-    let what =
-        format!("it holds another message under the id of command {} on {}", context.command_id, loaded.key);
-    StoreError::Refused { what, source: None }.into()
+/// A command that led to no events, in the state that it found.
+fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &Pending<'_, A>) -> CarriedOut {
+    CarriedOut {
+        command: command.context.command_id,
+        fingerprint: command.fingerprint,
+        version: loaded.version,
+        events: 0,
+        position: loaded.position,
+    }
+}
+
+/// A command that the store has at `sequence`, longer ago than the aggregate remembers.
+async fn find_carried_out<A: Aggregate, S: EventStore>(
+    shell: &Shell<S>,
+    loaded: &Loaded<A>,
+    id: CommandId,
+    sequence: u64,
+) -> Result<CarriedOut, Error> {
+    let stored = shell.events.next_after(&loaded.key, sequence.saturating_sub(1)).await?;
+    let found = stored.as_ref().and_then(|stored| commands_of(stored).find(|found| found.command == id));
+    found.ok_or_else(|| {
+        let what = format!("it holds another message under the id of command {id} on {}", loaded.key);
+        StoreError::Refused { what, source: None }.into()
+    })
 }
 
 /// The span of one command's execution, with the ids that logs are searched by.
-pub(crate) fn span<C: Command>(command: &C, context: &Context) -> Span {
+pub(crate) fn span<C: Command>(key: &AggregateKey, context: &Context) -> Span {
     tracing::info_span!(
         "execute",
         command = C::NAME,
-        aggregate = C::Aggregate::NAME,
-        id = %command.aggregate_id(),
+        aggregate = key.name(),
+        id = key.id(),
         command_id = %context.command_id,
         correlation_id = %context.correlation_id,
-        version = field::Empty,
         attempts = field::Empty,
     )
 }

@@ -14,6 +14,7 @@ mod commit;
 pub mod contract;
 mod cqrs;
 mod dispatch;
+mod entity;
 mod envelope;
 mod error;
 mod event;
@@ -50,7 +51,7 @@ pub use load::REMEMBERED_COMMANDS;
 pub use metadata::{InvalidMetadata, Metadata};
 pub use project::{ProjectorState, ProjectorStatus};
 pub use query::{Answer, Documents, Query};
-pub use registry::{AggregateList, At, Contains, Push, ViewList};
+pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use router::{CommandMessage, RouteError, Router};
 pub use view::{Project, Sources, View};
 pub use view_store::{

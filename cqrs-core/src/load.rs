@@ -23,6 +23,8 @@ pub(crate) struct Loaded<A> {
     pub(crate) position: Position,
     /// Whether the state is certain to have been current when it was read.
     pub(crate) confirmed: bool,
+    /// Whether there is known to be more than this, or nothing has been read yet.
+    pub(crate) stale: bool,
     remembered: VecDeque<CarriedOut>,
 }
 
@@ -30,6 +32,8 @@ pub(crate) struct Loaded<A> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CarriedOut {
     pub(crate) command: CommandId,
+    /// What its content comes to; see [`Origin::fingerprint`](crate::Origin::fingerprint).
+    pub(crate) fingerprint: u64,
     /// The aggregate's version after it.
     pub(crate) version: u64,
     /// How many events it led to.
@@ -47,6 +51,7 @@ impl<A: Aggregate> Loaded<A> {
             version: 0,
             position: Position::default(),
             confirmed: false,
+            stale: true,
             remembered: VecDeque::new(),
         }
     }
@@ -58,8 +63,9 @@ impl<A: Aggregate> Loaded<A> {
             for stored in &page.commits {
                 self.fold(stored)?;
             }
-            self.confirmed = page.confirmed;
             if !page.more {
+                self.confirmed = page.confirmed;
+                self.stale = false;
                 return Ok(());
             }
         }
@@ -95,6 +101,17 @@ impl<A: Aggregate> Loaded<A> {
         for event in &events {
             self.state.apply(event);
         }
+        self.remember(stored);
+        Ok(())
+    }
+
+    /// Takes on the state after a commit that has just been stored.
+    pub(crate) fn advance(&mut self, state: A, stored: &StoredCommit) {
+        self.state = state;
+        self.remember(stored);
+    }
+
+    fn remember(&mut self, stored: &StoredCommit) {
         for command in commands_of(stored) {
             if self.remembered.len() == REMEMBERED_COMMANDS {
                 self.remembered.pop_front();
@@ -103,7 +120,6 @@ impl<A: Aggregate> Loaded<A> {
             self.position = command.position;
             self.remembered.push_back(command);
         }
-        Ok(())
     }
 
     /// What is remembered of a command.
@@ -120,6 +136,7 @@ pub(crate) fn commands_of(stored: &StoredCommit) -> impl Iterator<Item = Carried
         events += of_one.len();
         CarriedOut {
             command: of_one[0].origin.command_id,
+            fingerprint: of_one[0].origin.fingerprint,
             version: commit.first_version + events as u64 - 1,
             events: of_one.len(),
             position: Position {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Names that an event's own fields use; metadata may not take them.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 16] = [
     "specversion",
     "id",
     "source",
@@ -19,6 +19,7 @@ const RESERVED: [&str; 15] = [
     "aggregateversion",
     "schemaversion",
     "commandid",
+    "commandhash",
     "correlationid",
     "causationid",
 ];

@@ -236,7 +236,7 @@ fn take<V: View>(commits: &[StoredCommit], max: usize) -> Result<(Vec<Step<V>>, 
                     V::projection(),
                     stored.sequence
                 ),
-                source: Some(error.into()),
+                source: Some(Arc::new(error)),
             })?;
         }
         keys.extend(steps[before..].iter().map(|step| step.key.clone()));

@@ -3,17 +3,31 @@
 //! A service is `Cqrs<Backend, (Order, Stock), (OrderSummary,)>`: its aggregates and its views are
 //! part of its type, so that a command for an aggregate that was never registered does not compile.
 
-use crate::{Aggregate, View};
+use std::sync::Arc;
 
-/// That a list of types contains `T`; `Place` is inferred.
+use crate::{Aggregate, View, entity::Entities};
+
+/// That a service has the aggregate `T`; `Place` is inferred.
 #[diagnostic::on_unimplemented(
-    message = "`{T}` is not part of this service",
+    message = "the aggregate `{T}` is not part of this service",
     label = "the service was built without `{T}`",
-    note = "add `.aggregate::<{T}>()` or `.view::<{T}>()` where the service is built"
+    note = "add `.aggregate::<{T}>()` where the service is built"
 )]
-pub trait Contains<T, Place> {}
+pub trait HasAggregate<T: Aggregate, Place>: AggregateList {
+    /// The states of `T` that the service has seen lately.
+    #[doc(hidden)]
+    fn entities_of(all: &Self::Entities) -> &Arc<Entities<T>>;
+}
 
-/// The place of a type in a list; see [`Contains`].
+/// That a service has the view `T`; `Place` is inferred.
+#[diagnostic::on_unimplemented(
+    message = "the view `{T}` is not part of this service",
+    label = "the service was built without `{T}`",
+    note = "add `.view::<{T}>()` where the service is built"
+)]
+pub trait HasView<T: View, Place>: ViewList {}
+
+/// The place of a type in a list; see [`HasAggregate`].
 #[derive(Debug)]
 pub struct At<const N: usize>;
 
@@ -25,9 +39,17 @@ pub trait Push<T> {
 
 /// A tuple of up to 16 aggregates.
 pub trait AggregateList: Send + Sync + 'static {
+    /// What the service keeps for each aggregate type.
+    #[doc(hidden)]
+    type Entities: Send + Sync + 'static;
+
+    /// Room for `capacity` states of each aggregate type.
+    #[doc(hidden)]
+    fn entities(capacity: u64) -> Self::Entities;
+
     /// Shows each aggregate to `visitor`.
     #[doc(hidden)]
-    fn visit<V: AggregateVisitor>(visitor: &mut V);
+    fn visit<V: AggregateVisitor>(all: &Self::Entities, visitor: &mut V);
 }
 
 /// A tuple of up to 16 views.
@@ -39,7 +61,7 @@ pub trait ViewList: Send + Sync + 'static {
 
 #[doc(hidden)]
 pub trait AggregateVisitor {
-    fn aggregate<A: Aggregate>(&mut self);
+    fn aggregate<A: Aggregate>(&mut self, entities: &Arc<Entities<A>>);
 }
 
 #[doc(hidden)]
@@ -49,36 +71,47 @@ pub trait ViewVisitor {
 
 /// For `[done] next rest…`: the traits of the list `(done, next)`, and so on with the rest.
 macro_rules! lists {
-    ([$($place:literal $done:ident)*]) => {
+    ([$($place:tt $done:ident)*]) => {
         lists!(@traits $($place $done)*);
     };
-    ([$($place:literal $done:ident)*] $next_place:literal $next:ident $($rest:tt)*) => {
+    ([$($place:tt $done:ident)*] $next_place:tt $next:ident $($rest:tt)*) => {
         lists!(@traits $($place $done)*);
         impl<$($done,)* $next> Push<$next> for ($($done,)*) {
             type Output = ($($done,)* $next,);
         }
         lists!([$($place $done)* $next_place $next] $($rest)*);
     };
-    (@traits $($place:literal $member:ident)*) => {
+    (@traits $($place:tt $member:ident)*) => {
+        #[allow(unused_variables, clippy::unused_unit, reason = "the empty list has nothing to visit")]
         impl<$($member: Aggregate),*> AggregateList for ($($member,)*) {
-            fn visit<Visitor: AggregateVisitor>(visitor: &mut Visitor) {
-                let _ = &visitor;
-                $(visitor.aggregate::<$member>();)*
+            type Entities = ($(Arc<Entities<$member>>,)*);
+
+            fn entities(capacity: u64) -> Self::Entities {
+                ($(Arc::new(Entities::<$member>::new(capacity)),)*)
+            }
+
+            fn visit<Visitor: AggregateVisitor>(all: &Self::Entities, visitor: &mut Visitor) {
+                $(visitor.aggregate::<$member>(&all.$place);)*
             }
         }
+        #[allow(unused_variables, reason = "the empty list has nothing to visit")]
         impl<$($member: View),*> ViewList for ($($member,)*) {
             fn visit<Visitor: ViewVisitor>(visitor: &mut Visitor) {
-                let _ = &visitor;
                 $(visitor.view::<$member>();)*
             }
         }
-        lists!(@contains [$($member)*] $($place $member)*);
+        lists!(@has [$($member)*] $($place $member)*);
     };
-    (@contains $all:tt $($place:literal $member:ident)*) => {
+    (@has $all:tt $($place:tt $member:ident)*) => {
         $(lists!(@one $all $place $member);)*
     };
-    (@one [$($all:ident)*] $place:literal $member:ident) => {
-        impl<$($all),*> Contains<$member, At<$place>> for ($($all,)*) {}
+    (@one [$($all:ident)*] $place:tt $member:ident) => {
+        impl<$($all: Aggregate),*> HasAggregate<$member, At<$place>> for ($($all,)*) {
+            fn entities_of(all: &Self::Entities) -> &Arc<Entities<$member>> {
+                &all.$place
+            }
+        }
+        impl<$($all: View),*> HasView<$member, At<$place>> for ($($all,)*) {}
     };
 }
 

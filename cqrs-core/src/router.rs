@@ -10,7 +10,8 @@ use crate::{
     CorrelationId, Cqrs, Error, Handle, Metadata, Query, Receipt, codec,
     cqrs::Inner,
     dispatch::{Ask, Execute},
-    registry::{AggregateList, AggregateVisitor, Contains, ViewList},
+    entity::Entities,
+    registry::{AggregateList, AggregateVisitor, HasView, ViewList},
 };
 
 /// Finds commands and queries by their names and JSON bodies, for transports.
@@ -18,14 +19,17 @@ use crate::{
 /// ```
 #[doc = include_str!("../examples/by_name.rs")]
 /// ```
-pub struct Router<B: Backend, A, V> {
+pub struct Router<B: Backend, A: AggregateList, V> {
     cqrs: Cqrs<B, A, V>,
     commands: HashMap<&'static str, CommandRoute<B>>,
     queries: HashMap<&'static str, QueryRoute<B>>,
 }
 
-type CommandRoute<B> =
-    for<'a> fn(&'a Arc<Inner<B>>, CommandMessage) -> BoxFuture<'a, Result<Receipt, RouteError>>;
+type CommandRoute<B> = Box<
+    dyn for<'a> Fn(&'a Arc<Inner<B>>, CommandMessage) -> BoxFuture<'a, Result<Receipt, RouteError>>
+        + Send
+        + Sync,
+>;
 type QueryRoute<B> = for<'a> fn(&'a Arc<Inner<B>>, &'a [u8]) -> BoxFuture<'a, Result<Bytes, RouteError>>;
 
 /// A command as it comes off a wire.
@@ -74,7 +78,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     /// A router to all commands that the aggregates of `cqrs` list.
     pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
         let mut routes = Routes { commands: HashMap::new() };
-        A::visit(&mut routes);
+        A::visit(cqrs.entities(), &mut routes);
         Self { cqrs, commands: routes.commands, queries: HashMap::new() }
     }
 
@@ -83,7 +87,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     where
         Q: Query<Answer: Serialize> + DeserializeOwned,
         Q::View: Answer<Q>,
-        V: Contains<Q::View, Place>,
+        V: HasView<Q::View, Place>,
     {
         self.queries.insert(Q::NAME, |inner, body| Box::pin(ask::<B, Q>(inner, body)));
         self
@@ -120,6 +124,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
 
 async fn execute<B: Backend, C: Command>(
     inner: &Arc<Inner<B>>,
+    entities: &Arc<Entities<C::Aggregate>>,
     message: CommandMessage,
 ) -> Result<Receipt, RouteError>
 where
@@ -127,7 +132,7 @@ where
 {
     let command: C = codec::from_json(&message.body)
         .map_err(|error| RouteError::BadBody { name: C::NAME, reason: error.to_string() })?;
-    let mut call = Execute::new(inner, command).metadata(message.metadata);
+    let mut call = Execute::new(inner, entities, command).metadata(message.metadata);
     if let Some(id) = message.id {
         call = call.id(id);
     }
@@ -166,17 +171,28 @@ struct Routes<B: Backend> {
 }
 
 impl<B: Backend> AggregateVisitor for Routes<B> {
-    fn aggregate<A: Aggregate>(&mut self) {
-        A::visit_commands(self);
+    fn aggregate<A: Aggregate>(&mut self, entities: &Arc<Entities<A>>) {
+        A::visit_commands(&mut RoutesOf { routes: self, entities });
     }
 }
 
-impl<B: Backend, A: Aggregate> CommandVisitor<A> for Routes<B> {
+/// The routes to the commands of one aggregate.
+struct RoutesOf<'a, B: Backend, A: Aggregate> {
+    routes: &'a mut Routes<B>,
+    entities: &'a Arc<Entities<A>>,
+}
+
+impl<B: Backend, A: Aggregate> CommandVisitor<A> for RoutesOf<'_, B, A> {
     fn command<C>(&mut self)
     where
         C: Command<Aggregate = A>,
         A: Handle<C>,
     {
-        self.commands.insert(C::NAME, |inner, message| Box::pin(execute::<B, C>(inner, message)));
+        let entities = Arc::clone(self.entities);
+        let route: CommandRoute<B> = Box::new(move |inner, message| {
+            let entities = Arc::clone(&entities);
+            Box::pin(async move { execute::<B, C>(inner, &entities, message).await })
+        });
+        self.routes.commands.insert(C::NAME, route);
     }
 }

@@ -1,6 +1,6 @@
 //! Connecting to a server, and finding out whether it will do.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{
     ConnectErrorKind, ConnectOptions, Event,
@@ -287,9 +287,9 @@ async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
     }
     match connection.jetstream.request("INFO", &()).await {
         Ok(Response::Ok(Info { api })) => Ok(api.level),
-        Ok(Response::Err { error }) => Err(NoLevel::NoJetStream(error.into())),
-        Err(error) if error.kind() == RequestErrorKind::TimedOut => Err(NoLevel::NoAnswer(error.into())),
-        Err(error) => Err(NoLevel::NoJetStream(error.into())),
+        Ok(Response::Err { error }) => Err(NoLevel::NoJetStream(Arc::new(error))),
+        Err(error) if error.kind() == RequestErrorKind::TimedOut => Err(NoLevel::NoAnswer(Arc::new(error))),
+        Err(error) => Err(NoLevel::NoJetStream(Arc::new(error))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use async_nats::jetstream::{self, ErrorCode, context::PublishErrorKind};
-use cqrs_core::{AppendError, Source, StoreError};
+use cqrs_core::{AppendError, StoreError};
 
 /// Another write to that subject is under way on a replicated stream (server error codes that the
 /// client has no names for): not stored, and to be sent again.
@@ -65,6 +65,9 @@ where
 }
 
 /// A failed call of which nothing more is known than that it may succeed later.
-pub(crate) fn unavailable(what: impl Into<String>, source: impl Into<Source>) -> StoreError {
+pub(crate) fn unavailable(
+    what: impl Into<String>,
+    source: impl Into<Box<dyn StdError + Send + Sync>>,
+) -> StoreError {
     StoreError::unavailable(what, source)
 }

@@ -1,6 +1,6 @@
 //! The stream of a bounded context: which settings it needs, creating it, and refusing others.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_nats::jetstream::{
     self,
@@ -108,7 +108,7 @@ impl Topology {
         let created = connection.jetstream.create_stream(wanted.clone()).await;
         let stream = created.map_err(|error| TopologyError::NotCreated {
             stream: self.stream.clone(),
-            source: Box::new(error),
+            source: Arc::new(error),
         })?;
         tracing::info!(stream = self.stream, "created the stream");
         // A server drops settings that it does not know, so what it echoes is checked as well.
@@ -131,7 +131,7 @@ impl Topology {
     }
 
     fn unavailable<E: std::error::Error + Send + Sync + 'static>(&self, error: E) -> TopologyError {
-        TopologyError::Unavailable { stream: self.stream.clone(), source: Box::new(error) }
+        TopologyError::Unavailable { stream: self.stream.clone(), source: Arc::new(error) }
     }
 
     fn check_names(&self) -> Result<(), TopologyError> {

@@ -20,6 +20,7 @@
 //! | `ce-aggregateversion` | the event's place among the aggregate's events, from 1 |
 //! | `ce-schemaversion` | the version of the data's shape |
 //! | `ce-commandid` | the command's UUID |
+//! | `ce-commandhash` | 16 hexadecimal digits: XXH3-64 over the command's name and its fields as JSON |
 //! | `ce-correlationid` | the business transaction's UUID |
 //! | `ce-causationid` | the UUID of the message that caused the command; absent if none did |
 //! | `ce-…` | metadata |
@@ -88,6 +89,7 @@ fn attributes(commit: &Commit, index: usize) -> Vec<(&str, String)> {
         ("aggregateversion", (commit.first_version + index as u64).to_string()),
         ("schemaversion", event.schema_version.to_string()),
         ("commandid", origin.command_id.to_string()),
+        ("commandhash", format!("{:016x}", origin.fingerprint)),
         ("correlationid", origin.correlation_id.to_string()),
     ];
     if let Some(causation) = origin.causation_id {
@@ -183,6 +185,11 @@ impl Attributes {
         text.parse().map_err(|_| format!("attribute {name} has the value {text:?}"))
     }
 
+    fn hash(&mut self, name: &str) -> Result<u64, String> {
+        let text = self.take(name)?;
+        u64::from_str_radix(&text, 16).map_err(|_| format!("attribute {name} has the value {text:?}"))
+    }
+
     /// The commit that holds this one event.
     fn commit(
         mut self,
@@ -212,6 +219,7 @@ impl Attributes {
         let mut origin = Origin {
             time: self.parse("time")?,
             command_id: self.parse::<CommandId>("commandid")?,
+            fingerprint: self.hash("commandhash")?,
             correlation_id: self.parse::<CorrelationId>("correlationid")?,
             causation_id: if has_cause { Some(self.parse::<CausationId>("causationid")?) } else { None },
             metadata: Metadata::default(),
@@ -236,6 +244,7 @@ mod tests {
             let mut origin = Origin {
                 time: "2026-01-02T03:04:05.678901234Z".parse().expect("a time"),
                 command_id: CommandId(Uuid::from_u128(ids[0])),
+                fingerprint: u64::try_from(ids[1] >> 64).expect("64 bits"),
                 correlation_id: CorrelationId(Uuid::from_u128(ids[1])),
                 causation_id: causation.map(|id| CausationId(Uuid::from_u128(id))),
                 metadata: Metadata::default(),

@@ -25,6 +25,7 @@ mod context;
 pub mod domain;
 pub mod flaky;
 pub mod history;
+pub mod lines;
 pub mod proxy;
 
 use std::{

@@ -167,7 +167,7 @@ mod ids {
 
 /// The default name, aliases and paths for types, and a state that is an enum.
 #[derive(Debug, Default, Clone, PartialEq, Aggregate)]
-#[aggregate(id = ids::Number, event = Fact, rejection = Box<No>, commands(Open, self::Pay, Close))]
+#[aggregate(id = ids::Number, event = Fact, rejection = Box<No>, commands(Open, Pay, Close))]
 enum WebOrder {
     #[default]
     New,
@@ -278,7 +278,7 @@ impl<Id: LinkId> Handle<AddLink<Id>> for Linked<Id> {
 #[test]
 fn generic_aggregates_and_commands_work() {
     let command = AddLink { from: "a".to_owned(), to: "b".to_owned() };
-    let context = Context::new(cqrs_core::CommandId::derived(["a"]), jiff_epoch());
+    let context = Context::new(cqrs_core::CommandId::derived(["a"]), "1970-01-01T00:00:00Z".parse().unwrap());
     let events = Linked::<String>::default().handle(&command, &context).unwrap();
     let linked = replay::<Linked<String>>(&events);
     assert_eq!(linked.links, ["b"]);
@@ -445,8 +445,6 @@ mod shadowed {
         who: u8,
     }
 
-    handle!(Look => State);
-
     #[derive(::cqrs_core::Query)]
     #[query(view = super::Summary, answer = super::Paid)]
     pub(super) struct Ask {
@@ -454,6 +452,8 @@ mod shadowed {
         pub(super) who: u8,
     }
 }
+
+handle!(shadowed::Look => shadowed::State);
 
 #[tokio::test]
 async fn the_output_does_not_depend_on_names_in_scope() {

@@ -72,6 +72,7 @@ on_every_backend! {
     a_rejection_stores_nothing
     a_command_that_changes_nothing_stores_nothing
     writers_at_once_lose_no_event
+    a_refusal_is_about_the_current_state
     a_service_that_starts_again_goes_on
     events_carry_where_they_come_from
     a_view_that_does_not_get_there_is_a_typed_error
@@ -106,12 +107,22 @@ async fn a_repeated_command_has_one_effect_and_one_receipt<B: Backend>(backend: 
     let second = bank.execute(withdraw("1", 4)).id(ids[1]).await.unwrap();
     // Now refused by the lifecycle and by the balance, and still the first answers.
     let third = bank.execute(withdraw("1", 6)).id(ids[2]).await.unwrap();
-    for (id, receipt) in [(ids[1], &second), (ids[2], &third)] {
-        let again = bank.execute(withdraw("1", 6)).id(id).await.unwrap();
+    for (id, amount, receipt) in [(ids[1], 4, &second), (ids[2], 6, &third)] {
+        let again = bank.execute(withdraw("1", amount)).id(id).await.unwrap();
         assert!(again.repeat);
         assert_eq!(
             (again.version, again.events, again.position),
             (receipt.version, receipt.events, receipt.position)
+        );
+    }
+    for other in
+        [bank.execute(withdraw("1", 5)).id(ids[1]).await, bank.execute(deposit("1", 4)).id(ids[1]).await]
+    {
+        let error = other.unwrap_err();
+        let expected = |id| id == ids[1];
+        assert!(
+            matches!(&error, CommandError::Failed(Error::AnotherCommand { command, .. }) if expected(*command)),
+            "{error:?}"
         );
     }
     let again = bank.execute(open("1", 10)).id(ids[0]).await.unwrap();
@@ -150,19 +161,18 @@ async fn a_command_that_changes_nothing_stores_nothing<B: Backend>(backend: B) {
 }
 
 async fn writers_at_once_lose_no_event<B: Backend>(backend: B) {
-    let bank = bank(backend).await;
-    bank.execute(open("1", 0)).await.unwrap();
+    let (events, views) = backend.split();
+    let shared = (Arc::new(events), Arc::new(views));
+    // Two services, as two processes have it: they know nothing of each other's commands.
+    let banks = [bank(shared.clone()).await, bank(shared).await];
+    banks[0].execute(open("1", 0)).await.unwrap();
     let mut writers = tokio::task::JoinSet::new();
-    for _ in 0..6 {
-        let bank = bank.clone();
+    for writer in 0..8 {
+        let bank = banks[writer % 2].clone();
         writers.spawn(async move {
             let mut receipts = Vec::new();
-            for _ in 0..10 {
-                match bank.execute(deposit("1", 1)).await {
-                    Ok(receipt) => receipts.push(receipt),
-                    Err(CommandError::Failed(Error::Conflict { .. })) => {}
-                    Err(error) => panic!("{error}"),
-                }
+            for _ in 0..25 {
+                receipts.push(bank.execute(deposit("1", 1)).await.unwrap());
             }
             receipts
         });
@@ -170,14 +180,23 @@ async fn writers_at_once_lose_no_event<B: Backend>(backend: B) {
     let mut receipts: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
     receipts.sort_by_key(|receipt| receipt.version);
     let versions: Vec<_> = receipts.iter().map(|receipt| receipt.version).collect();
-    assert_eq!(
-        versions,
-        (2..2 + receipts.len() as u64).collect::<Vec<_>>(),
-        "each success has a version of its own"
-    );
-    let seen = bank.query(statement("1")).after(receipts.last().unwrap()).await.unwrap().unwrap();
-    assert_eq!(seen.balance, i64::try_from(receipts.len()).unwrap());
-    assert_eq!(seen.versions, (1..2 + receipts.len() as u64).collect::<Vec<_>>());
+    assert_eq!(versions, (2..=201).collect::<Vec<_>>(), "each of 200 commands has a version of its own");
+    let seen = banks[0].query(statement("1")).after(receipts.last().unwrap()).await.unwrap().unwrap();
+    assert_eq!(seen, Statement { balance: 200, versions: (1..=201).collect() });
+}
+
+async fn a_refusal_is_about_the_current_state<B: Backend>(backend: B) {
+    let (events, views) = backend.split();
+    let shared = (Arc::new(events), Arc::new(views));
+    let (ours, theirs) = (bank(shared.clone()).await, bank(shared).await);
+    ours.execute(open("1", 1)).await.unwrap();
+    theirs.execute(deposit("1", 9)).await.unwrap();
+    // Our last state says 1.
+    let paid = ours.execute(withdraw("1", 10)).await.unwrap();
+    assert_eq!(paid.version, 4);
+    theirs.execute(deposit("1", 1)).await.unwrap();
+    let nothing = ours.execute(Touch { account: "1".into() }).await.unwrap();
+    assert_eq!(nothing.version, 5);
 }
 
 /// One store for several services, as several runs of one program have it.

@@ -1,17 +1,12 @@
 //! Logs written while a command is handled or an event projected carry their ids.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use cqrs_core::{
     Aggregate, Apply, Command, Context, CorrelationId, Cqrs, Envelope, Event, Handle, Handled, Project, View,
     memory::Memory,
 };
+use cqrs_tests::lines::Lines;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::fmt::MakeWriter;
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 #[event(name = "lamp.lit")]
@@ -50,41 +45,17 @@ impl Project<Lit> for Lamp {
     }
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn spans_carry_the_ids() {
     let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false);
-    let subscriber = subscriber.with_max_level(tracing::Level::DEBUG).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = lines.collect();
 
     let cqrs = Cqrs::builder(Memory::default()).aggregate::<Lamp>().view::<Lamp>().start().await.unwrap();
     let correlation: CorrelationId = "0198c0de-0000-7000-8000-000000000001".parse().unwrap();
     let receipt = cqrs.execute(Light(7)).correlation(correlation).await.unwrap();
     cqrs.caught_up().await.unwrap();
 
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     for (what, also) in
         [("handling", "execute{command=\"light\""), ("projecting", "project{projection=lamps-v1}")]
     {

@@ -42,6 +42,7 @@ fn origin(number: u64) -> Arc<Origin> {
     Arc::new(Origin {
         time: Timestamp::new(1_767_225_600, 123_456_789).expect("a time"),
         command_id: CommandId(Uuid::new_v4()),
+        fingerprint: u64::MAX - number,
         correlation_id: CorrelationId(Uuid::new_v4()),
         causation_id: number.is_multiple_of(2).then(|| CausationId(Uuid::new_v4())),
         metadata,
@@ -129,7 +130,7 @@ pub async fn the_same_append_again_is_not_stored_twice<S: EventStore>(store: &S)
     let first = store.append(&commit, Expected::NoStream).await.expect("the append");
     match store.append(&commit, Expected::NoStream).await {
         Ok(again) => {
-            assert!(again.duplicate && again.sequence == first.sequence, "{again:?} after {first:?}")
+            assert!(again.duplicate && again.sequence == first.sequence, "{again:?} after {first:?}");
         }
         Err(AppendError::Conflict) => {}
         Err(error) => panic!("{error:?}"),

@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::{Context as _, Result};
-use cqrs_core::{Backend, Command, CommandId, Contains, CorrelationId, Handle};
+use cqrs_core::{Backend, Command, CommandId, CorrelationId, Handle, HasAggregate};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::Either, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use order_service::{
@@ -119,7 +119,7 @@ impl<'a, B: Backend> Sender<'a, B> {
     where
         C: Command,
         C::Aggregate: Handle<C>,
-        Aggregates: Contains<C::Aggregate, Place>,
+        Aggregates: HasAggregate<C::Aggregate, Place>,
     {
         let of = command.aggregate_id().to_string();
         let id = CommandId::derived(["northwind", C::NAME, &of]);

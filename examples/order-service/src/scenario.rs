@@ -5,7 +5,8 @@ use std::{collections::HashMap, io::Write};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use cqrs_core::{
-    Aggregate, Backend, Clock as _, Command, CommandError, CommandId, Contains, Handle, Receipt, SystemClock,
+    Aggregate, Backend, Clock as _, Command, CommandError, CommandId, Handle, HasAggregate, Receipt,
+    SystemClock,
 };
 use jiff::{civil::Date, tz::TimeZone};
 use order_service::{
@@ -160,7 +161,7 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
     where
         C: Command,
         C::Aggregate: Handle<C>,
-        Aggregates: Contains<C::Aggregate, Place>,
+        Aggregates: HasAggregate<C::Aggregate, Place>,
     {
         self.act_as(what, command, CommandId(SystemClock.new_id())).await
     }
@@ -169,7 +170,7 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
     where
         C: Command,
         C::Aggregate: Handle<C>,
-        Aggregates: Contains<C::Aggregate, Place>,
+        Aggregates: HasAggregate<C::Aggregate, Place>,
     {
         let name = C::NAME;
         writeln!(self.out, "  {COMMAND}{name}{COMMAND:#} {}: {what}", command.aggregate_id())?;

@@ -38,7 +38,7 @@ fn all_four_derives_work_under_another_name() {
     let command = Switch { light: 4, on: true };
     assert_eq!((Switch::NAME, Switch::LIFECYCLE), ("switch", Lifecycle::Upsert));
     assert_eq!(command.aggregate_id(), &4);
-    let context = Context::new(renamed::CommandId::derived(["4"]), renamed_time());
+    let context = Context::new(renamed::CommandId::derived(["4"]), "1970-01-01T00:00:00Z".parse().unwrap());
     assert_eq!(replay::<Light>(&[event]).handle(&command, &context), Err(Already));
 
     assert_eq!(GetUsage::NAME, "get_usage");

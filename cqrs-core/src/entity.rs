@@ -1,0 +1,193 @@
+//! One aggregate in this process: its last known state, and who may change it at the moment.
+//!
+//! At most one task per aggregate carries out commands; it leads. Commands that arrive meanwhile wait,
+//! and when the leader is done, a task of its own carries them out together: each is handled on the state
+//! that its predecessor left, and all their events go into one append. So a hot aggregate is not bound
+//! to one command for each round trip, and no caller's future is needed for another caller's command.
+
+use std::{
+    collections::VecDeque,
+    panic::resume_unwind,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use moka::sync::Cache;
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use crate::{
+    Aggregate, AggregateKey, Context, Error, EventStore,
+    execute::{Answer, Decide, Pending, Settled, Shell, settle},
+    load::Loaded,
+};
+
+/// The most commands that one append carries out together.
+const MAX_TOGETHER: usize = 64;
+
+/// The most commands that may wait for one aggregate.
+const MAX_WAITING: usize = 10_000;
+
+/// The aggregates of one type that this process has seen lately.
+pub struct Entities<A: Aggregate> {
+    lately: Cache<String, Arc<Entity<A>>>,
+}
+
+impl<A: Aggregate> Entities<A> {
+    /// Room for the states of `capacity` aggregates.
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self { lately: Cache::new(capacity) }
+    }
+
+    /// Carries out one command, alone or together with others that wait for the same aggregate.
+    pub(crate) async fn execute<S: EventStore>(
+        &self,
+        shell: &Shell<S>,
+        key: AggregateKey,
+        context: Context,
+        fingerprint: u64,
+        decide: impl Decide<A>,
+    ) -> Answer<A> {
+        let entity = self.lately.get_with_by_ref(key.id(), || Arc::new(Entity::new(key.clone())));
+        let span = Span::current();
+        let settled = if let Some(mut lead) = Lead::take(&entity, shell) {
+            let mut alone = [Pending::new(context, fingerprint, &decide, &span)];
+            lead.settle(&mut alone).await;
+            let [alone] = alone;
+            alone.settled
+        } else {
+            let (reply, answer) = oneshot::channel();
+            entity.wait(Job { context, fingerprint, decide: Box::new(decide), span, reply }, shell)?;
+            // The sender is dropped without an answer only when the runtime shuts down.
+            answer.await.ok()
+        };
+        match settled {
+            Some(Settled::Answer(answer)) => answer,
+            Some(Settled::Panic(panic)) => resume_unwind(panic),
+            None => Err(Error::Interrupted { aggregate: key }.into()),
+        }
+    }
+}
+
+/// One aggregate; a desk with a queue before it.
+struct Entity<A: Aggregate> {
+    key: AggregateKey,
+    desk: Mutex<Desk<A>>,
+}
+
+struct Desk<A: Aggregate> {
+    /// Whether a task carries out commands.
+    led: bool,
+    waiting: VecDeque<Job<A>>,
+    /// The last known state; none while a task leads, and after a failure.
+    state: Option<Loaded<A>>,
+}
+
+/// A command that waits.
+struct Job<A: Aggregate> {
+    context: Context,
+    fingerprint: u64,
+    decide: Box<dyn Decide<A>>,
+    span: Span,
+    reply: oneshot::Sender<Settled<A>>,
+}
+
+impl<A: Aggregate> Job<A> {
+    fn pending(&self) -> Pending<'_, A> {
+        Pending::new(self.context.clone(), self.fingerprint, &*self.decide, &self.span)
+    }
+}
+
+impl<A: Aggregate> Entity<A> {
+    fn new(key: AggregateKey) -> Self {
+        Self { key, desk: Mutex::new(Desk { led: false, waiting: VecDeque::new(), state: None }) }
+    }
+
+    /// Nothing that can panic runs under the lock.
+    fn desk(&self) -> MutexGuard<'_, Desk<A>> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a command wait for the leader; leads itself if that one has left in between.
+    fn wait<S: EventStore>(self: &Arc<Self>, job: Job<A>, shell: &Shell<S>) -> Result<(), Error> {
+        let mut desk = self.desk();
+        if desk.waiting.len() >= MAX_WAITING {
+            return Err(Error::Overloaded { aggregate: self.key.clone(), waiting: MAX_WAITING });
+        }
+        desk.waiting.push_back(job);
+        let led = std::mem::replace(&mut desk.led, true);
+        drop(desk);
+        if !led {
+            tokio::spawn(carry_out_waiting(Arc::clone(self), shell.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// The right to carry out commands on an aggregate. However it ends (also by a panic, or when the
+/// caller's future is dropped), the desk is left in order and those who wait have a leader.
+struct Lead<A: Aggregate, S: EventStore> {
+    entity: Arc<Entity<A>>,
+    shell: Shell<S>,
+    /// None while it is being worked on, so that whatever interrupts the work leaves no half state.
+    state: Option<Loaded<A>>,
+}
+
+impl<A: Aggregate, S: EventStore> Lead<A, S> {
+    /// Leads, unless somebody does.
+    fn take(entity: &Arc<Entity<A>>, shell: &Shell<S>) -> Option<Self> {
+        let mut desk = entity.desk();
+        if desk.led {
+            return None;
+        }
+        desk.led = true;
+        let state = desk.state.take();
+        drop(desk);
+        Some(Self { entity: Arc::clone(entity), shell: shell.clone(), state })
+    }
+
+    async fn settle(&mut self, commands: &mut [Pending<'_, A>]) {
+        let state = self.state.take();
+        self.state = settle(&self.shell, &self.entity.key, state, commands).await;
+    }
+}
+
+impl<A: Aggregate, S: EventStore> Drop for Lead<A, S> {
+    fn drop(&mut self) {
+        let mut desk = self.entity.desk();
+        desk.state = self.state.take();
+        desk.led = false;
+        if desk.waiting.is_empty() {
+            return;
+        }
+        // Outside a runtime nobody can lead, and those who wait are told so.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return desk.waiting.clear() };
+        desk.led = true;
+        drop(desk);
+        runtime.spawn(carry_out_waiting(Arc::clone(&self.entity), self.shell.clone()));
+    }
+}
+
+/// Leads until nobody waits.
+async fn carry_out_waiting<A: Aggregate, S: EventStore>(entity: Arc<Entity<A>>, shell: Shell<S>) {
+    let mut lead = Lead { entity: Arc::clone(&entity), shell, state: entity.desk().state.take() };
+    loop {
+        let jobs: Vec<_> = {
+            let mut desk = entity.desk();
+            let together = desk.waiting.len().min(MAX_TOGETHER);
+            // A caller that has gone away before its turn has taken its command with it.
+            desk.waiting.drain(..together).filter(|job| !job.reply.is_closed()).collect()
+        };
+        if jobs.is_empty() && entity.desk().waiting.is_empty() {
+            return;
+        }
+        let mut commands: Vec<_> = jobs.iter().map(Job::pending).collect();
+        lead.settle(&mut commands).await;
+        let settled: Vec<_> = commands.into_iter().map(|command| command.settled).collect();
+        for (job, settled) in jobs.into_iter().zip(settled) {
+            if let Some(settled) = settled {
+                // Nobody waits any more: the command has taken effect all the same.
+                let _ = job.reply.send(settled);
+            }
+        }
+    }
+}
