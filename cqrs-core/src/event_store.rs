@@ -165,12 +165,20 @@ pub trait Subscription: Send {
     ///
     /// Dropping it loses at most the account.
     fn done(&mut self, sequence: u64) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends the subscription, so that another worker of the same name can go on at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the subscription as well; the other worker may have to wait a little.
+    fn leave(self) -> impl Future<Output = ()> + Send;
 }
 
 /// Who follows what, from where.
 #[derive(Debug, Clone, Copy)]
 pub struct Subscribe<'a> {
-    /// The subscriber's name; one subscriber of a name reads at a time.
+    /// The subscriber's name; one subscriber of a name reads at a time, in a store that several processes
+    /// share, and the others wait for their turn.
     pub subscriber: &'a str,
     /// The stored names of the aggregate types to follow.
     pub aggregates: &'a [&'static str],

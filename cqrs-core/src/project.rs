@@ -137,7 +137,10 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
         loop {
             let commits = tokio::select! {
                 commits = subscription.next(BATCH) => commits?,
-                () = self.stop.cancelled() => return Ok(End::Stopped),
+                () = self.stop.cancelled() => {
+                    subscription.leave().await;
+                    return Ok(End::Stopped);
+                }
             };
             let mut rest = commits.as_slice();
             while !rest.is_empty() {

@@ -14,6 +14,7 @@ use crate::{
     direct_get::{Get, direct_get},
     errors::{append_error, store_error, unavailable},
     subject::{aggregate_of, encode_token, filter_of, subject_of},
+    subscription::Turns,
     wire,
 };
 
@@ -25,11 +26,12 @@ const OVERHEAD: usize = 512;
 pub struct NatsEvents {
     connection: Connection,
     topology: Arc<Topology>,
+    turns: Turns,
 }
 
 impl NatsEvents {
     pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
-        Self { connection, topology: Arc::new(topology) }
+        Self { connection, topology: Arc::new(topology), turns: Turns::default() }
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
@@ -142,7 +144,7 @@ impl EventStore for NatsEvents {
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
-        NatsSubscription::open(&self.connection, &self.topology, request).await
+        NatsSubscription::open(&self.connection, &self.topology, &self.turns, request).await
     }
 }
 

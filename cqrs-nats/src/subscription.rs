@@ -1,13 +1,19 @@
 //! Following the stream: a durable pull consumer that starts at the projection's checkpoint.
 //!
-//! The consumer is there for its name, its lag and its order. The truth about progress is the checkpoint,
-//! so a consumer that does not stand exactly where the checkpoint says is made anew.
+//! The consumer is there for its name, its lag, its order, and so that one worker reads at a time: the
+//! server pins it to one client, and gives the pin to another when that one has not asked for more in a
+//! while. The truth about progress is the checkpoint, so a worker whose turn comes makes the consumer
+//! anew, right after the checkpoint, unless it stands there already.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::jetstream::{
     self,
-    consumer::{AckPolicy, DeliverPolicy, Info, PullConsumer, pull},
+    consumer::{AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, pull},
 };
 use bytes::Bytes;
 use cqrs_core::{StoreError, StoredCommit, Subscribe, Subscription};
@@ -31,9 +37,22 @@ const PULL: usize = 1_024;
 /// How long the server waits for an acknowledgment before it sends again, which the projector then skips.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 
+/// The group in which a consumer's clients are pinned; there is one.
+const GROUP: &str = "workers";
+
+/// How long a worker keeps its turn without asking for more: how late another notices that it died.
+const TURN: Duration = Duration::from_secs(5);
+
+/// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
+const REQUEST: Duration = Duration::from_secs(2);
+
+/// The subscribers of this process whose turn has come: they make their consumer anew.
+pub(crate) type Turns = Arc<Mutex<HashSet<String>>>;
+
 /// Commits of a stream as they come.
 pub struct NatsSubscription {
     connection: Connection,
+    stream: String,
     context: String,
     subscriber: String,
     messages: pull::Stream,
@@ -41,6 +60,9 @@ pub struct NatsSubscription {
     delivery: u64,
     /// The last sequence that was returned.
     seen: u64,
+    /// Another worker was reading when this one came: nothing is delivered before this one's turn.
+    standby: bool,
+    turns: Turns,
     /// The last delivery's sequence and where to acknowledge it.
     last: Option<(u64, async_nats::Subject)>,
 }
@@ -49,28 +71,34 @@ impl NatsSubscription {
     pub(crate) async fn open(
         connection: &Connection,
         topology: &Topology,
+        turns: &Turns,
         request: Subscribe<'_>,
     ) -> Result<Self, StoreError> {
         let what = || format!("following stream {} as {}", topology.stream(), request.subscriber);
         let open = async {
             let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
             let stream = stream.map_err(|error| store_error(what(), error))?;
-            let consumer = consumer_at(&stream, topology, request).await?;
+            let my_turn = lock(turns).remove(request.subscriber);
+            let (consumer, standby) = consumer_at(&stream, topology, request, my_turn).await?;
             let messages = consumer
                 .stream()
                 .max_messages_per_batch(PULL)
-                .expires(Duration::from_secs(30))
-                .heartbeat(Duration::from_secs(5))
+                .group(GROUP)
+                .expires(REQUEST)
+                .heartbeat(REQUEST / 2 - Duration::from_millis(100))
                 .messages()
                 .await
                 .map_err(|error| store_error(what(), error))?;
             Ok(Self {
                 connection: connection.clone(),
+                stream: topology.stream().to_owned(),
                 context: topology.context().to_owned(),
                 subscriber: request.subscriber.to_owned(),
                 messages,
                 delivery: consumer.cached_info().delivered.consumer_sequence,
                 seen: request.after,
+                standby,
+                turns: Arc::clone(turns),
                 last: None,
             })
         };
@@ -84,6 +112,13 @@ impl NatsSubscription {
         let info =
             message.info().map_err(|error| interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
+        if self.standby || delivery != self.delivery + 1 {
+            // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
+            lock(&self.turns).insert(self.subscriber.clone());
+        }
+        if self.standby {
+            return Err(interrupted("another worker was reading, now it is this one's turn".to_owned()));
+        }
         if delivery != self.delivery + 1 {
             return Err(interrupted(format!("delivery {delivery} came after delivery {}", self.delivery)));
         }
@@ -124,6 +159,16 @@ impl Subscription for NatsSubscription {
         Ok(commits)
     }
 
+    async fn leave(self) {
+        if self.standby {
+            return;
+        }
+        // Lets the next worker have its turn at once. It would come by itself a little later.
+        if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
+            let _ = stream.unpin_consumer(&self.subscriber, GROUP).await;
+        }
+    }
+
     async fn done(&mut self, sequence: u64) -> Result<(), StoreError> {
         let Some((_, reply)) = self.last.take_if(|(last, _)| *last <= sequence) else {
             return Ok(());
@@ -134,22 +179,35 @@ impl Subscription for NatsSubscription {
     }
 }
 
-/// The consumer of this name, standing right after `request.after`.
+fn lock(turns: &Turns) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    turns.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The consumer of this name, standing right after `request.after`; or as another worker has it, with
+/// which this one stands by.
 async fn consumer_at(
     stream: &jetstream::stream::Stream<()>,
     topology: &Topology,
     request: Subscribe<'_>,
-) -> Result<PullConsumer, StoreError> {
+    my_turn: bool,
+) -> Result<(PullConsumer, bool), StoreError> {
     let what = || format!("preparing consumer {} of stream {}", request.subscriber, topology.stream());
     let config = config_of(topology, request);
     if let Ok(found) = stream.get_consumer::<pull::Config>(request.subscriber).await {
-        if stands_at(found.cached_info(), &config, request.after) {
-            return Ok(found);
+        let info = found.cached_info();
+        if is_alike(info, &config) {
+            if !my_turn && is_pinned(info) {
+                return Ok((found, true));
+            }
+            if !my_turn && stands_at(info, request.after) {
+                return Ok((found, false));
+            }
         }
         let deleted = stream.delete_consumer(request.subscriber).await;
         deleted.map_err(|error| store_error(what(), error))?;
     }
-    stream.create_consumer(config).await.map_err(|error| store_error(what(), error))
+    let created = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
+    Ok((created, false))
 }
 
 fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
@@ -162,22 +220,33 @@ fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
         ack_wait: ACK_WAIT,
         max_ack_pending: MAX_UNACKNOWLEDGED,
         filter_subjects: filters,
+        priority_policy: PriorityPolicy::PinnedClient,
+        priority_groups: vec![GROUP.to_owned()],
+        priority_timeout: TURN,
         ..pull::Config::default()
     }
 }
 
-/// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before
-/// that may come again behind it.
-fn stands_at(info: &Info, config: &pull::Config, after: u64) -> bool {
-    let nothing_under_way = info.num_ack_pending == 0 && info.num_waiting == 0;
+/// Whether a consumer delivers the same messages in the same way, wherever it stands.
+fn is_alike(info: &Info, config: &pull::Config) -> bool {
     let mut filters = info.config.filter_subjects.clone();
     if !info.config.filter_subject.is_empty() {
         filters.push(info.config.filter_subject.clone());
     }
+    filters == config.filter_subjects && info.config.priority_groups == config.priority_groups
+}
+
+/// Whether the consumer belongs to a worker at the moment.
+fn is_pinned(info: &Info) -> bool {
+    info.priority_groups.iter().any(|group| group.pinned_client_id.as_ref().is_some_and(|id| !id.is_empty()))
+}
+
+/// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before
+/// that may come again behind it.
+fn stands_at(info: &Info, after: u64) -> bool {
     let started = match info.config.deliver_policy {
         DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
         _ => 0,
     };
-    let stands = info.delivered.stream_sequence.max(started);
-    nothing_under_way && stands <= after && filters == config.filter_subjects
+    info.num_ack_pending == 0 && info.delivered.stream_sequence.max(started) <= after
 }

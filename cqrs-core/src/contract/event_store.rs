@@ -223,6 +223,7 @@ pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: Event
     stored.push(StoredCommit { sequence, commit: fourth });
     assert_eq!(take(&mut subscription, 1).await, stored[3..]);
     subscription.done(sequence).await.expect("an account");
+    subscription.leave().await;
 }
 
 /// The checkpoint decides where a subscriber of the same name starts: later, earlier, wherever.
@@ -236,6 +237,7 @@ pub async fn a_subscription_starts_where_it_is_told<S: EventStore>(store: &S) {
         if done > 0 {
             subscription.done(stored[done - 1].sequence).await.expect("an account");
         }
+        subscription.leave().await;
     }
 }
 

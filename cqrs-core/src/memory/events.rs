@@ -164,6 +164,8 @@ impl Subscription for MemorySubscription {
         }
     }
 
+    async fn leave(self) {}
+
     async fn done(&mut self, _: u64) -> Result<(), StoreError> {
         Ok(())
     }
