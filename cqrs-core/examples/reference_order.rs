@@ -14,49 +14,56 @@ enum OrderEvent {
 
 #[derive(Debug, thiserror::Error)]
 enum OrderRejection {
-    #[error("the order is paid already")]
-    PaidAlready,
-    #[error("a cancelled order cannot be paid")]
-    PaidTooLate,
-    #[error("the order is cancelled already")]
-    CancelledAlready,
-    #[error("a paid order cannot be cancelled")]
-    CancelledTooLate,
+    #[error("there is nothing to pay for")]
+    NothingToPay,
+    #[error("the order costs {0}")]
+    WrongAmount(u64),
+    #[error("the order is paid")]
+    Paid,
+    #[error("the order is cancelled")]
+    Cancelled,
 }
 
-/// What happened last is all that the rules ask for, and all that the view shows.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(id = u32, event = OrderEvent, rejection = OrderRejection)]
-struct Order(Option<OrderEvent>);
+struct Order {
+    total: u64,
+    paid: bool,
+    cancelled: bool,
+}
+impl Order {
+    fn must_be_open(&self) -> Result<(), OrderRejection> {
+        (!self.paid).then_some(()).ok_or(OrderRejection::Paid)?;
+        (!self.cancelled).then_some(()).ok_or(OrderRejection::Cancelled)
+    }
+}
 impl Apply<OrderEvent> for Order {
     fn apply(&mut self, event: &OrderEvent) {
-        self.0 = Some(event.clone());
+        match event {
+            OrderEvent::Created { total } => self.total = *total,
+            OrderEvent::Paid => self.paid = true,
+            OrderEvent::Cancelled => self.cancelled = true,
+        }
     }
 }
 
 #[derive(Serialize, Deserialize, Command)]
 #[command(aggregate = Order, create)]
-struct CreateOrder {
-    #[command(id)]
-    order: u32,
-    total: u64,
-}
+struct CreateOrder(#[command(id)] u32, u64);
 impl Handle<CreateOrder> for Order {
-    fn handle(&self, create: &CreateOrder, _: &Context) -> Handled<Self> {
-        Ok(OrderEvent::Created { total: create.total }.into())
+    fn handle(&self, &CreateOrder(_, total): &CreateOrder, _: &Context) -> Handled<Self> {
+        if total == 0 { Err(OrderRejection::NothingToPay) } else { Ok(OrderEvent::Created { total }.into()) }
     }
 }
 
 #[derive(Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
-struct PayOrder(#[command(id)] u32);
+struct PayOrder(#[command(id)] u32, u64);
 impl Handle<PayOrder> for Order {
-    fn handle(&self, _: &PayOrder, _: &Context) -> Handled<Self> {
-        match self.0 {
-            Some(OrderEvent::Paid) => Err(OrderRejection::PaidAlready),
-            Some(OrderEvent::Cancelled) => Err(OrderRejection::PaidTooLate),
-            _ => Ok(OrderEvent::Paid.into()),
-        }
+    fn handle(&self, &PayOrder(_, amount): &PayOrder, _: &Context) -> Handled<Self> {
+        self.must_be_open()?;
+        let paid = (amount == self.total).then(|| OrderEvent::Paid.into());
+        paid.ok_or(OrderRejection::WrongAmount(self.total))
     }
 }
 
@@ -65,11 +72,7 @@ impl Handle<PayOrder> for Order {
 struct CancelOrder(#[command(id)] u32);
 impl Handle<CancelOrder> for Order {
     fn handle(&self, _: &CancelOrder, _: &Context) -> Handled<Self> {
-        match self.0 {
-            Some(OrderEvent::Paid) => Err(OrderRejection::CancelledTooLate),
-            Some(OrderEvent::Cancelled) => Err(OrderRejection::CancelledAlready),
-            _ => Ok(OrderEvent::Cancelled.into()),
-        }
+        self.must_be_open().map(|()| OrderEvent::Cancelled.into())
     }
 }
 
@@ -78,14 +81,10 @@ impl View for Order {
     type Of = Order;
 }
 impl Project<OrderEvent> for Order {
-    fn key(event: &Envelope<OrderEvent>) -> Option<String> {
-        Some(event.subject().to_owned())
-    }
     fn project(&mut self, event: &Envelope<OrderEvent>) {
         self.apply(&event.data);
     }
 }
-
 #[derive(Query)]
 #[query(view = Order, answer = Option<Order>)]
 struct GetOrder(#[query(key)] u32);
@@ -93,8 +92,8 @@ struct GetOrder(#[query(key)] u32);
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cqrs = Cqrs::builder(Memory::default()).aggregate::<Order>().view::<Order>().start().await?;
-    cqrs.execute(CreateOrder { order: 7, total: 90 }).await?;
-    let receipt = cqrs.execute(PayOrder(7)).await?;
+    cqrs.execute(CreateOrder(7, 90)).await?;
+    let receipt = cqrs.execute(PayOrder(7, 90)).await?;
     println!("{:?}", cqrs.query(GetOrder(7)).after(&receipt).await?);
     Ok(())
 }
