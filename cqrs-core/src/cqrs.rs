@@ -283,7 +283,8 @@ impl<B: Backend, A, V> Builder<B, A, V> {
     }
 
     /// How many aggregates of each type keep their last state in memory, so that a command on one of them
-    /// needs no load; 10,000 unless it is set.
+    /// needs no load; 10,000 unless it is set. Each takes the size of its state, and 56 bytes for each of
+    /// the commands that it remembers.
     pub fn cached_aggregates(mut self, number: u64) -> Self {
         self.cached = number;
         self

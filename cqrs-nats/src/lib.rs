@@ -17,7 +17,8 @@
 //! ```
 //!
 //! It needs a nats-server of version 2.12 or later with JetStream. What is stored, and how readers in
-//! other languages find their way, is described at [`wire`].
+//! other languages find their way, is described at [`wire`]; what each answer to a command means, and what
+//! survives which failure, at [`what_happens_to_a_command`].
 
 mod atomic_batch;
 mod connect;
@@ -32,6 +33,9 @@ mod subscription;
 mod topology;
 mod views;
 pub mod wire;
+
+#[doc = include_str!("../docs/commands.md")]
+pub mod what_happens_to_a_command {}
 
 pub use connect::{Connect, ConnectError, MIN_SERVER, Nats};
 pub use events::NatsEvents;
