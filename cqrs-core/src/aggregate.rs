@@ -41,15 +41,15 @@ use crate::{Command, Context, Event, Events};
     message = "`{Self}` is not an aggregate",
     note = "add `#[derive(cqrs_core::Aggregate)]` with `#[aggregate(id = …, event = …, rejection = …)]`"
 )]
-pub trait Aggregate: Apply<Self::Event> + Default + Clone + Send + Sync + 'static {
+pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     /// The stored name, such as `order`: `a-z`, `0-9`, `_` and `-`. Never change it: it is in the log.
     const NAME: &'static str;
 
     /// What tells one aggregate of this type from another. Its `Display` text is what is stored.
     type Id: Display + Send + Sync;
 
-    /// The events that this aggregate records.
-    type Event: Event;
+    /// The events that this aggregate records, and [applies](Apply).
+    type Event: Event + AppliesTo<Self>;
 
     /// Why a command may be refused: the business's own reasons, never a technical failure.
     type Rejection: StdError + Send + Sync + 'static;
@@ -66,12 +66,25 @@ pub trait Aggregate: Apply<Self::Event> + Default + Clone + Send + Sync + 'stati
 /// Folds one event into the state. It cannot fail: the event has already happened.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not apply `{E}`",
-    label = "this aggregate's state does not follow from its events yet",
+    label = "the state of `{Self}` does not follow from these events yet",
     note = "add `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
 )]
 pub trait Apply<E> {
     /// Changes the state by what happened. No clock, no randomness, no input or output.
     fn apply(&mut self, event: &E);
+}
+
+/// [`Apply`], seen from the event: a bound on [`Aggregate::Event`] is reported once, where the event is
+/// named, while a supertrait would be reported wherever the aggregate is used.
+#[doc(hidden)]
+pub trait AppliesTo<A> {
+    fn apply_to(&self, aggregate: &mut A);
+}
+
+impl<E, A: Apply<E>> AppliesTo<A> for E {
+    fn apply_to(&self, aggregate: &mut A) {
+        aggregate.apply(self);
+    }
 }
 
 /// Decides about one kind of command.
@@ -107,7 +120,7 @@ pub trait CommandVisitor<A: Aggregate> {
 /// The state after `events`, from nothing.
 pub fn replay<'a, A: Aggregate>(events: impl IntoIterator<Item = &'a A::Event>) -> A {
     events.into_iter().fold(A::default(), |mut state, event| {
-        state.apply(event);
+        event.apply_to(&mut state);
         state
     })
 }

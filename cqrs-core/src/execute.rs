@@ -14,6 +14,7 @@ use tracing::{Span, debug, field};
 use crate::{
     Aggregate, AggregateKey, Clock, Command, CommandError, CommandId, Commit, Context, Error, EventStore,
     Events, Expected, Handle, Lifecycle, Origin, Receipt, RecordedEvent, StoreError, StoredCommit,
+    aggregate::AppliesTo,
     append::{self, Outcome},
     backoff, codec,
     load::{CarriedOut, Loaded, commands_of},
@@ -274,7 +275,7 @@ fn draft<A: Aggregate, S: EventStore>(
             let events = command.span.in_scope(handle)?;
             let recorded = record(shell, loaded, command, &events)?;
             let mut state = draft.state.clone();
-            events.iter().for_each(|event| state.apply(event));
+            events.iter().for_each(|event| event.apply_to(&mut state));
             Ok((state, recorded))
         }));
         match handled {

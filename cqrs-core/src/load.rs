@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::{Aggregate, AggregateKey, CommandId, EventStore, Position, StoreError, StoredCommit, codec};
+use crate::{
+    Aggregate, AggregateKey, CommandId, EventStore, Position, StoreError, StoredCommit, aggregate::AppliesTo,
+    codec,
+};
 
 /// How many commands an aggregate remembers, so that a repeated one gets its first receipt.
 ///
@@ -99,7 +102,7 @@ impl<A: Aggregate> Loaded<A> {
         let events: Vec<A::Event> =
             (0..commit.events.len()).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
         for event in &events {
-            self.state.apply(event);
+            event.apply_to(&mut self.state);
         }
         self.remember(stored);
         Ok(())

@@ -46,68 +46,42 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
 impl<'a> Model<'a> {
     fn new(target: Target<'a>, options: Options, errors: &mut Errors) -> Self {
         if let Data::Union(data) = &target.input.data {
-            errors.at(
-                data.union_token,
-                "a union cannot be an aggregate: expected a struct or an enum",
-            );
+            errors.at(data.union_token, "a union cannot be an aggregate: expected a struct or an enum");
         }
         target.refuse_inside("`#[aggregate(…)]` belongs on the type", errors);
         let mut required = |given, what| target.required(given, what, errors);
-        let id = required(
-            options.id,
-            "`id = SomeType`: what tells one aggregate from another",
-        );
+        let id = required(options.id, "`id = SomeType`: what tells one aggregate from another");
         let event = required(options.event, "`event = SomeType`: what the aggregate records");
-        let rejection = required(
-            options.rejection,
-            "`rejection = SomeType`: why it refuses a command",
-        );
+        let rejection = required(options.rejection, "`rejection = SomeType`: why it refuses a command");
         let krate = target::framework(options.krate, errors);
         let name = target.name(options.name, errors);
         let commands = commands(options.commands, errors);
-        Self {
-            target,
-            krate,
-            name,
-            id,
-            event,
-            rejection,
-            commands,
-        }
+        Self { target, krate, name, id, event, rejection, commands }
     }
 }
 
 fn commands(given: Option<Types>, errors: &mut Errors) -> Vec<Type> {
-    let commands = given
-        .and_then(|Types(types)| errors.take(types))
-        .unwrap_or_default();
-    let texts: Vec<_> = commands
-        .iter()
-        .map(|command| command.to_token_stream().to_string())
-        .collect();
+    let mut commands = given.and_then(|Types(types)| errors.take(types)).unwrap_or_default();
+    let texts: Vec<_> = commands.iter().map(|command| command.to_token_stream().to_string()).collect();
     for (command, text) in commands.iter().zip(&texts) {
-        if !matches!(command, Type::Path(_)) {
-            errors.at(command, "expected the type of a command");
-        }
         if texts.iter().filter(|other| *other == text).count() > 1 {
             errors.at(command, "this command is listed more than once");
         }
     }
+    commands.retain(|command| {
+        let is_path = matches!(command, Type::Path(_));
+        if !is_path {
+            errors.at(command, "expected the type of a command");
+        }
+        is_path
+    });
     commands
 }
 
 impl Model<'_> {
     fn emit(&self) -> TokenStream {
-        let Self {
-            target,
-            krate,
-            name,
-            id,
-            event,
-            rejection,
-            ..
-        } = self;
-        let ty = target.ty();
+        let Self { target, krate, name, id, event, rejection, .. } = self;
+        let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded([
             parse_quote!(Self: #krate::Apply<#event> + ::core::default::Default + ::core::clone::Clone),
             parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static),
@@ -118,7 +92,7 @@ impl Model<'_> {
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let visit_commands = self.emit_visit_commands();
         quote! {
-            #[automatically_derived]
+            #attributes
             impl #impl_generics #krate::Aggregate for #ty #where_clause {
                 const NAME: &'static str = #name;
                 type Id = #id;

@@ -26,10 +26,7 @@ pub(crate) fn read<Options: FromMeta + Default>(
     let mut good = Vec::new();
     for attribute in named(attributes, name) {
         let Meta::List(list) = &attribute.meta else {
-            errors.at(
-                &attribute.meta,
-                format!("expected options in parentheses: `#[{name}(…)]`"),
-            );
+            errors.at(&attribute.meta, format!("expected options in parentheses: `#[{name}(…)]`"));
             continue;
         };
         for item in split(list.tokens.clone()) {
@@ -57,9 +54,7 @@ pub(crate) fn refuse(attributes: &[Attribute], name: &str, message: &str, errors
 }
 
 pub(crate) fn named<'a>(attributes: &'a [Attribute], name: &str) -> impl Iterator<Item = &'a Attribute> {
-    attributes
-        .iter()
-        .filter(move |attribute| attribute.path().is_ident(name))
+    attributes.iter().filter(move |attribute| attribute.path().is_ident(name))
 }
 
 /// The parts between the commas that are in no brackets, those of generic types included.
@@ -68,11 +63,7 @@ fn split(tokens: TokenStream) -> Vec<TokenStream> {
     let mut depth = 0_usize;
     let mut before = ' ';
     for token in tokens {
-        let punct = if let TokenTree::Punct(punct) = &token {
-            punct.as_char()
-        } else {
-            ' '
-        };
+        let punct = if let TokenTree::Punct(punct) = &token { punct.as_char() } else { ' ' };
         match punct {
             '<' => depth += 1,
             // The end of `->` closes nothing.
@@ -90,7 +81,7 @@ fn split(tokens: TokenStream) -> Vec<TokenStream> {
     parts
 }
 
-/// `name`, `name(…)` or `name = …`, whose value is kept as it stands.
+/// `name`, `name(…)` or `name = …`, whose value is kept as it stands, even if it is empty.
 fn parse_item(input: ParseStream<'_>) -> syn::Result<NestedMeta> {
     if !input.peek(Ident::peek_any) {
         return Err(input.error("expected the name of an option"));
@@ -104,22 +95,11 @@ fn parse_item(input: ParseStream<'_>) -> syn::Result<NestedMeta> {
         let content;
         let delimiter = MacroDelimiter::Paren(syn::parenthesized!(content in input));
         let tokens = content.parse()?;
-        return Ok(NestedMeta::Meta(Meta::List(MetaList {
-            path,
-            delimiter,
-            tokens,
-        })));
+        return Ok(NestedMeta::Meta(Meta::List(MetaList { path, delimiter, tokens })));
     }
     let eq_token: Token![=] = input.parse()?;
-    if input.is_empty() {
-        return Err(syn::Error::new_spanned(eq_token, "expected a value after `=`"));
-    }
     let value = Expr::Verbatim(input.parse()?);
-    Ok(NestedMeta::Meta(Meta::NameValue(MetaNameValue {
-        path,
-        eq_token,
-        value,
-    })))
+    Ok(NestedMeta::Meta(Meta::NameValue(MetaNameValue { path, eq_token, value })))
 }
 
 #[cfg(test)]
@@ -134,12 +114,8 @@ mod tests {
     #[test]
     fn commas_of_generic_types_and_brackets_do_not_split() {
         let tokens = quote!(a = Map<K, Vec<V>>, b(x, y), c = Box<dyn Fn(u8) -> Pair<A, B>>, d,);
-        let expected = [
-            "a = Map < K , Vec < V >>",
-            "b (x , y)",
-            "c = Box < dyn Fn (u8) -> Pair < A , B >>",
-            "d",
-        ];
+        let expected =
+            ["a = Map < K , Vec < V >>", "b (x , y)", "c = Box < dyn Fn (u8) -> Pair < A , B >>", "d"];
         assert_eq!(parts(tokens), expected);
     }
 

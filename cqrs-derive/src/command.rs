@@ -7,7 +7,7 @@ use syn::{DeriveInput, Fields, Ident, LitStr, Path, Type, WherePredicate, parse_
 
 use crate::{
     attributes,
-    diagnostics::Errors,
+    diagnostics::{Errors, hole},
     options::{Given, Word},
     target::{self, Marked, Target},
 };
@@ -57,11 +57,7 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
 
 impl<'a> Model<'a> {
     fn new(target: Target<'a>, options: Options, errors: &mut Errors) -> Self {
-        let words = [
-            ("Create", options.create),
-            ("Update", options.update),
-            ("Upsert", options.upsert),
-        ];
+        let words = [("Create", options.create), ("Update", options.update), ("Upsert", options.upsert)];
         let missing = "`aggregate = SomeType`: who decides about the command";
         Self {
             target,
@@ -71,7 +67,7 @@ impl<'a> Model<'a> {
             aggregate: target.required(options.aggregate, missing, errors),
             id: match id(target, errors) {
                 Ok(field) => Id::Field(field),
-                Err(error) => Id::None(target.hole(&error, errors)),
+                Err(error) => Id::None(target.filled(hole(&error), error, errors)),
             },
         }
     }
@@ -80,10 +76,7 @@ impl<'a> Model<'a> {
 fn lifecycle(words: [(&str, Option<Word>); 3], errors: &mut Errors) -> Ident {
     let mut given = Vec::new();
     for (lifecycle, word) in words {
-        given.extend(
-            word.and_then(|Word(word)| errors.take(word))
-                .map(|word| (lifecycle, word)),
-        );
+        given.extend(word.and_then(|Word(word)| errors.take(word)).map(|word| (lifecycle, word)));
     }
     if given.len() > 1 {
         for (_, word) in &given {
@@ -104,25 +97,18 @@ fn id<'a>(target: Target<'a>, errors: &mut Errors) -> syn::Result<Marked<'a>> {
 fn unmarked(command: &Ident, fields: &Fields) -> syn::Error {
     let names: Vec<_> = fields.members().map(|member| member.to_token_stream()).collect();
     let message = if names.is_empty() {
-        "a command needs a field for the aggregate's id, marked with `#[command(id)]`".to_owned()
+        "missing a field for the aggregate's id, with `#[command(id)]`".to_owned()
     } else {
         let names = target::list(&names, "or");
-        format!("mark the field that holds the aggregate's id with `#[command(id)]`: {names}")
+        format!("missing `#[command(id)]` on the field that holds the aggregate's id: {names}")
     };
     syn::Error::new_spanned(command, message)
 }
 
 impl Model<'_> {
     fn emit(&self) -> TokenStream {
-        let Self {
-            target,
-            krate,
-            name,
-            lifecycle,
-            aggregate,
-            id,
-        } = self;
-        let ty = target.ty();
+        let Self { target, krate, name, lifecycle, aggregate, id } = self;
+        let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded(self.bounds());
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let id = match id {
@@ -133,13 +119,13 @@ impl Model<'_> {
             Id::None(hole) => hole.clone(),
         };
         quote! {
-            #[automatically_derived]
+            #attributes
             impl #impl_generics #krate::Command for #ty #where_clause {
                 const NAME: &'static str = #name;
                 const LIFECYCLE: #krate::Lifecycle = #krate::Lifecycle::#lifecycle;
                 type Aggregate = #aggregate;
 
-                fn aggregate_id(&self) -> &<Self::Aggregate as #krate::Aggregate>::Id {
+                fn aggregate_id(&self) -> &<#aggregate as #krate::Aggregate>::Id {
                     #id
                 }
             }
@@ -147,9 +133,7 @@ impl Model<'_> {
     }
 
     fn bounds(&self) -> Vec<WherePredicate> {
-        let Self {
-            krate, aggregate, id, ..
-        } = self;
+        let Self { krate, aggregate, id, .. } = self;
         let mut bounds = vec![
             parse_quote!(Self: #krate::__private::serde::Serialize),
             parse_quote!(Self: #krate::__private::serde::de::DeserializeOwned),

@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
+use syn::{Type, parse_quote};
 
 /// The mistakes found so far.
 #[derive(Default)]
@@ -36,12 +37,19 @@ impl ToTokens for Errors {
     }
 }
 
-/// What stands in the output where the input has a mistake: it reports it, in the place of a type or
-/// an expression.
-///
-/// The compiler then knows that this type is wrong already, and says nothing about all that does not
-/// fit it. No type that stands in for the right one could do that.
+/// What stands in the output for an expression that the input leaves out: it reports the mistake, and
+/// is of any type.
 pub(crate) fn hole(error: &syn::Error) -> TokenStream {
     let (span, message) = (error.span(), error.to_string());
     quote_spanned!(span=> ::core::compile_error!(#message))
+}
+
+/// What stands in the output for a type that the input leaves out.
+///
+/// An array whose length is a mistake is a type that the compiler knows to be wrong, so that it says
+/// nothing about all that does not fit it. No type that stands in for the right one could do that, nor
+/// can `compile_error!` in the place of a type: it would be a `()`.
+pub(crate) fn hole_type(error: &syn::Error) -> Type {
+    let length = hole(error);
+    parse_quote!([(); #length])
 }

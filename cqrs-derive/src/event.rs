@@ -57,13 +57,7 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let target = Target::new(input, "event", "an event", &mut errors);
     let options = attributes::read(&input.attrs, target.attribute, &mut errors);
     let model = Model::new(target, options, &mut errors);
-    target.output(&errors, || {
-        if errors.is_empty() {
-            model.emit()
-        } else {
-            model.emit_stub()
-        }
-    })
+    target.output(&errors, || if errors.is_empty() { model.emit() } else { model.emit_stub() })
 }
 
 impl<'a> Model<'a> {
@@ -73,10 +67,7 @@ impl<'a> Model<'a> {
             Data::Struct(data) => Shape::Struct(of_struct(target, &data.fields, options, errors)),
             Data::Enum(data) => Shape::Enum(of_enum(target, data, options, errors)),
             Data::Union(data) => {
-                errors.at(
-                    data.union_token,
-                    "a union cannot be an event: expected an enum or a struct",
-                );
+                errors.at(data.union_token, "a union cannot be an event: expected an enum or a struct");
                 Shape::Enum(Vec::new())
             }
         };
@@ -86,16 +77,9 @@ impl<'a> Model<'a> {
 
 fn of_struct(target: Target<'_>, fields: &Fields, options: TypeOptions, errors: &mut Errors) -> StoredType {
     if let Some(prefix) = options.prefix.and_then(|prefix| prefix.or_report(errors)) {
-        errors.at(
-            prefix,
-            "`prefix` is for the variants of an enum, a struct takes its whole `name`",
-        );
+        errors.at(prefix, "`prefix` is for the variants of an enum, a struct takes its whole `name`");
     }
-    target.refuse_on(
-        fields,
-        "`#[event(…)]` belongs on the struct, not on a field",
-        errors,
-    );
+    target.refuse_on(fields, "`#[event(…)]` belongs on the struct, not on a field", errors);
     let version = version(options.version, errors);
     let name = if let Some(given) = options.name {
         Name::new(given, errors).map_or_else(String::new, |name| name.text)
@@ -118,10 +102,7 @@ fn of_enum<'a>(
         errors.at(name, "`name` belongs on a variant, an enum takes a `prefix`");
     }
     if let Some(version) = options.version.and_then(|version| version.or_report(errors)) {
-        errors.at(
-            version.literal,
-            "`version` belongs on a variant: each of them is a stored type",
-        );
+        errors.at(version.literal, "`version` belongs on a variant: each of them is a stored type");
     }
     if data.variants.is_empty() {
         errors.at(&target.input.ident, "an event needs at least one variant");
@@ -129,11 +110,8 @@ fn of_enum<'a>(
     serde_attributes::check_enum(&target.input.attrs, errors);
 
     let prefix = Prefix::new(options.prefix, errors);
-    let variants: Vec<_> = data
-        .variants
-        .iter()
-        .map(|variant| of_variant(target, variant, &prefix, errors))
-        .collect();
+    let variants: Vec<_> =
+        data.variants.iter().map(|variant| of_variant(target, variant, &prefix, errors)).collect();
     check_unique(&variants, errors);
     if matches!(prefix, Prefix::Missing) {
         check_all_named(target, &variants, errors);
@@ -141,13 +119,7 @@ fn of_enum<'a>(
     variants
         .into_iter()
         .map(|NamedVariant { ident, name, version }| {
-            (
-                ident,
-                StoredType {
-                    name: name.map_or_else(String::new, |name| name.text),
-                    version,
-                },
-            )
+            (ident, StoredType { name: name.map_or_else(String::new, |name| name.text), version })
         })
         .collect()
 }
@@ -173,22 +145,14 @@ fn of_variant<'a>(
 ) -> NamedVariant<'a> {
     let options: VariantOptions = attributes::read(&variant.attrs, target.attribute, errors);
     serde_attributes::check_variant(&variant.attrs, errors);
-    target.refuse_on(
-        &variant.fields,
-        "`#[event(…)]` belongs on the variant, not on a field",
-        errors,
-    );
+    target.refuse_on(&variant.fields, "`#[event(…)]` belongs on the variant, not on a field", errors);
     let ident = &variant.ident;
     let name = match (options.name, prefix) {
         (Some(given), _) => Name::new(given, errors),
         (None, Prefix::Legal(prefix)) => Some(Name::of(ident, prefix, errors)),
         (None, Prefix::Refused | Prefix::Missing) => None,
     };
-    NamedVariant {
-        ident,
-        name,
-        version: version(options.version, errors),
-    }
+    NamedVariant { ident, name, version: version(options.version, errors) }
 }
 
 impl Name {
@@ -198,24 +162,15 @@ impl Name {
         if let Err(problem) = names::check_event_name(&text) {
             errors.at(&given, problem);
         }
-        Some(Self {
-            text,
-            tokens: given.to_token_stream(),
-        })
+        Some(Self { text, tokens: given.to_token_stream() })
     }
 
     fn of(variant: &Ident, prefix: &str, errors: &mut Errors) -> Self {
         let text = format!("{prefix}.{}", names::snake_case(variant));
         if let Err(problem) = names::check_event_name(&text) {
-            errors.at(
-                variant,
-                format!("{problem}; choose another with `#[event(name = \"…\")]`"),
-            );
+            errors.at(variant, format!("{problem}; choose another with `#[event(name = \"…\")]`"));
         }
-        Self {
-            text,
-            tokens: variant.to_token_stream(),
-        }
+        Self { text, tokens: variant.to_token_stream() }
     }
 }
 
@@ -238,34 +193,22 @@ impl Prefix {
 }
 
 fn version(given: Given<Version>, errors: &mut Errors) -> u32 {
-    given
-        .and_then(|given| given.or_report(errors))
-        .map_or(1, |version| version.number.get())
+    given.and_then(|given| given.or_report(errors)).map_or(1, |version| version.number.get())
 }
 
 fn check_unique(variants: &[NamedVariant<'_>], errors: &mut Errors) {
-    let named = || {
-        variants
-            .iter()
-            .filter_map(|variant| Some((variant.ident, variant.name.as_ref()?)))
-    };
+    let named = || variants.iter().filter_map(|variant| Some((variant.ident, variant.name.as_ref()?)));
     for (ident, name) in named() {
         let other = named().find(|(other, same)| *other != ident && same.text == name.text);
         if let Some((other, _)) = other {
-            errors.at(
-                &name.tokens,
-                format!("`{}` is the stored name of `{other}` too", name.text),
-            );
+            errors.at(&name.tokens, format!("`{}` is the stored name of `{other}` too", name.text));
         }
     }
 }
 
 fn check_all_named(target: Target<'_>, variants: &[NamedVariant<'_>], errors: &mut Errors) {
-    let unnamed: Vec<_> = variants
-        .iter()
-        .filter(|variant| variant.name.is_none())
-        .map(|variant| variant.ident)
-        .collect();
+    let unnamed: Vec<_> =
+        variants.iter().filter(|variant| variant.name.is_none()).map(|variant| variant.ident).collect();
     if !unnamed.is_empty() {
         errors.add(target.missing(&format!(
             "`prefix = \"…\"`: what stored names begin with; without it, {} would need a `name`",

@@ -1,10 +1,9 @@
-//! The derives of [`cqrs-core`](https://docs.rs/cqrs-core), which exports them under the names of
-//! their traits: depend on that crate, not on this one.
+//! The derives of `cqrs-core`, which exports them under the names of their traits: depend on that crate,
+//! not on this one.
 //!
 //! Each derive goes three steps: `attributes` and `options` parse, a `Model` checks everything, and
-//! `emit` writes what the model says. All mistakes are reported at once, each on its own tokens. The
-//! output is complete even then, with holes where the mistakes are, so that the compiler has nothing
-//! to add to them.
+//! `emit` writes what the model says. All mistakes are reported at once, each on its own tokens. There is
+//! an impl even then, with holes or nothing in it, so that the compiler has nothing to add to the mistakes.
 //!
 //! The output names everything by absolute paths, and nothing but `core`, `std` and `::cqrs_core`. Where
 //! that crate has another name, each derive takes a path to it:
@@ -12,7 +11,9 @@
 //! ```ignore
 //! #[derive(Serialize, Deserialize, Event)]
 //! #[event(prefix = "order", crate = renamed)]
-//! enum OrderEvent { … }
+//! enum OrderEvent {
+//!     Created,
+//! }
 //! ```
 
 mod aggregate;
@@ -34,8 +35,11 @@ use syn::{DeriveInput, parse_macro_input};
 /// The type needs serde's `Serialize` and `Deserialize` too: the payload of an event is what they write
 /// for the struct, or for the fields of the variant. What serde can do to fields (`rename`, `default`,
 /// `with`, …) it can do here; what would change the shape of the enum (`tag`, `untagged`, `from`, …) or
-/// leave a variant out (`skip`, `other`, …) is refused. A variant without fields has an empty map for its
-/// payload, so that it can get fields later.
+/// leave a variant out (`skip`, `other`, …) is refused.
+///
+/// Fields with a `#[serde(default)]` can be added later to whatever has a map for its payload. A variant
+/// without fields has an empty one, and so has `struct Closed {}`; but serde writes `struct Closed;` as
+/// `null`, so give an event that is a struct its braces.
 ///
 /// # On an enum: `#[event(…)]`
 ///

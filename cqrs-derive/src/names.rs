@@ -31,27 +31,22 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if is_token(name) && name.len() <= MAX_NAME {
         return Ok(());
     }
-    Err(format!(
-        "`{name}` cannot be a name: expected `a-z`, `0-9`, `_` and `-`, at most {MAX_NAME} of them"
-    ))
+    Err(format!("`{name}` cannot be a name: expected `a-z`, `0-9`, `_` and `-`, at most {MAX_NAME} of them"))
 }
 
-/// What is wrong with `name` as the stored name of an event, or as a prefix of it.
+/// What is wrong with `name` as the stored name of an event, or as the prefix of one.
 pub(crate) fn check_event_name(name: &str) -> Result<(), String> {
     if name.split('.').all(is_token) && name.len() <= MAX_EVENT_NAME {
         return Ok(());
     }
     Err(format!(
-        "`{name}` cannot be the name of an event: expected words of `a-z`, `0-9`, `_` and `-`, \
+        "{name:?} cannot be stored as the name of an event: expected words of `a-z`, `0-9`, `_` and `-`, \
          joined by dots, at most {MAX_EVENT_NAME} bytes"
     ))
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    !text.is_empty() && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -89,16 +84,7 @@ mod tests {
         for good in ["order.created", "a", "a.b.c-d_e", &"x".repeat(128)] {
             assert_eq!(check_event_name(good), Ok(()), "{good}");
         }
-        for bad in [
-            "",
-            ".",
-            "a.",
-            ".a",
-            "a..b",
-            "a.*",
-            "Order.created",
-            &"x".repeat(129),
-        ] {
+        for bad in ["", ".", "a.", ".a", "a..b", "a.*", "Order.created", &"x".repeat(129)] {
             assert!(check_event_name(bad).is_err(), "{bad}");
         }
     }

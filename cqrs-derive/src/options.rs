@@ -7,6 +7,7 @@
 use std::num::NonZeroU32;
 
 use darling::FromMeta;
+use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::{
     LitInt, LitStr, Meta, Path, Token, Type,
@@ -30,14 +31,15 @@ impl<T> Value<T> {
 
 impl<T: Kind> FromMeta for Value<T> {
     fn from_meta(item: &Meta) -> darling::Result<Self> {
-        let key = item.path().to_token_stream();
-        let say = || format!("`{key}` takes {}: `{key} = {}`", T::TAKES, T::EXAMPLE);
-        Ok(Self(match item {
-            Meta::NameValue(pair) => T::parse
-                .parse2(pair.value.to_token_stream())
-                .map_err(|_| syn::Error::new_spanned(&pair.value, say())),
-            Meta::Path(_) | Meta::List(_) => Err(syn::Error::new_spanned(item, say())),
-        }))
+        let value = match item {
+            Meta::NameValue(pair) => pair.value.to_token_stream(),
+            Meta::Path(_) | Meta::List(_) => TokenStream::new(),
+        };
+        Ok(Self(T::parse.parse2(value.clone()).map_err(|_| {
+            let key = item.path().to_token_stream();
+            let message = format!("`{key}` takes {}: `{key} = {}`", T::TAKES, T::EXAMPLE);
+            syn::Error::new_spanned(if value.is_empty() { item.to_token_stream() } else { value }, message)
+        })))
     }
 }
 
@@ -94,10 +96,7 @@ impl Kind for Version {
 
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let literal: LitInt = input.parse()?;
-        Ok(Self {
-            number: literal.base10_parse()?,
-            literal,
-        })
+        Ok(Self { number: literal.base10_parse()?, literal })
     }
 }
 
@@ -127,10 +126,7 @@ impl FromMeta for Word {
             Meta::Path(path) => Ok(path.clone()),
             Meta::NameValue(_) | Meta::List(_) => {
                 let key = item.path().to_token_stream();
-                Err(syn::Error::new_spanned(
-                    item,
-                    format!("`{key}` stands alone, without a value"),
-                ))
+                Err(syn::Error::new_spanned(item, format!("`{key}` stands alone, without a value")))
             }
         }))
     }

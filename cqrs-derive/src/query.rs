@@ -71,15 +71,8 @@ fn key<'a>(target: Target<'a>, errors: &mut Errors) -> Option<Marked<'a>> {
 
 impl Model<'_> {
     fn emit(&self) -> TokenStream {
-        let Self {
-            target,
-            krate,
-            name,
-            view,
-            answer,
-            key,
-        } = self;
-        let ty = target.ty();
+        let Self { target, krate, name, view, answer, key } = self;
+        let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded([
             parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static),
             parse_quote!(#view: #krate::View),
@@ -88,7 +81,7 @@ impl Model<'_> {
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let answered = key.as_ref().map(|key| self.emit_answer(key));
         quote! {
-            #[automatically_derived]
+            #attributes
             impl #impl_generics #krate::Query for #ty #where_clause {
                 const NAME: &'static str = #name;
                 type View = #view;
@@ -100,15 +93,9 @@ impl Model<'_> {
     }
 
     fn emit_answer(&self, key: &Marked<'_>) -> TokenStream {
-        let Self {
-            target,
-            krate,
-            view,
-            answer,
-            ..
-        } = self;
+        let Self { target, krate, view, answer, .. } = self;
         let Marked { member, ty: key, .. } = key;
-        let ty = target.ty();
+        let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded([
             parse_quote!(#ty: ::core::marker::Send + ::core::marker::Sync + 'static),
             parse_quote!(#key: ::core::fmt::Display),
@@ -119,9 +106,9 @@ impl Model<'_> {
         // What has no text is reported at the field, and an answer that cannot be made at its type.
         let to_string =
             quote_spanned!(target::reported_at(member)=> ::std::string::ToString::to_string(&query.#member));
-        let from = quote_spanned!(target::reported_at(answer)=> <#answer as ::core::convert::From<_>>::from(document));
+        let from = quote_spanned!(target::reported_at(answer)=> <#answer as ::core::convert::From<::core::option::Option<Self>>>::from(document));
         quote! {
-            #[automatically_derived]
+            #attributes
             impl #impl_generics #krate::Answer<#ty> for #view #where_clause {
                 async fn answer(
                     query: #ty,

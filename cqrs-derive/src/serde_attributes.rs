@@ -21,13 +21,7 @@ const ENUM: &[&str] = &[
     "variant_identifier",
 ];
 
-const VARIANT: &[&str] = &[
-    "skip",
-    "skip_serializing",
-    "skip_deserializing",
-    "other",
-    "untagged",
-];
+const VARIANT: &[&str] = &["skip", "skip_serializing", "skip_deserializing", "other", "untagged"];
 
 /// Refuses attributes of the enum that give the whole of it another shape.
 pub(crate) fn check_enum(attributes: &[Attribute], errors: &mut Errors) {

@@ -10,7 +10,7 @@ use syn::{
 
 use crate::{
     attributes,
-    diagnostics::{Errors, hole},
+    diagnostics::{Errors, hole_type},
     names,
     options::{Given, Value, Word},
 };
@@ -32,10 +32,7 @@ impl<'a> Target<'a> {
         errors: &mut Errors,
     ) -> Self {
         for parameter in input.generics.lifetimes() {
-            errors.at(
-                parameter,
-                format!("{what} owns its data and cannot have a lifetime parameter"),
-            );
+            errors.at(parameter, format!("{what} owns its data and cannot have a lifetime parameter"));
         }
         Self { input, attribute }
     }
@@ -44,6 +41,14 @@ impl<'a> Target<'a> {
     pub(crate) fn output(self, errors: &Errors, impls: impl FnOnce() -> TokenStream) -> TokenStream {
         let impls = (!self.is_borrowed()).then(impls);
         quote!(#errors #impls)
+    }
+
+    /// What stands before each impl.
+    pub(crate) fn attributes(self) -> TokenStream {
+        // An impl for a type is no use of it that its users have to hear about.
+        let deprecated = attributes::named(&self.input.attrs, "deprecated").next();
+        let allow = deprecated.map(|_| quote!(#[allow(deprecated)]));
+        quote!(#[automatically_derived] #allow)
     }
 
     /// The type with its parameters.
@@ -67,10 +72,7 @@ impl<'a> Target<'a> {
         let Some(given) = given else {
             let name = names::snake_case(&self.input.ident);
             if let Err(problem) = names::check_name(&name) {
-                errors.at(
-                    &self.input.ident,
-                    format!("{problem}; choose another with `name = \"…\"`"),
-                );
+                errors.at(&self.input.ident, format!("{problem}; choose another with `name = \"…\"`"));
             }
             return name;
         };
@@ -86,10 +88,7 @@ impl<'a> Target<'a> {
     /// The type that is given, or a hole where it should be.
     pub(crate) fn required(self, given: Given<Type>, missing: &str, errors: &mut Errors) -> Type {
         let given = given.map_or_else(|| Err(self.missing(missing)), |Value(given)| given);
-        given.unwrap_or_else(|error| {
-            let hole = self.hole(&error, errors);
-            parse_quote!(#hole)
-        })
+        given.unwrap_or_else(|error| self.filled(hole_type(&error), error, errors))
     }
 
     /// The mistake that the attribute does not say something.
@@ -99,12 +98,12 @@ impl<'a> Target<'a> {
         syn::Error::new(span, format!("missing {what}"))
     }
 
-    /// A [`hole`] in the impls. Without impls, the mistake joins the others.
-    pub(crate) fn hole(self, error: &syn::Error, errors: &mut Errors) -> TokenStream {
+    /// `hole` reports `error` by its place in the impls; where there are none, `error` joins the others.
+    pub(crate) fn filled<Hole>(self, hole: Hole, error: syn::Error, errors: &mut Errors) -> Hole {
         if self.is_borrowed() {
-            errors.add(error.clone());
+            errors.add(error);
         }
-        hole(error)
+        hole
     }
 
     /// The fields of a struct; a message of another kind is refused.
@@ -114,10 +113,7 @@ impl<'a> Target<'a> {
             Data::Enum(data) => (data.enum_token.to_token_stream(), "an enum"),
             Data::Union(data) => (data.union_token.to_token_stream(), "a union"),
         };
-        Err(syn::Error::new_spanned(
-            token,
-            format!("{kind} cannot be {what}: expected a struct for each"),
-        ))
+        Err(syn::Error::new_spanned(token, format!("{kind} cannot be {what}: expected a struct for each")))
     }
 
     /// The field in whose attributes there is the mark. A mark on a second one is refused by `twice`.
@@ -134,10 +130,7 @@ impl<'a> Target<'a> {
             let options = attributes::read(&field.attrs, self.attribute, errors);
             let Some(Word(word)) = mark(options) else { continue };
             marks.extend(errors.take(word));
-            marked.push(Marked {
-                member,
-                ty: &field.ty,
-            });
+            marked.push(Marked { member, ty: &field.ty });
         }
         if marks.len() > 1 {
             for word in marks {
@@ -193,10 +186,7 @@ pub(crate) fn reported_at(tokens: &impl ToTokens) -> Span {
 
 /// `` `a`, `b` and `c` ``, with that word or another.
 pub(crate) fn list(names: &[impl ToString], word: &str) -> String {
-    let names: Vec<String> = names
-        .iter()
-        .map(|name| format!("`{}`", name.to_string()))
-        .collect();
+    let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.to_string())).collect();
     match names.as_slice() {
         [first @ .., last] if !first.is_empty() => format!("{} {word} {last}", first.join(", ")),
         all => all.concat(),

@@ -1,6 +1,8 @@
 //! What the derives accept, and what comes of it.
 
-#![deny(unused_qualifications, clippy::pedantic)]
+// The output has to pass under lints that users set.
+#![deny(missing_docs, unused_qualifications, clippy::pedantic)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cqrs_core::{
     Aggregate, Answer, Apply, Command, CommandVisitor, Context, Documents, Envelope, Error, Event, EventType,
@@ -116,8 +118,18 @@ struct Named(String);
 #[event(name = "pair")]
 struct Pair(u8, u8);
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "braces")]
+struct Braces {}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "unit")]
+struct Unit;
+
 #[test]
 fn structs_are_events() {
+    assert_stored(&Braces {}, "braces", "{}");
+    assert_stored(&Unit, "unit", "null");
     assert_stored(&Point { x: 1, y: 2 }, "point.reached", r#"{"x":1,"y":2}"#);
     assert_stored(&Named("a".to_owned()), "named", r#""a""#);
     assert_stored(&Pair(1, 2), "pair", "[1,2]");
@@ -136,6 +148,41 @@ enum EachNamed {
 fn no_prefix_is_needed_when_every_variant_has_a_name() {
     assert_stored(&EachNamed::First, "a.b-c_1", "{}");
     assert_eq!(EachNamed::Second.event_type(), EventType::new("second", u32::MAX));
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(prefix = "serde")]
+enum WithSerde {
+    #[serde(rename = "flat", alias = "even")]
+    Flat {
+        id: u8,
+        #[serde(flatten)]
+        rest: std::collections::BTreeMap<String, u8>,
+    },
+    #[serde(with = "text")]
+    Text(u16),
+    Nested(#[serde(with = "text")] u16),
+}
+
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+    pub(crate) fn serialize<S: Serializer>(number: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(Error::custom)
+    }
+}
+
+#[test]
+fn what_serde_does_to_variants_and_fields_it_does_here() {
+    let flat = WithSerde::Flat { id: 1, rest: [("more".to_owned(), 2)].into() };
+    assert_stored(&flat, "serde.flat", r#"{"id":1,"more":2}"#);
+    assert_stored(&WithSerde::Text(5), "serde.text", r#""5""#);
+    assert_stored(&WithSerde::Nested(6), "serde.nested", r#""6""#);
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -507,6 +554,47 @@ async fn types_from_macros_work() {
     assert_eq!(commands::<Declared>(), ["declare"]);
     assert_eq!(Declare { inside: 9 }.aggregate_id(), &9);
     assert!(Summary::answer(GetDeclared { inside: 7 }, &Stored).await.unwrap().is_some());
+}
+
+/// The output does not use what is deprecated.
+mod deprecated {
+    #![deny(deprecated)]
+    #![allow(dead_code, reason = "only what the derives write is of interest")]
+
+    #[derive(serde::Serialize, serde::Deserialize, cqrs_core::Event)]
+    #[event(prefix = "old")]
+    pub(super) enum Fact {
+        #[deprecated]
+        Old {
+            #[deprecated]
+            field: u8,
+        },
+        New,
+    }
+
+    #[deprecated]
+    #[derive(serde::Serialize, serde::Deserialize, cqrs_core::Command)]
+    #[command(aggregate = super::WebOrder)]
+    pub(super) struct Old {
+        #[deprecated]
+        #[command(id)]
+        order: u32,
+    }
+
+    #[deprecated]
+    #[derive(cqrs_core::Query)]
+    #[query(view = super::Summary, answer = super::Paid)]
+    pub(super) struct Ask {
+        #[deprecated]
+        #[query(key)]
+        order: u32,
+    }
+}
+
+#[test]
+fn what_is_deprecated_can_still_be_read() {
+    assert_eq!(read::<deprecated::Fact>("old.old", r#"{"field":1}"#).unwrap().event_type().name, "old.old");
+    assert_eq!(deprecated::Fact::New.event_type().name, "old.new");
 }
 
 /// `crate = …` takes a path or a string.

@@ -9,7 +9,7 @@ use super::{Model, Shape, StoredType};
 impl Model<'_> {
     pub(super) fn emit(&self) -> TokenStream {
         let Self { target, krate, shape } = self;
-        let ty = target.ty();
+        let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded([
             parse_quote!(Self: #krate::__private::serde::Serialize),
             parse_quote!(Self: #krate::__private::serde::de::DeserializeOwned),
@@ -21,7 +21,7 @@ impl Model<'_> {
         let serialize_data = shape.emit_serialize_data(krate);
         let deserialize_data = shape.emit_deserialize_data(krate, &target.input.ident.to_string());
         quote! {
-            #[automatically_derived]
+            #attributes
             impl #impl_generics #krate::Event for #ty #where_clause {
                 const TYPES: &'static [#krate::EventType] = &[#(#types),*];
 
@@ -52,12 +52,12 @@ impl Model<'_> {
     /// An impl beside mistakes: it does nothing, so that the user hears of nothing but the mistakes.
     pub(super) fn emit_stub(&self) -> TokenStream {
         let Self { target, krate, .. } = self;
-        let ty = target.ty();
+        let (attributes, ty) = (target.attributes(), target.ty());
         let generics =
             target.bounded([parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static)]);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         quote! {
-            #[automatically_derived]
+            #attributes
             impl #impl_generics #krate::Event for #ty #where_clause {
                 const TYPES: &'static [#krate::EventType] = &[];
 

@@ -57,11 +57,7 @@ pub struct Switch {
 
 impl Handle<Switch> for Light {
     fn handle(&self, command: &Switch, _: &Context) -> Handled<Self> {
-        if self.on == command.on {
-            Err(Already)
-        } else {
-            Ok(LightEvent::Switched { on: command.on }.into())
-        }
+        if self.on == command.on { Err(Already) } else { Ok(LightEvent::Switched { on: command.on }.into()) }
     }
 }
 

@@ -1,4 +1,5 @@
 //! The derives' output works under another name of the crate.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cqrs_renamed::{Already, GetUsage, LampBroken, Light, LightEvent, Switch, Usage};
 use renamed::{
