@@ -1,0 +1,52 @@
+//! The adapters for NATS keep the contracts of the ports on a cluster of three, with three replicas, where
+//! reads may come from a replica that lags.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use cqrs_core::{CommandError, Cqrs};
+use cqrs_nats::{Nats, NatsBackend, Topology};
+use cqrs_tests::{
+    cluster::Cluster,
+    domain::{Account, AccountRejection, Deposit, GetStatement, Open, Statement, Withdraw},
+    unique_context,
+};
+use tokio::sync::OnceCell;
+
+/// One cluster for all tests of this process; its servers end with it.
+async fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    CLUSTER.get_or_init(|| Cluster::start(3)).await
+}
+
+async fn backend() -> NatsBackend {
+    let nats = Nats::connect(&cluster().await.url()).await.unwrap();
+    nats.open(Topology::new(unique_context("cluster")).replicas(3)).await.unwrap()
+}
+
+cqrs_core::event_store_contract!(async { (backend().await.events, ()) });
+cqrs_core::view_store_contract!(async { (backend().await.views, ()) });
+
+/// Two services write in turns, so that each one's last state is always old, and each reads at once what
+/// was written last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_decides_or_reads_on_old_state() {
+    let context = unique_context("turns");
+    let mut services = Vec::new();
+    for _ in 0..2 {
+        let nats = Nats::connect(&cluster().await.url()).await.unwrap();
+        let backend = nats.open(Topology::new(&*context).replicas(3)).await.unwrap();
+        let service = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>();
+        services.push(service.start().await.unwrap());
+    }
+    let [first, second] = services.as_slice() else { unreachable!("there are two") };
+    first.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    for round in 0..60 {
+        let deposited = first.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
+        let seen = second.query(GetStatement { account: "1".into() }).after(&deposited).await.unwrap();
+        assert_eq!(seen.unwrap().versions.last(), Some(&deposited.version), "round {round}");
+        // One more than there is, and then all there is: right only on the newest state.
+        let error = second.execute(Withdraw { account: "1".into(), amount: 2 }).await.unwrap_err();
+        let expected = AccountRejection::Insufficient { balance: 1, amount: 2 };
+        assert!(matches!(&error, CommandError::Rejected(rejection) if *rejection == expected), "{error}");
+        second.execute(Withdraw { account: "1".into(), amount: 1 }).await.unwrap();
+    }
+}
