@@ -13,10 +13,9 @@ use std::{
 
 use async_nats::jetstream::{self, stream::Info};
 use cqrs_nats::LocalServer;
-use tempfile::TempDir;
 use tokio::task;
 
-use crate::{eventually, server_binary};
+use crate::{eventually, scratch::Scratch, server_binary};
 
 /// How long a question about a stream may take; a stream without a leader gives no answer.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -25,6 +24,8 @@ const ANSWER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
+    /// After the nodes, so that they have ended when their folders go.
+    _data: Scratch,
 }
 
 /// One of the servers, running or not.
@@ -33,7 +34,7 @@ struct Node {
     binary: PathBuf,
     config: String,
     port: u16,
-    data: TempDir,
+    data: PathBuf,
     server: Option<LocalServer>,
 }
 
@@ -51,14 +52,16 @@ impl Cluster {
         let binary = server_binary().await;
         let ports = free_ports(2 * size);
         let (ports, routes) = ports.split_at(size);
+        let data = Scratch::new().expect("a folder for the servers' data");
         let node = |index| Node {
             binary: binary.clone(),
             config: if size == 1 { String::new() } else { config(index, routes) },
             port: ports[index],
-            data: tempfile::tempdir().expect("a folder for a server's data"),
+            data: data.path().join(format!("node-{index}")),
             server: None,
         };
-        let mut cluster = Self { nodes: (0..size).map(node).collect() };
+        let nodes = (0..size).map(node).collect();
+        let mut cluster = Self { nodes, _data: data };
         for node in 0..size {
             cluster.restart(node).await;
         }
@@ -117,7 +120,7 @@ impl Cluster {
     /// Dropping the future leaves the server down.
     pub async fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
-        let builder = LocalServer::builder(&node.binary).port(node.port).data(node.data.path());
+        let builder = LocalServer::builder(&node.binary).port(node.port).data(&node.data);
         let started = builder.config(&node.config).start().await;
         node.server = Some(started.unwrap_or_else(|error| panic!("no server: {error}")));
     }

@@ -27,6 +27,7 @@ pub mod flaky;
 pub mod history;
 pub mod lines;
 pub mod proxy;
+pub mod scratch;
 
 use std::{
     fmt::Debug,

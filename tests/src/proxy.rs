@@ -217,6 +217,8 @@ mod tests {
     async fn a_reset_ends_the_connections_and_loses_what_was_held_back() {
         let proxy = echo().await;
         let mut client = connect(&proxy).await;
+        client.write_u8(0).await.unwrap();
+        assert_eq!(answer(&mut client).await.unwrap(), 0);
         proxy.half_open();
         client.write_u8(1).await.unwrap();
         proxy.reset();
