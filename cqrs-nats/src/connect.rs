@@ -395,9 +395,25 @@ impl ConnectError {
                 Self::Unauthorized { url, source }
             }
             ConnectErrorKind::Tls => Self::Tls { url, source },
+            // What goes wrong in the handshake itself comes as a failure of input and output.
+            ConnectErrorKind::Io if is_tls(&source) => Self::Tls { url, source },
             _ => Self::Unreachable { url, source },
         }
     }
+}
+
+/// Whether an error of the TLS library is somewhere beneath.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // An input and output error does not show what it wraps as its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| wrapped.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl NatsSubscription {
                 .max_messages_per_batch(PULL)
                 .group(GROUP)
                 .expires(REQUEST)
-                .heartbeat(REQUEST / 2 - Duration::from_millis(100))
+                .heartbeat(REQUEST / 3)
                 .messages()
                 .await
                 .map_err(|error| store_error(what(), error))?;
