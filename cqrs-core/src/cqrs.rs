@@ -65,9 +65,9 @@ impl<E: EventStore, V: ViewStore> Backend for (E, V) {
 /// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set; another command
 /// under the same id is [`Error::AnotherCommand`]. An
 /// aggregate remembers its last [`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS) commands that led
-/// to events, for ever; for older ones the event store's own memory of ids counts (in JetStream the
-/// duplicate window, two minutes by default). A command that led to no events leaves nothing to
-/// remember: it is handled again.
+/// to events, for ever. For older ones there is only the event store's own memory of ids (in JetStream the
+/// duplicate window, two minutes by default), and of commands that shared an append it knows just the
+/// first. A command that led to no events leaves nothing to remember: it is handled again.
 pub struct Cqrs<B: Backend, A: AggregateList, V> {
     inner: Arc<Inner<B>>,
     entities: Arc<A::Entities>,

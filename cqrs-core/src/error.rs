@@ -34,7 +34,8 @@ impl<R: StdError> CommandError<R> {
     }
 }
 
-/// A technical failure. Unless a variant says otherwise, nothing has taken effect.
+/// A technical failure. Unless a variant says otherwise, this sending of the command has taken no effect
+/// and never will; an earlier one under the same id, whose answer was [`Unknown`](Error::Unknown), still may.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -47,7 +48,9 @@ pub enum Error {
         attempts: u32,
     },
     /// The store gave no definite answer: the events may be stored now, or later. Send the command
-    /// again under the same id; it then takes effect once, whatever happened to the first.
+    /// again under the same id until the answer is another one; however often it is sent, it takes effect
+    /// at most once. A later refusal is about the later sending: where the rules depend on the time, the
+    /// earlier one may still have been accepted.
     #[error(
         "it is not known whether command {command} on {aggregate} took effect, send it again under the same id"
     )]

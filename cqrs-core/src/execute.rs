@@ -121,6 +121,11 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
             Round::Progress => known = Some(loaded),
             Round::Lost => {}
             Round::Stale if attempt >= shell.limits.attempts => {
+                loaded.stale = true;
+                // What others appended may be these very commands, sent before or elsewhere.
+                if let Ok(loaded) = load(shell, key, Some(loaded)).await {
+                    settle_carried_out(&loaded, commands);
+                }
                 fail(commands, |_| Error::Conflict { aggregate: key.clone(), attempts: attempt });
             }
             Round::Stale => {
@@ -145,26 +150,72 @@ fn fail<A: Aggregate>(commands: &mut [Pending<'_, A>], error: impl Fn(&Context) 
     }
 }
 
-/// The aggregate's state: the known one as it is, or with what was stored since if it is stale. Tries
-/// again while the store does not answer.
+/// The aggregate's state: the known one as it is, or with what was stored since if it is stale.
 async fn load<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
     known: Option<Loaded<A>>,
 ) -> Result<Loaded<A>, StoreError> {
+    // A replica that lags would show the same old state again, so after a conflict the leader is asked.
+    let overtaken = known.as_ref().is_some_and(|known| known.stale);
     let mut loaded = known.unwrap_or_else(|| Loaded::nothing(key.clone()));
-    let deadline = Instant::now() + shell.limits.patience;
-    let mut attempt = 0;
+    let mut attempts = Attempts::new(shell.limits.patience);
     while loaded.stale {
-        let Err(error) = loaded.catch_up(&*shell.events).await else { break };
-        let pause = backoff::pause(Duration::from_millis(20), Duration::from_secs(1), attempt);
-        if !error.is_transient() || Instant::now() + pause > deadline {
-            return Err(error);
-        }
-        tokio::time::sleep(pause).await;
-        attempt += 1;
+        let read = loaded.catch_up(&*shell.events).await;
+        attempts.after(read).await?;
+    }
+    if overtaken {
+        confirm(shell, &mut loaded).await?;
     }
     Ok(loaded)
+}
+
+/// Makes sure that the state is the current one; false when it was not, and has been brought up.
+async fn confirm<A: Aggregate, S: EventStore>(
+    shell: &Shell<S>,
+    loaded: &mut Loaded<A>,
+) -> Result<bool, StoreError> {
+    let before = loaded.version;
+    let mut attempts = Attempts::new(shell.limits.patience);
+    while !loaded.confirmed {
+        let confirmed = loaded.confirm(&*shell.events).await;
+        attempts.after(confirmed).await?;
+    }
+    Ok(loaded.version == before)
+}
+
+/// Reads that are tried again while the store does not answer.
+struct Attempts {
+    deadline: Instant,
+    failed: u32,
+}
+
+impl Attempts {
+    fn new(patience: Duration) -> Self {
+        Self { deadline: Instant::now() + patience, failed: 0 }
+    }
+
+    /// Lets a success pass, and pauses after a failure that may pass by itself, if there is time.
+    async fn after(&mut self, read: Result<(), StoreError>) -> Result<(), StoreError> {
+        let Err(error) = read else { return Ok(()) };
+        let pause = backoff::pause(Duration::from_millis(20), Duration::from_secs(1), self.failed);
+        if !error.is_transient() || Instant::now() + pause > self.deadline {
+            return Err(error);
+        }
+        self.failed += 1;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// Answers the commands that the aggregate remembers.
+fn settle_carried_out<A: Aggregate>(loaded: &Loaded<A>, commands: &mut [Pending<'_, A>]) {
+    for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
+        if let Some(carried_out) = loaded.carried_out(command.context.command_id) {
+            let answer = repeated(loaded, command, carried_out);
+            command.answer(answer.map_err(Into::into));
+        }
+    }
 }
 
 /// Handles the commands that are not settled, and appends their events as one commit.
@@ -177,7 +228,7 @@ async fn round<A: Aggregate, S: EventStore>(
     let Draft { state, events, accepted, refused } = draft(shell, loaded, commands, *together);
     let Some(first) = accepted.first().copied() else {
         // Refusals, and that there is nothing to do, hold only for the current state.
-        return match loaded.confirm(&*shell.events).await {
+        return match confirm(shell, loaded).await {
             Ok(true) => settle_refused(loaded, commands, refused),
             Ok(false) => Round::Stale,
             Err(error) => {
@@ -251,6 +302,7 @@ fn draft<A: Aggregate, S: EventStore>(
     commands: &mut [Pending<'_, A>],
     together: bool,
 ) -> Draft<A> {
+    settle_carried_out(loaded, commands);
     let mut draft =
         Draft { state: loaded.state.clone(), events: Vec::new(), accepted: Vec::new(), refused: Vec::new() };
     let mut bytes = 0;
@@ -260,11 +312,6 @@ fn draft<A: Aggregate, S: EventStore>(
         let id = command.context.command_id;
         // The same command twice: the second waits until the first is remembered.
         if enough || draft.events.iter().any(|event| event.origin.command_id == id) {
-            continue;
-        }
-        if let Some(carried_out) = loaded.carried_out(id) {
-            let answer = repeated(loaded, command, carried_out);
-            command.answer(answer.map_err(Into::into));
             continue;
         }
         command.context.time = shell.clock.now();

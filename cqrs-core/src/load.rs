@@ -9,8 +9,7 @@ use crate::{
 
 /// How many commands an aggregate remembers, so that a repeated one gets its first receipt.
 ///
-/// Beyond that the store's own memory of message ids decides, which forgets after minutes; see
-/// "Idempotency" in the guide to [`Cqrs::execute`](crate::Cqrs::execute).
+/// For older ones, see "Idempotency" at [`Cqrs`](crate::Cqrs).
 pub const REMEMBERED_COMMANDS: usize = 1_000;
 
 /// How many commits are read at once.
@@ -74,18 +73,13 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// Makes sure that the state is the current one; false when it was not, and has been brought up.
-    pub(crate) async fn confirm<S: EventStore>(&mut self, store: &S) -> Result<bool, StoreError> {
-        if self.confirmed {
-            return Ok(true);
-        }
-        let mut was_current = true;
+    /// Makes sure that the state is the current one: asks the log's leader for what came since.
+    pub(crate) async fn confirm<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
         while let Some(stored) = store.next_after(&self.key, self.position.sequence).await? {
             self.fold(&stored)?;
-            was_current = false;
         }
         self.confirmed = true;
-        Ok(was_current)
+        Ok(())
     }
 
     fn fold(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {

@@ -408,7 +408,9 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     while let Some(error) = cause {
         // An input and output error does not show what it wraps as its source.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| wrapped.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>()
+            || wrapped.and_then(|error| error.downcast_ref::<rustls::Error>()).is_some()
+        {
             return true;
         }
         cause = error.source();

@@ -9,6 +9,15 @@ use cqrs_core::{AppendError, StoreError};
 /// client has no names for): not stored, and to be sent again.
 const IN_FLIGHT: [u64; 2] = [10_164, 10_158];
 
+/// Answers that a server gives before it stores or replicates anything. Any other error may come from a
+/// leader whose own disk failed after the others had the message.
+const NOT_STORED: [u64; 4] = [
+    ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM.0,
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED.0,
+    ErrorCode::STREAM_NOT_MATCH.0,
+    ErrorCode::STREAM_SEALED.0,
+];
+
 /// The JetStream error code somewhere among an error's causes.
 pub(crate) fn code(error: &(dyn StdError + 'static)) -> Option<u64> {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
@@ -29,8 +38,7 @@ pub(crate) fn append_error(what: impl Into<String>, error: jetstream::context::P
         (_, Some(code)) if IN_FLIGHT.contains(&code) => {
             AppendError::Busy(StoreError::unavailable(what, error))
         }
-        // The server has answered, and the answer is no.
-        (_, Some(_)) => AppendError::Failed(refusal(what, error)),
+        (_, Some(code)) if NOT_STORED.contains(&code) => AppendError::Failed(refusal(what, error)),
         (PublishErrorKind::MaxAckPending, _) => AppendError::Busy(StoreError::unavailable(what, error)),
         (PublishErrorKind::MaxPayloadExceeded, _) => AppendError::Failed(StoreError::refused(what, error)),
         // "No stream" is also what a stream without a leader says, so it may pass.

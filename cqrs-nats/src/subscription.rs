@@ -13,7 +13,10 @@ use std::{
 
 use async_nats::jetstream::{
     self,
-    consumer::{AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, pull},
+    consumer::{
+        AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError,
+        pull::{self, MessagesErrorKind},
+    },
 };
 use bytes::Bytes;
 use cqrs_core::{StoreError, StoredCommit, Subscribe, Subscription};
@@ -25,6 +28,7 @@ use crate::{
     errors::{store_error, unavailable},
     events::stored_on,
     subject::filter_of,
+    views::NEWS,
 };
 
 /// How many messages the consumer sends before any of them is acknowledged; more than are asked for at
@@ -46,6 +50,9 @@ const TURN: Duration = Duration::from_secs(5);
 /// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
 const REQUEST: Duration = Duration::from_secs(2);
 
+/// How often a new consumer may be unknown before that is an error: about a second.
+const UNHEARD: u32 = 100;
+
 /// The subscribers of this process whose turn has come: they make their consumer anew.
 pub(crate) type Turns = Arc<Mutex<HashSet<String>>>;
 
@@ -55,7 +62,10 @@ pub struct NatsSubscription {
     stream: String,
     context: String,
     subscriber: String,
+    consumer: PullConsumer,
     messages: pull::Stream,
+    /// How often the consumer may still be unknown to the server that is asked.
+    unheard: u32,
     /// The number of the last delivery: the consumer counts them without gaps.
     delivery: u64,
     /// The last sequence that was returned.
@@ -80,23 +90,17 @@ impl NatsSubscription {
             let stream = stream.map_err(|error| store_error(what(), error))?;
             let my_turn = lock(turns).remove(request.subscriber);
             let (consumer, standby) = consumer_at(&stream, topology, request, my_turn).await?;
-            let messages = consumer
-                .stream()
-                .max_messages_per_batch(PULL)
-                .group(GROUP)
-                .expires(REQUEST)
-                .heartbeat(REQUEST / 3)
-                .messages()
-                .await
-                .map_err(|error| store_error(what(), error))?;
+            let messages = pull(&consumer).await.map_err(|error| store_error(what(), error))?;
             Ok(Self {
                 connection: connection.clone(),
                 stream: topology.stream().to_owned(),
                 context: topology.context().to_owned(),
                 subscriber: request.subscriber.to_owned(),
                 messages,
+                unheard: UNHEARD,
                 delivery: consumer.cached_info().delivered.consumer_sequence,
                 seen: request.after,
+                consumer,
                 standby,
                 turns: Arc::clone(turns),
                 last: None,
@@ -151,9 +155,17 @@ impl Subscription for NatsSubscription {
                 }
             };
             let what = || format!("following the stream as {}", self.subscriber);
-            let message = next
-                .ok_or_else(|| unavailable(what(), "the subscription ended"))?
-                .map_err(|error| unavailable(what(), error))?;
+            let message = match next.ok_or_else(|| unavailable(what(), "the subscription ended"))? {
+                // A consumer that was just made is not known on every server of a cluster at once.
+                Err(error) if error.kind() == MessagesErrorKind::NoResponders && self.unheard > 0 => {
+                    self.unheard -= 1;
+                    tokio::time::sleep(NEWS).await;
+                    self.messages = pull(&self.consumer).await.map_err(|error| store_error(what(), error))?;
+                    continue;
+                }
+                message => message.map_err(|error| unavailable(what(), error))?,
+            };
+            self.unheard = 0;
             commits.extend(self.take(message)?);
         }
         Ok(commits)
@@ -177,6 +189,12 @@ impl Subscription for NatsSubscription {
         let ack = self.connection.client.publish(reply, Bytes::from_static(b"+ACK"));
         ack.await.map_err(|error| unavailable("acknowledging", error))
     }
+}
+
+/// Begins to ask for messages, for as long as the returned stream lives.
+async fn pull(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
+    let requests = consumer.stream().max_messages_per_batch(PULL).group(GROUP);
+    requests.expires(REQUEST).heartbeat(REQUEST / 3).messages().await
 }
 
 fn lock(turns: &Turns) -> std::sync::MutexGuard<'_, HashSet<String>> {

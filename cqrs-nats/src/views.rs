@@ -1,7 +1,7 @@
 //! The view store in JetStream key-value buckets: one bucket for each projection.
 //!
 //! A document is the value of `d.<encoded key>`, the checkpoint that of `checkpoint`, both in the same
-//! bucket, so that one atomic batch writes them together. Every write names the revision that it
+//! bucket, so that one atomic batch writes them together, the checkpoint last. Every write names the revision that it
 //! replaces: a stale read can make a save fail, never make it overwrite what is newer.
 
 use std::{
@@ -11,7 +11,10 @@ use std::{
 };
 
 use async_nats::jetstream::{
-    consumer::{AckPolicy, DeliverPolicy, pull},
+    consumer::{
+        AckPolicy, DeliverPolicy, PullConsumer,
+        pull::{self, MessagesErrorKind},
+    },
     context::PublishErrorKind,
     stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream},
 };
@@ -30,6 +33,15 @@ use crate::{
     subject::{decode_token, encode_token},
     topology::is_missing,
 };
+
+/// How long listing a view may take.
+const LISTING: Duration = Duration::from_secs(30);
+
+/// About how long news of a new consumer takes through a cluster.
+pub(crate) const NEWS: Duration = Duration::from_millis(10);
+
+/// About how far a leader may be behind what one of its replicas shows.
+const LEADER_LAG: Duration = Duration::from_millis(1);
 
 /// The views of a bounded context in key-value buckets. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -85,6 +97,12 @@ impl KvViews {
             allow_atomic_publish: true,
             ..Config::default()
         }
+    }
+
+    /// The sequence of the checkpoint that the leader has.
+    async fn confirmed_sequence(&self, projection: &ProjectionId) -> Result<u64, StoreError> {
+        let saved = self.checkpoint(projection).await?;
+        Ok(saved.checkpoint.map_or(0, |checkpoint| checkpoint.sequence))
     }
 
     /// The position that the projection's checkpoint shows, as it changes.
@@ -153,7 +171,6 @@ impl ViewStore for KvViews {
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
         let place = self.place(projection);
         let messages = place.messages(projection, &save, self.connection.client.max_payload())?;
-        let count = messages.len() as u64;
         if !self.connection.is_up().await {
             return Err(unavailable(place.what("writing"), "there is no connection").into());
         }
@@ -166,8 +183,8 @@ impl ViewStore for KvViews {
                 {
                     watcher.raise(save.checkpoint.sequence);
                 }
-                // The checkpoint is the first message of the batch, and the answer names the last.
-                Ok(ack.sequence + 1 - count)
+                // The checkpoint is the last message of the batch, which is the one that the answer names.
+                Ok(ack.sequence)
             }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
             Err(error) => Err(store_error(place.what("writing"), error).into()),
@@ -195,46 +212,68 @@ impl ViewStore for KvViews {
         let place = self.place(projection);
         let what = || place.what("listing");
         let stream = self.stream(&place).await?;
+        let info = stream.get_info().await.map_err(|error| store_error(what(), error))?;
+        let last = info.state.last_sequence;
+        if last == 0 {
+            return Ok(Vec::new());
+        }
         let config = pull::Config {
             deliver_policy: DeliverPolicy::LastPerSubject,
             ack_policy: AckPolicy::None,
-            filter_subject: format!("{}d.>", place.prefix),
+            filter_subject: format!("{}>", place.prefix),
             inactive_threshold: Duration::from_secs(30),
             memory_storage: true,
             num_replicas: 1,
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
-        let mut documents = HashMap::new();
-        if consumer.cached_info().num_pending > 0 {
-            let mut messages = consumer
-                .stream()
-                .max_messages_per_batch(1_000)
-                .messages()
-                .await
-                .map_err(|error| store_error(what(), error))?;
-            while let Some(message) = messages.next().await {
-                let message = message.map_err(|error| unavailable(what(), error))?;
-                let pending = message.info().map_err(|error| unavailable(what(), error))?.pending;
-                let key = message.subject.strip_prefix(&place.prefix).and_then(|key| key.strip_prefix("d."));
-                if let Some(key) = key.and_then(|token| decode_token(token).ok()) {
-                    documents.insert(key, message.payload.clone());
-                }
-                if pending == 0 {
-                    break;
-                }
-            }
-        }
+        let listed = tokio::time::timeout(LISTING, read_until(&consumer, &place, last)).await;
         // It would go away by itself; until then it would count against the stream's limit.
         let _ = stream.delete_consumer(&consumer.cached_info().name).await;
-        Ok(documents.into_iter().collect())
+        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
         let mut reached = self.watch(projection);
         let waited = reached.wait_for(|reached| *reached >= sequence).await;
-        waited.map(drop).map_err(|error| unavailable("waiting for a view", error))
+        waited.map_err(|error| unavailable("waiting for a view", error))?;
+        // What a replica's consumer has seen, the leader, which answers the queries, may be about to see.
+        while self.topology.is_replicated() && self.confirmed_sequence(projection).await? < sequence {
+            tokio::time::sleep(LEADER_LAG).await;
+        }
+        Ok(())
     }
+}
+
+/// Reads the documents of a bucket, at least up to the sequence `last`. The consumer may be on a replica
+/// that has not got there yet, so that it has nothing more pending says nothing by itself.
+async fn read_until(
+    consumer: &PullConsumer,
+    place: &Place,
+    last: u64,
+) -> Result<Vec<(String, Bytes)>, async_nats::Error> {
+    let mut documents = HashMap::new();
+    let mut messages = consumer.stream().max_messages_per_batch(1_000).messages().await?;
+    while let Some(message) = messages.next().await {
+        let message = match message {
+            // A consumer that was just made is not known on every server of a cluster at once.
+            Err(error) if error.kind() == MessagesErrorKind::NoResponders => {
+                tokio::time::sleep(NEWS).await;
+                messages = consumer.stream().max_messages_per_batch(1_000).messages().await?;
+                continue;
+            }
+            message => message?,
+        };
+        let key = message.subject.strip_prefix(&place.prefix).and_then(|key| key.strip_prefix("d."));
+        if let Some(key) = key.and_then(|token| decode_token(token).ok()) {
+            documents.insert(key, message.payload.clone());
+        }
+        let info = message.info()?;
+        if info.stream_sequence >= last && info.pending == 0 {
+            break;
+        }
+    }
+    Ok(documents.into_iter().collect())
 }
 
 /// Where a projection's documents are.
@@ -258,7 +297,8 @@ impl Place {
         format!("{doing} bucket {}", self.bucket)
     }
 
-    /// The checkpoint and the documents as messages; the checkpoint first.
+    /// The documents and the checkpoint as messages. The checkpoint comes last: a consumer sees the messages
+    /// of a batch one by one, and who sees the checkpoint may read the documents.
     fn messages(
         &self,
         projection: &ProjectionId,
@@ -267,11 +307,7 @@ impl Place {
     ) -> Result<Vec<atomic_batch::Message>, StoreError> {
         let checkpoint = serde_json::to_vec(save.checkpoint)
             .map_err(|error| StoreError::refused("writing a checkpoint as JSON", error))?;
-        let mut messages = vec![atomic_batch::Message {
-            subject: self.checkpoint(),
-            payload: checkpoint.into(),
-            expected: save.revision,
-        }];
+        let mut messages = Vec::with_capacity(save.writes.len() + 1);
         for write in save.writes {
             // The headers of a batch's message are far smaller than this.
             let bytes = write.document.len() + 1_024;
@@ -285,6 +321,11 @@ impl Place {
                 expected: write.revision,
             });
         }
+        messages.push(atomic_batch::Message {
+            subject: self.checkpoint(),
+            payload: checkpoint.into(),
+            expected: save.revision,
+        });
         Ok(messages)
     }
 }

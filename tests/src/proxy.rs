@@ -99,7 +99,10 @@ impl Drop for Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("port", &self.port).field("state", &*self.state.borrow()).finish()
+        f.debug_struct("Proxy")
+            .field("port", &self.port)
+            .field("state", &*self.state.borrow())
+            .finish_non_exhaustive()
     }
 }
 

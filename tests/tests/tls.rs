@@ -43,7 +43,8 @@ impl Authority {
 
 async fn server(authority: &Authority, extra: &str) -> LocalServer {
     let (certificate, key) = authority.issue("server");
-    let config = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?}, {extra} }}");
+    let (certificate, key) = (certificate.display(), key.display());
+    let config = format!("tls {{ cert_file: '{certificate}', key_file: '{key}', {extra} }}");
     LocalServer::builder(server_binary().await).config(config).start().await.unwrap()
 }
 
@@ -63,7 +64,8 @@ async fn a_server_with_a_certificate_of_a_known_authority() {
 async fn a_server_that_wants_to_know_its_clients() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
-    let server = server(&authority, &format!("ca_file: {:?}, verify: true", authority.file())).await;
+    let server =
+        server(&authority, &format!("ca_file: '{}', verify: true", authority.file().display())).await;
     let (certificate, key) = authority.issue("client");
     let connect = || Connect::to(server.url()).ca(authority.file());
     connect().client_certificate(certificate, key).connect().await.unwrap();

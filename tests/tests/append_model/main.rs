@@ -1,0 +1,260 @@
+//! A model of the append protocol, of which every state is visited: nothing is lost, doubled or
+//! misreported, whatever is slow or lost, and each step of the protocol is there for a reason.
+//!
+//! It models `append::append` in `cqrs-core/src/append.rs`, what `execute::settle` and `execute::round`
+//! do before and after it, what `Loaded` in `load.rs` remembers, and of `NatsEvents::append` in cqrs-nats
+//! what the message's id is. These functions are private to their crates and wait for real stores, so
+//! they are written here a second time, under their own names: whoever changes one changes the other.
+//! `tests/tests/faults.rs` runs the real ones.
+//!
+//! - [`server`] is the stream: one server or three, with a dedup window that ends.
+//! - [`client`] is a process that carries out one command, or two that wait together.
+//! - [`model`] is everything that can happen to them, and what must hold.
+//!
+//! Left out: that a command which others overtook too often is looked for once more before it fails with
+//! a conflict, and that the leader is read after a conflict; both only lead to fewer conflicts.
+//! Times are left out too: whatever waits may wait for ever. What is bounded, so that there is an end, is how
+//! often a message is sent, a command is decided, and a caller sends it again.
+
+mod client;
+mod model;
+mod server;
+
+use stateright::{Checker as _, Expectation, HasDiscoveries, Model as _};
+
+use model::{
+    ALL_SUCCEED, CARRIED_OUT, CONFLICT, CONFLICT_OF_ANOTHER, CONTIGUOUS, CREATED_ONCE, LATE, NEVER, ONCE,
+    RECEIPTS, REFUSALS, REFUSED, REPEATED, RESOLVED, TOGETHER, UNKNOWN,
+};
+use server::Replicas;
+
+/// What is checked: who wants what, of which server, within which bounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    variant: Variant,
+    replicas: Replicas,
+    /// The commands of each process, and how often their callers send them. The same letter is the same
+    /// command id.
+    clients: &'static [(&'static str, usize)],
+    rule: Rule,
+    /// How often one execution decides.
+    attempts: usize,
+    /// How often one commit is sent.
+    sends: usize,
+    /// How many commands an aggregate remembers.
+    remembers: usize,
+    window_ends: bool,
+}
+
+/// The protocol, or the protocol with one step left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    AsWritten,
+    /// No answer in time is taken for a conflict: the command is decided again, with new event ids.
+    TimeoutIsFailure,
+    /// As before, unless one read right after the timeout finds the commit.
+    ReadsOnceAfterTimeout,
+    /// A conflict after an unclear attempt is taken as it is, without a look at what stands there.
+    ConflictIsFinal,
+    /// Any other error after an unclear attempt is taken as it is.
+    FailureIsFinal,
+    /// The look compares the last commit, not the first after the expected one.
+    ComparesLast,
+    /// "Duplicate" is taken for success, without comparing.
+    TrustsDuplicates,
+    /// A refusal on a state that may be old is not confirmed.
+    RefusesUnconfirmed,
+    /// The same command twice in one queue is decided twice in one commit.
+    TakesTwinsTogether,
+    /// Appends carry no expectation.
+    ExpectsNothing,
+}
+
+/// When a command is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Upsert,
+    /// When there is something already.
+    Create,
+    /// When there is nothing yet; there is, from the start.
+    Update,
+    /// When it is too late, which can be any time.
+    Deadline,
+}
+
+const BASE: Setup = Setup {
+    variant: Variant::AsWritten,
+    replicas: Replicas::One,
+    clients: &[("a", 2), ("b", 1)],
+    rule: Rule::Upsert,
+    attempts: 2,
+    sends: 2,
+    remembers: usize::MAX,
+    window_ends: true,
+};
+
+/// The append by itself: nobody sends a command again, and nothing that was carried out is remembered.
+const ALONE: Setup = Setup { clients: &[("a", 1), ("b", 1)], sends: 3, remembers: 0, ..BASE };
+
+const TWO_SENDERS_OF_ONE_COMMAND: Setup = Setup { clients: &[("a", 2), ("a", 1)], ..BASE };
+const UPDATES: Setup = Setup { rule: Rule::Update, ..TWO_SENDERS_OF_ONE_COMMAND };
+const CREATORS: Setup = Setup { rule: Rule::Create, ..BASE };
+const TWINS: Setup = Setup { clients: &[("aa", 1), ("b", 1)], ..BASE };
+const THREE: Setup = Setup { clients: &[("a", 1), ("a", 1), ("b", 1)], ..BASE };
+/// The dedup window is all that there is against repeats.
+const ONLY_THE_WINDOW: Setup = Setup { remembers: 0, window_ends: false, ..TWO_SENDERS_OF_ONE_COMMAND };
+
+#[test]
+fn two_writers_neither_lose_nor_double_a_command() {
+    holds(BASE, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, CONFLICT, UNKNOWN]);
+}
+
+#[test]
+fn a_command_sent_by_two_processes_takes_effect_once() {
+    holds(TWO_SENDERS_OF_ONE_COMMAND, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+}
+
+#[test]
+fn an_aggregate_has_one_creator() {
+    holds(CREATORS, &[LATE, RESOLVED, REPEATED, REFUSED, UNKNOWN]);
+    let together = Setup { clients: &[("ab", 1), ("c", 1)], ..CREATORS };
+    holds(together, &[LATE, RESOLVED, REFUSED, UNKNOWN]);
+}
+
+#[test]
+fn an_old_state_leads_to_no_wrong_refusal() {
+    holds(UPDATES, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+}
+
+#[test]
+fn commands_that_share_a_commit_take_effect_once_each() {
+    let repeated_elsewhere = Setup { clients: &[("ac", 1), ("c", 1)], ..BASE };
+    holds(repeated_elsewhere, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, TOGETHER, CONFLICT, UNKNOWN]);
+    holds(TWINS, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+}
+
+// The window stays open, for the sake of time; below it ends.
+#[test]
+fn a_third_writer_changes_nothing() {
+    let three = Setup { window_ends: false, ..THREE };
+    holds(three, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, CONFLICT, UNKNOWN]);
+}
+
+#[test]
+fn one_append_never_stores_a_command_twice_even_if_nothing_is_remembered() {
+    holds(ALONE, &[ALL_SUCCEED, LATE, RESOLVED, UNKNOWN]);
+}
+
+#[test]
+fn the_dedup_window_covers_a_forgotten_command_that_leads_its_commit() {
+    holds(ONLY_THE_WINDOW, &[ALL_SUCCEED, LATE, RESOLVED, CARRIED_OUT, UNKNOWN]);
+}
+
+#[test]
+fn each_step_that_is_left_out_breaks_a_promise() {
+    let left_out = [
+        (Variant::TimeoutIsFailure, BASE, NEVER),
+        (Variant::TimeoutIsFailure, ALONE, ONCE),
+        (Variant::ReadsOnceAfterTimeout, BASE, NEVER),
+        (Variant::ReadsOnceAfterTimeout, ALONE, ONCE),
+        (Variant::ConflictIsFinal, BASE, NEVER),
+        (Variant::ConflictIsFinal, ALONE, ONCE),
+        (Variant::FailureIsFinal, BASE, NEVER),
+        (Variant::ComparesLast, BASE, NEVER),
+        (Variant::ComparesLast, ALONE, ONCE),
+        (Variant::RefusesUnconfirmed, UPDATES, REFUSALS),
+        (Variant::TakesTwinsTogether, TWINS, ONCE),
+        (Variant::ExpectsNothing, BASE, CONTIGUOUS),
+        (Variant::ExpectsNothing, CREATORS, CREATED_ONCE),
+    ];
+    for (variant, setup, property) in left_out {
+        breaks(Setup { variant, ..setup }, property);
+    }
+}
+
+// One server compares the expectation before the id, so what it calls a duplicate stands before the
+// expected commit, where a remembered command is found without asking. The comparison is for clusters,
+// and for what is no longer remembered.
+#[test]
+fn a_duplicate_that_is_trusted_breaks_receipts_where_the_id_is_checked_first() {
+    let trusting = Setup { variant: Variant::TrustsDuplicates, ..TWO_SENDERS_OF_ONE_COMMAND };
+    breaks_on(Replicas::Three, trusting, RECEIPTS);
+    holds_on(Replicas::One, trusting, &[ALL_SUCCEED]);
+    breaks(Setup { variant: Variant::TrustsDuplicates, ..ONLY_THE_WINDOW }, RECEIPTS);
+}
+
+#[test]
+fn without_remembered_commands_a_repeat_after_the_window_takes_effect_again() {
+    breaks(Setup { window_ends: true, ..ONLY_THE_WINDOW }, ONCE);
+}
+
+// A message has one id, that of the first command in it, so the window knows of no other.
+#[test]
+fn the_dedup_window_does_not_cover_the_second_command_of_a_commit() {
+    breaks(Setup { clients: &[("ac", 1), ("c", 1)], ..ONLY_THE_WINDOW }, ONCE);
+}
+
+// Nothing can be told from it about an earlier send with an unknown outcome, whose message may still be
+// on its way.
+#[test]
+fn a_refusal_by_the_clock_is_only_about_the_send_that_it_answers() {
+    let sent_once = Setup { clients: &[("a", 1)], rule: Rule::Deadline, ..BASE };
+    holds(sent_once, &[ALL_SUCCEED, LATE, RESOLVED, REFUSED, UNKNOWN]);
+    breaks(Setup { clients: &[("a", 2)], ..sent_once }, REFUSALS);
+}
+
+#[test]
+fn a_conflict_is_only_about_the_send_that_it_answers() {
+    holds(Setup { clients: &[("a", 2)], attempts: 1, ..BASE }, &[CONFLICT_OF_ANOTHER]);
+}
+
+#[test]
+#[ignore = "millions of states; for a change of the protocol, with --release"]
+fn larger_bounds_show_nothing_new() {
+    let larger = [
+        Setup { clients: &[("a", 2), ("b", 2)], attempts: 3, sends: 3, ..BASE },
+        Setup { clients: &[("a", 3), ("a", 3)], attempts: 3, sends: 3, ..BASE },
+        Setup { clients: &[("a", 2), ("b", 2)], rule: Rule::Update, ..BASE },
+        Setup { clients: &[("ac", 2), ("c", 2)], ..BASE },
+        Setup { clients: &[("ac", 1), ("ca", 1)], attempts: 3, ..BASE },
+        Setup { clients: &[("a", 1), ("b", 1), ("c", 1)], ..ALONE },
+        Setup { attempts: 3, ..THREE },
+    ];
+    for setup in larger {
+        holds(setup, &[LATE, RESOLVED, UNKNOWN]);
+    }
+}
+
+/// All that must hold does, on one server and on three, and `reached` is reached.
+fn holds(setup: Setup, reached: &[&'static str]) {
+    holds_on(Replicas::One, setup, reached);
+    holds_on(Replicas::Three, setup, reached);
+}
+
+fn holds_on(replicas: Replicas, setup: Setup, reached: &[&'static str]) {
+    let setup = Setup { replicas, ..setup };
+    let checked = setup.checker().spawn_bfs().join();
+    println!("{} states of {setup:?}", checked.unique_state_count());
+    for property in setup.properties() {
+        if property.expectation == Expectation::Always {
+            checked.assert_no_discovery(property.name);
+        }
+    }
+    for name in reached {
+        checked.assert_any_discovery(name);
+    }
+}
+
+/// There is a counterexample to `property`, on one server and on three.
+fn breaks(setup: Setup, property: &'static str) {
+    breaks_on(Replicas::One, setup, property);
+    breaks_on(Replicas::Three, setup, property);
+}
+
+fn breaks_on(replicas: Replicas, setup: Setup, property: &'static str) {
+    let setup = Setup { replicas, ..setup };
+    let found = HasDiscoveries::AnyOf([property].into());
+    let checked = setup.checker().finish_when(found).spawn_bfs().join();
+    println!("{} states of {setup:?}, looking for a case against: {property}", checked.unique_state_count());
+    assert!(checked.discovery(property).is_some(), "nothing breaks \"{property}\" in {setup:?}");
+}

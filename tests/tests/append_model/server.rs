@@ -1,0 +1,125 @@
+//! The stream: what it stores, what it answers, and what it forgets.
+
+/// The commands whose events are in one commit, in order: one, or two that waited together. More would
+/// show nothing new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub(crate) struct Commands([Option<char>; 2]);
+
+impl Commands {
+    pub(crate) fn push(&mut self, command: char) {
+        let free = self.0.iter_mut().find(|place| place.is_none());
+        *free.expect("no process has more than two commands") = Some(command);
+    }
+
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = char> {
+        self.0.into_iter().flatten()
+    }
+
+    pub(crate) fn contains(self, command: char) -> bool {
+        self.0.contains(&Some(command))
+    }
+
+    pub(crate) fn count(self) -> usize {
+        self.iter().count()
+    }
+}
+
+/// What one decision led to.
+///
+/// Client and decision together stand for the first event's id, which `Commit::is_same` in cqrs-core
+/// compares: it is new whenever a client decides again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Commit {
+    pub(crate) client: usize,
+    pub(crate) decision: usize,
+    pub(crate) commands: Commands,
+    /// The sequence that was the aggregate's last when this was decided; 0 for none.
+    pub(crate) expected: usize,
+    pub(crate) first_version: usize,
+    pub(crate) events: usize,
+}
+
+impl Commit {
+    pub(crate) fn last_version(self) -> usize {
+        self.first_version + self.events - 1
+    }
+
+    /// The message's id is made of the first command's (`NatsEvents::message` in cqrs-nats).
+    fn has_id_of(self, other: Self) -> bool {
+        self.commands.iter().next() == other.commands.iter().next()
+    }
+}
+
+/// A commit in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Stored {
+    pub(crate) commit: Commit,
+    /// Whether it came when its sender no longer waited for that message.
+    pub(crate) late: bool,
+}
+
+/// How many servers hold the stream: they check a message in another order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replicas {
+    /// The expectation first: a stored message that is sent again is a conflict.
+    One,
+    /// The message's id first: a stored message that is sent again is a duplicate, until its id is
+    /// forgotten. Reads may be answered by a replica that lags.
+    Three,
+}
+
+/// What the server says to an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Answer {
+    Stored(usize),
+    Duplicate(usize),
+    /// 10071.
+    Conflict,
+    /// 10164 or 10158, or no connection to send on: not stored.
+    Busy,
+    /// Any other error of the server: not stored.
+    Failed,
+}
+
+/// One aggregate's part of the stream; the commit of sequence `n` is `commits[n - 1]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Log {
+    pub(crate) commits: Vec<Stored>,
+    /// Up to this sequence the message ids are forgotten, since the dedup window has passed.
+    pub(crate) forgotten: usize,
+}
+
+impl Log {
+    pub(crate) fn last(&self) -> usize {
+        self.commits.len()
+    }
+
+    pub(crate) fn at(&self, sequence: usize) -> Option<Commit> {
+        self.commits.get(sequence.checked_sub(1)?).map(|stored| stored.commit)
+    }
+
+    pub(crate) fn contains(&self, commit: Commit) -> bool {
+        self.commits.iter().any(|stored| stored.commit == commit)
+    }
+
+    /// What the server would answer now. A message without an expectation exists only in a mutant.
+    pub(crate) fn verdict(&self, replicas: Replicas, commit: Commit, expects: bool) -> Answer {
+        let duplicate = (self.forgotten + 1..=self.last())
+            .find(|sequence| self.at(*sequence).is_some_and(|stored| stored.has_id_of(commit)));
+        let conflict = expects && commit.expected != self.last();
+        match (replicas, duplicate, conflict) {
+            (Replicas::One, _, true) | (_, None, true) => Answer::Conflict,
+            (_, Some(sequence), _) => Answer::Duplicate(sequence),
+            (_, None, false) => Answer::Stored(self.last() + 1),
+        }
+    }
+
+    /// The server handles a message.
+    pub(crate) fn append(&mut self, replicas: Replicas, stored: Stored, expects: bool) -> Answer {
+        let answer = self.verdict(replicas, stored.commit, expects);
+        if let Answer::Stored(_) = answer {
+            self.commits.push(stored);
+        }
+        answer
+    }
+}
