@@ -1,5 +1,8 @@
 //! The adapters for NATS keep the contracts of the ports on a cluster of three, with three replicas, where
 //! reads may come from a replica that lags.
+//!
+//! Not with the feature `testcontainers`: the cluster is its own, so a container changes nothing.
+#![cfg(not(feature = "testcontainers"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cqrs_core::{CommandError, Cqrs};

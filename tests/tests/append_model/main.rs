@@ -15,7 +15,9 @@
 //! a conflict, and that the leader is read after a conflict; both only lead to fewer conflicts.
 //! Times are left out too: whatever waits may wait for ever. What is bounded, so that there is an end, is how
 //! often a message is sent, a command is decided, and a caller sends it again.
-
+//!
+//! Not with the feature `testcontainers`: it needs no server, so a container changes nothing.
+#![cfg(not(feature = "testcontainers"))]
 mod client;
 mod model;
 mod server;
