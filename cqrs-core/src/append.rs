@@ -120,7 +120,7 @@ fn short(attempt: u32) -> Duration {
 }
 
 fn long(attempt: u32) -> Duration {
-    backoff::pause(Duration::from_millis(20), Duration::from_secs(1), attempt)
+    backoff::pause(Duration::from_millis(20), Duration::from_millis(200), attempt)
 }
 
 #[cfg(test)]

@@ -142,7 +142,8 @@ impl<S: EventStore> EventStore for Arc<S> {
 
 /// Commits as they come, without gaps and in order; see [`EventStore::subscribe`].
 pub trait Subscription: Send {
-    /// The next commits: waits for one, then returns what is there, at most `max`.
+    /// The next commits: waits for one, then returns what is there, at most `max`. A store may stop after
+    /// some thousands of which it was not told that they are [`done`](Subscription::done).
     ///
     /// # Errors
     ///

@@ -198,7 +198,7 @@ impl Attempts {
     /// Lets a success pass, and pauses after a failure that may pass by itself, if there is time.
     async fn after(&mut self, read: Result<(), StoreError>) -> Result<(), StoreError> {
         let Err(error) = read else { return Ok(()) };
-        let pause = backoff::pause(Duration::from_millis(20), Duration::from_secs(1), self.failed);
+        let pause = backoff::pause(Duration::from_millis(20), Duration::from_millis(200), self.failed);
         if !error.is_transient() || Instant::now() + pause > self.deadline {
             return Err(error);
         }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{connection::Connection, errors::unavailable};
 
 /// How long to wait for the next message of an answer.
-const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What to read.
 #[derive(Debug, Serialize)]

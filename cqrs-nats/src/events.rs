@@ -1,6 +1,6 @@
 //! The event store on JetStream.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{message::PublishMessage, stream::LastRawMessageErrorKind};
 use cqrs_core::{
@@ -17,6 +17,10 @@ use crate::{
     subscription::Turns,
     wire,
 };
+
+/// How long an append waits for its answer before it is sent again, which is safe at any time. A message to a
+/// stream without a leader is dropped without an answer, so this is about what an election costs on top.
+const ACK: Duration = Duration::from_secs(1);
 
 /// What the protocol's own lines and headers add to a message, at most.
 const OVERHEAD: usize = 512;
@@ -85,9 +89,10 @@ impl EventStore for NatsEvents {
                 self.connection.jetstream.send_publish(self.subject(&commit.aggregate), message).await?;
             ack.await
         };
-        match self.connection.unless_lost(publish).await {
-            Ok(Ok(ack)) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
-            Ok(Err(error)) => Err(append_error(what(), error)),
+        match self.connection.unless_lost(tokio::time::timeout(ACK, publish)).await {
+            Ok(Ok(Ok(ack))) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
+            Ok(Ok(Err(error))) => Err(append_error(what(), error)),
+            Ok(Err(elapsed)) => Err(AppendError::Unknown(unavailable(what(), elapsed))),
             Err(lost) => Err(AppendError::Unknown(unavailable(what(), lost))),
         }
     }

@@ -1,0 +1,274 @@
+//! Many callers with fixed command ids, over few hot and many cold accounts, and the record of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use cqrs_core::{
+    Backend as _, Command, CommandError, CommandId, Cqrs, Error, EventStore as _, Handle, Receipt,
+    StoreError, Subscribe, Subscription as _,
+};
+use cqrs_nats::{Nats, NatsBackend, Topology};
+use cqrs_tests::{
+    cluster::Cluster,
+    domain::{Account, AccountRejection, Deposit, Open, Withdraw},
+    eventually,
+    history::{Call, Entry, Outcome, Refusal, Request, Stored},
+    proxy::Proxy,
+    unique_context,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::random::Random;
+
+type Service = Cqrs<NatsBackend, (Account,), ()>;
+type Answer = Result<Receipt, CommandError<AccountRejection>>;
+
+/// How many services share the log, each with a connection of its own.
+const SERVICES: usize = 8;
+const WRITERS: usize = 96;
+/// How many accounts most writers want at any time, and after how many commands each is left for a
+/// new one: every command reads the whole account.
+const HOT: usize = 12;
+const HEAT: u64 = 60;
+const COLD: u64 = 4_000;
+/// The servers forget message ids after this time, so that some repeats come too late for them.
+pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
+/// How often a command is sent at most.
+const CALLS: usize = 6;
+
+/// The services, each behind proxies of its own: one before each server.
+pub(crate) struct Bank {
+    context: String,
+    services: Vec<Service>,
+    pub(crate) links: Vec<Vec<Proxy>>,
+}
+
+impl Bank {
+    pub(crate) async fn open(cluster: &Cluster) -> Self {
+        let context = unique_context("storm");
+        let (mut services, mut links) = (Vec::new(), Vec::new());
+        for service in 0..SERVICES {
+            let mut proxies = Vec::new();
+            for port in cluster.ports() {
+                proxies.push(Proxy::start(port).await.unwrap());
+            }
+            let urls: Vec<String> = proxies.iter().map(Proxy::url).collect();
+            let backend = backend(&urls.join(","), &context, cluster.size()).await;
+            if service == 0 {
+                shorten_duplicate_window(cluster, Topology::new(&*context).stream()).await;
+            }
+            // Impatient services tell their callers more often that they do not know.
+            let patience = [30_000, 10_000, 2_000, 300][service % 4];
+            let builder = Cqrs::builder(backend).aggregate::<Account>();
+            services.push(builder.append_patience(Duration::from_millis(patience)).start().await.unwrap());
+            links.push(proxies);
+        }
+        Self { context, services, links }
+    }
+
+    pub(crate) fn stream(&self) -> String {
+        Topology::new(&*self.context).stream().to_owned()
+    }
+
+    /// Everything in the log, read on a connection of its own.
+    pub(crate) async fn log(&self, cluster: &Cluster) -> Vec<Stored> {
+        let (events, _) = backend(&cluster.url(), &self.context, cluster.size()).await.split();
+        let last = events.log(&["account"]).await.unwrap().last_sequence;
+        let request = Subscribe { subscriber: "checker", aggregates: &["account"], after: 0 };
+        let mut subscription = events.subscribe(request).await.unwrap();
+        let mut log: Vec<Stored> = Vec::new();
+        while log.last().map_or(0, |stored| stored.sequence) < last {
+            log.extend(subscription.next(1_000).await.unwrap().iter().map(Stored::from));
+            subscription.done(log[log.len() - 1].sequence).await.unwrap();
+        }
+        log
+    }
+}
+
+/// Opens the context as soon as the servers are ready for it.
+async fn backend(url: &str, context: &str, replicas: usize) -> NatsBackend {
+    let mut opened = None;
+    eventually("the context is open", async || {
+        let Ok(nats) = Nats::connect(url).await else { return false };
+        opened = nats.open(Topology::new(context).replicas(replicas)).await.ok();
+        opened.is_some()
+    })
+    .await;
+    opened.unwrap()
+}
+
+async fn shorten_duplicate_window(cluster: &Cluster, stream: &str) {
+    let client = async_nats::connect(cluster.url().split(',').collect::<Vec<_>>()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let mut config = jetstream.get_stream(stream).await.unwrap().cached_info().config.clone();
+    config.duplicate_window = DUPLICATE_WINDOW;
+    jetstream.update_stream(&config).await.unwrap();
+}
+
+/// Writers at work.
+pub(crate) struct Workload {
+    writers: JoinSet<Vec<Entry>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Workload {
+    pub(crate) fn start(bank: &Bank, mut random: Random) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let heat: Arc<[AtomicU64]> = (0..HOT).map(|_| AtomicU64::new(0)).collect();
+        let start = Instant::now();
+        // Two workloads on one log share neither accounts nor commands.
+        let run = random.below(1 << 40);
+        let writer = |number: usize| Writer {
+            name: format!("{run:x}-{number}"),
+            run,
+            service: bank.services[number % SERVICES].clone(),
+            heat: Arc::clone(&heat),
+            random: random.fork(),
+            start,
+        };
+        let writers: Vec<Writer> = (0..WRITERS).map(writer).collect();
+        let writers = writers.into_iter().map(|writer| writer.work(Arc::clone(&stop))).collect();
+        Self { writers, stop }
+    }
+
+    /// Lets each writer finish its command, and returns the record.
+    pub(crate) async fn stop(self) -> Vec<Entry> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writers.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+struct Writer {
+    name: String,
+    run: u64,
+    service: Service,
+    heat: Arc<[AtomicU64]>,
+    random: Random,
+    start: Instant,
+}
+
+impl Writer {
+    async fn work(mut self, stop: Arc<AtomicBool>) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let id = CommandId::derived([&self.name, &entries.len().to_string()]);
+            let (account, request) = self.choose();
+            let mut entry = Entry { id, account, request, calls: Vec::new() };
+            while self.wants(&entry) {
+                let call = self.call(&entry).await;
+                entry.calls.push(call);
+            }
+            entries.push(entry);
+        }
+        entries
+    }
+
+    fn choose(&mut self) -> (String, Request) {
+        let amount = 1 + self.random.below(20);
+        let request = match self.random.below(100) {
+            0..12 => Request::Open(amount),
+            12..70 => Request::Deposit(amount),
+            _ => Request::Withdraw(amount),
+        };
+        if self.random.percent(50) {
+            return (format!("{:x}-cold-{}", self.run, self.random.below(COLD)), request);
+        }
+        let slot = self.random.index(HOT);
+        let count = self.heat[slot].fetch_add(1, Ordering::Relaxed);
+        // Whoever comes first opens it; those beside may find it missing.
+        let request = if count.is_multiple_of(HEAT) { Request::Open(amount) } else { request };
+        (format!("{:x}-hot-{slot}-{}", self.run, count / HEAT), request)
+    }
+
+    /// Whether the command is sent, or sent again: some callers give up sooner than others.
+    fn wants(&mut self, entry: &Entry) -> bool {
+        match entry.calls.last().map(|call| &call.outcome) {
+            None => true,
+            Some(Outcome::Done { .. } | Outcome::Refused(_)) => false,
+            Some(_) => entry.calls.len() < CALLS && self.random.percent(70),
+        }
+    }
+
+    async fn call(&mut self, entry: &Entry) -> Call {
+        if !entry.calls.is_empty() {
+            // Some come back after the servers have forgotten the command's id.
+            let late = self.random.percent(10);
+            sleep(if late { DUPLICATE_WINDOW * 3 / 2 } else { self.random.between(0, 100) }).await;
+        }
+        let start = self.start.elapsed();
+        // A caller whose time is up drops the call wherever it is.
+        let patience = if self.random.percent(2) { self.random.between(0, 20) } else { Duration::MAX };
+        let answer = timeout(patience, self.send(entry)).await;
+        let outcome = answer.map_or_else(|_| Outcome::Unknown("dropped".into()), outcome);
+        Call { start, end: self.start.elapsed(), outcome }
+    }
+
+    async fn send(&self, entry: &Entry) -> Answer {
+        let account = entry.account.clone();
+        match entry.request {
+            Request::Open(amount) => {
+                self.execute(entry.id, Open { account, owner: "anna".into(), amount }).await
+            }
+            Request::Deposit(amount) => self.execute(entry.id, Deposit { account, amount }).await,
+            Request::Withdraw(amount) => self.execute(entry.id, Withdraw { account, amount }).await,
+        }
+    }
+
+    async fn execute<C>(&self, id: CommandId, command: C) -> Answer
+    where
+        C: Command<Aggregate = Account>,
+        Account: Handle<C>,
+    {
+        self.service.execute(command).id(id).await
+    }
+}
+
+/// What a caller can take from an answer.
+///
+/// # Panics
+///
+/// At an error that no fault of this suite may lead to.
+pub(crate) fn outcome(answer: Answer) -> Outcome {
+    match answer {
+        Ok(receipt) => Outcome::Done {
+            version: receipt.version,
+            events: receipt.events,
+            position: receipt.position,
+            repeat: receipt.repeat,
+        },
+        Err(CommandError::NotFound(_)) => Outcome::Refused(Refusal::Missing),
+        Err(CommandError::AlreadyExists(_)) => Outcome::Refused(Refusal::Exists),
+        Err(CommandError::Rejected(AccountRejection::Insufficient { balance, .. })) => {
+            Outcome::Refused(Refusal::Insufficient(balance))
+        }
+        Err(CommandError::Failed(error @ Error::Unknown { .. })) => Outcome::Unknown(text(&error)),
+        Err(CommandError::Failed(
+            error @ (Error::Conflict { .. } | Error::Store(StoreError::Unavailable { .. })),
+        )) => Outcome::Failed(text(&error)),
+        Err(error) => panic!("no fault of this suite leads to {}", text(&error)),
+    }
+}
+
+/// An error with its causes.
+fn text(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+pub(crate) fn name_of(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done { repeat: false, .. } => "done",
+        Outcome::Done { .. } => "repeat",
+        Outcome::Refused(_) => "refused",
+        Outcome::Failed(_) => "failed",
+        Outcome::Unknown(_) => "unknown",
+    }
+}
