@@ -58,9 +58,17 @@ impl Container {
         import(binary, &name).unwrap_or_else(|error| refuse("making an image of nats-server", error));
 
         let container = GenericImage::new(name.as_str(), "latest")
-            .with_exposed_port(4222.tcp())
             .with_wait_for(WaitFor::message_on_stderr("Server is ready"))
             .with_container_name(&name)
+            .with_mapped_port(0, 4222.tcp())
+            // Docker would publish the port on every interface of the machine.
+            .with_host_config_modifier(|host| {
+                for binding in
+                    host.port_bindings.iter_mut().flatten().flat_map(|(_, all)| all.iter_mut().flatten())
+                {
+                    binding.host_ip = Some("127.0.0.1".to_owned());
+                }
+            })
             .start()
             .await
             .unwrap_or_else(|error| refuse("starting the container", error));
