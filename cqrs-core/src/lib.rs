@@ -55,7 +55,7 @@ pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use router::{CommandMessage, RouteError, Router};
 pub use view::{Project, Sources, View};
 pub use view_store::{
-    Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
+    Checkpoint, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
 };
 
 /// What the derives' output refers to; not for people.

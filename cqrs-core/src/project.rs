@@ -121,7 +121,7 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
         let log = self.events.log(&aggregates).await?;
         let mut checkpoint = match saved.checkpoint {
             Some(checkpoint) => check_log(&projection, checkpoint, &log)?,
-            None => Checkpoint { log: log.id, sequence: 0 },
+            None => Checkpoint { log: log.id, sequence: 0, event: None },
         };
         let mut revision = saved.revision;
         let mut subscription = self
@@ -187,10 +187,10 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
                     key: key.clone(),
                     reason: error.to_string(),
                 })?;
-                Ok(Write { key, document, revision: saved.revision })
+                Ok(Write { key, document: Some(document), revision: saved.revision })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
-        match self.views.save(projection, Save { writes: &writes, checkpoint, revision }).await {
+        match self.views.save(projection, Save { writes: &writes, notes: &[], checkpoint, revision }).await {
             Ok(revision) => Ok(revision),
             Err(SaveError::Conflict) => Err(End::Overtaken),
             Err(SaveError::Failed(error)) => Err(End::Failed(error)),

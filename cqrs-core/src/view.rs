@@ -56,7 +56,7 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// The name and version together.
     fn projection() -> ProjectionId {
-        ProjectionId { name: Self::NAME, version: Self::VERSION }
+        ProjectionId::new(Self::NAME, Self::VERSION)
     }
 }
 

@@ -5,15 +5,16 @@ use std::{fmt, future::Future, sync::Arc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::StoreError;
+use crate::{EventId, StoreError};
 
 /// Keeps the documents of views, each view with the checkpoint of its projection.
 ///
 /// The contract in words; `contract::view_store` (feature `contract`) is the same as tests:
 ///
-/// - [`save`](ViewStore::save) stores all its documents and the checkpoint, or nothing.
+/// - [`save`](ViewStore::save) stores all its documents, its notes and the checkpoint, or nothing.
 /// - Of two saves that started from the same checkpoint at most one succeeds.
-/// - Keys are opaque: any text of at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes is a key.
+/// - Keys are opaque: any text of at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes is a key. Documents and
+///   notes are apart: the same key may stand for one of each.
 pub trait ViewStore: Send + Sync + 'static {
     /// Prepares the place for a projection's documents, if it is not there.
     ///
@@ -57,7 +58,23 @@ pub trait ViewStore: Send + Sync + 'static {
         keys: &[String],
     ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send;
 
-    /// Stores documents and checkpoint in one write; returns the checkpoint's new revision.
+    /// The projection's notes whose keys begin with `prefix`, sorted by key. What was saved before the call
+    /// is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
+
+    /// Stores documents, notes and checkpoint in one write; returns the checkpoint's new revision.
     ///
     /// # Errors
     ///
@@ -73,7 +90,7 @@ pub trait ViewStore: Send + Sync + 'static {
         save: Save<'_>,
     ) -> impl Future<Output = Result<u64, SaveError>> + Send;
 
-    /// The most documents that one [`save`](ViewStore::save) takes.
+    /// The most documents and notes that one [`save`](ViewStore::save) takes.
     fn max_writes(&self) -> usize;
 
     /// The document of one key, for queries.
@@ -120,6 +137,47 @@ pub trait ViewStore: Send + Sync + 'static {
         projection: &ProjectionId,
         sequence: u64,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Removes everything of a projection: documents, notes and checkpoint. Nothing happens if it is not
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped removal may have happened, or happen later.
+    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is noted about the view of this name as a whole, whatever its versions and builds, with its
+    /// revision; none, and revision 0, at first. What was noted before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn about(&self, view: &str) -> impl Future<Output = Result<SavedDocument, StoreError>> + Send;
+
+    /// Notes something about the view of this name, if `revision` is still the current one; returns the
+    /// new revision.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`]; after any error it may be noted all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may be carried out, now or later.
+    fn set_about(
+        &self,
+        view: &str,
+        content: Bytes,
+        revision: u64,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send;
 }
 
 /// A shared store is a store.
@@ -141,6 +199,14 @@ impl<S: ViewStore> ViewStore for Arc<S> {
         keys: &[String],
     ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send {
         S::load(self, projection, keys)
+    }
+
+    fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        S::notes(self, projection, prefix)
     }
 
     fn save(
@@ -177,21 +243,50 @@ impl<S: ViewStore> ViewStore for Arc<S> {
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         S::reached(self, projection, sequence)
     }
+
+    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::remove(self, projection)
+    }
+
+    fn about(&self, view: &str) -> impl Future<Output = Result<SavedDocument, StoreError>> + Send {
+        S::about(self, view)
+    }
+
+    fn set_about(
+        &self,
+        view: &str,
+        content: Bytes,
+        revision: u64,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send {
+        S::set_about(self, view, content, revision)
+    }
 }
 
-/// Which projection: its stored name and the version of its rules. Another version is another view.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Which projection: its stored name, the version of its rules, and which build of that version. Each has a
+/// place of its own in a view store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProjectionId {
     /// The stored name, such as `order-summary`.
     pub name: &'static str,
     /// The version of its rules, from 1.
     pub version: u32,
+    /// The build, from 1: another one is built from the beginning beside the one that answers.
+    pub build: u32,
+}
+
+impl ProjectionId {
+    /// The first build of a version.
+    pub const fn new(name: &'static str, version: u32) -> Self {
+        Self { name, version, build: 1 }
+    }
 }
 
 impl fmt::Display for ProjectionId {
-    /// `order-summary-v1`: legal as the name of a consumer and of a bucket.
+    /// `order-summary-v1` for the first build, then `order-summary-v1-b2`: legal as the name of a consumer
+    /// and of a bucket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-v{}", self.name, self.version)
+        write!(f, "{}-v{}", self.name, self.version)?;
+        if self.build > 1 { write!(f, "-b{}", self.build) } else { Ok(()) }
     }
 }
 
@@ -202,6 +297,10 @@ pub struct Checkpoint {
     pub log: String,
     /// The last sequence whose events are in the view.
     pub sequence: u64,
+    /// The last event of the commit at that sequence, by which a log that lost its end and grew again is
+    /// told from the one that it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventId>,
 }
 
 /// A checkpoint as it is stored.
@@ -222,11 +321,13 @@ pub struct SavedDocument {
     pub revision: u64,
 }
 
-/// One write of a view: documents and checkpoint together.
+/// One write of a view: documents, notes and checkpoint together.
 #[derive(Debug, Clone)]
 pub struct Save<'a> {
     /// The changed documents; each key once.
     pub writes: &'a [Write],
+    /// The changed notes; each key once.
+    pub notes: &'a [Note],
     /// How far the view is with them.
     pub checkpoint: &'a Checkpoint,
     /// The revision of the checkpoint that they follow.
@@ -238,10 +339,21 @@ pub struct Save<'a> {
 pub struct Write {
     /// Its key.
     pub key: String,
-    /// Its new content.
-    pub document: Bytes,
+    /// Its new content; none removes it.
+    pub document: Option<Bytes>,
     /// The revision of the content that it replaces; 0 where there was none.
     pub revision: u64,
+}
+
+/// A changed note: what a projector keeps beside the documents, such as an event that it could not apply.
+///
+/// It names no revision: notes change only together with the checkpoint, whose revision is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Its key; at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes.
+    pub key: String,
+    /// Its new content; none removes it.
+    pub content: Option<Bytes>,
 }
 
 /// A save that did not succeed.

@@ -7,6 +7,7 @@
 
 use async_nats::{
     HeaderMap,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
     jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck},
 };
 use bytes::Bytes;
@@ -17,12 +18,18 @@ use crate::connection::Connection;
 /// The most messages that a batch may have; the server's limit is 1,000.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
 
-/// One message of a batch, stored only if the last one on its subject has the sequence `expected`.
+/// One message of a batch.
 pub(crate) struct Message {
     pub(crate) subject: String,
-    pub(crate) payload: Bytes,
-    pub(crate) expected: u64,
+    /// None marks the subject's value as deleted, as key-value clients do.
+    pub(crate) payload: Option<Bytes>,
+    /// The sequence that the last message on the subject must have, or the batch is not stored. The batch's
+    /// last message always has one.
+    pub(crate) expected: Option<u64>,
 }
+
+/// The header by which key-value clients tell a deletion from a value.
+pub(crate) const OPERATION: &str = "KV-Operation";
 
 /// Stores all of `messages` in order, or none; the answer names the last one's sequence.
 pub(crate) async fn publish(
@@ -38,12 +45,15 @@ pub(crate) async fn publish(
             headers.insert("Nats-Batch-Id", batch.as_str());
             headers.insert("Nats-Batch-Sequence", number.to_string());
         }
+        if message.payload.is_none() {
+            headers.insert(OPERATION, "DEL");
+        }
+        let payload = message.payload.unwrap_or_default();
         if number < last {
-            headers.insert(
-                async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-                message.expected.to_string(),
-            );
-            let sent = connection.client.publish_with_headers(message.subject, headers, message.payload);
+            if let Some(expected) = message.expected {
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+            }
+            let sent = connection.client.publish_with_headers(message.subject, headers, payload);
             sent.await.map_err(|error| {
                 PublishError::with_source(async_nats::jetstream::context::PublishErrorKind::Other, error)
             })?;
@@ -54,9 +64,9 @@ pub(crate) async fn publish(
         }
         let commit = PublishMessage::build()
             .headers(headers)
-            .payload(message.payload)
+            .payload(payload)
             .expected_stream(stream)
-            .expected_last_subject_sequence(message.expected);
+            .expected_last_subject_sequence(message.expected.unwrap_or_default());
         return connection.jetstream.send_publish(message.subject, commit).await?.await;
     }
     Ok(PublishAck::default())

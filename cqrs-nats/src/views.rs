@@ -1,8 +1,9 @@
 //! The view store in JetStream key-value buckets: one bucket for each projection.
 //!
-//! A document is the value of `d.<encoded key>`, the checkpoint that of `checkpoint`, both in the same
-//! bucket, so that one atomic batch writes them together, the checkpoint last. Every write names the revision that it
-//! replaces: a stale read can make a save fail, never make it overwrite what is newer.
+//! A document is the value of `d.<encoded key>`, a note that of `n.<encoded key>`, the checkpoint that of
+//! `checkpoint`, all in the same bucket, so that one atomic batch writes them together, the checkpoint last. The
+//! documents and the checkpoint name the revision that they replace: a stale read can make a save fail, never
+//! make it overwrite what is newer. What is noted about views as a whole is in a bucket of its own.
 
 use std::{
     collections::HashMap,
@@ -10,29 +11,39 @@ use std::{
     time::Duration,
 };
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::{
+    ErrorCode,
     consumer::{
         AckPolicy, DeliverPolicy, PullConsumer,
         pull::{self, MessagesErrorKind},
     },
-    context::PublishErrorKind,
+    context::{DeleteStreamErrorKind, PublishErrorKind},
     stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream},
 };
 use bytes::Bytes;
 use cqrs_core::{
-    Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+    Checkpoint, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+    Write,
 };
 use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
-    Topology, atomic_batch,
+    Topology,
+    atomic_batch::{self, OPERATION},
     connection::Connection,
     direct_get::{Get, direct_get},
     errors::{store_error, unavailable},
     subject::{decode_token, encode_token},
     topology::is_missing,
 };
+
+/// What the keys of documents begin with in a bucket.
+const DOCUMENTS: &str = "d.";
+
+/// What the keys of notes begin with in a bucket.
+const NOTES: &str = "n.";
 
 /// How long listing a view may take.
 const LISTING: Duration = Duration::from_secs(30);
@@ -57,8 +68,7 @@ impl KvViews {
     }
 
     fn place(&self, projection: &ProjectionId) -> Place {
-        let bucket = format!("{}_{projection}", self.topology.context());
-        Place { stream: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), bucket }
+        Place::of_bucket(format!("{}_{projection}", self.topology.context()))
     }
 
     async fn stream(&self, place: &Place) -> Result<Stream<()>, StoreError> {
@@ -67,15 +77,89 @@ impl KvViews {
     }
 
     /// The last message on a subject, from the bucket's leader.
-    async fn confirmed(&self, place: &Place, subject: &str) -> Result<Option<(Bytes, u64)>, StoreError> {
+    async fn confirmed(&self, place: &Place, subject: &str) -> Result<SavedDocument, StoreError> {
         let stream = self.stream(place).await?;
         let get = stream.get_last_raw_message_by_subject(subject);
         let answer = self.connection.unless_lost(get).await;
         match answer.map_err(|lost| unavailable(place.what("reading"), lost))? {
-            Ok(message) => Ok(Some((message.payload, message.sequence))),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Ok(message) => {
+                let revision = message.sequence;
+                Ok(SavedDocument { document: value(&message.headers, message.payload), revision })
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                Ok(SavedDocument { document: None, revision: 0 })
+            }
             Err(error) => Err(store_error(place.what("reading"), error)),
         }
+    }
+
+    /// Creates the bucket, or checks the one that is there.
+    async fn open_place(&self, place: &Place) -> Result<(), StoreError> {
+        let jetstream = &self.connection.jetstream;
+        let found = match jetstream.get_stream(&place.stream).await {
+            Ok(stream) => stream,
+            Err(error) if is_missing(&error) => {
+                let created = jetstream.create_stream(self.config(place)).await;
+                created.map_err(|error| store_error(place.what("creating"), error))?
+            }
+            Err(error) => return Err(store_error(place.what("opening"), error)),
+        };
+        let config = &found.cached_info().config;
+        if config.allow_atomic_publish && config.max_messages_per_subject == 1 && config.allow_direct {
+            return Ok(());
+        }
+        let what = format!(
+            "{} must have allow_atomic and allow_direct set and max_msgs_per_subject 1: change it, or delete it \
+             and the view is built anew",
+            place.stream
+        );
+        Err(StoreError::Refused { what, source: None })
+    }
+
+    /// Stores all messages or none; returns the sequence of the last one.
+    async fn publish(&self, place: &Place, messages: Vec<atomic_batch::Message>) -> Result<u64, SaveError> {
+        let publish = atomic_batch::publish(&self.connection, &place.stream, messages);
+        let answer = self.connection.unless_lost(publish).await;
+        match answer.map_err(|lost| unavailable(place.what("writing"), lost))? {
+            Ok(ack) => Ok(ack.sequence),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
+            Err(error) => Err(store_error(place.what("writing"), error).into()),
+        }
+    }
+
+    /// All documents or all notes of a projection, with their keys.
+    async fn listed(
+        &self,
+        projection: &ProjectionId,
+        kind: &'static str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let place = self.place(projection);
+        let what = || place.what("listing");
+        let all = format!("{}{kind}>", place.prefix);
+        let last = self.confirmed(&place, &all).await?.revision;
+        if last == 0 {
+            return Ok(Vec::new());
+        }
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            filter_subject: all,
+            inactive_threshold: Duration::from_secs(30),
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let stream = self.stream(&place).await?;
+        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
+        let listed = tokio::time::timeout(LISTING, read_until(&consumer, &place, kind, last)).await;
+        // It would go away by itself; until then it would count against the stream's limit.
+        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
+        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
+    }
+
+    /// The bucket of what is noted about views as a whole.
+    fn about_place(&self) -> Place {
+        Place::of_bucket(format!("{}_views", self.topology.context()))
     }
 
     fn config(&self, place: &Place) -> Config {
@@ -115,39 +199,19 @@ impl KvViews {
 
 impl ViewStore for KvViews {
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        let place = self.place(projection);
-        let jetstream = &self.connection.jetstream;
-        let found = match jetstream.get_stream(&place.stream).await {
-            Ok(stream) => stream,
-            Err(error) if is_missing(&error) => {
-                let created = jetstream.create_stream(self.config(&place)).await;
-                created.map_err(|error| store_error(place.what("creating"), error))?
-            }
-            Err(error) => return Err(store_error(place.what("opening"), error)),
-        };
-        let config = &found.cached_info().config;
-        if config.allow_atomic_publish && config.max_messages_per_subject == 1 && config.allow_direct {
-            return Ok(());
-        }
-        let what = format!(
-            "{} must have allow_atomic and allow_direct set and max_msgs_per_subject 1: change it, or delete it \
-             and the view is built anew",
-            place.stream
-        );
-        Err(StoreError::Refused { what, source: None })
+        self.open_place(&self.place(projection)).await
     }
 
     async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
         let place = self.place(projection);
-        let Some((value, revision)) = self.confirmed(&place, &place.checkpoint()).await? else {
-            return Ok(SavedCheckpoint { checkpoint: None, revision: 0 });
-        };
-        let checkpoint = serde_json::from_slice(&value).map_err(|error| StoreError::BadDocument {
+        let found = self.confirmed(&place, &place.checkpoint()).await?;
+        let checkpoint = found.document.map(|document| serde_json::from_slice(&document)).transpose();
+        let checkpoint = checkpoint.map_err(|error| StoreError::BadDocument {
             view: projection.to_string(),
             key: "checkpoint".to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(SavedCheckpoint { checkpoint: Some(checkpoint), revision })
+        Ok(SavedCheckpoint { checkpoint, revision: found.revision })
     }
 
     async fn load(
@@ -159,13 +223,27 @@ impl ViewStore for KvViews {
         let subjects: Vec<String> = keys.iter().map(|key| place.document(key)).collect();
         let get = Get::Last { multi_last: &subjects, batch: subjects.len() };
         let batch = direct_get(&self.connection, &place.stream, get).await?;
-        let mut found: HashMap<_, _> =
-            batch.found.into_iter().map(|found| (found.subject, (found.payload, found.sequence))).collect();
+        let mut found: HashMap<_, _> = batch
+            .found
+            .into_iter()
+            .map(|found| (found.subject, (value(&found.headers, found.payload), found.sequence)))
+            .collect();
         let saved = |subject| match found.remove(subject) {
-            Some((document, revision)) => SavedDocument { document: Some(document), revision },
+            Some((document, revision)) => SavedDocument { document, revision },
             None => SavedDocument { document: None, revision: 0 },
         };
         Ok(subjects.iter().map(saved).collect())
+    }
+
+    async fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let mut notes = self.listed(projection, NOTES).await?;
+        notes.retain(|(key, _)| key.starts_with(prefix));
+        notes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(notes)
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
@@ -174,21 +252,12 @@ impl ViewStore for KvViews {
         if !self.connection.is_up().await {
             return Err(unavailable(place.what("writing"), "there is no connection").into());
         }
-        let publish = atomic_batch::publish(&self.connection, &place.stream, messages);
-        let answer = self.connection.unless_lost(publish).await;
-        match answer.map_err(|lost| unavailable(place.what("writing"), lost))? {
-            Ok(ack) => {
-                if let Some(watcher) =
-                    self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection)
-                {
-                    watcher.raise(save.checkpoint.sequence);
-                }
-                // The checkpoint is the last message of the batch, which is the one that the answer names.
-                Ok(ack.sequence)
-            }
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
-            Err(error) => Err(store_error(place.what("writing"), error).into()),
+        // The checkpoint is the last message of the batch, which is the one that the answer names.
+        let revision = self.publish(&place, messages).await?;
+        if let Some(watcher) = self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection) {
+            watcher.raise(save.checkpoint.sequence);
         }
+        Ok(revision)
     }
 
     fn max_writes(&self) -> usize {
@@ -201,36 +270,15 @@ impl ViewStore for KvViews {
         let subject = place.document(key);
         if self.topology.is_replicated() {
             // A replica may not have what the leader has confirmed, and queries read their own writes.
-            return Ok(self.confirmed(&place, &subject).await?.map(|(document, _)| document));
+            return Ok(self.confirmed(&place, &subject).await?.document);
         }
         let get = Get::Last { multi_last: &[subject], batch: 1 };
         let batch = direct_get(&self.connection, &place.stream, get).await?;
-        Ok(batch.found.into_iter().next().map(|found| found.payload))
+        Ok(batch.found.into_iter().next().and_then(|found| value(&found.headers, found.payload)))
     }
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let place = self.place(projection);
-        let what = || place.what("listing");
-        let stream = self.stream(&place).await?;
-        let info = stream.get_info().await.map_err(|error| store_error(what(), error))?;
-        let last = info.state.last_sequence;
-        if last == 0 {
-            return Ok(Vec::new());
-        }
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::LastPerSubject,
-            ack_policy: AckPolicy::None,
-            filter_subject: format!("{}>", place.prefix),
-            inactive_threshold: Duration::from_secs(30),
-            memory_storage: true,
-            num_replicas: 1,
-            ..pull::Config::default()
-        };
-        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
-        let listed = tokio::time::timeout(LISTING, read_until(&consumer, &place, last)).await;
-        // It would go away by itself; until then it would count against the stream's limit.
-        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
-        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
+        self.listed(projection, DOCUMENTS).await
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
@@ -243,6 +291,46 @@ impl ViewStore for KvViews {
         }
         Ok(())
     }
+
+    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(projection);
+        let place = self.place(projection);
+        match self.connection.jetstream.delete_stream(&place.stream).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind() {
+                DeleteStreamErrorKind::JetStream(inner)
+                    if inner.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(())
+                }
+                _ => Err(store_error(place.what("removing"), error)),
+            },
+        }
+    }
+
+    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
+        let place = self.about_place();
+        // Nothing has been noted yet about any view as long as there is no bucket.
+        match self.connection.jetstream.get_stream(&place.stream).await {
+            Ok(_) => self.confirmed(&place, &place.document(view)).await,
+            Err(error) if is_missing(&error) => Ok(SavedDocument { document: None, revision: 0 }),
+            Err(error) => Err(store_error(place.what("opening"), error)),
+        }
+    }
+
+    async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
+        let place = self.about_place();
+        self.open_place(&place).await?;
+        if !self.connection.is_up().await {
+            return Err(unavailable(place.what("writing"), "there is no connection").into());
+        }
+        let message = atomic_batch::Message {
+            subject: place.document(view),
+            payload: Some(content),
+            expected: Some(revision),
+        };
+        self.publish(&place, vec![message]).await
+    }
 }
 
 /// Reads the documents of a bucket, at least up to the sequence `last`. The consumer may be on a replica
@@ -250,6 +338,7 @@ impl ViewStore for KvViews {
 async fn read_until(
     consumer: &PullConsumer,
     place: &Place,
+    kind: &str,
     last: u64,
 ) -> Result<Vec<(String, Bytes)>, async_nats::Error> {
     let mut documents = HashMap::new();
@@ -264,9 +353,15 @@ async fn read_until(
             }
             message => message?,
         };
-        let key = message.subject.strip_prefix(&place.prefix).and_then(|key| key.strip_prefix("d."));
+        let key = message.subject.strip_prefix(&place.prefix).and_then(|key| key.strip_prefix(kind));
         if let Some(key) = key.and_then(|token| decode_token(token).ok()) {
-            documents.insert(key, message.payload.clone());
+            let headers = message.headers.as_ref();
+            match headers
+                .map_or(Some(message.payload.clone()), |headers| value(headers, message.payload.clone()))
+            {
+                Some(document) => documents.insert(key, document),
+                None => documents.remove(&key),
+            };
         }
         let info = message.info()?;
         if info.stream_sequence >= last && info.pending == 0 {
@@ -274,6 +369,11 @@ async fn read_until(
         }
     }
     Ok(documents.into_iter().collect())
+}
+
+/// The value in a message; none where it says that the value was deleted.
+fn value(headers: &HeaderMap, payload: Bytes) -> Option<Bytes> {
+    headers.get(OPERATION).is_none().then_some(payload)
 }
 
 /// Where a projection's documents are.
@@ -285,20 +385,28 @@ struct Place {
 }
 
 impl Place {
+    fn of_bucket(bucket: String) -> Self {
+        Self { stream: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), bucket }
+    }
+
     fn checkpoint(&self) -> String {
         format!("{}checkpoint", self.prefix)
     }
 
     fn document(&self, key: &str) -> String {
-        format!("{}d.{}", self.prefix, encode_token(key))
+        format!("{}{DOCUMENTS}{}", self.prefix, encode_token(key))
+    }
+
+    fn note(&self, key: &str) -> String {
+        format!("{}{NOTES}{}", self.prefix, encode_token(key))
     }
 
     fn what(&self, doing: &str) -> String {
         format!("{doing} bucket {}", self.bucket)
     }
 
-    /// The documents and the checkpoint as messages. The checkpoint comes last: a consumer sees the messages
-    /// of a batch one by one, and who sees the checkpoint may read the documents.
+    /// The documents, the notes and the checkpoint as messages. The checkpoint comes last: a consumer sees the
+    /// messages of a batch one by one, and who sees the checkpoint may read the documents.
     fn messages(
         &self,
         projection: &ProjectionId,
@@ -307,27 +415,31 @@ impl Place {
     ) -> Result<Vec<atomic_batch::Message>, StoreError> {
         let checkpoint = serde_json::to_vec(save.checkpoint)
             .map_err(|error| StoreError::refused("writing a checkpoint as JSON", error))?;
-        let mut messages = Vec::with_capacity(save.writes.len() + 1);
-        for write in save.writes {
-            // The headers of a batch's message are far smaller than this.
-            let bytes = write.document.len() + 1_024;
-            if bytes > limit {
-                let what = format!("document {:?} of view {projection}", write.key);
-                return Err(StoreError::TooLarge { what, bytes, limit });
-            }
-            messages.push(atomic_batch::Message {
-                subject: self.document(&write.key),
-                payload: write.document.clone(),
-                expected: write.revision,
-            });
+        let mut messages = Vec::with_capacity(save.writes.len() + save.notes.len() + 1);
+        for Write { key, document, revision } in save.writes {
+            check_size(limit, document.as_ref(), || format!("document {key:?} of view {projection}"))?;
+            let (subject, payload) = (self.document(key), document.clone());
+            messages.push(atomic_batch::Message { subject, payload, expected: Some(*revision) });
+        }
+        for Note { key, content } in save.notes {
+            check_size(limit, content.as_ref(), || format!("note {key:?} of view {projection}"))?;
+            let (subject, payload) = (self.note(key), content.clone());
+            messages.push(atomic_batch::Message { subject, payload, expected: None });
         }
         messages.push(atomic_batch::Message {
             subject: self.checkpoint(),
-            payload: checkpoint.into(),
-            expected: save.revision,
+            payload: Some(checkpoint.into()),
+            expected: Some(save.revision),
         });
         Ok(messages)
     }
+}
+
+/// What one message of a batch takes must fit into a message.
+fn check_size(limit: usize, content: Option<&Bytes>, what: impl Fn() -> String) -> Result<(), StoreError> {
+    // The headers of a batch's message are far smaller than this.
+    let bytes = content.map_or(0, Bytes::len) + 1_024;
+    if bytes > limit { Err(StoreError::TooLarge { what: what(), bytes, limit }) } else { Ok(()) }
 }
 
 /// Follows one projection's checkpoint, for all who wait for it in this process.

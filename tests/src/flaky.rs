@@ -129,7 +129,8 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
-        assert!(save.writes.len() <= self.max_writes(), "{} documents at once", save.writes.len());
+        let size = save.writes.len() + save.notes.len();
+        assert!(size <= self.max_writes(), "{size} documents and notes at once");
         match self.fate() {
             Fate::Works => self.inner.save(projection, save).await,
             Fate::LosesAnswer => {
@@ -153,7 +154,30 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
         self.inner.list(projection).await
     }
 
+    async fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        match self.fate() {
+            Fate::LosesRequest => Err(lost()),
+            _ => self.inner.notes(projection, prefix).await,
+        }
+    }
+
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
         self.inner.reached(projection, sequence).await
+    }
+
+    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        self.inner.remove(projection).await
+    }
+
+    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
+        self.inner.about(view).await
+    }
+
+    async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
+        self.inner.set_about(view, content, revision).await
     }
 }

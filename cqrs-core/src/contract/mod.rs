@@ -97,6 +97,11 @@ macro_rules! view_store_contract {
             opening_again_keeps_what_is_there
             large_views_are_listed_whole
             waiting_ends_when_the_checkpoint_gets_there
+            notes_are_saved_with_the_checkpoint
+            no_note_reaches_another
+            documents_can_be_removed
+            a_projection_can_be_removed
+            a_view_can_be_noted_about
         }
     };
 }

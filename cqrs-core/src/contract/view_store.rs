@@ -3,13 +3,18 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{HOSTILE, soon};
-use crate::{Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, ViewStore, Write};
+use uuid::Uuid;
 
-const VIEW: ProjectionId = ProjectionId { name: "contract", version: 1 };
+use super::{HOSTILE, soon};
+use crate::{
+    Checkpoint, EventId, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore,
+    Write,
+};
+
+const VIEW: ProjectionId = ProjectionId::new("contract", 1);
 
 fn checkpoint(sequence: u64) -> Checkpoint {
-    Checkpoint { log: "log@1".into(), sequence }
+    Checkpoint { log: "log@1".into(), sequence, event: Some(EventId(Uuid::from_u128(sequence.into()))) }
 }
 
 fn document(text: &str) -> Bytes {
@@ -17,14 +22,17 @@ fn document(text: &str) -> Bytes {
 }
 
 fn write(key: &str, text: &str, revision: u64) -> Write {
-    Write { key: key.into(), document: document(text), revision }
+    Write { key: key.into(), document: Some(document(text)), revision }
 }
 
 /// Saves after the current checkpoint.
 async fn save<S: ViewStore>(store: &S, view: &ProjectionId, writes: &[Write], sequence: u64) -> u64 {
     let revision = store.checkpoint(view).await.expect("the checkpoint").revision;
     let checkpoint = checkpoint(sequence);
-    store.save(view, Save { writes, checkpoint: &checkpoint, revision }).await.expect("a save in order")
+    store
+        .save(view, Save { writes, notes: &[], checkpoint: &checkpoint, revision })
+        .await
+        .expect("a save in order")
 }
 
 async fn content<S: ViewStore>(store: &S, view: &ProjectionId) -> Vec<(String, Bytes)> {
@@ -65,7 +73,7 @@ pub async fn documents_and_checkpoint_are_saved_together<S: ViewStore>(store: &S
     let writes = [write("a", "changed", loaded[2].revision), write("c", "new", 0)];
     let checkpoint = checkpoint(9);
     store
-        .save(&VIEW, Save { writes: &writes, checkpoint: &checkpoint, revision })
+        .save(&VIEW, Save { writes: &writes, notes: &[], checkpoint: &checkpoint, revision })
         .await
         .expect("the next save");
     let all = [("a", "changed"), ("b", "two"), ("c", "new")];
@@ -81,7 +89,7 @@ pub async fn a_save_after_an_old_checkpoint_changes_nothing<S: ViewStore>(store:
     let current = revision(store, "a").await;
     for revision in [0, old] {
         let writes = [write("a", "wrong", current), write("b", "wrong", 0)];
-        let late = Save { writes: &writes, checkpoint: &checkpoint(2), revision };
+        let late = Save { writes: &writes, notes: &[], checkpoint: &checkpoint(2), revision };
         let answer = store.save(&VIEW, late).await;
         assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
     }
@@ -97,8 +105,9 @@ pub async fn a_save_over_a_newer_document_changes_nothing<S: ViewStore>(store: &
     let latest = save(store, &VIEW, &[write("a", "two", stale)], 2).await;
     for revision in [0, stale] {
         let writes = [write("new", "wrong", 0), write("a", "wrong", revision)];
-        let answer =
-            store.save(&VIEW, Save { writes: &writes, checkpoint: &checkpoint(3), revision: latest }).await;
+        let answer = store
+            .save(&VIEW, Save { writes: &writes, notes: &[], checkpoint: &checkpoint(3), revision: latest })
+            .await;
         assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
     }
     assert_eq!(content(store, &VIEW).await, [("a".to_owned(), document("two"))]);
@@ -118,8 +127,9 @@ pub async fn of_saves_at_once_one_succeeds<S: ViewStore>(store: &S) {
             .map(|text| [write("a", text, before[0].revision), write("b", text, before[1].revision)])
             .collect();
         let checkpoint = checkpoint(round);
-        let saves =
-            writes.iter().map(|writes| store.save(&VIEW, Save { writes, checkpoint: &checkpoint, revision }));
+        let saves = writes
+            .iter()
+            .map(|writes| store.save(&VIEW, Save { writes, notes: &[], checkpoint: &checkpoint, revision }));
         let answers = join_all(saves).await;
         let won: Vec<_> = answers.iter().enumerate().filter(|(_, answer)| answer.is_ok()).collect();
         assert_eq!(won.len(), 1, "{answers:?}");
@@ -158,15 +168,18 @@ pub async fn no_key_reaches_another<S: ViewStore>(store: &S) {
 /// Another name or version is another view.
 pub async fn projections_are_apart<S: ViewStore>(store: &S) {
     let next = ProjectionId { version: 2, ..VIEW };
-    let other = ProjectionId { name: "contract-2", version: 1 };
-    for view in [&VIEW, &next, &other] {
+    let build = ProjectionId { build: 2, ..VIEW };
+    let other = ProjectionId::new("contract-2", 1);
+    for view in [&VIEW, &next, &build, &other] {
         store.open(view).await.expect("the place");
     }
     save(store, &VIEW, &[write("a", "one", 0)], 1).await;
     save(store, &next, &[write("a", "two", 0)], 2).await;
     assert_eq!(store.get(&VIEW, "a").await.expect("a read"), Some(document("one")));
     assert_eq!(store.get(&next, "a").await.expect("a read"), Some(document("two")));
-    assert_eq!(store.get(&other, "a").await.expect("a read"), None);
+    for view in [&build, &other] {
+        assert_eq!(store.get(view, "a").await.expect("a read"), None);
+    }
     assert_eq!(store.checkpoint(&other).await.expect("the checkpoint").checkpoint, None);
 }
 
@@ -208,4 +221,108 @@ pub async fn waiting_ends_when_the_checkpoint_gets_there<S: ViewStore>(store: &S
         save(store, &VIEW, &[write("a", "one", 0)], 9).await;
     };
     tokio::join!(waiting, saving);
+}
+
+fn note(key: &str, text: Option<&str>) -> Note {
+    Note { key: key.into(), content: text.map(document) }
+}
+
+/// Saves notes after the current checkpoint, and changes nothing else.
+async fn save_notes<S: ViewStore>(store: &S, notes: &[Note], sequence: u64) {
+    let revision = store.checkpoint(&VIEW).await.expect("the checkpoint").revision;
+    let checkpoint = checkpoint(sequence);
+    let save = Save { writes: &[], notes, checkpoint: &checkpoint, revision };
+    store.save(&VIEW, save).await.expect("a save in order");
+}
+
+async fn notes<S: ViewStore>(store: &S, prefix: &str) -> Vec<(String, Bytes)> {
+    store.notes(&VIEW, prefix).await.expect("the notes")
+}
+
+/// Notes come and go with the checkpoint, sorted, and apart from documents of the same keys.
+pub async fn notes_are_saved_with_the_checkpoint<S: ViewStore>(store: &S) {
+    store.open(&VIEW).await.expect("the place");
+    assert_eq!(notes(store, "").await, []);
+    save(store, &VIEW, &[write("a", "the document", 0)], 1).await;
+    save_notes(store, &[note("b/2", Some("two")), note("a", Some("the note")), note("b/10", Some("ten"))], 2)
+        .await;
+    let all = [("a", "the note"), ("b/10", "ten"), ("b/2", "two")];
+    assert_eq!(notes(store, "").await, all.map(|(key, text)| (key.to_owned(), document(text))));
+    assert_eq!(
+        notes(store, "b/").await,
+        [all[1], all[2]].map(|(key, text)| (key.to_owned(), document(text)))
+    );
+    assert_eq!(content(store, &VIEW).await, [("a".to_owned(), document("the document"))]);
+
+    save_notes(store, &[note("b/10", None), note("a", Some("changed")), note("missing", None)], 2).await;
+    let left = [("a".to_owned(), document("changed")), ("b/2".to_owned(), document("two"))];
+    assert_eq!(notes(store, "").await, left);
+
+    let late =
+        Save { writes: &[], notes: &[note("late", Some("wrong"))], checkpoint: &checkpoint(3), revision: 0 };
+    let answer = store.save(&VIEW, late).await;
+    assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
+    assert_eq!(notes(store, "").await, left);
+}
+
+/// Keys of notes with separators, wildcards and the like are keys like any other.
+pub async fn no_note_reaches_another<S: ViewStore>(store: &S) {
+    store.open(&VIEW).await.expect("the place");
+    let all: Vec<_> = HOSTILE.iter().map(|key| note(key, Some(key))).collect();
+    save_notes(store, &all, 1).await;
+    let mut expected: Vec<_> = HOSTILE.iter().map(|key| ((*key).to_owned(), document(key))).collect();
+    expected.sort();
+    assert_eq!(notes(store, "").await, expected);
+    assert_eq!(content(store, &VIEW).await, []);
+}
+
+/// A removed document is not there, and can come again.
+pub async fn documents_can_be_removed<S: ViewStore>(store: &S) {
+    store.open(&VIEW).await.expect("the place");
+    save(store, &VIEW, &[write("a", "one", 0), write("b", "two", 0)], 1).await;
+    let current = revision(store, "a").await;
+    save(store, &VIEW, &[Write { key: "a".into(), document: None, revision: current }], 2).await;
+    assert_eq!(store.get(&VIEW, "a").await.expect("a read"), None);
+    assert_eq!(content(store, &VIEW).await, [("b".to_owned(), document("two"))]);
+    let loaded = store.load(&VIEW, &["a".into()]).await.expect("a load").remove(0);
+    assert_eq!(loaded.document, None);
+    save(store, &VIEW, &[write("a", "again", loaded.revision)], 3).await;
+    assert_eq!(store.get(&VIEW, "a").await.expect("a read"), Some(document("again")));
+}
+
+/// A removed projection leaves nothing, and another build of it stays.
+pub async fn a_projection_can_be_removed<S: ViewStore>(store: &S) {
+    let next = ProjectionId { build: 2, ..VIEW };
+    store.remove(&VIEW).await.expect("nothing to remove");
+    for view in [&VIEW, &next] {
+        store.open(view).await.expect("the place");
+        save(store, view, &[write("a", "one", 0)], 7).await;
+    }
+    save_notes(store, &[note("a", Some("a note"))], 8).await;
+    store.remove(&VIEW).await.expect("a removal");
+    assert_eq!(store.get(&next, "a").await.expect("a read"), Some(document("one")));
+    store.open(&VIEW).await.expect("the place, anew");
+    let none = SavedCheckpoint { checkpoint: None, revision: 0 };
+    assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint"), none);
+    assert_eq!(content(store, &VIEW).await, []);
+    assert_eq!(notes(store, "").await, []);
+    save(store, &VIEW, &[write("a", "anew", 0)], 1).await;
+    soon("position 1", store.reached(&VIEW, 1)).await.expect("a wait");
+}
+
+/// What is noted about a view is kept, and of two who change it at once one succeeds.
+pub async fn a_view_can_be_noted_about<S: ViewStore>(store: &S) {
+    let none = SavedDocument { document: None, revision: 0 };
+    assert_eq!(store.about("contract").await.expect("what is noted"), none);
+    let first = store.set_about("contract", document("one"), 0).await.expect("a note");
+    for late in [0, first + 1] {
+        let answer = store.set_about("contract", document("wrong"), late).await;
+        assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
+    }
+    let saved = SavedDocument { document: Some(document("one")), revision: first };
+    assert_eq!(store.about("contract").await.expect("what is noted"), saved);
+    let second = store.set_about("contract", document("two"), first).await.expect("a note");
+    let saved = SavedDocument { document: Some(document("two")), revision: second };
+    assert_eq!(store.about("contract").await.expect("what is noted"), saved);
+    assert_eq!(store.about("contract-2").await.expect("what is noted"), none);
 }

@@ -1,7 +1,7 @@
 //! The view store in memory: a map for each projection, with its checkpoint.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex},
 };
@@ -18,12 +18,14 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct MemoryViews {
     places: Arc<Mutex<HashMap<ProjectionId, Arc<Mutex<Place>>>>>,
+    about: Arc<Mutex<HashMap<String, (Bytes, u64)>>>,
 }
 
 /// What is stored for one projection.
 #[derive(Default)]
 struct Place {
     documents: HashMap<String, (Bytes, u64)>,
+    notes: BTreeMap<String, Bytes>,
     checkpoint: Option<Checkpoint>,
     /// The number of saves: the revision of the checkpoint, and of the documents saved with it.
     revision: u64,
@@ -61,13 +63,19 @@ impl ViewStore for MemoryViews {
     ) -> Result<Vec<SavedDocument>, StoreError> {
         let place = self.place(projection);
         let place = lock(&place);
-        let load = |key| match place.documents.get(key) {
-            Some((document, revision)) => {
-                SavedDocument { document: Some(document.clone()), revision: *revision }
-            }
-            None => SavedDocument { document: None, revision: 0 },
-        };
-        Ok(keys.iter().map(load).collect())
+        Ok(keys.iter().map(|key| saved(place.documents.get(key))).collect())
+    }
+
+    async fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let place = self.place(projection);
+        let place = lock(&place);
+        let after = place.notes.range(prefix.to_owned()..);
+        let found = after.take_while(|(key, _)| key.starts_with(prefix));
+        Ok(found.map(|(key, content)| (key.clone(), content.clone())).collect())
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
@@ -81,7 +89,16 @@ impl ViewStore for MemoryViews {
         place.revision += 1;
         let revision = place.revision;
         for write in save.writes {
-            place.documents.insert(write.key.clone(), (write.document.clone(), revision));
+            match write.document.clone() {
+                Some(document) => place.documents.insert(write.key.clone(), (document, revision)),
+                None => place.documents.remove(&write.key),
+            };
+        }
+        for note in save.notes {
+            match note.content.clone() {
+                Some(content) => place.notes.insert(note.key.clone(), content),
+                None => place.notes.remove(&note.key),
+            };
         }
         place.checkpoint = Some(save.checkpoint.clone());
         place.reached.send_replace(save.checkpoint.sequence);
@@ -110,5 +127,31 @@ impl ViewStore for MemoryViews {
         // The sender lives in `place`, which is held here, so waiting ends only with the sequence.
         let _ = reached.wait_for(|reached| *reached >= sequence).await;
         Ok(())
+    }
+
+    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        lock(&self.places).remove(projection);
+        Ok(())
+    }
+
+    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
+        Ok(saved(lock(&self.about).get(view)))
+    }
+
+    async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
+        let mut about = lock(&self.about);
+        let current = about.get(view).map_or(0, |(_, revision)| *revision);
+        if current != revision {
+            return Err(SaveError::Conflict);
+        }
+        about.insert(view.to_owned(), (content, revision + 1));
+        Ok(revision + 1)
+    }
+}
+
+fn saved(found: Option<&(Bytes, u64)>) -> SavedDocument {
+    match found {
+        Some((document, revision)) => SavedDocument { document: Some(document.clone()), revision: *revision },
+        None => SavedDocument { document: None, revision: 0 },
     }
 }
