@@ -40,7 +40,7 @@ impl MemoryViews {
 
 impl fmt::Debug for MemoryViews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryViews").field("projections", &lock(&self.places).len()).finish()
+        f.debug_struct("MemoryViews").field("projections", &lock(&self.places).len()).finish_non_exhaustive()
     }
 }
 

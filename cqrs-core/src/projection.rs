@@ -1,0 +1,197 @@
+//! What a projector drives: something that applies events to a store, in one write with its checkpoint.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::{
+    Checkpoint, Envelope, Event, Note, Position, ProjectionId, SaveError, SavedCheckpoint, StoreError,
+    StoredCommit, codec,
+};
+
+/// A projection that keeps its results itself, such as rows in tables of its own.
+///
+/// A [`View`](crate::View) needs none of this: its documents are kept by a [`ViewStore`](crate::ViewStore). This
+/// port is for adapters that apply events in a transaction of their own store. The projector calls
+/// [`project`](Projection::project) with events in order, never two calls at once, and does the rest:
+/// following the log, trying again, setting events aside that cannot be applied, and reading the checkpoint
+/// again after anything that is not a success.
+pub trait Projection: Send + Sync + 'static {
+    /// The stored names of the aggregates whose events it applies.
+    fn aggregates(&self) -> Vec<&'static str>;
+
+    /// What to do with an event that cannot be applied.
+    fn on_failure(&self) -> OnFailure {
+        OnFailure::default()
+    }
+
+    /// The most events, applied or set aside, that one [`project`](Projection::project) takes; at least 1.
+    fn max_events(&self) -> usize;
+
+    /// Prepares the place for the results, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How far the projection is, with the revision that the next [`project`](Projection::project) names.
+    /// What was saved before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn checkpoint(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send;
+
+    /// The projection's notes whose keys begin with `prefix`, sorted by key. What was saved before the call
+    /// is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
+
+    /// Applies events in their order and saves the notes and the checkpoint, all in one write, if the
+    /// checkpoint's revision is still the named one; returns the new revision.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError`]. Nothing is saved when it names an event; after any other error the write may have
+    /// been stored, as a whole.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may be carried out, now or later; it is whole or absent.
+    fn project(
+        &self,
+        projection: &ProjectionId,
+        batch: Batch<'_>,
+    ) -> impl Future<Output = Result<u64, ProjectError>> + Send;
+
+    /// Waits, without polling, until the checkpoint is at or after `sequence`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn reached(
+        &self,
+        projection: &ProjectionId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Removes the results, the notes and the checkpoint. Nothing happens if they are not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped removal may have happened, or happen later.
+    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What a projector does with an event that cannot be applied, once trying again has not helped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// Sets it and the later events of its aggregate aside as dead letters, and goes on with the others.
+    #[default]
+    Park,
+    /// Halts before it, so that nobody reads a view in which it is missing.
+    Halt,
+}
+
+/// Events to apply, and what to save with them.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// The events, in order.
+    pub events: &'a [Recorded<'a>],
+    /// Notes to save.
+    pub notes: &'a [Note],
+    /// How far the projection is with them.
+    pub checkpoint: &'a Checkpoint,
+    /// The revision of the checkpoint that this one follows.
+    pub revision: u64,
+}
+
+/// One event as it stands in a stored commit, not yet decoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded<'a> {
+    /// The commit.
+    pub stored: &'a StoredCommit,
+    /// The event's index in it.
+    pub index: usize,
+}
+
+impl Recorded<'_> {
+    /// The stored name of the aggregate that it happened to.
+    pub fn aggregate(&self) -> &str {
+        self.stored.commit.aggregate.name()
+    }
+
+    /// Its place in the whole log.
+    pub fn position(&self) -> Position {
+        Position { sequence: self.stored.sequence, index: u32::try_from(self.index).unwrap_or(u32::MAX) }
+    }
+
+    /// Its place among the aggregate's events, from 1.
+    pub fn version(&self) -> u64 {
+        self.stored.commit.first_version + self.index as u64
+    }
+
+    /// The event with all that is known about it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Undecodable`] when `E` has no such event, or it has another shape.
+    pub fn decode<E: Event>(&self) -> Result<Envelope<E>, StoreError> {
+        codec::decode_envelope(self.stored, self.index)
+    }
+}
+
+/// Why a batch was not projected.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// One event cannot be applied. Nothing was saved.
+    #[error("an event cannot be applied: {reason}")]
+    Event {
+        /// Its index in [`Batch::events`].
+        index: usize,
+        /// Why not.
+        reason: String,
+        /// Whether the same may succeed a little later.
+        transient: bool,
+    },
+    /// The write as a whole did not succeed.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+impl From<StoreError> for ProjectError {
+    fn from(error: StoreError) -> Self {
+        Self::Save(SaveError::Failed(error))
+    }
+}
