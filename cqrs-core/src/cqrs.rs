@@ -2,21 +2,22 @@
 
 use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 
 use crate::{
-    Aggregate, Answer, BoxFuture, Clock, Command, CommandVisitor, Error, EventStore, Handle, Interceptor,
-    ProjectionId, Query, Sources, SystemClock, View, ViewStore,
+    Aggregate, Answer, Clock, Command, CommandVisitor, DeadLetters, Error, EventStore, Handle, Interceptor,
+    Projection, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, SystemClock, View, ViewStore,
     dispatch::{Ask, Execute},
+    documents::DocumentProjection,
     entity::Entities,
     execute::{Limits, Shell},
     id::is_name,
-    project::{Projector, ProjectorState, ProjectorStatus},
+    projection::AnyProjection,
     registry::{AggregateList, AggregateVisitor, HasAggregate, HasView, Push, ViewList, ViewVisitor},
+    worker::{Shared, Worker},
 };
 
 /// Where a service keeps its events and its views.
@@ -74,12 +75,15 @@ pub struct Cqrs<B: Backend, A: AggregateList, V> {
     views: PhantomData<fn() -> V>,
 }
 
+/// A projection on the stores of a backend.
+type WorkerOf<B> = Worker<<B as Backend>::Events, <B as Backend>::Views>;
+
 pub(crate) struct Inner<B: Backend> {
     pub(crate) shell: Shell<B::Events>,
     pub(crate) views: Arc<B::Views>,
     pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
     pub(crate) patience: Duration,
-    projectors: Vec<Running>,
+    workers: Vec<Arc<WorkerOf<B>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -101,6 +105,8 @@ impl<B: Backend> Cqrs<B, (), ()> {
             limits: Limits { attempts: 16, patience: Duration::from_secs(30) },
             cached: 10_000,
             patience: Duration::from_secs(5),
+            projections: Vec::new(),
+            build_changed: false,
             lists: PhantomData,
         }
     }
@@ -148,9 +154,82 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ask::new(&self.inner, query)
     }
 
-    /// What each projector is doing.
+    /// What each projector is doing: one for each build of a projection that is in use.
     pub fn projectors(&self) -> Vec<ProjectorStatus> {
-        self.inner.projectors.iter().map(|running| running.status.borrow().clone()).collect()
+        self.inner.workers.iter().flat_map(|worker| worker.statuses()).collect()
+    }
+
+    /// Builds a projection anew from the beginning, beside the build that answers, which goes on doing so. When
+    /// the new build has caught up, it takes over; the old one is kept until
+    /// [`remove_old_builds`](Self::remove_old_builds).
+    ///
+    /// A build that was interrupted, by whatever, goes on where it was as soon as a service with that
+    /// projection runs, and this call finds it. Commands are not sent again: policies and handlers are not
+    /// projections.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownProjection`], or the view store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may have begun the build.
+    pub async fn rebuild(&self, projection: &str) -> Result<Rebuild, Error> {
+        self.inner.worker(projection)?.rebuild().await
+    }
+
+    /// Removes the builds of a projection that do not answer any more, and its earlier versions once the present
+    /// one answers; returns what was removed. Only call it when no program runs that answers from them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownProjection`], or the stores'.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    pub async fn remove_old_builds(&self, projection: &str) -> Result<Vec<ProjectionId>, Error> {
+        self.inner.worker(projection)?.remove_old().await
+    }
+
+    /// The events that a projection could not apply, and what can be done about them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownProjection`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn dead_letters(&self, projection: &str) -> Result<DeadLetters<B::Events>, Error> {
+        Ok(self.inner.worker(projection)?.dead_letters().await)
+    }
+
+    /// Waits until a projection has seen the command that gave `receipt`, if it sees that aggregate's events
+    /// at all: before one reads from tables of one's own. A query does it by [`after`](Ask::after).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ViewBehind`] when it takes longer than the service's
+    /// [`query_patience`](Builder::query_patience), [`Error::ProjectionHalted`], [`Error::UnknownProjection`],
+    /// or the store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn seen(&self, projection: &str, receipt: &Receipt) -> Result<(), Error> {
+        let worker = self.inner.worker(projection)?;
+        self.inner.wait(worker, &receipt.aggregate, receipt.position.sequence, self.inner.patience).await
+    }
+
+    /// The build of a projection that answers at the moment, where tables of one's own are named by it; none
+    /// while the first build of a changed version is on its way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownProjection`].
+    pub fn active_build(&self, projection: &str) -> Result<Option<ProjectionId>, Error> {
+        Ok(self.inner.worker(projection)?.active_now())
     }
 
     /// Waits until every view has seen all that is in the log at the time of the call.
@@ -163,9 +242,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// Dropping it loses nothing.
     pub async fn caught_up(&self) -> Result<(), Error> {
-        for projector in &self.inner.projectors {
-            let last = self.inner.shell.events.log(&projector.aggregates).await?.last_sequence;
-            projector.reached(&*self.inner.views, last).await?;
+        for worker in &self.inner.workers {
+            let last = self.inner.shell.events.log(&worker.aggregates).await?.last_sequence;
+            worker.reached(last).await?;
         }
         Ok(())
     }
@@ -193,38 +272,26 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
 }
 
 impl<B: Backend> Inner<B> {
-    pub(crate) fn projector(&self, view: &str) -> Option<&Running> {
-        self.projectors.iter().find(|running| running.projection.name == view)
+    pub(crate) fn worker(&self, name: &str) -> Result<&Arc<WorkerOf<B>>, Error> {
+        self.workers.iter().find(|worker| worker.name == name).ok_or_else(|| Error::UnknownProjection {
+            name: name.to_owned(),
+            known: self.workers.iter().map(|worker| worker.name).collect(),
+        })
     }
-}
 
-/// A projector that was started, as the service sees it.
-pub(crate) struct Running {
-    projection: ProjectionId,
-    pub(crate) aggregates: Vec<&'static str>,
-    status: watch::Receiver<ProjectorStatus>,
-}
-
-impl Running {
-    /// Waits until the view is at `sequence`, or its projector has given up.
-    pub(crate) async fn reached<S: ViewStore>(&self, views: &S, sequence: u64) -> Result<(), Error> {
-        let mut status = self.status.clone();
-        tokio::select! {
-            reached = views.reached(&self.projection, sequence) => Ok(reached?),
-            reason = halted(&mut status) => {
-                Err(Error::ProjectionHalted { view: self.projection.to_string(), reason })
-            }
+    /// Waits until the projection has seen `sequence`, if it sees that aggregate's events at all.
+    pub(crate) async fn wait(
+        &self,
+        worker: &WorkerOf<B>,
+        aggregate: &str,
+        sequence: u64,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        if !worker.aggregates.contains(&aggregate) {
+            return Ok(());
         }
-    }
-}
-
-/// Resolves with the reason when the projector halts; never while it may still go on.
-async fn halted(status: &mut watch::Receiver<ProjectorStatus>) -> String {
-    let is_halted = |status: &ProjectorStatus| matches!(status.state, ProjectorState::Halted { .. });
-    match status.wait_for(is_halted).await.map(|status| status.state.clone()) {
-        Ok(ProjectorState::Halted { reason }) => reason,
-        // The projector is gone without having halted: it was stopped, and another may run.
-        _ => std::future::pending().await,
+        let behind = Error::ViewBehind { view: worker.name, sequence, waited: patience };
+        tokio::time::timeout(patience, worker.reached(sequence)).await.unwrap_or(Err(behind))
     }
 }
 
@@ -236,6 +303,8 @@ pub struct Builder<B, A, V> {
     limits: Limits,
     cached: u64,
     patience: Duration,
+    projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
+    build_changed: bool,
     lists: PhantomData<fn() -> (A, V)>,
 }
 
@@ -254,6 +323,22 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         V: Push<T>,
     {
         self.with_lists()
+    }
+
+    /// Adds a projection that keeps its results itself, under the name and version of `id`: its projector
+    /// runs. See [`Projection`].
+    pub fn projection(mut self, id: ProjectionId, projection: impl Projection) -> Self {
+        self.projections.push((id, Arc::new(projection)));
+        self
+    }
+
+    /// Builds views and projections whose version has changed, beside the old version, which answers in the
+    /// programs that have it. Queries wait until the new one has caught up, and fail with
+    /// [`Error::ViewBuilding`] if that takes too long. Unless this is set, the service does not start with a
+    /// changed version, since building one takes its time and room.
+    pub fn build_changed_views(mut self) -> Self {
+        self.build_changed = true;
+        self
     }
 
     /// Takes the time and new ids from `clock` instead of the machine.
@@ -304,6 +389,8 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             limits: self.limits,
             cached: self.cached,
             patience: self.patience,
+            projections: self.projections,
+            build_changed: self.build_changed,
             lists: PhantomData,
         }
     }
@@ -321,34 +408,33 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     /// Dropping it stops what was started.
     pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
         let entities = A::entities(self.cached);
-        check_names::<A, V>(&entities)?;
+        check_names::<A, V>(&entities, &self.projections)?;
         let (events, views) = self.backend.split();
         let (events, views) = (Arc::new(events), Arc::new(views));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let guard = stop.clone().drop_guard();
-        let mut starts = Starts { starts: Vec::new() };
+        let mut starts = Starts { views: Arc::clone(&views), starts: Vec::new() };
         V::visit(&mut starts);
-        let mut projectors = Vec::with_capacity(starts.starts.len());
-        for Start { projection, aggregates, run } in starts.starts {
-            views.open(&projection).await?;
-            let state = ProjectorState::Starting;
-            let (sender, status) =
-                watch::channel(ProjectorStatus { projection: projection.clone(), state, sequence: 0 });
-            let projector = Projector {
-                events: events.clone(),
-                views: views.clone(),
-                status: sender.clone(),
-                stop: stop.clone(),
-            };
-            tasks.spawn(supervise_panics(run(projector), sender));
-            projectors.push(Running { projection, aggregates, status });
+        starts.starts.extend(self.projections);
+        let shared = Arc::new(Shared {
+            events: Arc::clone(&events),
+            views: Arc::clone(&views),
+            clock: Arc::clone(&self.clock),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
+        let mut workers = Vec::with_capacity(starts.starts.len());
+        for (id, projection) in starts.starts {
+            let worker = Arc::new(Worker::new(&id, projection, Arc::clone(&shared)));
+            worker.start(self.build_changed).await?;
+            workers.push(worker);
         }
         let inner = Inner {
             shell: Shell { events, clock: self.clock, limits: self.limits },
             views,
             interceptors: self.interceptors,
             patience: self.patience,
-            projectors,
+            workers,
             tasks,
             stop,
             _stop_on_drop: guard,
@@ -357,48 +443,30 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     }
 }
 
-/// Runs a projector as a task of its own; when the view's rules panic, the projector has halted.
-async fn supervise_panics(projector: BoxFuture<'static, ()>, status: watch::Sender<ProjectorStatus>) {
-    let Err(error) = tokio::spawn(projector).await else {
-        return;
-    };
-    let Ok(panic) = error.try_into_panic() else { return };
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    let reason = format!("the view's rules panicked: {text}");
-    tracing::error!(reason, projection = %status.borrow().projection, "the projector has halted");
-    status.send_modify(|status| status.state = ProjectorState::Halted { reason });
+/// What it takes to start the projection of each view.
+struct Starts<S> {
+    views: Arc<S>,
+    starts: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
 }
 
-/// What it takes to start the projector of each view.
-struct Starts<E, S> {
-    starts: Vec<Start<E, S>>,
-}
-
-struct Start<E, S> {
-    projection: ProjectionId,
-    aggregates: Vec<&'static str>,
-    run: Box<dyn FnOnce(Projector<E, S>) -> BoxFuture<'static, ()> + Send>,
-}
-
-impl<E: EventStore, S: ViewStore> ViewVisitor for Starts<E, S> {
+impl<S: ViewStore> ViewVisitor for Starts<S> {
     fn view<V: View>(&mut self) {
-        self.starts.push(Start {
-            projection: V::projection(),
-            aggregates: V::Of::names(),
-            run: Box::new(|projector| Box::pin(projector.run::<V>())),
-        });
+        let projection = DocumentProjection::<V, S>::new(Arc::clone(&self.views));
+        self.starts.push((V::projection(), Arc::new(projection)));
     }
 }
 
 /// Checks the names of everything that the service is made of, and reports all that is wrong at once.
-fn check_names<A: AggregateList, V: ViewList>(entities: &A::Entities) -> Result<(), Error> {
+fn check_names<A: AggregateList, V: ViewList>(
+    entities: &A::Entities,
+    projections: &[(ProjectionId, Arc<dyn AnyProjection>)],
+) -> Result<(), Error> {
     let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
     A::visit(entities, &mut names);
     V::visit(&mut names);
+    for (id, _) in projections {
+        names.check("view", id.name);
+    }
     if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
 }
 

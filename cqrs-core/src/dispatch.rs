@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
-    CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, Query, Receipt, Sources, View,
+    CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, ProjectionId, Query, Receipt, View,
     cqrs::Inner,
     entity::Entities,
     execute::{self, decide},
@@ -200,10 +200,8 @@ where
         };
         let dispatch = |_| async move {
             let result = async {
-                if let Some((aggregate, sequence)) = after {
-                    wait::<B, Q::View>(inner, &aggregate, sequence, patience).await?;
-                }
-                <Q::View as Answer<Q>>::answer(query, &StoredDocuments::new(&*inner.views)).await
+                let build = answering::<B, Q::View>(inner, after, patience).await?;
+                <Q::View as Answer<Q>>::answer(query, &StoredDocuments::new(&*inner.views, build)).await
             }
             .await;
             let outcome = match &result {
@@ -228,20 +226,18 @@ where
     }
 }
 
-/// Waits until the view has seen `sequence`, if it sees that aggregate's events at all.
-async fn wait<B: Backend, V: View>(
+/// The build of the view that answers, once it has seen what it must.
+async fn answering<B: Backend, V: View>(
     inner: &Inner<B>,
-    aggregate: &str,
-    sequence: u64,
+    after: Option<(String, u64)>,
     patience: Duration,
-) -> Result<(), Error> {
-    let Some(projector) = inner.projector(V::NAME) else {
-        return Ok(());
+) -> Result<ProjectionId, Error> {
+    let worker = inner.worker(V::NAME)?;
+    let Ok(_) = tokio::time::timeout(patience, worker.active()).await else {
+        return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
     };
-    if !V::Of::names().contains(&aggregate) {
-        return Ok(());
+    if let Some((aggregate, sequence)) = after {
+        inner.wait(worker, &aggregate, sequence, patience).await?;
     }
-    tokio::time::timeout(patience, projector.reached(&*inner.views, sequence))
-        .await
-        .unwrap_or(Err(Error::ViewBehind { view: V::NAME, sequence, waited: patience }))
+    Ok(worker.active().await)
 }

@@ -112,6 +112,23 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A new version of the view is being built and does not answer yet. The old version answers in programs
+    /// that have it.
+    #[error("view {view} is being built in version {version} and does not answer yet")]
+    ViewBuilding {
+        /// The view.
+        view: &'static str,
+        /// The version.
+        version: u32,
+    },
+    /// The service has no projection of that name.
+    #[error("there is no projection {name:?} in this service, it has {}", .known.join(", "))]
+    UnknownProjection {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
     /// A value could not be encoded as JSON.
     #[error("{what} cannot be written as JSON")]
     Encode {
@@ -173,6 +190,16 @@ pub enum StoreError {
         /// The limit.
         limit: usize,
     },
+    /// One write changes more than the store takes.
+    #[error("{what} is {number} documents and notes, at most {limit} are accepted in one write")]
+    TooMany {
+        /// What changes them.
+        what: String,
+        /// How many they are.
+        number: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// An aggregate's versions do not follow each other: events are missing or doubled in the log.
     #[error(
         "{aggregate} should have version {expected} at sequence {sequence}, found {found}: the log is damaged"
@@ -205,6 +232,19 @@ pub enum StoreError {
         /// The event's stored name.
         event_type: String,
         /// Why not.
+        reason: String,
+    },
+    /// More events cannot be applied than a projection sets aside. It stands before the next one.
+    #[error(
+        "projection {projection} has {limit} dead letters and no room for more: deal with them; the next one \
+         would be: {reason}"
+    )]
+    TooManyDeadLetters {
+        /// The projection.
+        projection: String,
+        /// How many it sets aside.
+        limit: usize,
+        /// Why the next event cannot be applied.
         reason: String,
     },
     /// A stored document of a view cannot be read by this program.

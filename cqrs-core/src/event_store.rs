@@ -67,6 +67,17 @@ pub trait EventStore: Send + Sync + 'static {
         after: u64,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
 
+    /// What stands at `sequence`, from the log's current leader; none where nothing does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn commit_at(&self, sequence: u64) -> impl Future<Output = Result<Option<Delivery>, StoreError>> + Send;
+
     /// Which log this is, and how far it goes for the aggregate types of these names.
     /// What was stored before the call is seen.
     ///
@@ -93,6 +104,18 @@ pub trait EventStore: Send + Sync + 'static {
         &self,
         request: Subscribe<'_>,
     ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send;
+
+    /// Forgets what the store keeps about a subscriber that will not come back. Nothing happens if it keeps
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// A shared store is a store.
@@ -128,6 +151,10 @@ impl<S: EventStore> EventStore for Arc<S> {
         S::next_after(self, aggregate, after)
     }
 
+    fn commit_at(&self, sequence: u64) -> impl Future<Output = Result<Option<Delivery>, StoreError>> + Send {
+        S::commit_at(self, sequence)
+    }
+
     fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send {
         S::log(self, aggregates)
     }
@@ -138,6 +165,25 @@ impl<S: EventStore> EventStore for Arc<S> {
     ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send {
         S::subscribe(self, request)
     }
+
+    fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::forget(self, subscriber)
+    }
+}
+
+/// What a log delivers: a commit, or a message that is none.
+pub type Delivery = Result<StoredCommit, Unreadable>;
+
+/// A message in the log that cannot be read as a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// The aggregate in whose place it stands. Where that cannot be told either, what can: an aggregate of
+    /// no name with the place as its id.
+    pub aggregate: AggregateKey,
+    /// Why it cannot be read.
+    pub reason: String,
 }
 
 /// Commits as they come, without gaps and in order; see [`EventStore::subscribe`].
@@ -153,7 +199,10 @@ pub trait Subscription: Send {
     ///
     /// Commits that a dropped call had taken are missing from the next call, which then fails with
     /// [`StoreError::Interrupted`] rather than skip them.
-    fn next(&mut self, max: usize) -> impl Future<Output = Result<Vec<StoredCommit>, StoreError>> + Send;
+    fn next(&mut self, max: usize) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
+
+    /// About how many messages the log has for this subscription after the last one that was returned.
+    fn pending(&self) -> u64;
 
     /// Tells the store that everything up to `sequence` is done, for its own accounts: the truth about
     /// progress is the checkpoint in the view store.

@@ -110,7 +110,7 @@ impl From<CommandId> for CorrelationId {
 /// assert!(AggregateKey::new("order", "x".repeat(200)).is_err());
 /// # Ok::<(), cqrs_core::InvalidId>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AggregateKey {
     name: Cow<'static, str>,
     id: String,

@@ -6,6 +6,7 @@
 mod aggregate;
 mod append;
 mod backoff;
+mod builds;
 mod clock;
 mod codec;
 mod command;
@@ -13,7 +14,9 @@ mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod cqrs;
+mod dead_letter;
 mod dispatch;
+mod documents;
 mod entity;
 mod envelope;
 mod error;
@@ -31,9 +34,11 @@ mod projection;
 mod query;
 mod registry;
 mod router;
+mod status;
 pub mod testing;
 mod view;
 mod view_store;
+mod worker;
 
 pub use aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -41,24 +46,28 @@ pub use command::{Command, Context, Lifecycle};
 pub use commit::{Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit};
 pub use cqrs::{Backend, Builder, Cqrs};
 pub use cqrs_derive::{Aggregate, Command, Event, Query};
+pub use dead_letter::{DeadLetter, DeadLetters, MAX_DEAD_LETTERS, Retried};
 pub use dispatch::{Ask, Execute};
 pub use envelope::Envelope;
 pub use error::{CommandError, Error, Refused, Source, StoreError};
 pub use event::{Event, EventType, Events};
-pub use event_store::{AppendError, Appended, EventStore, Expected, Log, Page, Subscribe, Subscription};
+pub use event_store::{
+    AppendError, Appended, Delivery, EventStore, Expected, Log, Page, Subscribe, Subscription, Unreadable,
+};
 pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};
 pub use interceptor::{BoxFuture, Call, CallKind, Interceptor, Next, Outcome};
 pub use load::REMEMBERED_COMMANDS;
 pub use metadata::{InvalidMetadata, Metadata};
-pub use project::{ProjectorState, ProjectorStatus};
 pub use projection::{Batch, OnFailure, ProjectError, Projection, Recorded};
 pub use query::{Answer, Documents, Query};
 pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use router::{CommandMessage, RouteError, Router};
+pub use status::{ProjectorState, ProjectorStatus};
 pub use view::{Project, Sources, View};
 pub use view_store::{
     Checkpoint, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
 };
+pub use worker::Rebuild;
 
 /// What the derives' output refers to; not for people.
 #[doc(hidden)]

@@ -1,60 +1,37 @@
 //! The projector: events into views, each event once, whatever fails in between.
 //!
-//! The truth about progress is the checkpoint that is saved with the documents. Whatever goes wrong —
+//! The truth about progress is the checkpoint that is saved with the results. Whatever goes wrong —
 //! a lost delivery, a save that may or may not have been stored, another worker — the answer is the
-//! same: read the checkpoint again and go on from there.
+//! same: read the checkpoint again and go on from there. An event that cannot be applied is set aside,
+//! with the later ones of its aggregate, in the same write as the checkpoint.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use jiff::Timestamp;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
 use crate::{
-    Checkpoint, EventStore, ProjectionId, Save, SaveError, Sources, StoreError, StoredCommit, Subscribe,
-    Subscription, View, ViewStore, Write, backoff, codec, id::check_id, query::decode_document, view::Step,
+    AggregateKey, Batch, Checkpoint, Clock, Delivery, EventStore, Log, Note, OnFailure, Position,
+    ProjectError, ProjectionId, Recorded, SaveError, StoreError, StoredCommit, Subscribe, Subscription,
+    backoff,
+    dead_letter::{self, DeadLetter, MAX_DEAD_LETTERS, Parked},
+    projection::AnyProjection,
+    status::{Pace, ProjectorState, ProjectorStatus},
 };
 
-/// The most commits that one save covers.
+/// The most commits that are asked for at once.
 const BATCH: usize = 512;
 
 /// How long a projector waits before it tries again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// What a projector is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProjectorState {
-    /// It reads its checkpoint and subscribes.
-    Starting,
-    /// It follows the log.
-    Running,
-    /// Something failed that may pass; it tries again by itself.
-    Retrying {
-        /// What failed.
-        reason: String,
-    },
-    /// Something failed that will not pass by itself. Nothing is lost: the view stands where it was,
-    /// and the projector goes on from there when the service starts again.
-    Halted {
-        /// What failed.
-        reason: String,
-    },
-    /// It was told to stop.
-    Stopped,
-}
+/// How often an event is tried when the same may succeed a little later, before it is set aside.
+const TRIES: u32 = 5;
 
-/// One projector, seen from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProjectorStatus {
-    /// Which projection.
-    pub projection: ProjectionId,
-    /// What it is doing.
-    pub state: ProjectorState,
-    /// The last sequence that it saved or found saved.
-    pub sequence: u64,
-}
+/// How many aggregates' versions are remembered, to notice a gap.
+const VERSIONS: usize = 100_000;
 
 /// How one subscription ended.
 enum End {
@@ -70,26 +47,36 @@ impl From<StoreError> for End {
     }
 }
 
-/// The running projector of one view.
-pub(crate) struct Projector<E, S> {
+/// The running projector of one build of a projection.
+pub(crate) struct Projector<E> {
     pub(crate) events: Arc<E>,
-    pub(crate) views: Arc<S>,
+    pub(crate) projection: Arc<dyn AnyProjection>,
+    pub(crate) id: ProjectionId,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: watch::Sender<ProjectorStatus>,
     pub(crate) stop: CancellationToken,
 }
 
-impl<E: EventStore, S: ViewStore> Projector<E, S> {
+/// Where a projector is, as it was saved last.
+struct Place {
+    checkpoint: Checkpoint,
+    revision: u64,
+    parked: Parked,
+    versions: HashMap<AggregateKey, u64>,
+}
+
+impl<E: EventStore> Projector<E> {
     /// Projects until it is told to stop or something fails that will not pass.
-    pub(crate) async fn run<V: View>(self) {
-        let span = tracing::info_span!("project", projection = %V::projection());
-        self.supervise::<V>().instrument(span).await;
+    pub(crate) async fn run(self) {
+        let span = tracing::info_span!("project", projection = %self.id);
+        self.supervise().instrument(span).await;
     }
 
-    async fn supervise<V: View>(&self) {
+    async fn supervise(&self) {
         let mut failures = 0;
         loop {
             let before = self.status.borrow().sequence;
-            let end = self.follow::<V>().await.unwrap_or_else(|end| end);
+            let end = self.follow().await.unwrap_or_else(|end| end);
             if self.status.borrow().sequence > before {
                 failures = 0;
             }
@@ -114,93 +101,188 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
     }
 
     /// From the checkpoint on, until something ends it.
-    async fn follow<V: View>(&self) -> Result<End, End> {
-        let projection = V::projection();
-        let saved = self.views.checkpoint(&projection).await?;
-        let aggregates = V::Of::names();
-        let log = self.events.log(&aggregates).await?;
-        let mut checkpoint = match saved.checkpoint {
-            Some(checkpoint) => check_log(&projection, checkpoint, &log)?,
-            None => Checkpoint { log: log.id, sequence: 0, event: None },
-        };
-        let mut revision = saved.revision;
+    async fn follow(&self) -> Result<End, End> {
+        let aggregates = self.projection.aggregates();
+        let mut place = self.place(&aggregates).await?;
         let mut subscription = self
             .events
             .subscribe(Subscribe {
-                subscriber: &projection.to_string(),
+                subscriber: &self.id.to_string(),
                 aggregates: &aggregates,
-                after: checkpoint.sequence,
+                after: place.checkpoint.sequence,
             })
             .await?;
-        self.progress(checkpoint.sequence);
-        info!(from = checkpoint.sequence, "projecting");
+        self.progress(&place, subscription.pending(), None);
+        info!(from = place.checkpoint.sequence, dead_letters = place.parked.len(), "projecting");
+        let end = self.pump(&mut place, &mut subscription).await.unwrap_or_else(|end| end);
+        if !matches!(&end, End::Failed(error) if error.is_transient()) {
+            // Whoever comes next, and be it this one again, need not wait for its turn.
+            subscription.leave().await;
+        }
+        Ok(end)
+    }
+
+    async fn pump(&self, place: &mut Place, subscription: &mut E::Subscription) -> Result<End, End> {
+        let mut speed = Pace::new(Instant::now());
         loop {
-            let commits = tokio::select! {
-                commits = subscription.next(BATCH) => commits?,
-                () = self.stop.cancelled() => {
-                    subscription.leave().await;
-                    return Ok(End::Stopped);
-                }
+            let deliveries = tokio::select! {
+                deliveries = subscription.next(BATCH) => deliveries?,
+                () = self.stop.cancelled() => return Ok(End::Stopped),
             };
-            let mut rest = commits.as_slice();
-            while !rest.is_empty() {
-                let (steps, taken) = take::<V>(rest, self.views.max_writes())?;
-                checkpoint.sequence = rest[taken - 1].sequence;
-                revision = self.save(&projection, steps, &checkpoint, revision).await?;
-                self.progress(checkpoint.sequence);
-                rest = &rest[taken..];
+            speed.count(deliveries.len(), Instant::now());
+            place.check_versions(&deliveries)?;
+            for chunk in chunks(&deliveries, self.projection.max_events()) {
+                self.apply(place, chunk).await?;
+                self.progress(place, subscription.pending(), Some((chunk, &speed)));
             }
             // Only an account at the store: what is lost here is told again with the next batch.
-            if let Err(error) = subscription.done(checkpoint.sequence).await {
+            if let Err(error) = subscription.done(place.checkpoint.sequence).await {
                 debug!(%error, "the store was not told about progress");
             }
         }
     }
 
-    /// Loads the documents that `steps` change, changes them, and saves them with the checkpoint.
-    async fn save<V: View>(
-        &self,
-        projection: &ProjectionId,
-        steps: Vec<Step<V>>,
-        checkpoint: &Checkpoint,
-        revision: u64,
-    ) -> Result<u64, End> {
-        let (keys, places) = distinct_keys(&steps);
-        let saved = if keys.is_empty() { Vec::new() } else { self.views.load(projection, &keys).await? };
-        let mut views = Vec::with_capacity(keys.len());
-        for (key, saved) in keys.iter().zip(&saved) {
-            views.push(match &saved.document {
-                Some(document) => decode_document::<V>(key, document)?,
-                None => V::default(),
-            });
+    /// The place that was saved last, in a log that must be the one it was saved for.
+    async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
+        let saved = self.projection.checkpoint(&self.id).await?;
+        let log = self.events.log(aggregates).await?;
+        let checkpoint = match saved.checkpoint {
+            Some(checkpoint) => self.check_log(checkpoint, &log).await?,
+            None => Checkpoint { log: log.id, sequence: 0, event: None },
+        };
+        let mut parked = Parked::default();
+        parked.add(&dead_letter::read(&*self.projection, &self.id).await?);
+        Ok(Place { checkpoint, revision: saved.revision, parked, versions: HashMap::new() })
+    }
+
+    /// A view that was built from another log, or from more of it than there is, must not go on; nor one of
+    /// a log that lost its end and has grown again since.
+    async fn check_log(&self, checkpoint: Checkpoint, log: &Log) -> Result<Checkpoint, StoreError> {
+        let mut same = checkpoint.log == log.id && checkpoint.sequence <= log.last_sequence;
+        if let Some(event) = checkpoint.event.filter(|_| same) {
+            let there = self.events.commit_at(checkpoint.sequence).await?;
+            same = there.is_some_and(|there| last_event(&there) == Some(event));
         }
-        for (index, step) in steps.into_iter().enumerate() {
-            (step.project)(&mut views[places[index]]);
+        if same {
+            return Ok(checkpoint);
         }
-        let writes = keys
-            .into_iter()
-            .zip(saved)
-            .zip(&views)
-            .map(|((key, saved), view)| {
-                let document = codec::to_json(view).map_err(|error| StoreError::BadDocument {
-                    view: projection.to_string(),
-                    key: key.clone(),
-                    reason: error.to_string(),
-                })?;
-                Ok(Write { key, document: Some(document), revision: saved.revision })
-            })
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        match self.views.save(projection, Save { writes: &writes, notes: &[], checkpoint, revision }).await {
-            Ok(revision) => Ok(revision),
-            Err(SaveError::Conflict) => Err(End::Overtaken),
-            Err(SaveError::Failed(error)) => Err(End::Failed(error)),
+        Err(StoreError::ForeignLog {
+            view: self.id.to_string(),
+            built_from: format!("{} up to sequence {}", checkpoint.log, checkpoint.sequence),
+            found: format!("{} up to sequence {}", log.id, log.last_sequence),
+        })
+    }
+
+    /// Applies what was delivered and saves the checkpoint after it, in one write; what cannot be applied
+    /// becomes dead letters in the same write.
+    async fn apply(&self, place: &mut Place, chunk: &[Delivery]) -> Result<(), End> {
+        let mut poison = HashMap::new();
+        let mut tries = 0;
+        loop {
+            let plan = plan(chunk, &place.parked, &poison, || self.clock.now());
+            self.check_failures(place, &plan.letters)?;
+            match self.save(place, chunk, &plan).await {
+                Ok(revision) => {
+                    place.revision = revision;
+                    place.parked.add(&plan.letters);
+                    return Ok(());
+                }
+                Err(ProjectError::Event { transient: true, .. }) if tries < TRIES => {
+                    tokio::time::sleep(backoff::pause(RETRY.0, RETRY.1, tries)).await;
+                    tries += 1;
+                }
+                Err(ProjectError::Event { index, reason, .. }) => {
+                    tries = 0;
+                    self.set_aside(&plan, index, reason, &mut poison)?;
+                }
+                Err(ProjectError::Save(SaveError::Conflict)) => return Err(End::Overtaken),
+                // Which of several is too large is found by saving them one by one.
+                Err(ProjectError::Save(SaveError::Failed(error)))
+                    if is_too_large(&error) && chunk.len() > 1 =>
+                {
+                    for one in chunk.chunks(1) {
+                        Box::pin(self.apply(place, one)).await?;
+                    }
+                    return Ok(());
+                }
+                Err(ProjectError::Save(SaveError::Failed(error)))
+                    if is_too_large(&error) && !plan.events.is_empty() =>
+                {
+                    self.set_aside(&plan, 0, error.to_string(), &mut poison)?;
+                }
+                Err(ProjectError::Save(SaveError::Failed(error))) => return Err(End::Failed(error)),
+            }
         }
     }
 
-    fn progress(&self, sequence: u64) {
+    async fn save(
+        &self,
+        place: &mut Place,
+        chunk: &[Delivery],
+        plan: &Plan<'_>,
+    ) -> Result<u64, ProjectError> {
+        if let Some(last) = chunk.last() {
+            place.checkpoint.sequence = sequence(last);
+            place.checkpoint.event = last_event(last);
+        }
+        let notes: Vec<Note> = plan.letters.iter().map(DeadLetter::note).collect::<Result<_, _>>()?;
+        let batch = Batch {
+            events: &plan.events,
+            notes: &notes,
+            checkpoint: &place.checkpoint,
+            revision: place.revision,
+        };
+        self.projection.project(&self.id, batch).await
+    }
+
+    fn set_aside(
+        &self,
+        plan: &Plan<'_>,
+        index: usize,
+        reason: String,
+        poison: &mut HashMap<Position, String>,
+    ) -> Result<(), StoreError> {
+        let event = plan.events.get(index).ok_or_else(|| StoreError::Refused {
+            what: format!("projection {} names event {index} of {}", self.id, plan.events.len()),
+            source: None,
+        })?;
+        let position = event.position();
+        warn!(sequence = position.sequence, index = position.index, reason, "an event is set aside");
+        poison.insert(position, reason);
+        Ok(())
+    }
+
+    /// Whether events may be set aside, and these as well.
+    fn check_failures(&self, place: &Place, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        let Some(first) = letters.first() else { return Ok(()) };
+        if self.projection.on_failure() == OnFailure::Halt {
+            return Err(StoreError::Undecodable {
+                aggregate: first.aggregate.clone(),
+                sequence: first.position.sequence,
+                event_type: first.event_type.clone().unwrap_or_default(),
+                reason: first.reason.clone(),
+            });
+        }
+        if place.parked.len() + letters.len() > MAX_DEAD_LETTERS {
+            return Err(StoreError::TooManyDeadLetters {
+                projection: self.id.to_string(),
+                limit: MAX_DEAD_LETTERS,
+                reason: first.reason.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn progress(&self, place: &Place, pending: u64, applied: Option<(&[Delivery], &Pace)>) {
         self.status.send_modify(|status| {
-            status.sequence = sequence;
+            status.sequence = place.checkpoint.sequence;
             status.state = ProjectorState::Running;
+            status.pending = pending;
+            status.dead_letters = place.parked.len();
+            if let Some((chunk, speed)) = applied {
+                status.rate = speed.rate();
+                status.last_event = chunk.iter().rev().find_map(time).or(status.last_event);
+            }
         });
     }
 
@@ -209,74 +291,131 @@ impl<E: EventStore, S: ViewStore> Projector<E, S> {
     }
 }
 
-/// A view that was built from another log, or from more of it than there is, must not go on.
-fn check_log(
-    projection: &ProjectionId,
-    checkpoint: Checkpoint,
-    log: &crate::Log,
-) -> Result<Checkpoint, StoreError> {
-    if checkpoint.log == log.id && checkpoint.sequence <= log.last_sequence {
-        return Ok(checkpoint);
+impl Place {
+    /// Checks that the versions of each aggregate follow one another, as far as they are remembered.
+    fn check_versions(&mut self, chunk: &[Delivery]) -> Result<(), StoreError> {
+        for delivery in chunk {
+            match delivery {
+                Ok(stored) => self.check_version(stored)?,
+                Err(unreadable) => drop(self.versions.remove(&unreadable.aggregate)),
+            }
+        }
+        Ok(())
     }
-    Err(StoreError::ForeignLog {
-        view: projection.to_string(),
-        built_from: format!("{} up to sequence {}", checkpoint.log, checkpoint.sequence),
-        found: format!("{} up to sequence {}", log.id, log.last_sequence),
-    })
+
+    fn check_version(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {
+        let commit = &stored.commit;
+        if let Some(last) = self.versions.get_mut(&commit.aggregate) {
+            let expected = *last + 1;
+            *last = commit.last_version();
+            if commit.first_version == expected {
+                return Ok(());
+            }
+            let (aggregate, found) = (commit.aggregate.clone(), commit.first_version);
+            return Err(StoreError::Gap { aggregate, expected, found, sequence: stored.sequence });
+        }
+        if self.versions.len() >= VERSIONS {
+            self.versions.clear();
+        }
+        self.versions.insert(commit.aggregate.clone(), commit.last_version());
+        Ok(())
+    }
 }
 
-/// The steps of as many commits as change at most `max` documents, and how many commits that is.
-fn take<V: View>(commits: &[StoredCommit], max: usize) -> Result<(Vec<Step<V>>, usize), StoreError> {
-    let mut steps = Vec::with_capacity(commits.len());
-    let mut keys = std::collections::HashSet::new();
-    for (taken, stored) in commits.iter().enumerate() {
-        let before = steps.len();
-        V::Of::steps(stored, &mut steps)?;
-        for step in &steps[before..] {
-            check_id(&step.key).map_err(|error| StoreError::Refused {
-                what: format!(
-                    "the key of a document of view {} from sequence {}",
-                    V::projection(),
-                    stored.sequence
-                ),
-                source: Some(Arc::new(error)),
-            })?;
-        }
-        keys.extend(steps[before..].iter().map(|step| step.key.clone()));
-        if keys.len() <= max {
-            continue;
-        }
-        if taken == 0 {
-            return Err(StoreError::TooLarge {
-                what: format!(
-                    "what the commit at sequence {} changes in view {}",
-                    stored.sequence,
-                    V::projection()
-                ),
-                bytes: keys.len(),
-                limit: max,
-            });
-        }
-        steps.truncate(before);
-        return Ok((steps, taken));
-    }
-    Ok((steps, commits.len()))
+/// What to do with a chunk of deliveries.
+struct Plan<'a> {
+    events: Vec<Recorded<'a>>,
+    letters: Vec<DeadLetter>,
 }
 
-/// Each key once, and for each step the index of its key.
-fn distinct_keys<V>(steps: &[Step<V>]) -> (Vec<String>, Vec<usize>) {
-    let mut keys = Vec::new();
-    let mut known = HashMap::new();
-    let places = steps
-        .iter()
-        .map(|step| {
-            *known.entry(step.key.as_str()).or_insert_with(|| {
-                keys.push(step.key.clone());
-                keys.len() - 1
-            })
-        })
-        .collect();
-    (keys, places)
+/// Which events to apply, and which to set aside: those that are known not to work, and all that come after
+/// one of these in the same aggregate.
+fn plan<'a>(
+    chunk: &'a [Delivery],
+    parked: &Parked,
+    poison: &HashMap<Position, String>,
+    now: impl Fn() -> Timestamp,
+) -> Plan<'a> {
+    let mut plan = Plan { events: Vec::new(), letters: Vec::new() };
+    for delivery in chunk {
+        match delivery {
+            Ok(stored) => {
+                for index in 0..stored.commit.events.len() {
+                    let event = Recorded { stored, index };
+                    match fate(&plan.letters, parked, &stored.commit.aggregate, poison.get(&event.position()))
+                    {
+                        Fate::Apply => plan.events.push(event),
+                        Fate::SetAside { reason, behind } => {
+                            plan.letters.push(DeadLetter::of_event(&event, reason, behind, now()));
+                        }
+                    }
+                }
+            }
+            Err(unreadable) => {
+                let reason = Some(&unreadable.reason);
+                if let Fate::SetAside { reason, behind } =
+                    fate(&plan.letters, parked, &unreadable.aggregate, reason)
+                {
+                    let (aggregate, sequence) = (&unreadable.aggregate, unreadable.sequence);
+                    plan.letters.push(DeadLetter::of_message(aggregate, sequence, reason, behind, now()));
+                }
+            }
+        }
+    }
+    plan
+}
+
+enum Fate {
+    Apply,
+    SetAside { reason: String, behind: bool },
+}
+
+fn fate(letters: &[DeadLetter], parked: &Parked, aggregate: &AggregateKey, reason: Option<&String>) -> Fate {
+    if parked.has(aggregate) || letters.iter().any(|letter| letter.aggregate == *aggregate) {
+        let reason = "an earlier event of the aggregate is a dead letter".to_owned();
+        return Fate::SetAside { reason, behind: true };
+    }
+    match reason {
+        Some(reason) => Fate::SetAside { reason: reason.clone(), behind: false },
+        None => Fate::Apply,
+    }
+}
+
+/// Parts of what was delivered that have at most `max` events each, or one commit.
+fn chunks(deliveries: &[Delivery], max: usize) -> Vec<&[Delivery]> {
+    let mut chunks = Vec::new();
+    let (mut from, mut events) = (0, 0);
+    for (at, delivery) in deliveries.iter().enumerate() {
+        let count = delivery.as_ref().map_or(1, |stored| stored.commit.events.len());
+        if events + count > max && at > from {
+            chunks.push(&deliveries[from..at]);
+            (from, events) = (at, 0);
+        }
+        events += count;
+    }
+    if from < deliveries.len() {
+        chunks.push(&deliveries[from..]);
+    }
+    chunks
+}
+
+fn is_too_large(error: &StoreError) -> bool {
+    matches!(error, StoreError::TooLarge { .. } | StoreError::TooMany { .. })
+}
+
+fn sequence(delivery: &Delivery) -> u64 {
+    match delivery {
+        Ok(stored) => stored.sequence,
+        Err(unreadable) => unreadable.sequence,
+    }
+}
+
+fn last_event(delivery: &Delivery) -> Option<crate::EventId> {
+    delivery.as_ref().ok().and_then(|stored| stored.commit.events.last()).map(|event| event.id)
+}
+
+fn time(delivery: &Delivery) -> Option<Timestamp> {
+    delivery.as_ref().ok().and_then(|stored| stored.commit.events.last()).map(|event| event.origin.time)
 }
 
 /// An error with its causes, in one line.

@@ -5,8 +5,8 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    Checkpoint, Envelope, Event, Note, Position, ProjectionId, SaveError, SavedCheckpoint, StoreError,
-    StoredCommit, codec,
+    BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, SaveError, SavedCheckpoint,
+    StoreError, StoredCommit, codec,
 };
 
 /// A projection that keeps its results itself, such as rows in tables of its own.
@@ -25,7 +25,8 @@ pub trait Projection: Send + Sync + 'static {
         OnFailure::default()
     }
 
-    /// The most events, applied or set aside, that one [`project`](Projection::project) takes; at least 1.
+    /// How many events one [`project`](Projection::project) takes at most, where a single commit does not have
+    /// more; at least 1.
     fn max_events(&self) -> usize;
 
     /// Prepares the place for the results, if it is not there.
@@ -193,5 +194,71 @@ pub enum ProjectError {
 impl From<StoreError> for ProjectError {
     fn from(error: StoreError) -> Self {
         Self::Save(SaveError::Failed(error))
+    }
+}
+/// [`Projection`] without its type, so that one projector serves them all: its calls are one for each batch.
+pub(crate) trait AnyProjection: Send + Sync + 'static {
+    fn aggregates(&self) -> Vec<&'static str>;
+    fn on_failure(&self) -> OnFailure;
+    fn max_events(&self) -> usize;
+    fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn checkpoint<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<SavedCheckpoint, StoreError>>;
+    fn notes<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        prefix: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, StoreError>>;
+    fn project<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        batch: Batch<'a>,
+    ) -> BoxFuture<'a, Result<u64, ProjectError>>;
+    fn reached<'a>(&'a self, id: &'a ProjectionId, sequence: u64) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn remove<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+impl<P: Projection> AnyProjection for P {
+    fn aggregates(&self) -> Vec<&'static str> {
+        P::aggregates(self)
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        P::on_failure(self)
+    }
+
+    fn max_events(&self) -> usize {
+        P::max_events(self)
+    }
+
+    fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(P::open(self, id))
+    }
+
+    fn checkpoint<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<SavedCheckpoint, StoreError>> {
+        Box::pin(P::checkpoint(self, id))
+    }
+
+    fn notes<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        prefix: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, StoreError>> {
+        Box::pin(P::notes(self, id, prefix))
+    }
+
+    fn project<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        batch: Batch<'a>,
+    ) -> BoxFuture<'a, Result<u64, ProjectError>> {
+        Box::pin(P::project(self, id, batch))
+    }
+
+    fn reached<'a>(&'a self, id: &'a ProjectionId, sequence: u64) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(P::reached(self, id, sequence))
+    }
+
+    fn remove<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(P::remove(self, id))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, marker::PhantomData};
 
-use crate::{Error, StoreError, View, ViewStore, codec, id::check_id};
+use crate::{Error, ProjectionId, StoreError, View, ViewStore, codec, id::check_id};
 
 /// A question to a view.
 ///
@@ -114,36 +114,42 @@ pub trait Documents<V: View>: Sync {
 /// The documents of `V` in a view store.
 pub(crate) struct StoredDocuments<'a, S, V> {
     store: &'a S,
+    /// The build that answers.
+    build: ProjectionId,
     view: PhantomData<fn() -> V>,
 }
 
 impl<'a, S, V> StoredDocuments<'a, S, V> {
-    pub(crate) fn new(store: &'a S) -> Self {
-        Self { store, view: PhantomData }
+    pub(crate) fn new(store: &'a S, build: ProjectionId) -> Self {
+        Self { store, build, view: PhantomData }
     }
 }
 
 impl<S: ViewStore, V: View> Documents<V> for StoredDocuments<'_, S, V> {
     async fn get(&self, key: &str) -> Result<Option<V>, Error> {
         check_id(key)?;
-        let found = self.store.get(&V::projection(), key).await?;
-        Ok(found.map(|document| decode_document(key, &document)).transpose()?)
+        let found = self.store.get(&self.build, key).await?;
+        Ok(found.map(|document| decode_document(&self.build, key, &document)).transpose()?)
     }
 
     async fn all(&self) -> Result<Vec<(String, V)>, Error> {
-        let mut found = self.store.list(&V::projection()).await?;
+        let mut found = self.store.list(&self.build).await?;
         found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let decode = |(key, document): (String, bytes::Bytes)| {
-            let view = decode_document(&key, &document)?;
+            let view = decode_document(&self.build, &key, &document)?;
             Ok((key, view))
         };
         found.into_iter().map(decode).collect()
     }
 }
 
-pub(crate) fn decode_document<V: View>(key: &str, document: &[u8]) -> Result<V, StoreError> {
+pub(crate) fn decode_document<V: View>(
+    build: &ProjectionId,
+    key: &str,
+    document: &[u8],
+) -> Result<V, StoreError> {
     codec::from_json(document).map_err(|error| StoreError::BadDocument {
-        view: V::projection().to_string(),
+        view: build.to_string(),
         key: key.to_owned(),
         reason: error.to_string(),
     })

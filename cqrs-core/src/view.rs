@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Aggregate, Envelope, Event, ProjectionId, StoreError, StoredCommit, codec};
+use crate::{Aggregate, Envelope, Event, OnFailure, ProjectionId, Recorded, StoreError};
 
 /// A read model: one document for each key, each the fold of the events that concern it.
 ///
@@ -51,8 +51,17 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// beginning, in a place of its own.
     const VERSION: u32 = 1;
 
+    /// What becomes of an event that cannot be applied: it cannot be read, or the rules panic.
+    const ON_FAILURE: OnFailure = OnFailure::Park;
+
     /// The aggregate whose events the view is built from, or a tuple of several: `(Order, Stock)`.
     type Of: Sources<Self>;
+
+    /// Whether the document is still wanted. It is asked after events have changed the document; one that is
+    /// not wanted is removed, and a later event of its key begins with the default one again.
+    fn is_kept(&self) -> bool {
+        true
+    }
 
     /// The name and version together.
     fn projection() -> ProjectionId {
@@ -83,13 +92,13 @@ pub trait Sources<V>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;
 
-    /// What `stored` does to the view: nothing for commits of other aggregates.
+    /// What an event does to the view: nothing for events of other aggregates.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Undecodable`] when an event cannot be read.
+    /// [`StoreError::Undecodable`] when the event cannot be read.
     #[doc(hidden)]
-    fn steps(stored: &StoredCommit, steps: &mut Vec<Step<V>>) -> Result<(), StoreError>;
+    fn step(event: &Recorded<'_>) -> Result<Option<Step<V>>, StoreError>;
 }
 
 /// One event's change to one document.
@@ -123,19 +132,16 @@ where
         vec![A::NAME]
     }
 
-    fn steps(stored: &StoredCommit, steps: &mut Vec<Step<V>>) -> Result<(), StoreError> {
-        if stored.commit.aggregate.name() != A::NAME {
-            return Ok(());
+    fn step(event: &Recorded<'_>) -> Result<Option<Step<V>>, StoreError> {
+        if event.aggregate() != A::NAME {
+            return Ok(None);
         }
-        for index in 0..stored.commit.events.len() {
-            let event = codec::decode_envelope::<A::Event>(stored, index)?;
-            if let Some(key) = V::key(&event) {
-                let span = span(&event);
-                let project = move |view: &mut V| span.in_scope(|| view.project(&event));
-                steps.push(Step { key, project: Box::new(project) });
-            }
-        }
-        Ok(())
+        let event = event.decode::<A::Event>()?;
+        Ok(V::key(&event).map(|key| {
+            let span = span(&event);
+            let project = move |view: &mut V| span.in_scope(|| view.project(&event));
+            Step { key, project: Box::new(project) }
+        }))
     }
 }
 
@@ -150,9 +156,13 @@ macro_rules! sources_of_tuples {
                     vec![$($aggregate::NAME),+]
                 }
 
-                fn steps(stored: &StoredCommit, steps: &mut Vec<Step<V>>) -> Result<(), StoreError> {
-                    $(<$aggregate as Sources<V>>::steps(stored, steps)?;)+
-                    Ok(())
+                fn step(event: &Recorded<'_>) -> Result<Option<Step<V>>, StoreError> {
+                    $(
+                        if event.aggregate() == $aggregate::NAME {
+                            return <$aggregate as Sources<V>>::step(event);
+                        }
+                    )+
+                    Ok(None)
                 }
             }
         )+

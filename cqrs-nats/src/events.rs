@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::{message::PublishMessage, stream::LastRawMessageErrorKind};
+use async_nats::jetstream::{
+    ErrorCode,
+    message::PublishMessage,
+    stream::{ConsumerErrorKind, LastRawMessageErrorKind},
+};
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, EventStore, Expected, Log, Page, StoreError, StoredCommit,
-    Subscribe,
+    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
+    StoredCommit, Subscribe, Unreadable,
 };
 
 use crate::{
@@ -131,6 +135,21 @@ impl EventStore for NatsEvents {
         }
     }
 
+    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
+        let what = || format!("reading sequence {sequence} from the stream's leader");
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = stream.await.map_err(|error| store_error(what(), error))?;
+        let answer = self.connection.unless_lost(stream.get_raw_message(sequence)).await;
+        match answer.map_err(|lost| unavailable(what(), lost))? {
+            Ok(message) => {
+                let context = self.topology.context();
+                Ok(Some(delivered(context, &message.subject, sequence, &message.headers, message.payload)))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(store_error(what(), error)),
+        }
+    }
+
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let what = || format!("asking how far stream {} goes", self.topology.stream());
         let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
@@ -151,6 +170,23 @@ impl EventStore for NatsEvents {
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
         NatsSubscription::open(&self.connection, &self.topology, &self.turns, request).await
     }
+
+    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
+        let what = || format!("removing consumer {subscriber} of stream {}", self.topology.stream());
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = stream.await.map_err(|error| store_error(what(), error))?;
+        match stream.delete_consumer(subscriber).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind() {
+                ConsumerErrorKind::JetStream(inner)
+                    if inner.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+                {
+                    Ok(())
+                }
+                _ => Err(store_error(what(), error)),
+            },
+        }
+    }
 }
 
 /// The commit in a message of the stream.
@@ -165,17 +201,21 @@ pub(crate) fn stored(
     Ok(StoredCommit { sequence, commit })
 }
 
-/// The commit in a message on any subject of the context.
-pub(crate) fn stored_on(
+/// The commit in a message on any subject of the context, or what is wrong with the message.
+pub(crate) fn delivered(
     context: &str,
     subject: &str,
     sequence: u64,
     headers: &async_nats::HeaderMap,
     payload: bytes::Bytes,
-) -> Result<StoredCommit, StoreError> {
-    let aggregate = aggregate_of(context, subject).ok_or_else(|| StoreError::NotACommit {
-        sequence,
-        reason: format!("its subject {subject:?} names no aggregate"),
-    })?;
-    stored(aggregate, sequence, headers, payload)
+) -> Delivery {
+    let Some(aggregate) = aggregate_of(context, subject) else {
+        let reason = format!("its subject {subject:?} names no aggregate");
+        let aggregate = AggregateKey::new("", format!("at {sequence}")).expect("a short id");
+        return Err(Unreadable { sequence, aggregate, reason });
+    };
+    match wire::decode(aggregate.clone(), headers, payload) {
+        Ok(commit) => Ok(StoredCommit { sequence, commit }),
+        Err(reason) => Err(Unreadable { sequence, aggregate, reason }),
+    }
 }

@@ -19,14 +19,14 @@ use async_nats::jetstream::{
     },
 };
 use bytes::Bytes;
-use cqrs_core::{StoreError, StoredCommit, Subscribe, Subscription};
+use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
 use futures_util::{FutureExt, StreamExt};
 
 use crate::{
     Topology,
     connection::Connection,
     errors::{store_error, unavailable},
-    events::stored_on,
+    events::delivered,
     subject::filter_of,
     views::NEWS,
 };
@@ -68,6 +68,8 @@ pub struct NatsSubscription {
     unheard: u32,
     /// The number of the last delivery: the consumer counts them without gaps.
     delivery: u64,
+    /// How many more messages the consumer had at the last delivery.
+    pending: u64,
     /// The last sequence that was returned.
     seen: u64,
     /// Another worker was reading when this one came: nothing is delivered before this one's turn.
@@ -99,6 +101,7 @@ impl NatsSubscription {
                 messages,
                 unheard: UNHEARD,
                 delivery: consumer.cached_info().delivered.consumer_sequence,
+                pending: consumer.cached_info().num_pending,
                 seen: request.after,
                 consumer,
                 standby,
@@ -110,12 +113,12 @@ impl NatsSubscription {
     }
 
     /// The commit in a delivery; none when it was returned before.
-    fn take(&mut self, message: jetstream::Message) -> Result<Option<StoredCommit>, StoreError> {
+    fn take(&mut self, message: jetstream::Message) -> Result<Option<Delivery>, StoreError> {
         let interrupted =
             |what: String| StoreError::Interrupted { subscriber: self.subscriber.clone(), what };
         let info =
             message.info().map_err(|error| interrupted(format!("a delivery without its place: {error}")))?;
-        let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
+        let (sequence, delivery, pending) = (info.stream_sequence, info.consumer_sequence, info.pending);
         if self.standby || delivery != self.delivery + 1 {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
             lock(&self.turns).insert(self.subscriber.clone());
@@ -127,6 +130,7 @@ impl NatsSubscription {
             return Err(interrupted(format!("delivery {delivery} came after delivery {}", self.delivery)));
         }
         self.delivery = delivery;
+        self.pending = pending;
         let message = message.message;
         if let Some(reply) = message.reply {
             self.last = Some((sequence, reply));
@@ -137,12 +141,16 @@ impl NatsSubscription {
         }
         self.seen = sequence;
         let headers = message.headers.unwrap_or_default();
-        stored_on(&self.context, &message.subject, sequence, &headers, message.payload).map(Some)
+        Ok(Some(delivered(&self.context, &message.subject, sequence, &headers, message.payload)))
     }
 }
 
 impl Subscription for NatsSubscription {
-    async fn next(&mut self, max: usize) -> Result<Vec<StoredCommit>, StoreError> {
+    fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
         let mut commits = Vec::new();
         while commits.len() < max {
             // Waits for the first, and takes the others only as far as they are there.

@@ -7,8 +7,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, EventStore, Expected, Log, Page, ProjectionId, Save,
-    SaveError, SavedCheckpoint, SavedDocument, StoreError, StoredCommit, Subscribe, ViewStore,
+    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, ProjectionId,
+    Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, StoredCommit, Subscribe, ViewStore,
 };
 
 /// A store that fails by a plan: the calls are counted, and the seed decides what happens to each.
@@ -105,6 +105,14 @@ impl<S: EventStore> EventStore for Flaky<S> {
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<S::Subscription, StoreError> {
         self.inner.subscribe(request).await
+    }
+
+    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
+        self.inner.commit_at(sequence).await
+    }
+
+    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
+        self.inner.forget(subscriber).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use cqrs_core::{
     Aggregate, AggregateKey, AppendError, Appended, Apply, Command, CommandError, CommandId, Commit, Context,
-    Cqrs, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, StoreError, StoredCommit,
+    Cqrs, Delivery, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, StoreError, StoredCommit,
     Subscribe,
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
 };
@@ -125,6 +125,14 @@ impl EventStore for Gated {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         self.inner.next_after(aggregate, after).await
+    }
+
+    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
+        self.inner.commit_at(sequence).await
+    }
+
+    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
+        self.inner.forget(subscriber).await
     }
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {

@@ -204,7 +204,8 @@ pub async fn a_log_knows_its_end_by_aggregate_type<S: EventStore>(store: &S) {
 async fn take<S: Subscription>(subscription: &mut S, count: usize) -> Vec<StoredCommit> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        taken.extend(soon("the next commit", subscription.next(count)).await.expect("a delivery"));
+        let deliveries = soon("the next commit", subscription.next(count)).await.expect("a delivery");
+        taken.extend(deliveries.into_iter().map(|delivery| delivery.expect("a commit")));
     }
     assert_eq!(taken.len(), count, "too much was delivered");
     taken
@@ -217,6 +218,7 @@ pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: Event
     let request = Subscribe { subscriber: "follower", aggregates: &["thing"], after: 0 };
     let mut subscription = store.subscribe(request).await.expect("a subscription");
     assert_eq!(take(&mut subscription, 3).await, stored);
+    assert_eq!(subscription.pending(), 0);
     let fourth = commit(&aggregate, 4, 2);
     let sequence =
         store.append(&fourth, Expected::Exact(stored[2].sequence)).await.expect("an append").sequence;
@@ -251,4 +253,27 @@ pub async fn a_subscription_has_only_the_aggregates_it_asks_for<S: EventStore>(s
     let mut subscription = store.subscribe(request).await.expect("a subscription");
     let expected: Vec<_> = things.into_iter().chain(thirds).collect();
     assert_eq!(take(&mut subscription, 3).await, expected);
+}
+
+/// Any place of the log can be looked at, whatever stands there.
+pub async fn what_stands_at_a_place_is_found<S: EventStore>(store: &S) {
+    assert_eq!(store.commit_at(1).await.expect("a read"), None);
+    let stored = append_chain(store, &key("thing", "1"), 2).await;
+    for stored in stored {
+        assert_eq!(store.commit_at(stored.sequence).await.expect("a read"), Some(Ok(stored)));
+    }
+}
+
+/// A subscriber that was forgotten can come again, and starts where it is told.
+pub async fn a_subscriber_can_be_forgotten<S: EventStore>(store: &S) {
+    store.forget("nobody").await.expect("nothing to forget");
+    let stored = append_chain(store, &key("thing", "forget"), 3).await;
+    for after in [0, 2, 1] {
+        let sequence = if after == 0 { 0 } else { stored[after - 1].sequence };
+        let request = Subscribe { subscriber: "leaver", aggregates: &["thing"], after: sequence };
+        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        assert_eq!(take(&mut subscription, 3 - after).await, stored[after..]);
+        subscription.leave().await;
+        store.forget("leaver").await.expect("to forget");
+    }
 }

@@ -77,6 +77,8 @@ macro_rules! event_store_contract {
             a_subscription_follows_from_the_beginning_into_the_present
             a_subscription_starts_where_it_is_told
             a_subscription_has_only_the_aggregates_it_asks_for
+            what_stands_at_a_place_is_found
+            a_subscriber_can_be_forgotten
         }
     };
 }

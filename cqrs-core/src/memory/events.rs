@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::lock;
 use crate::{
-    AggregateKey, AppendError, Appended, Commit, EventStore, Expected, Log, Page, StoreError, StoredCommit,
-    Subscribe, Subscription,
+    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
+    StoredCommit, Subscribe, Subscription,
 };
 
 /// An event store in memory. Clones share the same log.
@@ -108,6 +108,10 @@ impl EventStore for MemoryEvents {
         Ok(log.after(aggregate, after).first().and_then(|sequence| log.stored(*sequence)))
     }
 
+    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
+        Ok(lock(&self.log).stored(sequence).map(Ok))
+    }
+
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let log = lock(&self.log);
         let last = log.all.iter().rposition(|commit| aggregates.contains(&commit.aggregate.name()));
@@ -122,6 +126,10 @@ impl EventStore for MemoryEvents {
             seen: request.after,
         })
     }
+
+    async fn forget(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Follows a [`MemoryEvents`].
@@ -133,7 +141,7 @@ pub struct MemorySubscription {
 }
 
 impl MemorySubscription {
-    fn take(&mut self, max: usize) -> Vec<StoredCommit> {
+    fn take(&mut self, max: usize) -> Vec<Delivery> {
         let log = lock(&self.log);
         let mut taken = Vec::new();
         while taken.len() < max {
@@ -142,7 +150,7 @@ impl MemorySubscription {
             };
             self.seen = stored.sequence;
             if self.aggregates.contains(&stored.commit.aggregate.name()) {
-                taken.push(stored);
+                taken.push(Ok(stored));
             }
         }
         taken
@@ -150,7 +158,11 @@ impl MemorySubscription {
 }
 
 impl Subscription for MemorySubscription {
-    async fn next(&mut self, max: usize) -> Result<Vec<StoredCommit>, StoreError> {
+    fn pending(&self) -> u64 {
+        self.last.borrow().saturating_sub(self.seen)
+    }
+
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
         loop {
             let taken = self.take(max);
             if !taken.is_empty() {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Backend as _, CommandId, Commit, Cqrs, EventStore, Expected, Log,
-    Page, StoreError, StoredCommit, Subscribe, memory::MemoryViews,
+    AggregateKey, AppendError, Appended, Backend as _, CommandId, Commit, Cqrs, Delivery, EventStore,
+    Expected, Log, Page, StoreError, StoredCommit, Subscribe, memory::MemoryViews,
 };
 use cqrs_nats::{Nats, NatsEvents, NatsSubscription};
 use cqrs_tests::{
@@ -79,6 +79,14 @@ impl EventStore for LosesAnAnswer {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         self.events.next_after(aggregate, after).await
+    }
+
+    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
+        self.events.commit_at(sequence).await
+    }
+
+    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
+        self.events.forget(subscriber).await
     }
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {

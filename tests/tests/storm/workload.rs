@@ -86,7 +86,8 @@ impl Bank {
         let mut subscription = events.subscribe(request).await.unwrap();
         let mut log: Vec<Stored> = Vec::new();
         while log.last().map_or(0, |stored| stored.sequence) < last {
-            log.extend(subscription.next(1_000).await.unwrap().iter().map(Stored::from));
+            let delivered = subscription.next(1_000).await.unwrap();
+            log.extend(delivered.iter().map(|delivery| Stored::from(delivery.as_ref().unwrap())));
             subscription.done(log[log.len() - 1].sequence).await.unwrap();
         }
         log

@@ -1,0 +1,149 @@
+//! What a projector is doing, and how fast.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::ProjectionId;
+
+/// What a projector is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProjectorState {
+    /// It reads its checkpoint and subscribes.
+    Starting,
+    /// It follows the log.
+    Running,
+    /// Something failed that may pass; it tries again by itself.
+    Retrying {
+        /// What failed.
+        reason: String,
+    },
+    /// Something failed that will not pass by itself. Nothing is lost: the view stands where it was,
+    /// and the projector goes on from there when the service starts again.
+    Halted {
+        /// What failed.
+        reason: String,
+    },
+    /// It was told to stop.
+    Stopped,
+}
+
+/// One projector, seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProjectorStatus {
+    /// Which projection.
+    pub projection: ProjectionId,
+    /// What it is doing.
+    pub state: ProjectorState,
+    /// The last sequence that it saved or found saved.
+    pub sequence: u64,
+    /// About how many commits it has still to project.
+    pub pending: u64,
+    /// When the last event happened that it has projected since it started.
+    pub last_event: Option<Timestamp>,
+    /// How many commits it has projected in a second lately; 0 while there is nothing to do.
+    pub rate: u64,
+    /// How many events it has set aside as dead letters.
+    pub dead_letters: usize,
+}
+
+impl ProjectorStatus {
+    pub(crate) fn starting(projection: ProjectionId) -> Self {
+        Self {
+            projection,
+            state: ProjectorState::Starting,
+            sequence: 0,
+            pending: 0,
+            last_event: None,
+            rate: 0,
+            dead_letters: 0,
+        }
+    }
+
+    /// How far the view is behind in time, at `now`: the age of the last projected event while there are
+    /// more to project, else zero.
+    pub fn lag(&self, now: Timestamp) -> Duration {
+        let behind = self.last_event.filter(|_| self.pending > 0);
+        behind.map_or(Duration::ZERO, |event| now.duration_since(event).try_into().unwrap_or_default())
+    }
+
+    /// How long the rest will take at the present rate; none while that is not known.
+    pub fn remaining(&self) -> Option<Duration> {
+        if self.pending == 0 {
+            return Some(Duration::ZERO);
+        }
+        (self.rate > 0).then(|| Duration::from_secs(self.pending.div_ceil(self.rate)))
+    }
+}
+
+/// Over how long a rate is taken.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// How many commits come in a second: those of the last [`WINDOW`] or two.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    from: Instant,
+    count: u64,
+    /// The window before this one.
+    before: Option<(Instant, u64)>,
+    rate: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { from: now, count: 0, before: None, rate: 0 }
+    }
+
+    pub(crate) fn count(&mut self, commits: usize, now: Instant) {
+        if now - self.from > WINDOW {
+            // After a long silence the last window says nothing about now.
+            let recent = now - self.from < 2 * WINDOW;
+            self.before = recent.then_some((self.from, self.count));
+            (self.from, self.count) = (now, 0);
+        }
+        self.count += commits as u64;
+        let (from, before) = self.before.unwrap_or((self.from, 0));
+        let seconds = (now - from).as_secs_f64().max(0.001);
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let rate = ((self.count + before) as f64 / seconds) as u64;
+        self.rate = rate;
+    }
+
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_follows_what_comes() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for second in 1..=20 {
+            pace.count(100, start + Duration::from_secs(second));
+        }
+        assert!((80..=120).contains(&pace.rate()), "{}", pace.rate());
+        pace.count(10, start + Duration::from_secs(1_000));
+        assert!(pace.rate() > 0);
+    }
+
+    #[test]
+    fn the_rest_is_estimated_from_the_rate() {
+        let mut status = ProjectorStatus::starting(ProjectionId::new("view", 1));
+        assert_eq!(status.remaining(), Some(Duration::ZERO));
+        status.pending = 1_001;
+        assert_eq!(status.remaining(), None);
+        status.rate = 100;
+        assert_eq!(status.remaining(), Some(Duration::from_secs(11)));
+        status.last_event = Timestamp::new(100, 0).ok();
+        assert_eq!(status.lag(Timestamp::new(130, 0).unwrap()), Duration::from_secs(30));
+        status.pending = 0;
+        assert_eq!(status.lag(Timestamp::new(130, 0).unwrap()), Duration::ZERO);
+    }
+}
