@@ -121,10 +121,6 @@ fn bad(view: &str, error: &serde_json::Error) -> StoreError {
 mod tests {
     use super::*;
 
-    fn version(active: Option<u32>, building: Option<u32>) -> Option<(Option<u32>, Option<u32>)> {
-        Some((active, building))
-    }
-
     fn of(builds: &Builds, version: u32) -> Option<(Option<u32>, Option<u32>)> {
         builds.version(version).map(|version| (version.active, version.building))
     }
@@ -133,14 +129,14 @@ mod tests {
     fn a_new_view_answers_at_once_and_a_changed_one_when_it_is_built() {
         let mut builds = Builds::default();
         builds.begin(1);
-        assert_eq!(of(&builds, 1), version(Some(1), None));
+        assert_eq!(of(&builds, 1), Some((Some(1), None)));
         builds.begin(2);
         builds.begin(2);
-        assert_eq!(of(&builds, 2), version(None, Some(1)));
+        assert_eq!(of(&builds, 2), Some((None, Some(1))));
         assert_eq!(builds.others(2), [1]);
         builds.switch(2, 1);
-        assert_eq!(of(&builds, 2), version(Some(1), None));
-        assert_eq!(of(&builds, 1), version(Some(1), None));
+        assert_eq!(of(&builds, 2), Some((Some(1), None)));
+        assert_eq!(of(&builds, 1), Some((Some(1), None)));
         assert_eq!(builds.forget(1), [1]);
         assert_eq!(builds.others(2), [0; 0]);
     }
@@ -151,12 +147,12 @@ mod tests {
         builds.begin(1);
         assert_eq!(builds.rebuild(1), 2);
         assert_eq!(builds.rebuild(1), 2);
-        assert_eq!(of(&builds, 1), version(Some(1), Some(2)));
+        assert_eq!(of(&builds, 1), Some((Some(1), Some(2))));
         assert_eq!(builds.old(1), [0; 0]);
         builds.switch(1, 7);
-        assert_eq!(of(&builds, 1), version(Some(1), Some(2)));
+        assert_eq!(of(&builds, 1), Some((Some(1), Some(2))));
         builds.switch(1, 2);
-        assert_eq!(of(&builds, 1), version(Some(2), None));
+        assert_eq!(of(&builds, 1), Some((Some(2), None)));
         assert_eq!(builds.old(1), [1]);
         assert_eq!(builds.rebuild(1), 3);
         assert_eq!(builds.old(1), [1]);

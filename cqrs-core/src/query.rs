@@ -2,6 +2,8 @@
 
 use std::{future::Future, marker::PhantomData};
 
+use bytes::Bytes;
+
 use crate::{Error, ProjectionId, StoreError, View, ViewStore, codec, id::check_id};
 
 /// A question to a view.
@@ -99,6 +101,22 @@ pub trait Documents<V: View>: Sync {
     /// Dropping it loses nothing.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<V>, Error>> + Send;
 
+    /// At most `max` documents with their keys, sorted by key, that come after the key `after`; the first ones
+    /// where it is none. The last key of a page is what the next one comes after.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn page(
+        &self,
+        after: Option<&str>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<(String, V)>, Error>> + Send;
+
     /// All documents with their keys, sorted by key. For small views: it reads them all.
     ///
     /// # Errors
@@ -132,14 +150,22 @@ impl<S: ViewStore, V: View> Documents<V> for StoredDocuments<'_, S, V> {
         Ok(found.map(|document| decode_document(&self.build, key, &document)).transpose()?)
     }
 
+    async fn page(&self, after: Option<&str>, max: usize) -> Result<Vec<(String, V)>, Error> {
+        let found = self.store.page(&self.build, after, max).await?;
+        found.into_iter().map(|document| self.decode(document)).collect()
+    }
+
     async fn all(&self) -> Result<Vec<(String, V)>, Error> {
         let mut found = self.store.list(&self.build).await?;
         found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let decode = |(key, document): (String, bytes::Bytes)| {
-            let view = decode_document(&self.build, &key, &document)?;
-            Ok((key, view))
-        };
-        found.into_iter().map(decode).collect()
+        found.into_iter().map(|document| self.decode(document)).collect()
+    }
+}
+
+impl<S, V: View> StoredDocuments<'_, S, V> {
+    fn decode(&self, (key, document): (String, Bytes)) -> Result<(String, V), Error> {
+        let view = decode_document(&self.build, &key, &document)?;
+        Ok((key, view))
     }
 }
 

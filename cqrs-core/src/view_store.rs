@@ -123,6 +123,33 @@ pub trait ViewStore: Send + Sync + 'static {
         projection: &ProjectionId,
     ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
 
+    /// At most `max` documents of a projection whose keys come after `after`, in the order of their keys as
+    /// bytes; the first ones where it is none.
+    ///
+    /// Unless an adapter knows better, it reads all documents for each page.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn page(
+        &self,
+        projection: &ProjectionId,
+        after: Option<&str>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        async move {
+            let mut all = self.list(projection).await?;
+            all.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+            all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            all.truncate(max);
+            Ok(all)
+        }
+    }
+
     /// Waits, without polling, until the projection's checkpoint is at or after `sequence`.
     ///
     /// # Errors
@@ -234,6 +261,15 @@ impl<S: ViewStore> ViewStore for Arc<S> {
         projection: &ProjectionId,
     ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
         S::list(self, projection)
+    }
+
+    fn page(
+        &self,
+        projection: &ProjectionId,
+        after: Option<&str>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        S::page(self, projection, after, max)
     }
 
     fn reached(

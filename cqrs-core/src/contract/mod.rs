@@ -98,6 +98,7 @@ macro_rules! view_store_contract {
             projections_are_apart
             opening_again_keeps_what_is_there
             large_views_are_listed_whole
+            views_are_read_in_pages
             waiting_ends_when_the_checkpoint_gets_there
             notes_are_saved_with_the_checkpoint
             no_note_reaches_another

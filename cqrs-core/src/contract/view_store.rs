@@ -206,6 +206,28 @@ pub async fn large_views_are_listed_whole<S: ViewStore>(store: &S) {
     assert!(loaded.iter().all(|saved| saved.document.is_some()));
 }
 
+/// A view is read page by page, in the order of its keys as bytes.
+pub async fn views_are_read_in_pages<S: ViewStore>(store: &S) {
+    store.open(&VIEW).await.expect("the place");
+    let mut keys = ["b", "a", "é", "Z", "z", "a/b", "", "日本", "10", "9"];
+    let writes = keys.map(|key| write(key, key, 0));
+    save(store, &VIEW, &writes, 1).await;
+    keys.sort_unstable();
+    for size in [1, 3, 10, 100] {
+        let mut read: Vec<String> = Vec::new();
+        loop {
+            let page = store.page(&VIEW, read.last().map(String::as_str), size).await.expect("a page");
+            assert!(page.len() <= size);
+            assert!(page.iter().all(|(key, found)| *found == document(key)));
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page.into_iter().map(|(key, _)| key));
+        }
+        assert_eq!(read, keys, "{size} at a time");
+    }
+}
+
 /// Waiting ends at once for what is behind, and with the save for what is ahead.
 pub async fn waiting_ends_when_the_checkpoint_gets_there<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
