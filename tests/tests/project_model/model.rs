@@ -8,7 +8,7 @@ use crate::{
     Setup, Variant,
     consumer::{Consumer, Pin},
     store::{AGGREGATES, Compares, View, Write},
-    worker::{Message, Step, Worker},
+    worker::{Message, Step, Subscription, Worker},
 };
 
 pub(crate) const EXACT: &str = "documents and dead letters hold exactly what the checkpoint says";
@@ -106,8 +106,7 @@ impl Model for Setup {
         for (number, worker) in state.workers.iter().enumerate() {
             self.actions_of(number, worker, state, actions);
         }
-        let storable = state.late.iter().filter(|write| state.view.takes(write, self.compares()));
-        actions.extend(storable.cloned().map(Action::ArriveLate));
+        actions.extend(state.late.iter().cloned().map(Action::ArriveLate));
         if state.consumer.as_ref().is_some_and(|consumer| consumer.pin != Pin::Nobody) {
             actions.push(Action::Unpin);
         }
@@ -120,7 +119,7 @@ impl Model for Setup {
         self.act(&mut state, action);
         // What can never be stored any more is the same as lost.
         let State { view, late, .. } = &mut state;
-        late.retain(|write| !view.bars(write, self.compares()));
+        late.retain(|write| view.takes(write, self.compares()));
         Some(state)
     }
 
@@ -366,7 +365,7 @@ impl State {
         }
     }
 
-    fn following(&self) -> impl Iterator<Item = &crate::worker::Subscription> {
+    fn following(&self) -> impl Iterator<Item = &Subscription> {
         self.workers.iter().filter_map(Worker::subscription)
     }
 }

@@ -60,6 +60,7 @@ impl View {
         Some(self.writes)
     }
 
+    /// Whether a write would be stored. One that is not never will be: revisions only grow.
     pub(crate) fn takes(&self, write: &Write, compares: Compares) -> bool {
         let checkpoint = write.checkpoint.is_none_or(|(_, replaced)| replaced == self.revision);
         let same = |(aggregate, document): &(usize, Document)| {
@@ -70,11 +71,6 @@ impl View {
             Compares::Checkpoint => checkpoint,
             Compares::Nothing => true,
         }
-    }
-
-    /// Whether it can never be stored any more: revisions only grow.
-    pub(crate) fn bars(&self, write: &Write, compares: Compares) -> bool {
-        !self.takes(write, compares)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Setup, Variant,
-    consumer::{Consumer, Delivery},
+    consumer::{Consumer, Delivery, Pin},
     store::{Document, Letters, View, Write},
 };
 
@@ -129,7 +129,8 @@ impl Worker {
         let Step::Looking(mut memory) = self.step.clone() else { unreachable!("only who looks does") };
         match setup.variant {
             Variant::RemembersLetters => {
-                memory.letters = self.remembered.get_or_insert(view.letters.clone()).clone();
+                let remembered = self.remembered.get_or_insert_with(|| view.letters.clone());
+                memory.letters.clone_from(remembered);
             }
             Variant::ReadsLettersFirst => {
                 (memory.checkpoint, memory.revision) = (view.checkpoint, view.revision);
@@ -143,7 +144,7 @@ impl Worker {
                 memory.checkpoint = consumer.floor;
                 Step::Deleting(memory)
             }
-            Some(consumer) if !my_turn && consumer.pin != crate::consumer::Pin::Nobody => {
+            Some(consumer) if !my_turn && consumer.pin != Pin::Nobody => {
                 follow(memory, consumer.number, true)
             }
             Some(consumer) if !my_turn && consumer.stands_at(memory.checkpoint) => {
@@ -270,7 +271,9 @@ fn follow(memory: Memory, delivery: usize, standby: bool) -> Step {
 /// after it in the same aggregate.
 fn fold(setup: &Setup, memory: &Memory, loaded: &View, commits: &[usize]) -> Write {
     let mut documents = loaded.documents.clone();
-    let mut letters = memory.letters.clone();
+    let reads = setup.variant == Variant::ReadsLettersWithDocuments;
+    let before = if reads { &loaded.letters } else { &memory.letters };
+    let mut letters = before.clone();
     for sequence in commits {
         let Some((aggregate, applicable)) = setup.event(*sequence) else { continue };
         let behind = !letters[aggregate].is_empty() && setup.variant != Variant::ParksOne;
@@ -281,7 +284,7 @@ fn fold(setup: &Setup, memory: &Memory, loaded: &View, commits: &[usize]) -> Wri
         }
     }
     let changed = |(aggregate, document): &(usize, Document)| *document != loaded.documents[*aggregate];
-    let parked = |(aggregate, parked): &(usize, Vec<usize>)| *parked != memory.letters[*aggregate];
+    let parked = |(aggregate, parked): &(usize, Vec<usize>)| *parked != before[*aggregate];
     Write {
         documents: documents.into_iter().enumerate().filter(changed).collect(),
         letters: letters.into_iter().enumerate().filter(parked).collect(),
