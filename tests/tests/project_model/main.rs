@@ -218,7 +218,7 @@ fn dead_letters_are_not_read_from_a_replica_that_lags() {
 }
 
 #[test]
-#[ignore = "millions of states; for a change of the protocol, with --release"]
+#[ignore = "a million states and more; for a change of the protocol, with --release"]
 fn larger_bounds_show_nothing_new() {
     let larger = [
         Setup { inbox: 2, ..TWO },
