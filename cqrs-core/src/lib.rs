@@ -2,6 +2,12 @@
 //!
 //! This crate knows no database and no broker. Events and views live behind two ports, [`EventStore`]
 //! and [`ViewStore`]; [`memory`] keeps both in the process, and the crate `cqrs-nats` in NATS JetStream.
+//!
+//! What a view promises, and what to do when something is wrong with one, is told at
+//! [`what_happens_to_an_event`].
+
+#[doc = include_str!("../docs/events.md")]
+pub mod what_happens_to_an_event {}
 
 mod aggregate;
 mod append;
