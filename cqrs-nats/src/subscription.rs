@@ -15,7 +15,7 @@ use async_nats::jetstream::{
     self,
     consumer::{
         AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError,
-        pull::{self, MessagesErrorKind},
+        pull::{self, MessagesError, MessagesErrorKind},
     },
 };
 use bytes::Bytes;
@@ -24,8 +24,8 @@ use futures_util::{FutureExt, StreamExt};
 
 use crate::{
     Topology,
-    connection::Connection,
-    errors::{store_error, unavailable},
+    connection::{Before, Connection},
+    errors::{no_answer, store_error, unavailable},
     events::stored_on,
     subject::filter_of,
     views::NEWS,
@@ -73,6 +73,9 @@ pub struct NatsSubscription {
     /// Another worker was reading when this one came: nothing is delivered before this one's turn.
     standby: bool,
     turns: Turns,
+    /// What this subscription publishes to, and what had gone wrong on the connection before it began.
+    subjects: Vec<String>,
+    before: Before,
     /// The last delivery's sequence and where to acknowledge it.
     last: Option<(u64, async_nats::Subject)>,
 }
@@ -85,13 +88,15 @@ impl NatsSubscription {
         request: Subscribe<'_>,
     ) -> Result<Self, StoreError> {
         let what = || format!("following stream {} as {}", topology.stream(), request.subscriber);
+        let (subjects, before) = (subjects(topology.stream(), request.subscriber), connection.before());
+        let asked: Vec<&str> = subjects.iter().map(String::as_str).collect();
         let open = async {
             let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
             let stream = stream.map_err(|error| store_error(what(), error))?;
             let my_turn = lock(turns).remove(request.subscriber);
             let (consumer, standby) = consumer_at(&stream, topology, request, my_turn).await?;
             let messages = pull(&consumer).await.map_err(|error| store_error(what(), error))?;
-            Ok(Self {
+            Ok::<_, StoreError>(Self {
                 connection: connection.clone(),
                 stream: topology.stream().to_owned(),
                 context: topology.context().to_owned(),
@@ -103,10 +108,20 @@ impl NatsSubscription {
                 consumer,
                 standby,
                 turns: Arc::clone(turns),
+                subjects: subjects.clone(),
+                before: before.through_losses(),
                 last: None,
             })
         };
-        connection.unless_lost(open).await.map_err(|lost| unavailable(what(), lost))?
+        let opened = connection.answer_since(before, &asked, open).await;
+        opened.map_err(|why| no_answer(what(), why))?
+    }
+
+    /// Waits for the next message.
+    async fn first(&mut self) -> Result<Option<Result<jetstream::Message, MessagesError>>, StoreError> {
+        let subjects: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
+        let next = self.connection.answer_since(self.before, &subjects, self.messages.next()).await;
+        next.map_err(|why| no_answer(format!("following the stream as {}", self.subscriber), why))
     }
 
     /// The commit in a delivery; none when it was returned before.
@@ -147,7 +162,7 @@ impl Subscription for NatsSubscription {
         while commits.len() < max {
             // Waits for the first, and takes the others only as far as they are there.
             let next = if commits.is_empty() {
-                self.messages.next().await
+                self.first().await?
             } else {
                 match self.messages.next().now_or_never() {
                     Some(next) => next,
@@ -189,6 +204,13 @@ impl Subscription for NatsSubscription {
         let ack = self.connection.client.publish(reply, Bytes::from_static(b"+ACK"));
         ack.await.map_err(|error| unavailable("acknowledging", error))
     }
+}
+
+/// What a subscriber publishes to: requests about its consumer, requests for messages, acknowledgments.
+fn subjects(stream: &str, subscriber: &str) -> Vec<String> {
+    let requests = ["CONSUMER.INFO", "CONSUMER.CREATE", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT"];
+    let requests = requests.map(|verb| format!("$JS.API.{verb}.{stream}.{subscriber}"));
+    requests.into_iter().chain([format!("$JS.ACK.{stream}.{subscriber}")]).collect()
 }
 
 /// Begins to ask for messages, for as long as the returned stream lives.

@@ -28,8 +28,9 @@ use tokio::{sync::watch, task::AbortHandle};
 use crate::{
     Topology, atomic_batch,
     connection::Connection,
+    diagnosis::Call,
     direct_get::{Get, direct_get},
-    errors::{store_error, unavailable},
+    errors::{code, no_answer, store_error, unavailable, write_error},
     subject::{decode_token, encode_token},
     topology::is_missing,
 };
@@ -70,11 +71,12 @@ impl KvViews {
     async fn confirmed(&self, place: &Place, subject: &str) -> Result<Option<(Bytes, u64)>, StoreError> {
         let stream = self.stream(place).await?;
         let get = stream.get_last_raw_message_by_subject(subject);
-        let answer = self.connection.unless_lost(get).await;
-        match answer.map_err(|lost| unavailable(place.what("reading"), lost))? {
+        let asked = format!("$JS.API.STREAM.MSG.GET.{}", place.stream);
+        let answer = self.connection.answer(&[&asked], get).await;
+        match answer.map_err(|why| no_answer(place.what("reading"), why))? {
             Ok(message) => Ok(Some((message.payload, message.sequence))),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(store_error(place.what("reading"), error)),
+            Err(error) => Err(self.connection.failure(&place.stream, place.what("reading"), error).await),
         }
     }
 
@@ -99,6 +101,32 @@ impl KvViews {
         }
     }
 
+    async fn list_at(&self, place: &Place) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let what = || place.what("listing");
+        let stream = self.stream(place).await?;
+        let info = stream.get_info().await.map_err(|error| store_error(what(), error))?;
+        let last = info.state.last_sequence;
+        if last == 0 {
+            return Ok(Vec::new());
+        }
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            filter_subject: format!("{}>", place.prefix),
+            inactive_threshold: Duration::from_secs(30),
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
+        let listed = tokio::time::timeout(LISTING, read_until(&consumer, place, last)).await;
+        // It would go away by itself; until then it would count against the stream's limit.
+        let name = &consumer.cached_info().name;
+        let delete = format!("$JS.API.CONSUMER.DELETE.{}.{name}", place.stream);
+        let _ = self.connection.answer(&[&delete], stream.delete_consumer(name)).await;
+        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
+    }
+
     /// The sequence of the checkpoint that the leader has.
     async fn confirmed_sequence(&self, projection: &ProjectionId) -> Result<u64, StoreError> {
         let saved = self.checkpoint(projection).await?;
@@ -117,10 +145,14 @@ impl ViewStore for KvViews {
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         let place = self.place(projection);
         let jetstream = &self.connection.jetstream;
-        let found = match jetstream.get_stream(&place.stream).await {
+        let [info, create] = ["INFO", "CREATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{}", place.stream));
+        let found = self.connection.answer(&[&info], jetstream.get_stream(&place.stream)).await;
+        let found = match found.map_err(|why| no_answer(place.what("opening"), why))? {
             Ok(stream) => stream,
             Err(error) if is_missing(&error) => {
-                let created = jetstream.create_stream(self.config(&place)).await;
+                let created = jetstream.create_stream(self.config(&place));
+                let created = self.connection.answer(&[&create], created).await;
+                let created = created.map_err(|why| no_answer(place.what("creating"), why))?;
                 created.map_err(|error| store_error(place.what("creating"), error))?
             }
             Err(error) => return Err(store_error(place.what("opening"), error)),
@@ -175,8 +207,9 @@ impl ViewStore for KvViews {
             return Err(unavailable(place.what("writing"), "there is no connection").into());
         }
         let publish = atomic_batch::publish(&self.connection, &place.stream, messages);
-        let answer = self.connection.unless_lost(publish).await;
-        match answer.map_err(|lost| unavailable(place.what("writing"), lost))? {
+        let subjects = format!("$KV.{}", place.bucket);
+        let answer = self.connection.answer(&[&subjects], publish).await;
+        match answer.map_err(|why| no_answer(place.what("writing"), why))? {
             Ok(ack) => {
                 if let Some(watcher) =
                     self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection)
@@ -187,7 +220,12 @@ impl ViewStore for KvViews {
                 Ok(ack.sequence)
             }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
-            Err(error) => Err(store_error(place.what("writing"), error).into()),
+            Err(error) if code(&error).is_some() => Err(write_error(place.what("writing"), error).into()),
+            Err(error) => {
+                let nobody = error.kind() == PublishErrorKind::StreamNotFound;
+                let call = if nobody { Call::Nobody } else { Call::Write };
+                Err(self.connection.diagnose(&place.stream, call, place.what("writing"), error).await.into())
+            }
         }
     }
 
@@ -210,27 +248,11 @@ impl ViewStore for KvViews {
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
         let place = self.place(projection);
-        let what = || place.what("listing");
-        let stream = self.stream(&place).await?;
-        let info = stream.get_info().await.map_err(|error| store_error(what(), error))?;
-        let last = info.state.last_sequence;
-        if last == 0 {
-            return Ok(Vec::new());
-        }
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::LastPerSubject,
-            ack_policy: AckPolicy::None,
-            filter_subject: format!("{}>", place.prefix),
-            inactive_threshold: Duration::from_secs(30),
-            memory_storage: true,
-            num_replicas: 1,
-            ..pull::Config::default()
-        };
-        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
-        let listed = tokio::time::timeout(LISTING, read_until(&consumer, &place, last)).await;
-        // It would go away by itself; until then it would count against the stream's limit.
-        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
-        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
+        let subjects = ["STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
+        let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", place.stream));
+        let subjects = subjects.each_ref().map(String::as_str);
+        let listed = self.connection.answer(&subjects, self.list_at(&place)).await;
+        listed.map_err(|why| no_answer(place.what("listing"), why))?
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
