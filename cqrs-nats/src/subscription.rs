@@ -6,16 +6,19 @@
 //! anew, right after the checkpoint, unless it stands there already.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use async_nats::jetstream::{
-    self,
-    consumer::{
-        AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError,
-        pull::{self, MessagesError, MessagesErrorKind},
+use async_nats::{
+    HeaderValue,
+    jetstream::{
+        self,
+        consumer::{
+            AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError,
+            pull::{self, MessagesError, MessagesErrorKind},
+        },
     },
 };
 use bytes::Bytes;
@@ -44,6 +47,9 @@ const ACK_WAIT: Duration = Duration::from_secs(60);
 /// The group in which a consumer's clients are pinned; there is one.
 const GROUP: &str = "workers";
 
+/// The header with the pin of the client to which a message is delivered.
+const PIN: &str = "Nats-Pin-Id";
+
 /// How long a worker keeps its turn without asking for more: how late another notices that it died.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -53,8 +59,26 @@ const REQUEST: Duration = Duration::from_secs(2);
 /// How often a new consumer may be unknown before that is an error: about a second.
 const UNHEARD: u32 = 100;
 
-/// The subscribers of this process whose turn has come: they make their consumer anew.
-pub(crate) type Turns = Arc<Mutex<HashSet<String>>>;
+/// What the subscribers of this process, by name, know about their turn when they subscribe again.
+pub(crate) type Turns = Arc<Mutex<HashMap<String, Turn>>>;
+
+/// Whose turn it is to read.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// This process's: the consumer is made anew.
+    Ours,
+    /// This process's as long as the consumer is pinned to nobody, or still to the client that had this pin.
+    Held(String),
+}
+
+impl Turn {
+    fn is_ours(&self, consumer: &Info) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Held(pin) => pin_of(consumer).is_none_or(|now| now == pin),
+        }
+    }
+}
 
 /// Commits of a stream as they come.
 pub struct NatsSubscription {
@@ -72,6 +96,8 @@ pub struct NatsSubscription {
     seen: u64,
     /// Another worker was reading when this one came: nothing is delivered before this one's turn.
     standby: bool,
+    /// The pin under which messages came.
+    pin: Option<String>,
     turns: Turns,
     /// What this subscription publishes to, and what had gone wrong on the connection before it began.
     subjects: Vec<String>,
@@ -93,8 +119,8 @@ impl NatsSubscription {
         let open = async {
             let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
             let stream = stream.map_err(|error| store_error(what(), error))?;
-            let my_turn = lock(turns).remove(request.subscriber);
-            let (consumer, standby) = consumer_at(&stream, topology, request, my_turn).await?;
+            let turn = lock(turns).remove(request.subscriber);
+            let (consumer, standby) = consumer_at(&stream, topology, request, turn).await?;
             let messages = pull(&consumer).await.map_err(|error| store_error(what(), error))?;
             Ok::<_, StoreError>(Self {
                 connection: connection.clone(),
@@ -107,6 +133,7 @@ impl NatsSubscription {
                 seen: request.after,
                 consumer,
                 standby,
+                pin: None,
                 turns: Arc::clone(turns),
                 subjects: subjects.clone(),
                 before: before.through_losses(),
@@ -133,7 +160,7 @@ impl NatsSubscription {
         let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
         if self.standby || delivery != self.delivery + 1 {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
-            lock(&self.turns).insert(self.subscriber.clone());
+            lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
         }
         if self.standby {
             return Err(interrupted("another worker was reading, now it is this one's turn".to_owned()));
@@ -152,6 +179,10 @@ impl NatsSubscription {
         }
         self.seen = sequence;
         let headers = message.headers.unwrap_or_default();
+        let pin = headers.get(PIN).map(HeaderValue::as_str);
+        if pin.is_some() && pin != self.pin.as_deref() {
+            self.pin = pin.map(str::to_owned);
+        }
         stored_on(&self.context, &message.subject, sequence, &headers, message.payload).map(Some)
     }
 }
@@ -186,10 +217,11 @@ impl Subscription for NatsSubscription {
         Ok(commits)
     }
 
-    async fn leave(self) {
+    async fn leave(mut self) {
         if self.standby {
             return;
         }
+        self.pin = None;
         // Lets the next worker have its turn at once. It would come by itself a little later.
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
             let _ = stream.unpin_consumer(&self.subscriber, GROUP).await;
@@ -213,13 +245,23 @@ fn subjects(stream: &str, subscriber: &str) -> Vec<String> {
     requests.into_iter().chain([format!("$JS.ACK.{stream}.{subscriber}")]).collect()
 }
 
+impl Drop for NatsSubscription {
+    /// Nobody else reads until the server notices that this one does not, and what was delivered and not
+    /// acknowledged comes even later. So the next subscription of this process does not stand by for this one.
+    fn drop(&mut self) {
+        if let Some(pin) = self.pin.take() {
+            lock(&self.turns).entry(self.subscriber.clone()).or_insert(Turn::Held(pin));
+        }
+    }
+}
+
 /// Begins to ask for messages, for as long as the returned stream lives.
 async fn pull(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
     let requests = consumer.stream().max_messages_per_batch(PULL).group(GROUP);
     requests.expires(REQUEST).heartbeat(REQUEST / 3).messages().await
 }
 
-fn lock(turns: &Turns) -> std::sync::MutexGuard<'_, HashSet<String>> {
+fn lock(turns: &Turns) -> MutexGuard<'_, HashMap<String, Turn>> {
     turns.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -229,17 +271,17 @@ async fn consumer_at(
     stream: &jetstream::stream::Stream<()>,
     topology: &Topology,
     request: Subscribe<'_>,
-    my_turn: bool,
+    turn: Option<Turn>,
 ) -> Result<(PullConsumer, bool), StoreError> {
     let what = || format!("preparing consumer {} of stream {}", request.subscriber, topology.stream());
     let config = config_of(topology, request);
     if let Ok(found) = stream.get_consumer::<pull::Config>(request.subscriber).await {
         let info = found.cached_info();
-        if is_alike(info, &config) {
-            if !my_turn && is_pinned(info) {
+        if is_alike(info, &config) && !turn.is_some_and(|turn| turn.is_ours(info)) {
+            if pin_of(info).is_some() {
                 return Ok((found, true));
             }
-            if !my_turn && stands_at(info, request.after) {
+            if stands_at(info, request.after) {
                 return Ok((found, false));
             }
         }
@@ -276,9 +318,10 @@ fn is_alike(info: &Info, config: &pull::Config) -> bool {
     filters == config.filter_subjects && info.config.priority_groups == config.priority_groups
 }
 
-/// Whether the consumer belongs to a worker at the moment.
-fn is_pinned(info: &Info) -> bool {
-    info.priority_groups.iter().any(|group| group.pinned_client_id.as_ref().is_some_and(|id| !id.is_empty()))
+/// The pin of the client to which the consumer belongs at the moment.
+fn pin_of(info: &Info) -> Option<&str> {
+    let mut pins = info.priority_groups.iter().filter_map(|group| group.pinned_client_id.as_deref());
+    pins.find(|pin| !pin.is_empty())
 }
 
 /// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before

@@ -23,7 +23,7 @@ use cqrs_core::{
     Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
 };
 use futures_util::StreamExt;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use crate::{
     Topology, atomic_batch,
@@ -40,6 +40,9 @@ const LISTING: Duration = Duration::from_secs(30);
 
 /// About how long news of a new consumer takes through a cluster.
 pub(crate) const NEWS: Duration = Duration::from_millis(10);
+
+/// How long the news that a message was not permitted may be on its way behind the answer to its batch.
+const LAST_WORD: Duration = Duration::from_millis(20);
 
 /// About how far a leader may be behind what one of its replicas shows.
 const LEADER_LAG: Duration = Duration::from_millis(1);
@@ -207,8 +210,8 @@ impl ViewStore for KvViews {
             return Err(unavailable(place.what("writing"), "there is no connection").into());
         }
         let publish = atomic_batch::publish(&self.connection, &place.stream, messages);
-        let subjects = format!("$KV.{}", place.bucket);
-        let answer = self.connection.answer(&[&subjects], publish).await;
+        let (subjects, before) = (format!("$KV.{}", place.bucket), self.connection.before());
+        let answer = self.connection.answer_since(before, &[&subjects], publish).await;
         match answer.map_err(|why| no_answer(place.what("writing"), why))? {
             Ok(ack) => {
                 if let Some(watcher) =
@@ -220,7 +223,12 @@ impl ViewStore for KvViews {
                 Ok(ack.sequence)
             }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
-            Err(error) if code(&error).is_some() => Err(write_error(place.what("writing"), error).into()),
+            Err(error) if code(&error).is_some() => {
+                // A batch with a message that was not permitted is refused as one that is not whole.
+                let word = self.connection.answer_since(before, &[&subjects], sleep(LAST_WORD)).await;
+                word.map_err(|why| no_answer(place.what("writing"), why))?;
+                Err(write_error(place.what("writing"), error).into())
+            }
             Err(error) => {
                 let nobody = error.kind() == PublishErrorKind::StreamNotFound;
                 let call = if nobody { Call::Nobody } else { Call::Write };
@@ -261,7 +269,7 @@ impl ViewStore for KvViews {
         waited.map_err(|error| unavailable("waiting for a view", error))?;
         // What a replica's consumer has seen, the leader, which answers the queries, may be about to see.
         while self.topology.is_replicated() && self.confirmed_sequence(projection).await? < sequence {
-            tokio::time::sleep(LEADER_LAG).await;
+            sleep(LEADER_LAG).await;
         }
         Ok(())
     }
@@ -280,7 +288,7 @@ async fn read_until(
         let message = match message {
             // A consumer that was just made is not known on every server of a cluster at once.
             Err(error) if error.kind() == MessagesErrorKind::NoResponders => {
-                tokio::time::sleep(NEWS).await;
+                sleep(NEWS).await;
                 messages = consumer.stream().max_messages_per_batch(1_000).messages().await?;
                 continue;
             }
@@ -368,7 +376,7 @@ impl Watcher {
                 if let Err(error) = follow(&connection, &place, &raised).await {
                     tracing::debug!(bucket = place.stream, %error, "watching the checkpoint again");
                 }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                sleep(Duration::from_millis(200)).await;
             }
         });
         Self { sequence, task: task.abort_handle() }

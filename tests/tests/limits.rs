@@ -6,8 +6,9 @@ use std::{path::Path, time::Duration};
 
 use async_nats::jetstream::{self, stream::Config};
 use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, Receipt, StoreError};
-use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, TopologyError};
+use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
+    cluster::Cluster,
     domain::{Account, AccountRejection, Deposit, GetStatement, Open, RichAccounts, Statement},
     eventually, old_server_binary, server_binary,
 };
@@ -237,4 +238,113 @@ async fn a_full_disk() {
     assert_eq!(seen.await.unwrap(), Some(Statement { balance: 2, versions: vec![1, 2, 3] }));
     bank.stop().await;
     large.stop().await;
+}
+
+async fn delete(nats: &Nats, stream: &str) {
+    jetstream::new(nats.client().clone()).delete_stream(stream).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_deleted_under_a_running_service() {
+    let server = server("").await;
+    let nats = Nats::connect(server.url()).await.unwrap();
+    let bank = bank(nats.context("gone").await.unwrap()).await;
+    let receipt = bank.execute(open("1")).await.unwrap();
+    bank.query(statement("1")).after(&receipt).await.unwrap();
+    delete(&nats, "GONE").await;
+    // The first one knows its state and appends, the second one has to read first.
+    for account in ["1", "2"] {
+        let error = refusal(bank.execute(deposit(account)).await);
+        assert!(matches!(error, StoreError::Missing { .. }), "{error:?}");
+        shows(&error, &["there is no stream GONE", "was it deleted?", "start the service again"]);
+    }
+    eventually("the projector says what is missing", async || {
+        matches!(&bank.projectors()[0].state,
+            ProjectorState::Retrying { reason } if reason.contains("the store is not there") && reason.contains("GONE"))
+    })
+    .await;
+    // It is there again, with nothing in it: what is known of the old one holds no more.
+    nats.context("gone").await.unwrap();
+    bank.execute(open("2")).await.unwrap();
+    delete(&nats, "KV_gone_statement-v1").await;
+    let error = bank.query(statement("1")).await.unwrap_err();
+    assert!(matches!(error, Error::Store(StoreError::Missing { .. })), "{error:?}");
+    shows(&error, &["KV_gone_statement-v1", "was it deleted?"]);
+    bank.stop().await;
+    server.stop().await;
+}
+
+/// One server of three cannot decide anything.
+#[tokio::test]
+async fn a_cluster_without_a_majority() {
+    let mut cluster = Cluster::start(3).await;
+    let nats = Nats::connect(&cluster.url()).await.unwrap();
+    let backend = nats.open(Topology::new("lone").replicas(3)).await.unwrap();
+    let bank = bank(backend).await;
+    bank.execute(open("1")).await.unwrap();
+    for node in [0, 1] {
+        cluster.kill(node).await;
+    }
+    let mut source = None;
+    eventually("the cluster knows that it has no leader", async || {
+        let Err(CommandError::Failed(error)) = bank.execute(deposit("1")).await else { return false };
+        let found = match error {
+            Error::Store(found) => found,
+            Error::Unknown { source, .. } => *source,
+            other => panic!("{other:?}"),
+        };
+        let known = matches!(found, StoreError::NoLeader { .. });
+        source = Some(found);
+        known
+    })
+    .await;
+    shows(&source.unwrap(), &["the store has no leader", "more than half of the cluster's servers must run"]);
+    for node in [0, 1] {
+        cluster.restart(node).await;
+    }
+    eventually("the service goes on", async || bank.execute(deposit("1")).await.is_ok()).await;
+    bank.stop().await;
+}
+
+#[tokio::test]
+async fn jetstream_that_is_switched_off_under_a_running_service() {
+    let accounts = |jetstream: &str| {
+        format!(
+            "accounts {{
+                A {{ {jetstream} users: [ {{ user: a, password: p }} ] }}
+                B {{ jetstream: enabled, users: [ {{ user: b, password: p }} ] }}
+            }}"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let start = async |config: String, port| {
+        let builder = LocalServer::builder(server_binary().await).data(folder.path()).config(config);
+        if let Some(port) = port { builder.port(port) } else { builder }.start().await.unwrap()
+    };
+    let on = start(accounts("jetstream: enabled,"), None).await;
+    let port = on.port();
+    let nats = Connect::to(on.url()).user("a", "p").connect().await.unwrap();
+    let bank = bank(nats.context("off").await.unwrap()).await;
+    bank.execute(open("1")).await.unwrap();
+    on.kill().await;
+    let off = start(accounts(""), Some(port)).await;
+    for account in ["1", "2"] {
+        // The first attempts may still have met the old server.
+        let mut error = None;
+        eventually("the service has the new server", async || match bank.execute(deposit(account)).await {
+            Err(CommandError::Failed(Error::Store(found))) => {
+                let disabled = matches!(found, StoreError::Disabled { .. });
+                error = Some(found);
+                disabled
+            }
+            other => panic!("{other:?}"),
+        })
+        .await;
+        shows(&error.unwrap(), &["the store is switched off", "enable JetStream for the account"]);
+    }
+    off.kill().await;
+    let on = start(accounts("jetstream: enabled,"), Some(port)).await;
+    eventually("the service goes on", async || bank.execute(deposit("1")).await.is_ok()).await;
+    bank.stop().await;
+    on.stop().await;
 }
