@@ -259,7 +259,7 @@ impl ViewStore for KvViews {
         let subjects = ["STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
         let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", place.stream));
         let subjects = subjects.each_ref().map(String::as_str);
-        let listed = self.connection.answer(&subjects, self.list_at(&place)).await;
+        let listed = self.connection.answer(&subjects, Box::pin(self.list_at(&place))).await;
         listed.map_err(|why| no_answer(place.what("listing"), why))?
     }
 

@@ -96,11 +96,12 @@ async fn a_server_that_is_too_old() {
 async fn a_stream_at_its_limits_stores_nothing_and_goes_on_when_they_are_raised() {
     let server = server("").await;
     let nats = Nats::connect(server.url()).await.unwrap();
-    let limits: [(&str, fn(&mut Config)); 2] =
-        [("messages", |config| config.max_messages = 5), ("bytes", |config| config.max_bytes = 20_000)];
-    for (context, limited) in limits {
+    for (context, messages, bytes) in [("messages", 5, -1), ("bytes", -1, 20_000)] {
         let bank = bank(nats.context(context).await.unwrap()).await;
-        limit(&nats, &context.to_uppercase(), limited).await;
+        limit(&nats, &context.to_uppercase(), |config| {
+            (config.max_messages, config.max_bytes) = (messages, bytes);
+        })
+        .await;
         let (stored, error) = fill(&bank).await;
         assert!(stored > 1 && matches!(error, StoreError::Full { .. }), "{error:?}");
         shows(&error, &["the store has no room", "raise the stream's max_bytes or max_msgs", context]);

@@ -8,7 +8,9 @@ use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, StoreError};
 use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, TopologyError};
 use cqrs_tests::{
     domain::{Account, Deposit, GetStatement, Open, RichAccounts, Statement, Touch},
-    eventually, server_binary,
+    eventually,
+    proxy::Proxy,
+    server_binary,
 };
 type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
 
@@ -172,5 +174,26 @@ async fn the_documented_permissions_are_all_that_a_service_needs() {
     }
     let log = std::fs::read_to_string(server.folder().join("log")).unwrap();
     assert!(!log.contains("Violation"), "{log}");
+    server.stop().await;
+}
+
+/// The client drops events when many come at once, also those about the connection itself.
+#[tokio::test]
+async fn a_flood_of_refusals_does_not_hide_that_the_connection_is_back() {
+    let server = server(&[("noisy", r#"publish: { deny: ["noise.>"] }"#)]).await;
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let nats = Connect::to(proxy.url()).user("noisy", "p").connect().await.unwrap();
+    let bank = start(nats.context("flood").await.unwrap()).await.unwrap();
+    bank.execute(open("0")).await.unwrap();
+    for round in 1..=5 {
+        for _ in 0..2_000 {
+            nats.client().publish("noise.1", "".into()).await.unwrap();
+        }
+        proxy.reset();
+        let receipt = bank.execute(open(&round.to_string())).await.unwrap();
+        let query = bank.query(GetStatement { account: round.to_string() }).after(&receipt);
+        assert!(query.patience(Duration::from_secs(60)).await.unwrap().is_some());
+    }
+    bank.stop().await;
     server.stop().await;
 }
