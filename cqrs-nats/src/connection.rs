@@ -76,12 +76,12 @@ impl Connection {
     /// answer cannot come: the client does not fail what is under way when the connection breaks, and the
     /// server says only beside the call that a subject is not permitted. The caller would wait until the
     /// call's time is up.
-    pub(crate) async fn answer<T>(
+    pub(crate) fn answer<T>(
         &self,
         subjects: &[&str],
         call: impl Future<Output = T>,
-    ) -> Result<T, NoAnswer> {
-        self.answer_since(self.before(), subjects, call).await
+    ) -> impl Future<Output = Result<T, NoAnswer>> {
+        self.answer_since(self.before(), subjects, call)
     }
 
     /// The same for a call that began earlier.

@@ -140,7 +140,7 @@ impl NatsSubscription {
                 last: None,
             })
         };
-        let opened = connection.answer_since(before, &asked, open).await;
+        let opened = connection.answer_since(before, &asked, Box::pin(open)).await;
         opened.map_err(|why| no_answer(what(), why))?
     }
 

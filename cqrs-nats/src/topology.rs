@@ -100,7 +100,8 @@ impl Topology {
         self.check_names()?;
         let wanted = self.config();
         let info = format!("$JS.API.STREAM.INFO.{}", self.stream);
-        let found = connection.answer(&[&info], connection.jetstream.get_stream(&self.stream)).await;
+        let found = Box::pin(connection.jetstream.get_stream(&self.stream));
+        let found = connection.answer(&[&info], found).await;
         match found.map_err(|why| self.unanswered(why))? {
             Ok(stream) => self.check(&wanted, &stream.cached_info().config)?,
             Err(error) if is_missing(&error) => self.create(connection, &wanted).await?,
@@ -112,7 +113,8 @@ impl Topology {
 
     async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {
         let create = format!("$JS.API.STREAM.CREATE.{}", self.stream);
-        let created = connection.answer(&[&create], connection.jetstream.create_stream(wanted.clone())).await;
+        let created = Box::pin(connection.jetstream.create_stream(wanted.clone()));
+        let created = connection.answer(&[&create], created).await;
         let stream = created.map_err(|why| self.unanswered(why))?.map_err(|error| {
             let (stream, advice) = (self.stream.clone(), errors::code(&error).and_then(errors::quota));
             let source: cqrs_core::Source = Arc::new(error);

@@ -149,11 +149,12 @@ impl ViewStore for KvViews {
         let place = self.place(projection);
         let jetstream = &self.connection.jetstream;
         let [info, create] = ["INFO", "CREATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{}", place.stream));
-        let found = self.connection.answer(&[&info], jetstream.get_stream(&place.stream)).await;
+        let found = Box::pin(jetstream.get_stream(&place.stream));
+        let found = self.connection.answer(&[&info], found).await;
         let found = match found.map_err(|why| no_answer(place.what("opening"), why))? {
             Ok(stream) => stream,
             Err(error) if is_missing(&error) => {
-                let created = jetstream.create_stream(self.config(&place));
+                let created = Box::pin(jetstream.create_stream(self.config(&place)));
                 let created = self.connection.answer(&[&create], created).await;
                 let created = created.map_err(|why| no_answer(place.what("creating"), why))?;
                 created.map_err(|error| store_error(place.what("creating"), error))?

@@ -16,11 +16,12 @@ type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
 
 /// A server with an all-powerful user, and users who may do everything but what is denied to them.
 async fn server(users: &[(&str, &str)]) -> LocalServer {
-    let mut config = "accounts { A { jetstream: enabled, users: [ { user: root, password: p }\n".to_owned();
-    for (user, permissions) in users {
-        config += &format!("{{ user: {user}, password: p, permissions: {{ {permissions} }} }}\n");
-    }
-    config += "] } }";
+    let user = |(user, permissions): &(&str, &str)| {
+        format!("{{ user: {user}, password: p, permissions: {{ {permissions} }} }}")
+    };
+    let users = users.iter().map(user).collect::<Vec<_>>().join("\n");
+    let root = "{ user: root, password: p }";
+    let config = format!("accounts {{ A {{ jetstream: enabled, users: [ {root}\n{users} ] }} }}");
     LocalServer::builder(server_binary().await).config(config).start().await.unwrap()
 }
 
