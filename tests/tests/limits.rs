@@ -2,7 +2,7 @@
 //! what to do, on a real server of the test's own; and the service goes on when the cause is gone.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Config};
 use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, Receipt, StoreError};
@@ -192,7 +192,7 @@ async fn a_view_without_room_waits_until_there_is_some() {
 
 /// A script that runs the server, and lets no file of it grow beyond a quarter of a megabyte.
 #[cfg(unix)]
-fn small_disk(folder: &Path, binary: &Path) -> std::path::PathBuf {
+fn small_disk(folder: &std::path::Path, binary: &std::path::Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
 
     let script = folder.join("nats-server-on-a-small-disk");
