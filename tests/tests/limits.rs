@@ -303,6 +303,7 @@ async fn a_cluster_without_a_majority() {
     for node in [0, 1] {
         cluster.restart(node).await;
     }
+    eventually("the stream has a leader", async || cluster.is_healthy("LONE").await).await;
     eventually("the service goes on", async || bank.execute(deposit("1")).await.is_ok()).await;
     bank.stop().await;
 }
