@@ -172,7 +172,56 @@ pub enum StoreError {
         /// The client's error, where there is one.
         source: Option<Source>,
     },
-    /// The store refuses: no permission, or not the store that was expected. A person must look.
+    /// The store answers and takes nothing in: what happens when its disk is full or fails. A person must
+    /// look at the server; trying again helps once the cause is gone.
+    #[error("the store takes nothing in: {what}")]
+    Stalled {
+        /// What was asked, and what to do.
+        what: String,
+        /// The client's error, where there is one.
+        source: Option<Source>,
+    },
+    /// What is stored has reached a limit that somebody set. It is not stored; raise the limit, or make room.
+    #[error("the store has no room: {what}")]
+    Full {
+        /// What was asked, and which limit to raise.
+        what: String,
+        /// The client's error, where there is one.
+        source: Option<Source>,
+    },
+    /// What keeps the events or the views is not there: it was deleted, or never created.
+    #[error("the store is not there: {what}")]
+    Missing {
+        /// What is missing, and what to do.
+        what: String,
+        /// The client's error, where there is one.
+        source: Option<Source>,
+    },
+    /// The store is switched off. Switch it on; until then nothing is read or stored.
+    #[error("the store is switched off: {what}")]
+    Disabled {
+        /// What was asked, and what to do.
+        what: String,
+        /// The client's error, where there is one.
+        source: Option<Source>,
+    },
+    /// Too few of the store's replicas run for a decision. It goes on by itself when enough of them are back.
+    #[error("the store has no leader: {what}")]
+    NoLeader {
+        /// What was asked, and what to do.
+        what: String,
+        /// The client's error, where there is one.
+        source: Option<Source>,
+    },
+    /// The service lacks a permission. It is not done; grant the permission.
+    #[error("{what} needs the permission to {permission}: grant it to the service's user")]
+    NotPermitted {
+        /// What was asked.
+        what: String,
+        /// What the user must be allowed to do.
+        permission: String,
+    },
+    /// The store refuses: something is not as it was expected. A person must look.
     #[error("the store refuses: {what}")]
     Refused {
         /// What was asked, and what to do.
@@ -280,9 +329,28 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later while the service runs on: by itself, or after somebody
+    /// has helped the store.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Interrupted { .. })
+        match self {
+            Self::Unavailable { .. }
+            | Self::Interrupted { .. }
+            | Self::Stalled { .. }
+            | Self::Full { .. }
+            | Self::Missing { .. }
+            | Self::Disabled { .. }
+            | Self::NoLeader { .. } => true,
+            Self::NotPermitted { .. }
+            | Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::TooMany { .. }
+            | Self::TooManyDeadLetters { .. }
+            | Self::Gap { .. }
+            | Self::NotACommit { .. }
+            | Self::Undecodable { .. }
+            | Self::BadDocument { .. }
+            | Self::ForeignLog { .. } => false,
+        }
     }
 
     /// An [`Unavailable`](Self::Unavailable) with its cause.

@@ -115,7 +115,14 @@ pub trait Documents<V: View>: Sync {
         &self,
         after: Option<&str>,
         max: usize,
-    ) -> impl Future<Output = Result<Vec<(String, V)>, Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<(String, V)>, Error>> + Send {
+        async move {
+            let mut all = self.all().await?;
+            all.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+            all.truncate(max);
+            Ok(all)
+        }
+    }
 
     /// All documents with their keys, sorted by key. For small views: it reads them all.
     ///

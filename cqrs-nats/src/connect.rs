@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     NatsBackend, Topology, TopologyError,
-    connection::{Connection, Link},
+    connection::{Connection, Link, NoAnswer},
 };
 
 /// The oldest nats-server that will do: the views need its atomic batches.
@@ -175,13 +175,12 @@ impl Connect {
         // The client panics on its first TLS connection when the process has no provider, or two. An
         // error says that the application has chosen one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (sender, link) = watch::channel(Link { up: false, losses: 0 });
+        let (sender, link) = watch::channel(Link::default());
         let shown = shown(&self.url);
         let options = self.options(sender).await?;
         let servers: Vec<&str> = self.url.split(',').map(str::trim).collect();
         let client =
             options.connect(servers).await.map_err(|error| ConnectError::from_client(&shown, error))?;
-        // The client is connected when it is returned; its first event may still be under way.
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
         let connection = Connection { client, jetstream, link };
@@ -230,16 +229,11 @@ impl Connect {
 /// Keeps the link's state, and logs what the operator of the service should know.
 fn note(link: &watch::Sender<Link>, event: &Event) {
     match event {
-        Event::Connected => {
-            tracing::info!("connected to NATS");
-            link.send_modify(|link| link.up = true);
-        }
-        Event::Disconnected => {
-            tracing::warn!("the connection to NATS is lost");
-            link.send_modify(|link| *link = Link { up: false, losses: link.losses + 1 });
-        }
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
         other => tracing::warn!(event = %other, "NATS"),
     }
+    link.send_if_modified(|link| link.note(event));
 }
 
 /// Checks the version of the server that we are connected to, and the API level of the JetStream that
@@ -262,6 +256,7 @@ async fn check_server(connection: &Connection, url: &str) -> Result<(), ConnectE
 enum NoLevel {
     NoAnswer(Source),
     NoJetStream(Source),
+    NotPermitted(String),
 }
 
 impl NoLevel {
@@ -270,6 +265,7 @@ impl NoLevel {
         match self {
             Self::NoAnswer(source) => ConnectError::NoAnswer { url, source },
             Self::NoJetStream(source) => ConnectError::NoJetStream { url, source },
+            Self::NotPermitted(permission) => ConnectError::NotPermitted { url, permission },
         }
     }
 }
@@ -285,11 +281,16 @@ async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
         #[serde(default)]
         level: u32,
     }
-    match connection.jetstream.request("INFO", &()).await {
-        Ok(Response::Ok(Info { api })) => Ok(api.level),
-        Ok(Response::Err { error }) => Err(NoLevel::NoJetStream(Arc::new(error))),
-        Err(error) if error.kind() == RequestErrorKind::TimedOut => Err(NoLevel::NoAnswer(Arc::new(error))),
-        Err(error) => Err(NoLevel::NoJetStream(Arc::new(error))),
+    let info = connection.jetstream.request("INFO", &());
+    match connection.answer(&["$JS.API.INFO"], info).await {
+        Ok(Ok(Response::Ok(Info { api }))) => Ok(api.level),
+        Ok(Ok(Response::Err { error })) => Err(NoLevel::NoJetStream(Arc::new(error))),
+        Ok(Err(error)) if error.kind() == RequestErrorKind::TimedOut => {
+            Err(NoLevel::NoAnswer(Arc::new(error)))
+        }
+        Ok(Err(error)) => Err(NoLevel::NoJetStream(Arc::new(error))),
+        Err(NoAnswer::NotPermitted(permission)) => Err(NoLevel::NotPermitted(permission)),
+        Err(lost) => Err(NoLevel::NoAnswer(Arc::new(lost))),
     }
 }
 
@@ -374,10 +375,19 @@ pub enum ConnectError {
         /// The client's error.
         source: Source,
     },
-    /// The server is there, and its JetStream does not answer in time.
+    /// The user lacks a permission.
     #[error(
-        "JetStream on the NATS server at {url} does not answer: it may be starting, or the account may lack the permission to publish to $JS.API.>"
+        "the user of the NATS server at {url} needs the permission to {permission}: \
+         the guide to commands lists all that a service needs"
     )]
+    NotPermitted {
+        /// The address, without secrets.
+        url: String,
+        /// What the user must be allowed to do.
+        permission: String,
+    },
+    /// The server is there, and its JetStream does not answer in time.
+    #[error("JetStream on the NATS server at {url} does not answer: it may be starting, or have no leader")]
     NoAnswer {
         /// The address, without secrets.
         url: String,

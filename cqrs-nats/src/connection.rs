@@ -1,9 +1,12 @@
-//! A connection that can tell when it broke, for those who wait for an answer on it.
+//! A connection that can tell when an answer will not come: it broke, or the server refused the question.
 
-use std::{fmt, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
-use async_nats::{Client, jetstream};
-use tokio::sync::watch;
+use async_nats::{Client, Event, ServerError, connection::State, jetstream};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 /// A client with its JetStream context.
 #[derive(Clone)]
@@ -13,46 +16,222 @@ pub(crate) struct Connection {
     pub(crate) link: watch::Receiver<Link>,
 }
 
-/// The state of the connection, as the client's events tell it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Link {
-    pub(crate) up: bool,
-    /// How often the connection was lost.
-    pub(crate) losses: u64,
-}
+/// How many refused subjects are remembered; a call that waits looks at once, so there are rarely two.
+const REMEMBERED: usize = 256;
 
 /// How long a call waits for the connection to come back before it says that there is none.
 const RECONNECT: Duration = Duration::from_secs(2);
 
-/// The connection broke while an answer was awaited.
-#[derive(Debug, thiserror::Error)]
-#[error("the connection was lost while the answer was awaited")]
-pub(crate) struct Lost;
+/// How often it looks meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What went wrong on the connection, as the client's events tell it.
+///
+/// The client drops events when too many come at once. A lost loss or refusal costs those who wait for an
+/// answer their whole time, no more; whether the connection is up is asked of the client itself.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    /// How often the connection was lost.
+    losses: u64,
+    /// How often the server refused a subject.
+    refusals: u64,
+    /// The last subjects to which it did not let us publish, the newest last.
+    refused: VecDeque<String>,
+    /// The subject on which we may not receive answers.
+    deaf: Option<String>,
+}
+
+/// Why no answer comes any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("the connection was lost while the answer was awaited")]
+    Lost,
+    #[error("the server does not permit to {0}")]
+    NotPermitted(String),
+}
+
+/// What had gone wrong already when a call began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before {
+    /// None for a call that outlives the connection.
+    losses: Option<u64>,
+    refusals: u64,
+}
+
+impl Before {
+    /// For a call that the client makes again when it is connected again.
+    pub(crate) fn through_losses(self) -> Self {
+        Self { losses: None, ..self }
+    }
+}
 
 impl Connection {
-    /// Runs `call`, unless the connection breaks first: the client does not fail what is under way
-    /// when it breaks, so the caller would wait until the call's time is up.
-    pub(crate) async fn unless_lost<T>(&self, call: impl Future<Output = T>) -> Result<T, Lost> {
+    /// What has gone wrong until now.
+    pub(crate) fn before(&self) -> Before {
+        let link = self.link.borrow();
+        Before { losses: Some(link.losses), refusals: link.refusals }
+    }
+
+    /// Runs `call`, which publishes to `subjects` or to subjects beneath them, unless it turns out that its
+    /// answer cannot come: the client does not fail what is under way when the connection breaks, and the
+    /// server says only beside the call that a subject is not permitted. The caller would wait until the
+    /// call's time is up.
+    pub(crate) fn answer<T>(
+        &self,
+        subjects: &[&str],
+        call: impl Future<Output = T>,
+    ) -> impl Future<Output = Result<T, NoAnswer>> {
+        self.answer_since(self.before(), subjects, call)
+    }
+
+    /// The same for a call that began earlier.
+    pub(crate) async fn answer_since<T>(
+        &self,
+        before: Before,
+        subjects: &[&str],
+        call: impl Future<Output = T>,
+    ) -> Result<T, NoAnswer> {
         let mut link = self.link.clone();
-        let before = link.borrow_and_update().losses;
         tokio::select! {
             biased;
             answer = call => Ok(answer),
-            _ = link.wait_for(|link| link.losses != before) => Err(Lost),
+            // Without a sender the connection itself is gone.
+            ended = link.wait_for(|link| link.end_of(before, subjects).is_some()) => {
+                Err(ended.ok().and_then(|link| link.end_of(before, subjects)).unwrap_or(NoAnswer::Lost))
+            }
         }
     }
 
     /// Waits for the connection to be there; false when it does not come back soon. What is published
     /// while it is down would be sent later, long after the caller has given up.
     pub(crate) async fn is_up(&self) -> bool {
-        let mut link = self.link.clone();
-        let up = link.wait_for(|link| link.up);
-        tokio::time::timeout(RECONNECT, up).await.is_ok_and(|up| up.is_ok())
+        let deadline = Instant::now() + RECONNECT;
+        while self.client.connection_state() != State::Connected {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        true
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("link", &*self.link.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Keeps what an event says about those who wait for answers; false when it says nothing.
+    pub(crate) fn note(&mut self, event: &Event) -> bool {
+        match event {
+            // A new connection may have other permissions, and subscribes anew.
+            Event::Disconnected => {
+                *self = Self { losses: self.losses + 1, refusals: self.refusals, ..Self::default() };
+            }
+            Event::ServerError(ServerError::Other(text)) => match refused(text) {
+                Some(Subject::Publish(subject)) => {
+                    self.refusals += 1;
+                    self.refused.push_back(subject.to_owned());
+                    if self.refused.len() > REMEMBERED {
+                        self.refused.pop_front();
+                    }
+                }
+                Some(Subject::Subscribe(subject)) => self.deaf = Some(subject.to_owned()),
+                None => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    /// Why a call on these subjects gets no answer any more.
+    fn end_of(&self, before: Before, subjects: &[&str]) -> Option<NoAnswer> {
+        if before.losses.is_some_and(|losses| losses != self.losses) {
+            return Some(NoAnswer::Lost);
+        }
+        if let Some(subject) = &self.deaf {
+            return Some(NoAnswer::NotPermitted(format!("subscribe to {subject}")));
+        }
+        let new = usize::try_from(self.refusals - before.refusals).unwrap_or(REMEMBERED);
+        let mut refused = self.refused.iter().rev().take(new);
+        let ours = refused.find(|refused| subjects.iter().any(|subject| is_beneath(refused, subject)))?;
+        Some(NoAnswer::NotPermitted(format!("publish to {ours}")))
+    }
+}
+
+/// Whether a subject is another one or has more tokens after it.
+fn is_beneath(subject: &str, top: &str) -> bool {
+    subject.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Subject<'a> {
+    Publish(&'a str),
+    Subscribe(&'a str),
+}
+
+/// The subject in the server's text about a missing permission.
+fn refused(text: &str) -> Option<Subject<'_>> {
+    let rest = text.strip_prefix("Permissions Violation for ")?;
+    let (kind, rest) = rest.split_once(" to \"")?;
+    let (subject, _) = rest.split_once('"')?;
+    match kind {
+        "Publish" => Some(Subject::Publish(subject)),
+        // Answers come to inboxes; anything else was not subscribed to by us.
+        "Subscription" if subject.starts_with("_INBOX.") => Some(Subject::Subscribe(subject)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violation(text: &str) -> Event {
+        Event::ServerError(ServerError::Other(format!("Permissions Violation for {text}")))
+    }
+
+    const NOTHING: Before = Before { losses: Some(0), refusals: 0 };
+
+    #[test]
+    fn a_refusal_ends_the_calls_on_its_subject_and_no_others() {
+        let mut link = Link::default();
+        assert!(link.note(&violation(r#"Publish to "shop.event.order.1""#)));
+        let refused = Some(NoAnswer::NotPermitted("publish to shop.event.order.1".to_owned()));
+        assert_eq!(link.end_of(NOTHING, &["shop.event.order.1"]), refused);
+        assert_eq!(link.end_of(NOTHING, &["other", "shop.event"]), refused);
+        assert_eq!(link.end_of(NOTHING, &["shop.event.order.11", "shop.event.order.1.x", "shop.ev"]), None);
+        assert_eq!(link.end_of(Before { refusals: 1, ..NOTHING }, &["shop.event.order.1"]), None, "older");
+        for number in 0..1_000 {
+            link.note(&violation(&format!(r#"Publish to "{number}""#)));
+        }
+        assert_eq!(link.refused.len(), REMEMBERED);
+        assert!(link.end_of(NOTHING, &["999"]).is_some() && link.end_of(NOTHING, &["744"]).is_some());
+        assert_eq!(link.end_of(NOTHING, &["743"]), None, "forgotten");
+    }
+
+    #[test]
+    fn without_an_inbox_no_answer_comes_until_there_is_a_new_connection() {
+        let mut link = Link::default();
+        assert!(!link.note(&violation(r#"Subscription to "elsewhere""#)));
+        assert!(link.note(&violation(r#"Subscription to "_INBOX.x.*""#)));
+        let deaf = NoAnswer::NotPermitted("subscribe to _INBOX.x.*".to_owned());
+        assert_eq!(link.end_of(NOTHING, &[]), Some(deaf));
+        assert!(link.note(&Event::Disconnected));
+        assert_eq!(link.end_of(NOTHING, &[]), Some(NoAnswer::Lost));
+        assert_eq!(link.end_of(Before { losses: Some(1), ..NOTHING }, &[]), None);
+        assert_eq!(link.end_of(NOTHING.through_losses(), &[]), None);
+    }
+
+    #[test]
+    fn other_events_end_nothing() {
+        let mut link = Link::default();
+        for event in [Event::Connected, Event::LameDuckMode, violation("something new")] {
+            assert!(!link.note(&event), "{event}");
+        }
+        let text = r#"Permissions Violation for Subscription to "_INBOX.x" using queue "q""#;
+        assert_eq!(refused(text), Some(Subject::Subscribe("_INBOX.x")));
     }
 }

@@ -10,7 +10,11 @@ use cqrs_core::StoreError;
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use crate::{connection::Connection, errors::unavailable};
+use crate::{
+    connection::Connection,
+    diagnosis::Call,
+    errors::{no_answer, unavailable},
+};
 
 /// How long to wait for the next message of an answer.
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(1);
@@ -49,30 +53,31 @@ pub(crate) async fn direct_get(
     get: Get<'_>,
 ) -> Result<Batch, StoreError> {
     let what = || format!("reading stream {stream}");
-    let answer = async {
-        let client = &connection.client;
-        let request = serde_json::to_vec(&get).map_err(|error| unavailable(what(), error))?;
-        let inbox = client.new_inbox();
-        let mut answers =
-            client.subscribe(inbox.clone()).await.map_err(|error| unavailable(what(), error))?;
-        client
-            .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
-            .await
-            .map_err(|error| unavailable(what(), error))?;
-        let mut batch = Batch::default();
-        loop {
-            let next = tokio::time::timeout(ANSWER, answers.next()).await;
-            let message = next.map_err(|error| unavailable(what(), error))?;
-            let message = message.ok_or_else(|| unavailable(what(), "the subscription ended"))?;
-            if take(&mut batch, message).map_err(|error| unavailable(what(), error))? {
-                return Ok(batch);
-            }
-        }
-    };
     if !connection.is_up().await {
         return Err(unavailable(what(), "there is no connection"));
     }
-    connection.unless_lost(answer).await.map_err(|lost| unavailable(what(), lost))?
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
+    let answer = connection.answer(&[&subject], ask(connection, &subject, get)).await;
+    match answer.map_err(|why| no_answer(what(), why))? {
+        Ok(batch) => Ok(batch),
+        Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
+    }
+}
+
+/// Asks, and reads the answer to its end.
+async fn ask(connection: &Connection, subject: &str, get: Get<'_>) -> Result<Batch, async_nats::Error> {
+    let client = &connection.client;
+    let request = serde_json::to_vec(&get)?;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await?;
+    client.publish_with_reply(subject.to_owned(), inbox, request.into()).await?;
+    let mut batch = Batch::default();
+    loop {
+        let next = tokio::time::timeout(ANSWER, answers.next()).await?;
+        if take(&mut batch, next.ok_or("the subscription ended")?)? {
+            return Ok(batch);
+        }
+    }
 }
 
 /// Adds a message to the batch; true when it was the last.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     ErrorCode,
+    context::PublishErrorKind,
     message::PublishMessage,
     stream::{ConsumerErrorKind, LastRawMessageErrorKind},
 };
@@ -14,9 +15,10 @@ use cqrs_core::{
 
 use crate::{
     NatsSubscription, Topology,
-    connection::Connection,
+    connection::{Connection, NoAnswer},
+    diagnosis::Call,
     direct_get::{Get, direct_get},
-    errors::{append_error, store_error, unavailable},
+    errors::{append_error, no_answer, store_error, unavailable},
     subject::{aggregate_of, encode_token, filter_of, subject_of},
     subscription::Turns,
     wire,
@@ -44,6 +46,11 @@ impl NatsEvents {
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
         subject_of(self.topology.context(), aggregate)
+    }
+
+    /// Where the stream's leader is asked for a message.
+    fn leader_get(&self) -> String {
+        format!("$JS.API.STREAM.MSG.GET.{}", self.topology.stream())
     }
 
     fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
@@ -88,16 +95,24 @@ impl EventStore for NatsEvents {
         if !self.connection.is_up().await {
             return Err(AppendError::Busy(unavailable(what(), "there is no connection")));
         }
+        let subject = self.subject(&commit.aggregate);
         let publish = async {
-            let ack =
-                self.connection.jetstream.send_publish(self.subject(&commit.aggregate), message).await?;
+            let ack = self.connection.jetstream.send_publish(subject.clone(), message).await?;
             ack.await
         };
-        match self.connection.unless_lost(tokio::time::timeout(ACK, publish)).await {
+        let diagnose = |call, error: async_nats::Error| {
+            self.connection.diagnose(self.topology.stream(), call, what(), error)
+        };
+        match self.connection.answer(&[&subject], tokio::time::timeout(ACK, publish)).await {
             Ok(Ok(Ok(ack))) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
-            Ok(Ok(Err(error))) => Err(append_error(what(), error)),
-            Ok(Err(elapsed)) => Err(AppendError::Unknown(unavailable(what(), elapsed))),
-            Err(lost) => Err(AppendError::Unknown(unavailable(what(), lost))),
+            // Nobody was there to take it.
+            Ok(Ok(Err(error))) if error.kind() == PublishErrorKind::StreamNotFound => {
+                Err(AppendError::Busy(diagnose(Call::Nobody, error.into()).await))
+            }
+            Ok(Ok(Err(error))) => Err(append_error(what(), error, self.topology.is_replicated())),
+            Ok(Err(elapsed)) => Err(AppendError::Unknown(diagnose(Call::Write, elapsed.into()).await)),
+            Err(NoAnswer::Lost) => Err(AppendError::Unknown(unavailable(what(), NoAnswer::Lost))),
+            Err(denied) => Err(AppendError::Failed(no_answer(what(), denied))),
         }
     }
 
@@ -125,13 +140,14 @@ impl EventStore for NatsEvents {
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
         let get =
             stream.raw_message_builder().sequence(after + 1).next_by_subject(self.subject(aggregate)).send();
-        let answer = self.connection.unless_lost(get).await.map_err(|lost| unavailable(what(), lost))?;
+        let answer =
+            self.connection.answer(&[&self.leader_get()], get).await.map_err(|why| no_answer(what(), why))?;
         match answer {
             Ok(message) => {
                 stored(aggregate.clone(), message.sequence, &message.headers, message.payload).map(Some)
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(store_error(what(), error)),
+            Err(error) => Err(self.connection.failure(self.topology.stream(), what(), error).await),
         }
     }
 
@@ -139,8 +155,9 @@ impl EventStore for NatsEvents {
         let what = || format!("reading sequence {sequence} from the stream's leader");
         let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let answer = self.connection.unless_lost(stream.get_raw_message(sequence)).await;
-        match answer.map_err(|lost| unavailable(what(), lost))? {
+        let asked = format!("$JS.API.STREAM.MSG.GET.{}", self.topology.stream());
+        let answer = self.connection.answer(&[&asked], stream.get_raw_message(sequence)).await;
+        match answer.map_err(|why| no_answer(what(), why))? {
             Ok(message) => {
                 let context = self.topology.context();
                 Ok(Some(delivered(context, &message.subject, sequence, &message.headers, message.payload)))
@@ -157,10 +174,14 @@ impl EventStore for NatsEvents {
         let mut last_sequence = 0;
         for aggregate in aggregates {
             let filter = filter_of(self.topology.context(), aggregate);
-            match stream.get_last_raw_message_by_subject(&filter).await {
-                Ok(message) => last_sequence = last_sequence.max(message.sequence),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
-                Err(error) => return Err(store_error(what(), error)),
+            let get = stream.get_last_raw_message_by_subject(&filter);
+            match self.connection.answer(&[&self.leader_get()], get).await {
+                Ok(Ok(message)) => last_sequence = last_sequence.max(message.sequence),
+                Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+                Ok(Err(error)) => {
+                    return Err(self.connection.failure(self.topology.stream(), what(), error).await);
+                }
+                Err(why) => return Err(no_answer(what(), why)),
             }
         }
         let id = self.topology.log_id(&self.connection).await.map_err(|error| unavailable(what(), error))?;

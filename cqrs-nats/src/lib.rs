@@ -23,6 +23,7 @@
 mod atomic_batch;
 mod connect;
 mod connection;
+mod diagnosis;
 mod direct_get;
 mod errors;
 mod events;

@@ -98,14 +98,71 @@ pub(crate) fn aggregate_of(context: &str, subject: &str) -> Option<AggregateKey>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use cqrs_core::MAX_ID_BYTES;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn tokens_that_nothing_encodes_to_are_refused() {
         for token in ["", "=2", "=2e", "=41", "=ZZ", "=FF", "a.b", "é", "a=", "=="] {
             assert!(decode_token(token).is_err(), "{token}");
         }
+    }
+
+    /// Numbers without a pattern (`SplitMix64`), the same in every run.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self, below: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            usize::try_from((mixed ^ (mixed >> 31)) % (below as u64)).unwrap()
+        }
+
+        /// An id of the characters that mean something to somebody, and of any others; mostly a short one.
+        fn id(&mut self) -> String {
+            const TELLING: &[u8] = b".*>=$ \r\n\t\0\x7f/\\%:;\"'{}aZ09_-";
+            let longest = if self.next(64) == 0 { MAX_ID_BYTES } else { 12 };
+            let mut id = String::new();
+            for _ in 0..self.next(longest + 1) {
+                let character = match self.next(4) {
+                    0 => char::from_u32(u32::try_from(self.next(0x0011_0000)).unwrap()).unwrap_or('é'),
+                    1 => char::from(u8::try_from(self.next(128)).unwrap()),
+                    _ => char::from(TELLING[self.next(TELLING.len())]),
+                };
+                if id.len() + character.len_utf8() > MAX_ID_BYTES {
+                    break;
+                }
+                id.push(character);
+            }
+            id
+        }
+    }
+
+    #[test]
+    fn a_million_ids_have_a_legal_subject_each_and_come_back() {
+        let mut numbers = Numbers(1);
+        let mut longest = 0;
+        for _ in 0..1_000_000 {
+            let id = numbers.id();
+            let subject = subject_of("shop", &AggregateKey::new("order", id.as_str()).unwrap());
+            let token = subject.strip_prefix("shop.event.order.").unwrap();
+            assert!(!token.is_empty(), "{id:?}");
+            assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=".contains(&b)), "{id:?}");
+            // No two ids have one subject, since each subject leads back to one id.
+            assert_eq!(aggregate_of("shop", &subject).unwrap().id(), id);
+            longest = longest.max(subject.len());
+        }
+        assert!(longest > 300 && longest <= "shop.event.order.".len() + 3 * MAX_ID_BYTES, "{longest}");
+    }
+
+    #[test]
+    fn the_longest_subject_is_one_that_a_server_takes() {
+        let id = "\u{1f600}".repeat(MAX_ID_BYTES / 4);
+        let subject = subject_of(&"c".repeat(64), &AggregateKey::new("n".repeat(64), id.as_str()).unwrap());
+        assert!(subject.len() < 1_024, "the server's limit for one line is 4,096: {}", subject.len());
     }
 
     proptest! {

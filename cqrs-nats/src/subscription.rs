@@ -6,26 +6,30 @@
 //! anew, right after the checkpoint, unless it stands there already.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use async_nats::jetstream::{
-    self,
-    consumer::{
-        AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError,
-        pull::{self, MessagesErrorKind},
+use async_nats::{
+    HeaderValue,
+    jetstream::{
+        self,
+        consumer::{
+            AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError,
+            pull::{self, MessagesError, MessagesErrorKind},
+        },
     },
 };
 use bytes::Bytes;
 use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
 use futures_util::{FutureExt, StreamExt};
+use uuid::Uuid;
 
 use crate::{
     Topology,
-    connection::Connection,
-    errors::{store_error, unavailable},
+    connection::{Before, Connection},
+    errors::{no_answer, store_error, unavailable},
     events::delivered,
     subject::filter_of,
     views::NEWS,
@@ -41,20 +45,42 @@ const PULL: usize = 1_024;
 /// How long the server waits for an acknowledgment before it sends again, which the projector then skips.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 
-/// The group in which a consumer's clients are pinned; there is one.
-const GROUP: &str = "workers";
+/// The header with the pin of the client to which a message is delivered.
+const PIN: &str = "Nats-Pin-Id";
 
 /// How long a worker keeps its turn without asking for more: how late another notices that it died.
-const TURN: Duration = Duration::from_secs(5);
+const TURN: Duration = Duration::from_secs(3);
 
 /// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
-const REQUEST: Duration = Duration::from_secs(2);
+const REQUEST: Duration = Duration::from_millis(1_500);
+
+/// How often a worker to whom nothing comes looks whether that is because its predecessor died: what was
+/// delivered to that one comes again only after [`ACK_WAIT`].
+const LOOK: Duration = Duration::from_millis(1_500);
 
 /// How often a new consumer may be unknown before that is an error: about a second.
 const UNHEARD: u32 = 100;
 
-/// The subscribers of this process whose turn has come: they make their consumer anew.
-pub(crate) type Turns = Arc<Mutex<HashSet<String>>>;
+/// What the subscribers of this process, by name, know about their turn when they subscribe again.
+pub(crate) type Turns = Arc<Mutex<HashMap<String, Turn>>>;
+
+/// Whose turn it is to read.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// This process's: the consumer is made anew.
+    Ours,
+    /// This process's as long as the consumer is pinned to nobody, or still to the client that had this pin.
+    Held(String),
+}
+
+impl Turn {
+    fn is_ours(&self, consumer: &Info) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Held(pin) => pin_of(consumer).is_none_or(|now| now == pin),
+        }
+    }
+}
 
 /// Commits of a stream as they come.
 pub struct NatsSubscription {
@@ -74,7 +100,12 @@ pub struct NatsSubscription {
     seen: u64,
     /// Another worker was reading when this one came: nothing is delivered before this one's turn.
     standby: bool,
+    /// The pin under which messages came.
+    pin: Option<String>,
     turns: Turns,
+    /// What this subscription publishes to, and what had gone wrong on the connection before it began.
+    subjects: Vec<String>,
+    before: Before,
     /// The last delivery's sequence and where to acknowledge it.
     last: Option<(u64, async_nats::Subject)>,
 }
@@ -87,13 +118,15 @@ impl NatsSubscription {
         request: Subscribe<'_>,
     ) -> Result<Self, StoreError> {
         let what = || format!("following stream {} as {}", topology.stream(), request.subscriber);
+        let (subjects, before) = (subjects(topology.stream(), request.subscriber), connection.before());
+        let asked: Vec<&str> = subjects.iter().map(String::as_str).collect();
         let open = async {
             let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
             let stream = stream.map_err(|error| store_error(what(), error))?;
-            let my_turn = lock(turns).remove(request.subscriber);
-            let (consumer, standby) = consumer_at(&stream, topology, request, my_turn).await?;
+            let turn = lock(turns).remove(request.subscriber);
+            let (consumer, standby) = consumer_at(&stream, topology, request, turn).await?;
             let messages = pull(&consumer).await.map_err(|error| store_error(what(), error))?;
-            Ok(Self {
+            Ok::<_, StoreError>(Self {
                 connection: connection.clone(),
                 stream: topology.stream().to_owned(),
                 context: topology.context().to_owned(),
@@ -105,29 +138,65 @@ impl NatsSubscription {
                 seen: request.after,
                 consumer,
                 standby,
+                pin: None,
                 turns: Arc::clone(turns),
+                subjects: subjects.clone(),
+                before: before.through_losses(),
                 last: None,
             })
         };
-        connection.unless_lost(open).await.map_err(|lost| unavailable(what(), lost))?
+        let opened = connection.answer_since(before, &asked, Box::pin(open)).await;
+        opened.map_err(|why| no_answer(what(), why))?
+    }
+
+    /// Waits for the next message.
+    async fn first(&mut self) -> Result<Option<Result<jetstream::Message, MessagesError>>, StoreError> {
+        let subjects: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
+        loop {
+            let next = tokio::time::timeout(LOOK, self.messages.next());
+            let next = self.connection.answer_since(self.before, &subjects, next).await;
+            let next =
+                next.map_err(|why| no_answer(format!("following the stream as {}", self.subscriber), why));
+            if let Ok(next) = next? {
+                return Ok(next);
+            }
+            self.look().await?;
+        }
+    }
+
+    /// Whether another worker had deliveries and has gone: nobody knows what it did with them.
+    async fn look(&self) -> Result<(), StoreError> {
+        let info = self.consumer.get_info().await;
+        let info =
+            info.map_err(|error| store_error(format!("looking at consumer {}", self.subscriber), error))?;
+        let not_ours = self.standby || info.delivered.consumer_sequence != self.delivery;
+        if not_ours && pin_of(&info).is_none() {
+            return Err(self.interrupted("the worker that was reading has gone".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn interrupted(&self, what: String) -> StoreError {
+        StoreError::Interrupted { subscriber: self.subscriber.clone(), what }
     }
 
     /// The commit in a delivery; none when it was returned before.
     fn take(&mut self, message: jetstream::Message) -> Result<Option<Delivery>, StoreError> {
-        let interrupted =
-            |what: String| StoreError::Interrupted { subscriber: self.subscriber.clone(), what };
-        let info =
-            message.info().map_err(|error| interrupted(format!("a delivery without its place: {error}")))?;
+        let info = message
+            .info()
+            .map_err(|error| self.interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery, pending) = (info.stream_sequence, info.consumer_sequence, info.pending);
         if self.standby || delivery != self.delivery + 1 {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
-            lock(&self.turns).insert(self.subscriber.clone());
+            lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
         }
         if self.standby {
-            return Err(interrupted("another worker was reading, now it is this one's turn".to_owned()));
+            return Err(self.interrupted("another worker was reading, now it is this one's turn".to_owned()));
         }
         if delivery != self.delivery + 1 {
-            return Err(interrupted(format!("delivery {delivery} came after delivery {}", self.delivery)));
+            return Err(
+                self.interrupted(format!("delivery {delivery} came after delivery {}", self.delivery))
+            );
         }
         self.delivery = delivery;
         self.pending = pending;
@@ -135,12 +204,15 @@ impl NatsSubscription {
         if let Some(reply) = message.reply {
             self.last = Some((sequence, reply));
         }
-        // Deliveries are counted without gaps, so what is sent again has been seen before.
         if sequence <= self.seen {
-            return Ok(None);
+            return Err(self.interrupted(format!("sequence {sequence} came again after {}", self.seen)));
         }
         self.seen = sequence;
         let headers = message.headers.unwrap_or_default();
+        let pin = headers.get(PIN).map(HeaderValue::as_str);
+        if pin.is_some() && pin != self.pin.as_deref() {
+            self.pin = pin.map(str::to_owned);
+        }
         Ok(Some(delivered(&self.context, &message.subject, sequence, &headers, message.payload)))
     }
 }
@@ -155,7 +227,7 @@ impl Subscription for NatsSubscription {
         while commits.len() < max {
             // Waits for the first, and takes the others only as far as they are there.
             let next = if commits.is_empty() {
-                self.messages.next().await
+                self.first().await?
             } else {
                 match self.messages.next().now_or_never() {
                     Some(next) => next,
@@ -179,13 +251,14 @@ impl Subscription for NatsSubscription {
         Ok(commits)
     }
 
-    async fn leave(self) {
+    async fn leave(mut self) {
         if self.standby {
             return;
         }
+        self.pin = None;
         // Lets the next worker have its turn at once. It would come by itself a little later.
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
-            let _ = stream.unpin_consumer(&self.subscriber, GROUP).await;
+            let _ = stream.unpin_consumer(&self.subscriber, group_of(self.consumer.cached_info())).await;
         }
     }
 
@@ -199,13 +272,30 @@ impl Subscription for NatsSubscription {
     }
 }
 
+/// What a subscriber publishes to: requests about its consumer, requests for messages, acknowledgments.
+fn subjects(stream: &str, subscriber: &str) -> Vec<String> {
+    let requests = ["CONSUMER.INFO", "CONSUMER.CREATE", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT"];
+    let requests = requests.map(|verb| format!("$JS.API.{verb}.{stream}.{subscriber}"));
+    requests.into_iter().chain([format!("$JS.ACK.{stream}.{subscriber}")]).collect()
+}
+
+impl Drop for NatsSubscription {
+    /// Nobody else reads until the server notices that this one does not, and what was delivered and not
+    /// acknowledged comes even later. So the next subscription of this process does not stand by for this one.
+    fn drop(&mut self) {
+        if let Some(pin) = self.pin.take() {
+            lock(&self.turns).entry(self.subscriber.clone()).or_insert(Turn::Held(pin));
+        }
+    }
+}
+
 /// Begins to ask for messages, for as long as the returned stream lives.
 async fn pull(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
-    let requests = consumer.stream().max_messages_per_batch(PULL).group(GROUP);
+    let requests = consumer.stream().max_messages_per_batch(PULL).group(group_of(consumer.cached_info()));
     requests.expires(REQUEST).heartbeat(REQUEST / 3).messages().await
 }
 
-fn lock(turns: &Turns) -> std::sync::MutexGuard<'_, HashSet<String>> {
+fn lock(turns: &Turns) -> MutexGuard<'_, HashMap<String, Turn>> {
     turns.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -215,24 +305,25 @@ async fn consumer_at(
     stream: &jetstream::stream::Stream<()>,
     topology: &Topology,
     request: Subscribe<'_>,
-    my_turn: bool,
+    turn: Option<Turn>,
 ) -> Result<(PullConsumer, bool), StoreError> {
     let what = || format!("preparing consumer {} of stream {}", request.subscriber, topology.stream());
     let config = config_of(topology, request);
     if let Ok(found) = stream.get_consumer::<pull::Config>(request.subscriber).await {
         let info = found.cached_info();
-        if is_alike(info, &config) {
-            if !my_turn && is_pinned(info) {
+        if is_alike(info, &config) && !turn.is_some_and(|turn| turn.is_ours(info)) {
+            if pin_of(info).is_some() {
                 return Ok((found, true));
             }
-            if !my_turn && stands_at(info, request.after) {
+            if stands_at(info, request.after) {
                 return Ok((found, false));
             }
         }
         let deleted = stream.delete_consumer(request.subscriber).await;
         deleted.map_err(|error| store_error(what(), error))?;
     }
-    let created = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
+    // Strictly, since another worker may have made one in between, and nobody knows what it has received.
+    let created = stream.create_consumer_strict(config).await.map_err(|error| store_error(what(), error))?;
     Ok((created, false))
 }
 
@@ -247,7 +338,9 @@ fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
         max_ack_pending: MAX_UNACKNOWLEDGED,
         filter_subjects: filters,
         priority_policy: PriorityPolicy::PinnedClient,
-        priority_groups: vec![GROUP.to_owned()],
+        // A name that no other consumer has, so that who asks for messages of one that is no more is refused:
+        // the numbers of the deliveries tell nothing across two consumers. Sixteen letters are the limit.
+        priority_groups: vec![Uuid::new_v4().simple().to_string()[..16].to_owned()],
         priority_timeout: TURN,
         ..pull::Config::default()
     }
@@ -259,12 +352,18 @@ fn is_alike(info: &Info, config: &pull::Config) -> bool {
     if !info.config.filter_subject.is_empty() {
         filters.push(info.config.filter_subject.clone());
     }
-    filters == config.filter_subjects && info.config.priority_groups == config.priority_groups
+    filters == config.filter_subjects && info.config.priority_groups.len() == 1
 }
 
-/// Whether the consumer belongs to a worker at the moment.
-fn is_pinned(info: &Info) -> bool {
-    info.priority_groups.iter().any(|group| group.pinned_client_id.as_ref().is_some_and(|id| !id.is_empty()))
+/// The group in which the consumer's clients are pinned.
+fn group_of(info: &Info) -> &str {
+    info.config.priority_groups.first().map_or("", String::as_str)
+}
+
+/// The pin of the client to which the consumer belongs at the moment.
+fn pin_of(info: &Info) -> Option<&str> {
+    let mut pins = info.priority_groups.iter().filter_map(|group| group.pinned_client_id.as_deref());
+    pins.find(|pin| !pin.is_empty())
 }
 
 /// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before

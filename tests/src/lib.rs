@@ -132,6 +132,20 @@ pub async fn server_binary() -> PathBuf {
     found.await.clone()
 }
 
+/// The nats-server binary of an old version, fetched once into the target folder.
+///
+/// # Panics
+///
+/// When it cannot be had, with a text that says what to do about it.
+///
+/// # Cancel safety
+///
+/// Dropping the future loses nothing; a fetch that is under way ends in the background.
+pub async fn old_server_binary(version: &'static str) -> PathBuf {
+    let fetched = task::spawn_blocking(move || binary::of_version(version)).await;
+    fetched.expect("the search for nats-server panicked").unwrap_or_else(|advice| panic!("{advice}"))
+}
+
 /// A name that no other test has, in this process or any other: the prefix in lower case, then a suffix.
 ///
 /// It consists of `a-z`, `0-9`, `_` and `-`, so it serves as the name of a context, a stream or a bucket.

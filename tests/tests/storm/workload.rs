@@ -250,11 +250,25 @@ pub(crate) fn outcome(answer: Answer) -> Outcome {
         Err(CommandError::Rejected(AccountRejection::Insufficient { balance, .. })) => {
             Outcome::Refused(Refusal::Insufficient(balance))
         }
-        Err(CommandError::Failed(error @ Error::Unknown { .. })) => Outcome::Unknown(text(&error)),
-        Err(CommandError::Failed(
-            error @ (Error::Conflict { .. } | Error::Store(StoreError::Unavailable { .. })),
-        )) => Outcome::Failed(text(&error)),
+        Err(CommandError::Failed(error)) if may_come(&error) => match error {
+            Error::Unknown { .. } => Outcome::Unknown(text(&error)),
+            error => Outcome::Failed(text(&error)),
+        },
         Err(error) => panic!("no fault of this suite leads to {}", text(&error)),
+    }
+}
+
+/// Whether a fault of this suite may lead to an error: no stream is ever missing, full or forbidden.
+fn may_come(error: &Error) -> bool {
+    let passes = |error: &StoreError| {
+        use StoreError::{NoLeader, Stalled, Unavailable};
+        matches!(error, Unavailable { .. } | NoLeader { .. } | Stalled { .. })
+    };
+    match error {
+        Error::Conflict { .. } => true,
+        Error::Unknown { source, .. } => passes(source),
+        Error::Store(source) => passes(source),
+        _ => false,
     }
 }
 

@@ -1,0 +1,157 @@
+//! Finding out why a stream gives no answer.
+//!
+//! A stream that was deleted, one without a leader, and a JetStream that is switched off all look alike to
+//! who publishes or reads: nobody is there, or no answer comes. A full disk looks like a slow server. So
+//! after such an end the server is asked about the stream itself.
+
+use std::{error::Error as StdError, time::Duration};
+
+use async_nats::jetstream::{ErrorCode, context::RequestErrorKind, response::Response};
+use cqrs_core::StoreError;
+use serde::Deserialize;
+
+use crate::{
+    connection::{Connection, NoAnswer},
+    errors::{code, no_answer, store_error, unavailable},
+};
+
+/// How long the question may take: it must not keep the next attempt waiting.
+const ASK: Duration = Duration::from_millis(250);
+
+/// What got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Read,
+    /// A message was published, and was neither stored nor refused in time.
+    Write,
+    /// Nobody was there to take the message.
+    Nobody,
+}
+
+/// What the server says about a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Finding {
+    /// It has a leader who answers.
+    Leads,
+    NoLeader,
+    Missing,
+    Disabled,
+    NotPermitted(NoAnswer),
+    Nothing,
+}
+
+/// The part of a stream's description that matters here.
+#[derive(Deserialize)]
+struct Info {
+    cluster: Option<Cluster>,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    leader: Option<String>,
+}
+
+impl Connection {
+    /// The error of a call on `stream` that got no answer.
+    pub(crate) async fn diagnose(
+        &self,
+        stream: &str,
+        call: Call,
+        what: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> StoreError {
+        let finding = self.ask_about(stream).await;
+        verdict(finding, stream, call, what.into(), source.into())
+    }
+
+    /// The error of a request on `stream` that failed, with the server's own words or without an answer.
+    pub(crate) async fn failure<E>(&self, stream: &str, what: impl Into<String>, error: E) -> StoreError
+    where
+        E: StdError + Send + Sync + 'static,
+    {
+        if code(&error).is_some() {
+            return store_error(what, error);
+        }
+        self.diagnose(stream, Call::Read, what, error).await
+    }
+
+    async fn ask_about(&self, stream: &str) -> Finding {
+        let subject = format!("STREAM.INFO.{stream}");
+        let denied = format!("$JS.API.{subject}");
+        let question = self.jetstream.request(subject, &());
+        match self.answer(&[&denied], tokio::time::timeout(ASK, question)).await {
+            Ok(Ok(Ok(Response::Ok(info)))) => led(&info),
+            Ok(Ok(Ok(Response::Err { error }))) => refused(error.error_code()),
+            Ok(Ok(Err(error))) if error.kind() == RequestErrorKind::NoResponders => Finding::Disabled,
+            Err(denied @ NoAnswer::NotPermitted(_)) => Finding::NotPermitted(denied),
+            Ok(Ok(Err(_)) | Err(_)) | Err(NoAnswer::Lost) => Finding::Nothing,
+        }
+    }
+}
+
+fn led(info: &Info) -> Finding {
+    match &info.cluster {
+        Some(Cluster { leader: None }) => Finding::NoLeader,
+        _ => Finding::Leads,
+    }
+}
+
+fn refused(code: ErrorCode) -> Finding {
+    match code {
+        ErrorCode::STREAM_NOT_FOUND => Finding::Missing,
+        ErrorCode::CLUSTER_NOT_AVAILABLE => Finding::NoLeader,
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => Finding::Disabled,
+        _ => Finding::Nothing,
+    }
+}
+
+fn verdict(
+    finding: Finding,
+    stream: &str,
+    call: Call,
+    what: String,
+    source: Box<dyn StdError + Send + Sync>,
+) -> StoreError {
+    match (finding, call) {
+        (Finding::Missing, _) => missing(format!("{what}: there is no stream {stream}"), source),
+        (Finding::Disabled, _) => disabled(what, source),
+        (Finding::NoLeader, _) => no_leader(what, source),
+        (Finding::NotPermitted(denied), _) => no_answer(what, denied),
+        (Finding::Leads, Call::Write) => {
+            let advice = format!(
+                "{what}: stream {stream} answers, and stores nothing: see the server's log and /healthz; \
+                 if its disk is full, make room and restart it"
+            );
+            StoreError::Stalled { what: advice, source: Some(source.into()) }
+        }
+        (Finding::Leads, Call::Read | Call::Nobody) | (Finding::Nothing, _) => unavailable(what, source),
+    }
+}
+
+pub(crate) fn missing(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
+    let advice = "was it deleted? restore it, or start the service again, which makes it anew and empty";
+    StoreError::Missing { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+}
+
+pub(crate) fn disabled(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
+    let advice = "start the server with -js, and enable JetStream for the account";
+    StoreError::Disabled { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+}
+
+pub(crate) fn no_leader(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
+    let advice = "more than half of the cluster's servers must run and reach each other";
+    StoreError::NoLeader { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_a_leader_is_told_from_one_that_has_one() {
+        let finding = |json| led(&serde_json::from_str(json).unwrap());
+        assert_eq!(finding(r#"{"cluster":{"name":"c","leader":"n1"}}"#), Finding::Leads);
+        assert_eq!(finding(r#"{"cluster":{"name":"c","replicas":[]}}"#), Finding::NoLeader);
+        assert_eq!(finding("{}"), Finding::Leads, "a server by itself");
+    }
+}

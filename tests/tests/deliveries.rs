@@ -1,0 +1,172 @@
+//! Deliveries that go elsewhere: a subscription never goes on behind one that it did not get.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Subscriber, jetstream};
+use cqrs_core::{Cqrs, Delivery, EventStore, StoreError, Subscribe, Subscription};
+use cqrs_nats::{Nats, NatsEvents};
+use cqrs_tests::{
+    TestContext,
+    domain::{Account, Deposit, GetStatement, Open, Statement},
+    eventually, server,
+};
+use futures_util::StreamExt as _;
+
+fn open() -> Open {
+    Open { account: "1".into(), owner: "anna".into(), amount: 0 }
+}
+
+fn deposit() -> Deposit {
+    Deposit { account: "1".into(), amount: 1 }
+}
+
+/// Asks for messages of the consumer under the pin of the one who reads, so that both get some.
+async fn steal(client: &Client, stream: &str, consumer: &str) -> Subscriber {
+    let found = jetstream::new(client.clone()).get_stream(stream).await.unwrap();
+    let info = found.consumer_info(consumer).await.unwrap();
+    let pin = info.priority_groups.first().and_then(|group| group.pinned_client_id.clone()).unwrap();
+    let group = &info.config.priority_groups[0];
+    let inbox = client.new_inbox();
+    let stolen = client.subscribe(inbox.clone()).await.unwrap();
+    let request = serde_json::json!({ "batch": 3, "group": group, "id": pin, "expires": 30_000_000_000_u64 });
+    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+    client.publish_with_reply(subject, inbox, request.to_string().into()).await.unwrap();
+    client.flush().await.unwrap();
+    stolen
+}
+
+fn is_message(headers: Option<&HeaderMap>) -> bool {
+    headers.is_some_and(|headers| headers.get("ce-id").is_some() || headers.get("content-type").is_some())
+}
+
+#[tokio::test]
+async fn a_subscription_ends_at_a_delivery_that_it_did_not_get() {
+    let context = TestContext::new("stolen").await;
+    let backend = context.backend().await;
+    let events = backend.events.clone();
+    let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
+    bank.execute(open()).await.unwrap();
+    let request = |after| Subscribe { subscriber: "reader", aggregates: &["account"], after };
+    let mut subscription = events.subscribe(request(0)).await.unwrap();
+    assert_eq!(subscription.next(10).await.unwrap().len(), 1);
+
+    let mut stolen = steal(context.nats.client(), &context.stream(), "reader").await;
+    for _ in 0..20 {
+        bank.execute(deposit()).await.unwrap();
+    }
+    let theirs = stolen.next().await.unwrap();
+    assert!(is_message(theirs.headers.as_ref()), "{theirs:?}");
+    let mut seen = 1;
+    let error = loop {
+        match subscription.next(10).await {
+            Ok(commits) => {
+                for commit in commits.into_iter().map(Result::unwrap) {
+                    assert_eq!(commit.sequence, seen + 1, "without a gap");
+                    seen = commit.sequence;
+                }
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Interrupted { .. }), "{error:?}");
+    assert!(seen < 21, "the stolen one was among them");
+    drop(subscription);
+    let mut again = events.subscribe(request(seen)).await.unwrap();
+    while seen < 21 {
+        for commit in again.next(10).await.unwrap().into_iter().map(Result::unwrap) {
+            assert_eq!(commit.sequence, seen + 1);
+            seen = commit.sequence;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_view_is_right_although_deliveries_were_stolen() {
+    let context = TestContext::new("theft").await;
+    let builder = Cqrs::builder(context.backend().await).aggregate::<Account>().view::<Statement>();
+    let bank = builder.start().await.unwrap();
+    let statement = || GetStatement { account: "1".into() };
+    let mut receipt = bank.execute(open()).await.unwrap();
+    for _ in 0..3 {
+        bank.query(statement()).after(&receipt).await.unwrap();
+        let mut stolen = steal(context.nats.client(), &context.stream(), "statement-v1").await;
+        for _ in 0..20 {
+            receipt = bank.execute(deposit()).await.unwrap();
+        }
+        assert!(is_message(stolen.next().await.unwrap().headers.as_ref()));
+        let seen = bank.query(statement()).after(&receipt).patience(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(seen.unwrap().versions, (1..=receipt.version).collect::<Vec<_>>());
+    }
+    bank.stop().await;
+}
+
+/// An instance of its own: another connection, and what it knows about turns.
+async fn instance(context: &TestContext) -> NatsEvents {
+    let nats = Nats::connect(server().await.url()).await.unwrap();
+    nats.context(&context.name).await.unwrap().events
+}
+
+fn reader(after: u64) -> Subscribe<'static> {
+    Subscribe { subscriber: "reader", aggregates: &["account"], after }
+}
+
+fn sequences(deliveries: Vec<Delivery>) -> Vec<u64> {
+    deliveries.into_iter().map(|delivery| delivery.unwrap().sequence).collect()
+}
+
+/// The consumer's numbers begin again when another worker makes it anew, so they cannot tell this one that
+/// it has missed something.
+#[tokio::test]
+async fn a_subscription_ends_with_its_consumer() {
+    let context = TestContext::new("zombie").await;
+    let bank = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
+    let (first, second) = (instance(&context).await, instance(&context).await);
+    bank.execute(open()).await.unwrap();
+    let mut zombie = first.subscribe(reader(0)).await.unwrap();
+    assert_eq!(sequences(zombie.next(10).await.unwrap()), [1]);
+    zombie.done(1).await.unwrap();
+
+    // What it does with the first takes longer than its turn, and another one comes.
+    let found = jetstream::new(context.nats.client().clone()).get_stream(context.stream()).await.unwrap();
+    eventually("its turn has ended", async || {
+        let info = found.consumer_info("reader").await.unwrap();
+        info.priority_groups.iter().all(|group| group.pinned_client_id.as_deref().unwrap_or("").is_empty())
+    })
+    .await;
+    found.delete_consumer("reader").await.unwrap();
+    let mut other = second.subscribe(reader(1)).await.unwrap();
+    bank.execute(deposit()).await.unwrap();
+    assert_eq!(sequences(other.next(10).await.unwrap()), [2]);
+    // It dies before it has saved that.
+    drop(other);
+    bank.execute(deposit()).await.unwrap();
+    let error = zombie.next(10).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    // When the dead one's turn is over, this one starts from the checkpoint.
+    let next = loop {
+        match first.subscribe(reader(1)).await.unwrap().next(1).await {
+            Ok(deliveries) => break deliveries,
+            Err(error) => assert!(error.is_transient(), "{error:?}"),
+        }
+    };
+    assert_eq!(sequences(next), [2]);
+}
+
+/// What was delivered to a worker that died comes to the next one, also when nothing new happens.
+#[tokio::test]
+async fn a_worker_that_died_is_followed_although_nothing_happens() {
+    let context = TestContext::new("died").await;
+    let bank = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
+    let (first, second) = (instance(&context).await, instance(&context).await);
+    bank.execute(open()).await.unwrap();
+    let mut dies = first.subscribe(reader(0)).await.unwrap();
+    assert_eq!(sequences(dies.next(10).await.unwrap()), [1]);
+    let mut next = second.subscribe(reader(0)).await.unwrap();
+    drop(dies);
+    let error = next.next(10).await.unwrap_err();
+    assert!(matches!(error, StoreError::Interrupted { .. }), "{error:?}");
+    drop(next);
+    let mut next = second.subscribe(reader(0)).await.unwrap();
+    assert_eq!(sequences(next.next(10).await.unwrap()), [1]);
+}
