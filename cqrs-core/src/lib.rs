@@ -30,6 +30,7 @@ mod project;
 mod query;
 mod registry;
 mod router;
+mod snapshot;
 pub mod testing;
 mod view;
 mod view_store;
@@ -53,6 +54,7 @@ pub use project::{ProjectorState, ProjectorStatus};
 pub use query::{Answer, Documents, Query};
 pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use router::{CommandMessage, RouteError, Router};
+pub use snapshot::Snapshots;
 pub use view::{Project, Sources, View};
 pub use view_store::{
     Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
