@@ -5,8 +5,12 @@
 
 mod body;
 mod fingerprint;
+#[cfg(feature = "bincode")]
+mod guard;
 mod saver;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::{any::type_name, fmt};
 

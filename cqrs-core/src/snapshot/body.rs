@@ -40,18 +40,27 @@ impl Bounded {
 
 #[cfg(feature = "bincode")]
 mod binary {
+    use std::marker::PhantomData;
+
     use bincode::{
         config,
         enc::write::Writer,
         error::EncodeError,
-        serde::{decode_from_slice, encode_into_writer},
+        serde::{encode_into_writer, seed_decode_from_slice},
     };
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{super::stored::MAX_BYTES, Bounded, Unreadable, Unwritable};
+    use super::{
+        super::{guard::Limited, stored::MAX_BYTES},
+        Bounded, Unreadable, Unwritable,
+    };
 
     pub(crate) const CODEC: u8 = 1;
     pub(crate) const READABLE: bool = false;
+
+    /// How many values may be in a snapshot, counting each struct and each of its fields: many more than there
+    /// are bytes only where a list is of values that take none.
+    const PARTS: usize = 8 * MAX_BYTES;
 
     impl Writer for Bounded {
         fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
@@ -67,8 +76,9 @@ mod binary {
 
     pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
         let config = config::standard().with_limit::<MAX_BYTES>();
-        let (value, read) =
-            decode_from_slice(bytes, config).map_err(|error| Unreadable::Undecodable(error.to_string()))?;
+        let seed = Limited { seed: PhantomData, parts: PARTS };
+        let (value, read) = seed_decode_from_slice(seed, bytes, config)
+            .map_err(|error| Unreadable::Undecodable(error.to_string()))?;
         if read == bytes.len() {
             Ok(value)
         } else {

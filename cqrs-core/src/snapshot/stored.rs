@@ -83,7 +83,7 @@ pub(super) fn write<A: Serialize + DeserializeOwned>(
     Ok(bytes)
 }
 
-fn frame(version: u32, fingerprint: u64, body: &[u8]) -> Vec<u8> {
+pub(super) fn frame(version: u32, fingerprint: u64, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(BODY + body.len());
     bytes.extend([FORMAT, body::CODEC]);
     bytes.extend([0; 8]);
