@@ -251,3 +251,6 @@ fn next_page(after: u64, commits: &[StoredCommit]) -> usize {
     let cost = 1 + (SCATTERED - 1) * apart / PIECE;
     usize::try_from(LARGEST_PAGE / cost).unwrap_or(FIRST_PAGE)
 }
+
+#[cfg(test)]
+mod tests;
