@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{message::PublishMessage, stream::LastRawMessageErrorKind};
+use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Commit, EventStore, Expected, Log, Page, StoreError, StoredCommit,
     Subscribe,
@@ -13,6 +14,7 @@ use crate::{
     connection::Connection,
     direct_get::{Get, direct_get},
     errors::{append_error, store_error, unavailable},
+    snapshots::SnapshotBucket,
     subject::{aggregate_of, encode_token, filter_of, subject_of},
     subscription::Turns,
     wire,
@@ -31,11 +33,14 @@ pub struct NatsEvents {
     connection: Connection,
     topology: Arc<Topology>,
     turns: Turns,
+    snapshots: Arc<SnapshotBucket>,
 }
 
 impl NatsEvents {
     pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
-        Self { connection, topology: Arc::new(topology), turns: Turns::default() }
+        let topology = Arc::new(topology);
+        let snapshots = Arc::new(SnapshotBucket::new(connection.clone(), Arc::clone(&topology)));
+        Self { connection, topology, turns: Turns::default(), snapshots }
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
@@ -151,6 +156,14 @@ impl EventStore for NatsEvents {
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
         NatsSubscription::open(&self.connection, &self.topology, &self.turns, request).await
     }
+
+    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        self.snapshots.load(aggregate).await
+    }
+
+    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        self.snapshots.save(aggregate, snapshot).await
+    }
 }
 
 /// The commit in a message of the stream.
@@ -158,7 +171,7 @@ pub(crate) fn stored(
     aggregate: AggregateKey,
     sequence: u64,
     headers: &async_nats::HeaderMap,
-    payload: bytes::Bytes,
+    payload: Bytes,
 ) -> Result<StoredCommit, StoreError> {
     let commit = wire::decode(aggregate, headers, payload)
         .map_err(|reason| StoreError::NotACommit { sequence, reason })?;
@@ -171,7 +184,7 @@ pub(crate) fn stored_on(
     subject: &str,
     sequence: u64,
     headers: &async_nats::HeaderMap,
-    payload: bytes::Bytes,
+    payload: Bytes,
 ) -> Result<StoredCommit, StoreError> {
     let aggregate = aggregate_of(context, subject).ok_or_else(|| StoreError::NotACommit {
         sequence,

@@ -77,6 +77,9 @@ macro_rules! event_store_contract {
             a_subscription_follows_from_the_beginning_into_the_present
             a_subscription_starts_where_it_is_told
             a_subscription_has_only_the_aggregates_it_asks_for
+            no_snapshot_is_there_at_first
+            the_last_snapshot_is_kept_if_any_is
+            no_id_reaches_the_snapshot_of_another
         }
     };
 }
