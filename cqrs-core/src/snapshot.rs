@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::Aggregate;
 
 pub(crate) use saver::Saver;
-pub(crate) use stored::{Head, Unreadable, Unwritable};
+pub(crate) use stored::{Found, Head, Unreadable, Unwritable};
 
 /// That and how an aggregate keeps snapshots; see [`Aggregate::snapshots`].
 ///
@@ -82,7 +82,7 @@ pub struct Snapshots<A> {
     every: u32,
     version: u32,
     write: fn(u32, &Head, &A) -> Result<Vec<u8>, Unwritable>,
-    read: fn(u32, &[u8]) -> Result<(Head, A), Unreadable>,
+    read: fn(u32, &[u8]) -> Found<A>,
 }
 
 impl<A: Aggregate + Serialize + DeserializeOwned> Snapshots<A> {
@@ -110,7 +110,7 @@ impl<A> Snapshots<A> {
         (self.write)(self.version, head, state)
     }
 
-    pub(crate) fn read(&self, bytes: &[u8]) -> Result<(Head, A), Unreadable> {
+    pub(crate) fn read(&self, bytes: &[u8]) -> Found<A> {
         (self.read)(self.version, bytes)
     }
 }

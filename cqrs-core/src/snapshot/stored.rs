@@ -43,6 +43,9 @@ pub(crate) struct Head {
     pub(crate) remembered: VecDeque<CarriedOut>,
 }
 
+/// What a snapshot holds, if it is what was written and means what it meant.
+pub(crate) type Found<A> = Result<(Head, A), Unreadable>;
+
 /// Why a state is not saved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unwritable {
@@ -95,11 +98,8 @@ pub(super) fn frame(version: u32, fingerprint: u64, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The head and the state in a snapshot's bytes, if they are what was written and mean what they meant.
-pub(super) fn read<A: Serialize + DeserializeOwned>(
-    version: u32,
-    bytes: &[u8],
-) -> Result<(Head, A), Unreadable> {
+/// The head and the state in a snapshot's bytes.
+pub(super) fn read<A: Serialize + DeserializeOwned>(version: u32, bytes: &[u8]) -> Found<A> {
     let (start, body) = bytes.split_at_checked(BODY).ok_or(Unreadable::Damaged)?;
     if start[..2] != [FORMAT, body::CODEC] {
         return Err(Unreadable::Format);
