@@ -292,7 +292,8 @@ impl<B: Backend, A, V> Builder<B, A, V> {
     }
 
     /// How many aggregates that are not in memory are read at a time, at least one; 4 unless it is set. Others
-    /// wait for their turn, so that many loads at once do not hold up the appends.
+    /// wait for their turn, so that many loads at once do not hold up the appends. New aggregates, and those with
+    /// the first few commits only, need no turn.
     pub fn cold_loads(mut self, number: usize) -> Self {
         self.limits.cold_loads = number.clamp(1, Semaphore::MAX_PERMITS);
         self

@@ -28,8 +28,8 @@ use crate::{
 /// the next append. Far below what a server takes in one message.
 const MAX_BYTES_TOGETHER: usize = 128 * 1024;
 
-/// How many aggregates of which nothing is known are read at a time, unless the service says otherwise: a
-/// server holds a whole stream up while it collects the commits of one aggregate.
+/// How many aggregates of which little is known are read at a time, unless the service says otherwise: a server
+/// holds a whole stream up while it collects the commits of one aggregate, so that appends wait for all who read.
 const COLD_LOADS: usize = 4;
 
 /// What carrying out commands needs beside the aggregate.
@@ -37,7 +37,7 @@ pub(crate) struct Shell<S> {
     pub(crate) events: Arc<S>,
     pub(crate) clock: Arc<dyn Clock>,
     limits: Limits,
-    /// Turns to read an aggregate of which nothing is known.
+    /// Turns to read an aggregate that is not in memory.
     cold_loads: Arc<Semaphore>,
     saver: Arc<Saver>,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Limits {
     pub(crate) attempts: u32,
     /// How long an append is tried again while the store gives no definite answer.
     pub(crate) patience: Duration,
-    /// How many aggregates of which nothing is known are read at a time.
+    /// How many aggregates that are not in memory are read at a time.
     pub(crate) cold_loads: usize,
 }
 
@@ -214,6 +214,9 @@ async fn load_cold<A: Aggregate, S: EventStore>(
 ) -> Result<Loaded<A>, StoreError> {
     let mut attempts = Attempts::new(shell.limits.patience);
     let mut loaded = Loaded::from_snapshot(key.clone(), &*shell.events).await;
+    if !loaded.unproved {
+        attempts.after(loaded.probe(&*shell.events).await).await?;
+    }
     while loaded.stale {
         let turn = attempts.turn(&shell.cold_loads, key).await?;
         let read = loaded.catch_up(&*shell.events).await;

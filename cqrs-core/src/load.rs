@@ -18,8 +18,12 @@ use crate::{
 /// For older ones, see "Idempotency" at [`Cqrs`](crate::Cqrs).
 pub const REMEMBERED_COMMANDS: usize = 1_000;
 
+/// How many commits of an aggregate of which nothing is known are read before it waits for its turn. A new or a short
+/// one has no more and needs none.
+const PROBE: usize = 4;
+
 /// How many commits are read at once when nothing is known about where they lie.
-const FIRST_PAGE: usize = 32;
+const FIRST_PAGE: usize = 16;
 
 /// How many commits are read at once when they lie close together.
 const LARGEST_PAGE: u64 = 256;
@@ -28,7 +32,7 @@ const LARGEST_PAGE: u64 = 256;
 const PIECE: u64 = 16_384;
 
 /// What a commit in a piece of its own costs, in commits that lie side by side.
-const SCATTERED: u64 = 16;
+const SCATTERED: u64 = 32;
 
 /// An aggregate's state with its place in the log.
 pub(crate) struct Loaded<A> {
@@ -45,7 +49,7 @@ pub(crate) struct Loaded<A> {
     /// The version of the last snapshot that was loaded or saved; 0 when there is none.
     pub(crate) saved: u64,
     /// Whether it is a snapshot of which it is not known yet that the log agrees with it.
-    unproved: bool,
+    pub(crate) unproved: bool,
     /// The id of the last event; nil when there is none.
     last_event: EventId,
     remembered: VecDeque<CarriedOut>,
@@ -130,35 +134,55 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// Reads what was stored since; after a snapshot also its own last commit, which proves that the log is the
-    /// one that the snapshot was made of. Otherwise the log is read from the beginning: after a power cut or from
-    /// a backup it may hold less than the snapshot has seen, and something else at the same sequences.
+    /// Reads the first commits of an aggregate of which nothing is known.
+    pub(crate) async fn probe<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        self.read_page(store, PROBE).await.map(|_| ())
+    }
+
+    /// Reads what was stored since.
     pub(crate) async fn catch_up<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
         let mut size = FIRST_PAGE;
-        loop {
-            let after = self.position.sequence.saturating_sub(self.unproved.into());
-            let page = store.read(&self.key, after, size).await?;
-            let mut commits = page.commits.as_slice();
-            if self.unproved {
-                let proof = commits.split_first().filter(|(first, _)| self.ends_with(first));
-                let Some((_, tail)) = proof else {
-                    warn!(aggregate = %self.key, "the log does not have what its snapshot has, replaying it");
-                    *self = Self::nothing(self.key.clone());
-                    continue;
-                };
-                commits = tail;
-                self.unproved = false;
-            }
-            for stored in commits {
-                self.fold(stored)?;
-            }
-            size = next_page(after, &page.commits);
-            if !page.more {
-                self.confirmed = page.confirmed;
-                self.stale = false;
-                return Ok(());
-            }
+        while self.stale {
+            size = self.read_page(store, size).await?;
         }
+        Ok(())
+    }
+
+    /// Reads the next commits; says how many to read after them.
+    async fn read_page<S: EventStore>(&mut self, store: &S, size: usize) -> Result<usize, StoreError> {
+        // After a snapshot its own last commit is read again.
+        let after = self.position.sequence.saturating_sub(self.unproved.into());
+        let page = store.read(&self.key, after, size).await?;
+        let mut commits = page.commits.as_slice();
+        if self.unproved {
+            let Some(tail) = self.proved_by(commits) else {
+                warn!(aggregate = %self.key, "the log does not have what its snapshot has, replaying it");
+                *self = Self::nothing(self.key.clone());
+                return Ok(FIRST_PAGE);
+            };
+            commits = tail;
+            self.unproved = false;
+        }
+        for stored in commits {
+            self.fold(stored)?;
+        }
+        if !page.more {
+            self.confirmed = page.confirmed;
+            self.stale = false;
+        }
+        Ok(next_page(after, &page.commits))
+    }
+
+    /// The commits after the snapshot's last one, if that is the first: then the log is the one that the snapshot
+    /// was made of. After a power cut or from a backup it may hold less than the snapshot has seen, and something
+    /// else at the same sequences.
+    fn proved_by<'a>(&self, commits: &'a [StoredCommit]) -> Option<&'a [StoredCommit]> {
+        let (first, tail) = commits.split_first()?;
+        let last = first.commit.events.last().map(|event| event.id);
+        let is_same = first.sequence == self.position.sequence
+            && first.commit.last_version() == self.version
+            && last == Some(self.last_event);
+        is_same.then_some(tail)
     }
 
     /// Makes sure that the state is the current one: asks the log's leader for what came since.
@@ -168,14 +192,6 @@ impl<A: Aggregate> Loaded<A> {
         }
         self.confirmed = true;
         Ok(())
-    }
-
-    /// Whether the commit is the last one of this state.
-    fn ends_with(&self, stored: &StoredCommit) -> bool {
-        let last = stored.commit.events.last().map(|event| event.id);
-        stored.sequence == self.position.sequence
-            && stored.commit.last_version() == self.version
-            && last == Some(self.last_event)
     }
 
     fn fold(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {

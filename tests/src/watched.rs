@@ -38,8 +38,14 @@ struct Counts {
     saved: AtomicU64,
     asked: AtomicU64,
     commits: AtomicU64,
-    reading: AtomicU64,
-    most_reading: AtomicU64,
+    /// Reads from the beginning, and others.
+    reads: [Gauge; 2],
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    now: AtomicU64,
+    most: AtomicU64,
 }
 
 impl<S> Watched<S> {
@@ -68,9 +74,10 @@ impl<S> Watched<S> {
         self.counts.commits.swap(0, Ordering::Relaxed)
     }
 
-    /// The most reads that were under way at once.
-    pub fn most_reading(&self) -> u64 {
-        self.counts.most_reading.load(Ordering::Relaxed)
+    /// The most reads that were under way at once since the last call: of the first commits of aggregates, and of
+    /// later ones.
+    pub fn most_reads(&self) -> [u64; 2] {
+        self.counts.reads.each_ref().map(|gauge| gauge.most.swap(0, Ordering::Relaxed))
     }
 
     fn fate(&self) -> Result<(), StoreError> {
@@ -95,11 +102,13 @@ impl<S: EventStore> EventStore for Watched<S> {
     }
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
-        let reading = self.counts.reading.fetch_add(1, Ordering::Relaxed) + 1;
-        self.counts.most_reading.fetch_max(reading, Ordering::Relaxed);
+        let gauge = &self.counts.reads[usize::from(after > 0)];
+        let now = gauge.now.fetch_add(1, Ordering::Relaxed) + 1;
+        gauge.most.fetch_max(now, Ordering::Relaxed);
+        // Whoever else may read at the same time does.
         tokio::task::yield_now().await;
         let page = self.inner.read(aggregate, after, max).await;
-        self.counts.reading.fetch_sub(1, Ordering::Relaxed);
+        gauge.now.fetch_sub(1, Ordering::Relaxed);
         let page = page?;
         self.counts.commits.fetch_add(page.commits.len() as u64, Ordering::Relaxed);
         Ok(page)

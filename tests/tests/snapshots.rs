@@ -5,7 +5,7 @@ use bytes::Bytes;
 use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, Command, CommandError, CommandId, Context, Cqrs, Error, Event,
     EventStore, Events, Handle, Handled, Receipt,
-    memory::{Memory, MemoryViews},
+    memory::{Memory, MemoryEvents, MemoryViews},
 };
 use cqrs_nats::NatsBackend;
 use cqrs_tests::{
@@ -296,24 +296,33 @@ async fn aggregates_without_snapshots_ask_for_none() {
     assert_eq!((store.asked(), store.saved(), store.commits_read()), (0, 0, 1));
 }
 
-#[tokio::test]
-async fn aggregates_that_are_not_in_memory_are_read_few_at_a_time() {
-    let store = watched(Memory::default());
-    let builder = || Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Plain>();
-    let few = builder().cold_loads(2).start().await.unwrap();
-    let note = |service: &Cqrs<_, (Plain,), ()>, number: u64| {
+/// A note on each of 50 aggregates at once.
+async fn note_all(service: &Cqrs<(Watched<MemoryEvents>, MemoryViews), (Plain,), ()>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..50 {
         let service = service.clone();
-        async move { service.execute(Note(number.to_string())).await.unwrap() }
+        tasks.spawn(async move { service.execute(Note(number.to_string())).await.unwrap() });
+    }
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn long_aggregates_that_are_not_in_memory_are_read_few_at_a_time() {
+    let store = watched(Memory::default());
+    let start = |number| {
+        let builder = Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Plain>();
+        builder.cold_loads(number).start()
     };
-    let mut tasks = tokio::task::JoinSet::new();
-    (0..50).for_each(|number| drop(tasks.spawn(note(&few, number))));
-    tasks.join_all().await;
-    assert_eq!(store.most_reading(), 2);
-    let many = builder().cold_loads(20).start().await.unwrap();
-    let mut tasks = tokio::task::JoinSet::new();
-    (0..50).for_each(|number| drop(tasks.spawn(note(&many, number))));
-    tasks.join_all().await;
-    assert_eq!(store.most_reading(), 20);
+    let one = start(1).await.unwrap();
+    note_all(&one).await;
+    assert_eq!(store.most_reads(), [50, 0], "new ones need no turn");
+    for _ in 0..9 {
+        note_all(&one).await;
+    }
+    for (limit, most) in [(1, 1), (3, 3), (20, 20)] {
+        note_all(&start(limit).await.unwrap()).await;
+        assert_eq!(store.most_reads(), [50, most]);
+    }
 }
 
 /// A service on NATS whose store is watched.

@@ -214,7 +214,7 @@ proptest! {
 fn a_state_that_is_too_large_is_not_written() {
     let large = "x".repeat(MAX_BYTES);
     assert!(matches!(write(1, &head(0), &large), Err(Unwritable::TooLarge)));
-    let fits = &large[..MAX_BYTES - 100];
+    let fits = &large[..MAX_BYTES - 1_000];
     assert!(write(1, &head(0), &fits.to_owned()).unwrap().len() <= MAX_BYTES);
 }
 
