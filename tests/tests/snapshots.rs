@@ -62,7 +62,7 @@ macro_rules! release {
 
             pub(super) type Service<S> = Cqrs<(S, MemoryViews), (Meter,), ()>;
 
-            pub(super) async fn start<S: EventStore>(store: &S) -> Service<S> where S: Clone {
+            pub(super) async fn start<S: EventStore + Clone>(store: &S) -> Service<S> {
                 let views = MemoryViews::default();
                 Cqrs::builder((store.clone(), views)).aggregate::<Meter>().start().await.unwrap()
             }
