@@ -7,10 +7,11 @@ use cqrs_core::{
     EventStore, Events, Handle, Handled, Receipt,
     memory::{Memory, MemoryEvents, MemoryViews},
 };
-use cqrs_nats::NatsBackend;
+use cqrs_nats::{Connect, LocalServer, NatsBackend};
 use cqrs_tests::{
     TestContext, eventually,
     lines::Lines,
+    server_binary,
     watched::{Snapshots, Watched},
 };
 use serde::{Deserialize, Serialize};
@@ -377,4 +378,21 @@ async fn a_stream_that_was_created_again_has_no_old_snapshots() {
     assert!(receipts.iter().all(|receipt| !receipt.repeat), "nothing of the old log is remembered");
     assert_eq!(look(&start(&store).await, "1").await, 66);
     assert_eq!(store.commits_read(), 2, "the new log's own snapshot");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_never_answers_for_snapshots_is_not_asked_again() {
+    let users = r#"authorization { users = [
+        { user: anna, password: p, permissions: { publish: { deny: "$JS.API.DIRECT.GET.KV_quiet_snapshots.>" } } }
+    ] }"#;
+    let server = LocalServer::builder(server_binary().await).config(users).start().await.unwrap();
+    let nats = Connect::to(server.url()).user("anna", "p").connect().await.unwrap();
+    let store = watched(nats.context("quiet").await.unwrap());
+    let key = AggregateKey::new("meter", "1").unwrap();
+    assert!(store.load_snapshot(&key).await.unwrap_err().is_transient());
+    assert_eq!(store.load_snapshot(&key).await.unwrap(), None, "it is not waited for again");
+    add(&store, &start(&store).await, 1, 11).await;
+    assert_eq!(look(&start(&store).await, "1").await, sum(11));
+    assert_eq!((store.saved(), store.commits_read()), (1, 11));
+    server.stop().await;
 }
