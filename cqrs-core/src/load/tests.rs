@@ -176,6 +176,29 @@ proptest! {
 }
 
 #[test]
+fn a_snapshot_of_a_log_with_other_sequences_is_not_believed() {
+    run(async {
+        let before = MemoryEvents::default();
+        append(&before, &vec![vec![vec![BasketEvent::Emptied]]; 5], 1).await;
+        let whole = after_commits(&before, 5).await;
+        // The same commits, copied, with another aggregate's in between.
+        let store = MemoryEvents::default();
+        let mut last = 0;
+        for (number, stored) in before.read(&key(), 0, 5).await.unwrap().commits.into_iter().enumerate() {
+            if number == 4 {
+                let aggregate = AggregateKey::new(Basket::NAME, "2").unwrap();
+                let other = Commit { aggregate, first_version: 1, ..stored.commit.clone() };
+                store.append(&other, Expected::NoStream).await.unwrap();
+            }
+            last = store.append(&stored.commit, Expected::after(last)).await.unwrap().sequence;
+        }
+        save(&store, &whole).await;
+        let found = load(&store).await;
+        assert_eq!((found.saved, found.position.sequence, found.version), (0, 6, 5));
+    });
+}
+
+#[test]
 fn snapshots_are_due_whenever_another_multiple_is_passed() {
     let due = |version, saved| Snapshots::<Basket>::every(10).is_due(version, saved);
     assert!(!due(0, 0) && !due(9, 0) && due(10, 0) && due(57, 0));

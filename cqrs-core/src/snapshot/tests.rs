@@ -191,6 +191,14 @@ fn no_flipped_bit_and_no_lost_end_goes_unnoticed() {
     assert!(read::<BTreeMap<String, Vec<u32>>>(1, &longer).is_err());
 }
 
+#[test]
+fn what_is_left_over_is_not_ignored() {
+    let bytes = written(&5_u8);
+    let fingerprint = u64::from_le_bytes(bytes[14..22].try_into().unwrap());
+    assert!(read::<u8>(1, &frame(1, fingerprint, &bytes[22..])).is_ok());
+    assert!(read::<u8>(1, &frame(1, fingerprint, &[&bytes[22..], &[0]].concat())).is_err());
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Tree {
     left: Option<Box<Tree>>,
