@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt::Display};
 
-use crate::{Command, Context, Event, Events};
+use crate::{Command, Context, Event, Events, Snapshots};
 
 /// The boundary inside which the rules always hold; its state is the fold of its events.
 ///
@@ -60,6 +60,12 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     /// [`Cqrs::execute`](crate::Cqrs::execute); they just have no name on a wire.
     fn visit_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
         let _ = visitor;
+    }
+
+    /// Whether and how snapshots of this aggregate are kept, so that a load need not replay all of its events;
+    /// none unless the aggregate says so. See [`Snapshots`].
+    fn snapshots() -> Option<Snapshots<Self>> {
+        None
     }
 }
 

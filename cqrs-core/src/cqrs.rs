@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -52,7 +53,8 @@ impl<E: EventStore, V: ViewStore> Backend for (E, V) {
 ///
 /// # What a command goes through
 ///
-/// The aggregate's last state is in memory, or its commits are read and folded. [`Handle::handle`] decides,
+/// The aggregate's last state is in memory, or its commits are read and folded, from its
+/// [snapshot](crate::Snapshots) on if it keeps them. [`Handle::handle`] decides,
 /// and the events are appended as one commit under the condition that nobody else has appended in between.
 /// If somebody has, the new commits are read and the command is handled again, a bounded number of times.
 ///
@@ -66,7 +68,7 @@ impl<E: EventStore, V: ViewStore> Backend for (E, V) {
 /// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set; another command
 /// under the same id is [`Error::AnotherCommand`]. An
 /// aggregate remembers its last [`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS) commands that led
-/// to events, for ever. For older ones there is only the event store's own memory of ids (in JetStream the
+/// to events, for ever: they are in its log, and in its snapshot. For older ones there is only the event store's own memory of ids (in JetStream the
 /// duplicate window, two minutes by default), and of commands that shared an append it knows just the
 /// first. A command that led to no events leaves nothing to remember: it is handled again.
 pub struct Cqrs<B: Backend, A: AggregateList, V> {
@@ -102,7 +104,7 @@ impl<B: Backend> Cqrs<B, (), ()> {
             backend,
             clock: Arc::new(SystemClock),
             interceptors: Vec::new(),
-            limits: Limits { attempts: 16, patience: Duration::from_secs(30) },
+            limits: Limits::default(),
             cached: 10_000,
             patience: Duration::from_secs(5),
             projections: Vec::new(),
@@ -375,6 +377,14 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
+    /// How many aggregates that are not in memory are read at a time, at least one; 4 unless it is set. Others
+    /// wait for their turn, so that many loads at once do not hold up the appends. New aggregates, and those with
+    /// the first few commits only, need no turn.
+    pub fn cold_loads(mut self, number: usize) -> Self {
+        self.limits.cold_loads = number.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
     /// How long a query waits for its view after a receipt; 5 seconds unless it is set.
     pub fn query_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -430,7 +440,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             workers.push(worker);
         }
         let inner = Inner {
-            shell: Shell { events, clock: self.clock, limits: self.limits },
+            shell: Shell::new(events, self.clock, self.limits),
             views,
             interceptors: self.interceptors,
             patience: self.patience,

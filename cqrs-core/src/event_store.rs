@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{AggregateKey, Commit, StoreError, StoredCommit};
 
 /// A log of commits: appended with a condition, read by aggregate, followed from any place.
@@ -116,6 +118,43 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// It can be called again.
     fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The aggregate's snapshot that was saved last, or an older one, or none: whoever asks checks it against
+    /// the log. A store that keeps none has nothing to implement.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the aggregate is then read from the log alone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
+        let _ = aggregate;
+        std::future::ready(Ok(None))
+    }
+
+    /// Keeps a snapshot of the aggregate instead of the one before. It is a cache that belongs to this log: it
+    /// may be lost, also at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing but the snapshot is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may keep the snapshot, now or later.
+    fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        snapshot: Bytes,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let _ = (aggregate, snapshot);
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A shared store is a store.
@@ -168,6 +207,21 @@ impl<S: EventStore> EventStore for Arc<S> {
 
     fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send {
         S::forget(self, subscriber)
+    }
+
+    fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
+        S::load_snapshot(self, aggregate)
+    }
+
+    fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        snapshot: Bytes,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::save_snapshot(self, aggregate, snapshot)
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
+};
 use tracing::{Span, debug, field};
 
 use crate::{
@@ -18,22 +21,43 @@ use crate::{
     append::{self, Outcome},
     backoff, codec,
     load::{CarriedOut, Loaded, commands_of},
+    snapshot::Saver,
 };
 
 /// How large the payloads of commands that are carried out together may become; what is over waits for
 /// the next append. Far below what a server takes in one message.
 const MAX_BYTES_TOGETHER: usize = 128 * 1024;
 
+/// How many aggregates of which little is known are read at a time, unless the service says otherwise: a server
+/// holds a whole stream up while it collects the commits of one aggregate, so that appends wait for all who read.
+const COLD_LOADS: usize = 4;
+
 /// What carrying out commands needs beside the aggregate.
 pub(crate) struct Shell<S> {
     pub(crate) events: Arc<S>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) limits: Limits,
+    limits: Limits,
+    /// Turns to read an aggregate that is not in memory.
+    cold_loads: Arc<Semaphore>,
+    saver: Arc<Saver>,
+}
+
+impl<S> Shell<S> {
+    pub(crate) fn new(events: Arc<S>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        let cold_loads = Arc::new(Semaphore::new(limits.cold_loads));
+        Self { events, clock, limits, cold_loads, saver: Arc::new(Saver::new()) }
+    }
 }
 
 impl<S> Clone for Shell<S> {
     fn clone(&self) -> Self {
-        Self { events: Arc::clone(&self.events), clock: Arc::clone(&self.clock), limits: self.limits }
+        Self {
+            events: Arc::clone(&self.events),
+            clock: Arc::clone(&self.clock),
+            limits: self.limits,
+            cold_loads: Arc::clone(&self.cold_loads),
+            saver: Arc::clone(&self.saver),
+        }
     }
 }
 
@@ -44,6 +68,14 @@ pub(crate) struct Limits {
     pub(crate) attempts: u32,
     /// How long an append is tried again while the store gives no definite answer.
     pub(crate) patience: Duration,
+    /// How many aggregates that are not in memory are read at a time.
+    pub(crate) cold_loads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { attempts: 16, patience: Duration::from_secs(30), cold_loads: COLD_LOADS }
+    }
 }
 
 pub(crate) type Failure<A> = CommandError<<A as Aggregate>::Rejection>;
@@ -91,7 +123,7 @@ enum Round {
     Progress,
     /// Another writer was faster, or the state was an old one: catch up and handle again.
     Stale,
-    /// It is not known what the log holds now: load again.
+    /// It is not known what the log holds after the state: catch up.
     Lost,
 }
 
@@ -119,7 +151,10 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
         };
         match round(shell, &mut loaded, commands, &mut together).await {
             Round::Progress => known = Some(loaded),
-            Round::Lost => {}
+            Round::Lost => {
+                loaded.stale = true;
+                known = Some(loaded);
+            }
             Round::Stale if attempt >= shell.limits.attempts => {
                 loaded.stale = true;
                 // What others appended may be these very commands, sent before or elsewhere.
@@ -139,6 +174,9 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
         }
     }
     Span::current().record("attempts", attempt);
+    if let Some(known) = &mut known {
+        shell.saver.save_if_due(&shell.events, known);
+    }
     known
 }
 
@@ -156,16 +194,34 @@ async fn load<A: Aggregate, S: EventStore>(
     key: &AggregateKey,
     known: Option<Loaded<A>>,
 ) -> Result<Loaded<A>, StoreError> {
-    // A replica that lags would show the same old state again, so after a conflict the leader is asked.
-    let overtaken = known.as_ref().is_some_and(|known| known.stale);
-    let mut loaded = known.unwrap_or_else(|| Loaded::nothing(key.clone()));
-    let mut attempts = Attempts::new(shell.limits.patience);
-    while loaded.stale {
-        let read = loaded.catch_up(&*shell.events).await;
-        attempts.after(read).await?;
-    }
-    if overtaken {
+    let Some(mut loaded) = known else { return load_cold(shell, key).await };
+    if loaded.stale {
+        let mut attempts = Attempts::new(shell.limits.patience);
+        while loaded.stale {
+            let read = loaded.catch_up(&*shell.events).await;
+            attempts.after(read).await?;
+        }
+        // A replica that lags would show the same old state again, so the leader is asked.
         confirm(shell, &mut loaded).await?;
+    }
+    Ok(loaded)
+}
+
+/// An aggregate of which nothing is known: from its snapshot, if it has one, and its commits.
+async fn load_cold<A: Aggregate, S: EventStore>(
+    shell: &Shell<S>,
+    key: &AggregateKey,
+) -> Result<Loaded<A>, StoreError> {
+    let mut attempts = Attempts::new(shell.limits.patience);
+    let mut loaded = Loaded::from_snapshot(key.clone(), &*shell.events).await;
+    if !loaded.unproved {
+        attempts.after(loaded.probe(&*shell.events).await).await?;
+    }
+    while loaded.stale {
+        let turn = attempts.turn(&shell.cold_loads, key).await?;
+        let read = loaded.catch_up(&*shell.events).await;
+        drop(turn);
+        attempts.after(read).await?;
     }
     Ok(loaded)
 }
@@ -193,6 +249,19 @@ struct Attempts {
 impl Attempts {
     fn new(patience: Duration) -> Self {
         Self { deadline: Instant::now() + patience, failed: 0 }
+    }
+
+    /// Waits for a turn to read, while there is time.
+    async fn turn<'a>(
+        &self,
+        turns: &'a Semaphore,
+        key: &AggregateKey,
+    ) -> Result<SemaphorePermit<'a>, StoreError> {
+        let turn = timeout_at(self.deadline, turns.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            let what = format!("too many others are being read before {key}");
+            StoreError::Unavailable { what, source: None }
+        })
     }
 
     /// Lets a success pass, and pauses after a failure that may pass by itself, if there is time.

@@ -40,6 +40,7 @@ mod projection;
 mod query;
 mod registry;
 mod router;
+mod snapshot;
 mod status;
 pub mod testing;
 mod view;
@@ -68,6 +69,7 @@ pub use projection::{Batch, OnFailure, ProjectError, Projection, Recorded};
 pub use query::{Answer, Documents, Query};
 pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use router::{CommandMessage, RouteError, Router};
+pub use snapshot::Snapshots;
 pub use status::{ProjectorState, ProjectorStatus};
 pub use view::{Project, Sources, View};
 pub use view_store::{

@@ -2,9 +2,15 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
 use crate::{
-    Aggregate, AggregateKey, CommandId, EventStore, Position, StoreError, StoredCommit, aggregate::AppliesTo,
+    Aggregate, AggregateKey, CommandId, EventId, EventStore, Position, StoreError, StoredCommit,
+    aggregate::AppliesTo,
     codec,
+    snapshot::{Head, Unreadable},
 };
 
 /// How many commands an aggregate remembers, so that a repeated one gets its first receipt.
@@ -12,8 +18,21 @@ use crate::{
 /// For older ones, see "Idempotency" at [`Cqrs`](crate::Cqrs).
 pub const REMEMBERED_COMMANDS: usize = 1_000;
 
-/// How many commits are read at once.
-const PAGE: usize = 256;
+/// How many commits of an aggregate of which nothing is known are read before it waits for its turn. A new or a short
+/// one has no more and needs none.
+const PROBE: usize = 4;
+
+/// How many commits are read at once when nothing is known about where they lie.
+const FIRST_PAGE: usize = 16;
+
+/// How many commits are read at once when they lie close together.
+const LARGEST_PAGE: u64 = 256;
+
+/// About how many messages a server keeps in one piece: commits that lie as far apart cost one piece each.
+const PIECE: u64 = 16_384;
+
+/// What a commit in a piece of its own costs, in commits that lie side by side.
+const SCATTERED: u64 = 32;
 
 /// An aggregate's state with its place in the log.
 pub(crate) struct Loaded<A> {
@@ -27,11 +46,17 @@ pub(crate) struct Loaded<A> {
     pub(crate) confirmed: bool,
     /// Whether there is known to be more than this, or nothing has been read yet.
     pub(crate) stale: bool,
+    /// The version of the last snapshot that was loaded or saved; 0 when there is none.
+    pub(crate) saved: u64,
+    /// Whether it is a snapshot of which it is not known yet that the log agrees with it.
+    pub(crate) unproved: bool,
+    /// The id of the last event; nil when there is none.
+    last_event: EventId,
     remembered: VecDeque<CarriedOut>,
 }
 
 /// A command that was carried out, as its commit tells.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CarriedOut {
     pub(crate) command: CommandId,
     /// What its content comes to; see [`Origin::fingerprint`](crate::Origin::fingerprint).
@@ -54,23 +79,110 @@ impl<A: Aggregate> Loaded<A> {
             position: Position::default(),
             confirmed: false,
             stale: true,
+            saved: 0,
+            unproved: false,
+            last_event: EventId(Uuid::nil()),
             remembered: VecDeque::new(),
         }
     }
 
-    /// Reads what was stored since.
-    pub(crate) async fn catch_up<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
-        loop {
-            let page = store.read(&self.key, self.position.sequence, PAGE).await?;
-            for stored in &page.commits {
-                self.fold(stored)?;
+    /// The aggregate as its snapshot has it, or of which nothing has been read yet when there is none that
+    /// will do. Whatever is wrong with a snapshot, the log has it all.
+    pub(crate) async fn from_snapshot<S: EventStore>(key: AggregateKey, store: &S) -> Self {
+        let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
+        let bytes = match store.load_snapshot(&key).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Self::nothing(key),
+            Err(error) => {
+                warn!(aggregate = %key, %error, "no snapshot could be read, replaying the log");
+                return Self::nothing(key);
             }
-            if !page.more {
-                self.confirmed = page.confirmed;
-                self.stale = false;
-                return Ok(());
+        };
+        match snapshots.read(&bytes) {
+            Ok((head, state)) => Self::unproved(key, head, state),
+            Err(reason) => {
+                if let Unreadable::Damaged = reason {
+                    warn!(aggregate = %key, "the snapshot is damaged, replaying the log");
+                } else {
+                    debug!(aggregate = %key, %reason, "discarding the snapshot, replaying the log");
+                }
+                Self::nothing(key)
             }
         }
+    }
+
+    fn unproved(key: AggregateKey, head: Head, state: A) -> Self {
+        Self {
+            state,
+            version: head.version,
+            position: head.position,
+            saved: head.version,
+            unproved: true,
+            last_event: head.last_event,
+            remembered: head.remembered,
+            ..Self::nothing(key)
+        }
+    }
+
+    /// What a snapshot says beside the state.
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            version: self.version,
+            position: self.position,
+            last_event: self.last_event,
+            remembered: self.remembered.clone(),
+        }
+    }
+
+    /// Reads the first commits of an aggregate of which nothing is known.
+    pub(crate) async fn probe<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        self.read_page(store, PROBE).await.map(|_| ())
+    }
+
+    /// Reads what was stored since.
+    pub(crate) async fn catch_up<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        let mut size = FIRST_PAGE;
+        while self.stale {
+            size = self.read_page(store, size).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next commits; says how many to read after them.
+    async fn read_page<S: EventStore>(&mut self, store: &S, size: usize) -> Result<usize, StoreError> {
+        // After a snapshot its own last commit is read again.
+        let after = self.position.sequence.saturating_sub(self.unproved.into());
+        let page = store.read(&self.key, after, size).await?;
+        let mut commits = page.commits.as_slice();
+        if self.unproved {
+            let Some(tail) = self.proved_by(commits) else {
+                warn!(aggregate = %self.key, "the log does not have what its snapshot has, replaying it");
+                *self = Self::nothing(self.key.clone());
+                return Ok(FIRST_PAGE);
+            };
+            commits = tail;
+            self.unproved = false;
+        }
+        for stored in commits {
+            self.fold(stored)?;
+        }
+        if !page.more {
+            self.confirmed = page.confirmed;
+            self.stale = false;
+        }
+        Ok(next_page(after, &page.commits))
+    }
+
+    /// The commits after the snapshot's last one, if that is the first: then the log is the one that the snapshot
+    /// was made of. After a power cut or from a backup it may hold less than the snapshot has seen, and something
+    /// else at the same sequences.
+    fn proved_by<'a>(&self, commits: &'a [StoredCommit]) -> Option<&'a [StoredCommit]> {
+        let (first, tail) = commits.split_first()?;
+        let last = first.commit.events.last().map(|event| event.id);
+        let is_same = first.sequence == self.position.sequence
+            && first.commit.last_version() == self.version
+            && last == Some(self.last_event);
+        is_same.then_some(tail)
     }
 
     /// Makes sure that the state is the current one: asks the log's leader for what came since.
@@ -109,6 +221,7 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     fn remember(&mut self, stored: &StoredCommit) {
+        self.last_event = stored.commit.events.last().map_or(self.last_event, |event| event.id);
         for command in commands_of(stored) {
             if self.remembered.len() == REMEMBERED_COMMANDS {
                 self.remembered.pop_front();
@@ -143,3 +256,17 @@ pub(crate) fn commands_of(stored: &StoredCommit) -> impl Iterator<Item = Carried
         }
     })
 }
+
+/// How many commits to read next, after a page of `commits` that were found after the sequence `after`.
+///
+/// A server keeps a stream in large pieces, and holds the whole stream up while it answers a page: with commits
+/// from one piece that is short, with as many that are scattered over the stream it is long.
+fn next_page(after: u64, commits: &[StoredCommit]) -> usize {
+    let Some(last) = commits.last() else { return FIRST_PAGE };
+    let apart = (last.sequence.saturating_sub(after) / commits.len() as u64).min(PIECE);
+    let cost = 1 + (SCATTERED - 1) * apart / PIECE;
+    usize::try_from(LARGEST_PAGE / cost).unwrap_or(FIRST_PAGE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,15 @@
 //! `#[derive(Aggregate)]`.
 
 use darling::FromMeta;
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Data, DeriveInput, LitStr, Path, Type, parse_quote};
+use syn::{Data, DeriveInput, Fields, LitStr, Path, Type, WherePredicate, parse_quote};
 
 use crate::{
     attributes,
     diagnostics::Errors,
-    options::{Given, Types},
+    options::{Given, List, Types, Version},
+    serde_attributes,
     target::{self, Target},
 };
 
@@ -21,8 +22,24 @@ struct Options {
     event: Given<Type>,
     rejection: Given<Type>,
     commands: Option<Types>,
+    snapshot: Option<List>,
     #[darling(rename = "crate")]
     krate: Given<Path>,
+}
+
+/// What `snapshot(…)` may say.
+#[derive(Default, FromMeta)]
+#[darling(default)]
+struct SnapshotOptions {
+    every: Given<Version>,
+    version: Given<Version>,
+}
+
+/// How snapshots are kept, and where the attribute says so.
+struct Snapshot {
+    every: Option<Version>,
+    version: Option<Version>,
+    span: Span,
 }
 
 struct Model<'a> {
@@ -33,6 +50,7 @@ struct Model<'a> {
     event: Type,
     rejection: Type,
     commands: Vec<Type>,
+    snapshot: Option<Snapshot>,
 }
 
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
@@ -56,7 +74,8 @@ impl<'a> Model<'a> {
         let krate = target::framework(options.krate, errors);
         let name = target.name(options.name, errors);
         let commands = commands(options.commands, errors);
-        Self { target, krate, name, id, event, rejection, commands }
+        let snapshot = options.snapshot.and_then(|given| snapshot(target, given, errors));
+        Self { target, krate, name, id, event, rejection, commands, snapshot }
     }
 }
 
@@ -78,19 +97,53 @@ fn commands(given: Option<Types>, errors: &mut Errors) -> Vec<Type> {
     commands
 }
 
+fn snapshot(target: Target<'_>, given: List, errors: &mut Errors) -> Option<Snapshot> {
+    let List { item, content } = given;
+    let options: SnapshotOptions = attributes::read_list(errors.take(content)?, errors);
+    if options.every.is_none() {
+        errors.at(&item, "missing `every = 50`: after how many events a snapshot is made");
+    }
+    refuse_skipped_fields(target, errors);
+    let mut number = |given: Given<Version>| given.and_then(|given| given.or_report(errors));
+    Some(Snapshot {
+        every: number(options.every),
+        version: number(options.version),
+        span: target::reported_at(&item),
+    })
+}
+
+/// Refuses fields that serde does not write: a state that comes back without them is another state.
+fn refuse_skipped_fields(target: Target<'_>, errors: &mut Errors) {
+    let mut check = |fields: &Fields| {
+        for field in fields {
+            serde_attributes::check_kept(&field.attrs, errors);
+        }
+    };
+    match &target.input.data {
+        Data::Struct(data) => check(&data.fields),
+        Data::Enum(data) => data.variants.iter().for_each(|variant| check(&variant.fields)),
+        Data::Union(_) => {}
+    }
+}
+
 impl Model<'_> {
     fn emit(&self) -> TokenStream {
         let Self { target, krate, name, id, event, rejection, .. } = self;
         let (attributes, ty) = (target.attributes(), target.ty());
-        let generics = target.bounded([
+        let kept = self.snapshot.as_ref().map(|_| -> WherePredicate {
+            parse_quote!(Self: #krate::__private::serde::Serialize + #krate::__private::serde::de::DeserializeOwned)
+        });
+        let bounds = [
             parse_quote!(Self: #krate::Apply<#event> + ::core::default::Default + ::core::clone::Clone),
             parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static),
             parse_quote!(#id: ::core::fmt::Display + ::core::marker::Send + ::core::marker::Sync),
             parse_quote!(#event: #krate::Event),
             parse_quote!(#rejection: ::core::error::Error + ::core::marker::Send + ::core::marker::Sync + 'static),
-        ]);
+        ];
+        let generics = target.bounded(bounds.into_iter().chain(kept));
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let visit_commands = self.emit_visit_commands();
+        let snapshots = self.emit_snapshots();
         quote! {
             #attributes
             impl #impl_generics #krate::Aggregate for #ty #where_clause {
@@ -100,6 +153,7 @@ impl Model<'_> {
                 type Rejection = #rejection;
 
                 #visit_commands
+                #snapshots
             }
         }
     }
@@ -115,6 +169,21 @@ impl Model<'_> {
                 fn visit_commands<__V: #krate::CommandVisitor<Self>>(visitor: &mut __V) {
                     #(#visits)*
                 }
+            }
+        })
+    }
+
+    fn emit_snapshots(&self) -> Option<TokenStream> {
+        let krate = &self.krate;
+        let Snapshot { every, version, span } = self.snapshot.as_ref()?;
+        let every = every.as_ref().map_or(1, |every| every.number.get());
+        let version = version.as_ref().map(|version| version.number.get());
+        let version = version.map(|version| quote!(.version(#version)));
+        // That serde cannot write or read the state is reported where the attribute asks for snapshots.
+        let snapshots = quote_spanned!(*span=> #krate::Snapshots::every(#every));
+        Some(quote! {
+            fn snapshots() -> ::core::option::Option<#krate::Snapshots<Self>> {
+                ::core::option::Option::Some(#snapshots #version)
             }
         })
     }

@@ -22,24 +22,34 @@ pub(crate) fn read<Options: FromMeta + Default>(
     name: &str,
     errors: &mut Errors,
 ) -> Options {
+    let mut items = Vec::new();
+    for attribute in named(attributes, name) {
+        match &attribute.meta {
+            Meta::List(list) => items.extend(split(list.tokens.clone())),
+            meta => errors.at(meta, format!("expected options in parentheses: `#[{name}(…)]`")),
+        }
+    }
+    read_items(items, errors)
+}
+
+/// The options in the parentheses of another option. An item with a mistake is reported and left out.
+pub(crate) fn read_list<Options: FromMeta + Default>(list: TokenStream, errors: &mut Errors) -> Options {
+    read_items(split(list), errors)
+}
+
+fn read_items<Options: FromMeta + Default>(items: Vec<TokenStream>, errors: &mut Errors) -> Options {
     let mut options = Options::default();
     let mut good = Vec::new();
-    for attribute in named(attributes, name) {
-        let Meta::List(list) = &attribute.meta else {
-            errors.at(&attribute.meta, format!("expected options in parentheses: `#[{name}(…)]`"));
+    for item in items {
+        let Some(item) = errors.take(parse_item.parse2(item)) else {
             continue;
         };
-        for item in split(list.tokens.clone()) {
-            let Some(item) = errors.take(parse_item.parse2(item)) else {
-                continue;
-            };
-            good.push(item);
-            match Options::from_list(&good) {
-                Ok(read) => options = read,
-                Err(error) => {
-                    errors.add(error.into());
-                    good.pop();
-                }
+        good.push(item);
+        match Options::from_list(&good) {
+            Ok(read) => options = read,
+            Err(error) => {
+                errors.add(error.into());
+                good.pop();
             }
         }
     }

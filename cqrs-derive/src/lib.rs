@@ -98,11 +98,23 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// | `event = OrderEvent` | the events that the aggregate records | required |
 /// | `rejection = OrderRejection` | the error type with the reasons why a command is refused | required |
 /// | `commands(CreateOrder, PayOrder)` | the commands that can be found by their names | none |
+/// | `snapshot(every = 50)` | how often a snapshot is kept, in events | none are kept |
 /// | `name = "order"` | the stored name | the type in snake case |
 /// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
 ///
 /// A name is made of `a-z`, `0-9`, `_` and `-`, 64 of them at most. It is in the log for ever: give a type
 /// that you rename its old name as `name`.
+///
+/// # Snapshots: `snapshot(every = 50, version = 2)`
+///
+/// A snapshot is the state itself, kept about every so many events, so that a load reads it and the few events
+/// since instead of all of them. It is a cache: whatever is wrong with it, the events are replayed. Use it for
+/// aggregates that live long; short ones are read as fast without.
+///
+/// The state needs serde's `Serialize` and `Deserialize` then, and all of it must be in what they write. A change
+/// of its type, also deep inside, is noticed, and old snapshots are discarded. What cannot be noticed is a
+/// change of what `apply` does: raise `version` (1 unless it is given) with every one that would make another
+/// state of the same events. `Snapshots` in `cqrs-core` says more.
 ///
 /// # Example
 ///

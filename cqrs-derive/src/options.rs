@@ -1,5 +1,5 @@
-//! The kinds of options: `key = value` with a string, a version, a type or a path, a list of types,
-//! and a word alone.
+//! The kinds of options: `key = value` with a string, a number, a type or a path, a list of types or of
+//! options, and a word alone.
 //!
 //! Reading one never fails. What is wrong with it stays in it, because a wrong value is not a missing
 //! one, and the rest of the list is still of use.
@@ -84,7 +84,7 @@ impl Kind for Path {
     }
 }
 
-/// The version of a payload's shape, and where it is written.
+/// A number from 1, such as the version of a payload's shape, and where it is written.
 pub(crate) struct Version {
     pub(crate) number: NonZeroU32,
     pub(crate) literal: LitInt,
@@ -114,6 +114,29 @@ impl FromMeta for Types {
                 .map_err(|error| syn::Error::new(error.span(), say())),
             Meta::Path(_) | Meta::NameValue(_) => Err(syn::Error::new_spanned(item, say())),
         }))
+    }
+}
+
+/// Options of an option: `snapshot(every = 50)`.
+pub(crate) struct List {
+    pub(crate) item: Meta,
+    /// What is between the parentheses.
+    pub(crate) content: syn::Result<TokenStream>,
+}
+
+impl FromMeta for List {
+    fn from_meta(item: &Meta) -> darling::Result<Self> {
+        let content = match item {
+            Meta::List(list) => Ok(list.tokens.clone()),
+            Meta::Path(_) | Meta::NameValue(_) => {
+                let key = item.path().to_token_stream();
+                Err(syn::Error::new_spanned(
+                    item,
+                    format!("`{key}` takes options in parentheses: `{key}(…)`"),
+                ))
+            }
+        };
+        Ok(Self { item: item.clone(), content })
     }
 }
 

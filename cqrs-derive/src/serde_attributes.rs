@@ -1,4 +1,5 @@
-//! serde's attributes that an event enum cannot have.
+//! serde's attributes that cannot be where something is stored: on an event enum, and in a state that is
+//! kept in snapshots.
 //!
 //! The payload of a variant is what the enum's own serde derives write for its fields, without the
 //! variant's name, and it is read back by the variant's number. These attributes change one or the
@@ -37,6 +38,15 @@ pub(crate) fn check_enum(attributes: &[Attribute], errors: &mut Errors) {
 pub(crate) fn check_variant(attributes: &[Attribute], errors: &mut Errors) {
     check(attributes, VARIANT, errors, |name| {
         format!("a variant of an event cannot have serde's `{name}`: it has to be stored and read back")
+    });
+}
+
+const FIELD: &[&str] = &["skip", "skip_serializing", "skip_deserializing"];
+
+/// Refuses attributes of a field that keep it out of a snapshot.
+pub(crate) fn check_kept(attributes: &[Attribute], errors: &mut Errors) {
+    check(attributes, FIELD, errors, |name| {
+        format!("a field cannot have serde's `{name}` where there are snapshots: it would come back empty")
     });
 }
 

@@ -8,6 +8,7 @@ use async_nats::jetstream::{
     message::PublishMessage,
     stream::{ConsumerErrorKind, LastRawMessageErrorKind},
 };
+use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
     StoredCommit, Subscribe, Unreadable,
@@ -19,6 +20,7 @@ use crate::{
     diagnosis::Call,
     direct_get::{Get, direct_get},
     errors::{append_error, no_answer, store_error, unavailable},
+    snapshots::SnapshotBucket,
     subject::{aggregate_of, encode_token, filter_of, subject_of},
     subscription::Turns,
     wire,
@@ -37,11 +39,14 @@ pub struct NatsEvents {
     connection: Connection,
     topology: Arc<Topology>,
     turns: Turns,
+    snapshots: Arc<SnapshotBucket>,
 }
 
 impl NatsEvents {
     pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
-        Self { connection, topology: Arc::new(topology), turns: Turns::default() }
+        let topology = Arc::new(topology);
+        let snapshots = Arc::new(SnapshotBucket::new(connection.clone(), Arc::clone(&topology)));
+        Self { connection, topology, turns: Turns::default(), snapshots }
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
@@ -208,6 +213,14 @@ impl EventStore for NatsEvents {
             },
         }
     }
+
+    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        self.snapshots.load(aggregate).await
+    }
+
+    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        self.snapshots.save(aggregate, snapshot).await
+    }
 }
 
 /// The commit in a message of the stream.
@@ -215,7 +228,7 @@ pub(crate) fn stored(
     aggregate: AggregateKey,
     sequence: u64,
     headers: &async_nats::HeaderMap,
-    payload: bytes::Bytes,
+    payload: Bytes,
 ) -> Result<StoredCommit, StoreError> {
     let commit = wire::decode(aggregate, headers, payload)
         .map_err(|reason| StoreError::NotACommit { sequence, reason })?;
@@ -228,7 +241,7 @@ pub(crate) fn delivered(
     subject: &str,
     sequence: u64,
     headers: &async_nats::HeaderMap,
-    payload: bytes::Bytes,
+    payload: Bytes,
 ) -> Delivery {
     let Some(aggregate) = aggregate_of(context, subject) else {
         let reason = format!("its subject {subject:?} names no aggregate");

@@ -1,6 +1,6 @@
 //! CQRS and event sourcing on NATS JetStream: the adapters for `cqrs-core`.
 //!
-//! Events live in one JetStream stream for each bounded context, views in key-value buckets. Connect,
+//! Events live in one JetStream stream for each bounded context, views and snapshots in key-value buckets. Connect,
 //! open a context, and build the service on it:
 //!
 //! ```no_run
@@ -29,6 +29,7 @@ mod errors;
 mod events;
 #[cfg(feature = "local-server")]
 pub mod local_server;
+mod snapshots;
 mod subject;
 mod subscription;
 mod topology;

@@ -40,9 +40,15 @@ pub enum AccountRejection {
     },
 }
 
-/// An account.
-#[derive(Debug, Default, Clone, Aggregate)]
-#[aggregate(id = String, event = AccountEvent, rejection = AccountRejection, commands(Open, Deposit, Withdraw, Touch))]
+/// An account. It keeps snapshots more often than is of use, so that faults meet them.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(
+    id = String,
+    event = AccountEvent,
+    rejection = AccountRejection,
+    commands(Open, Deposit, Withdraw, Touch),
+    snapshot(every = 5),
+)]
 pub struct Account {
     balance: u64,
 }

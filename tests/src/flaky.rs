@@ -114,6 +114,28 @@ impl<S: EventStore> EventStore for Flaky<S> {
     async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
         self.inner.forget(subscriber).await
     }
+
+    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        match self.fate() {
+            Fate::Works => self.inner.load_snapshot(aggregate).await,
+            // None yet, as a replica that lags says.
+            Fate::LosesAnswer => Ok(None),
+            Fate::LosesRequest | Fate::Waits => Err(lost()),
+        }
+    }
+
+    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        match self.fate() {
+            Fate::Works => self.inner.save_snapshot(aggregate, snapshot).await,
+            Fate::LosesAnswer => {
+                let _ = self.inner.save_snapshot(aggregate, snapshot).await;
+                Err(lost())
+            }
+            Fate::LosesRequest => Err(lost()),
+            // What is cut off on the way is no snapshot.
+            Fate::Waits => self.inner.save_snapshot(aggregate, snapshot.slice(..snapshot.len() / 2)).await,
+        }
+    }
 }
 
 impl<S: ViewStore> ViewStore for Flaky<S> {

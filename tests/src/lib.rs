@@ -28,6 +28,7 @@ pub mod history;
 pub mod lines;
 pub mod proxy;
 pub mod scratch;
+pub mod watched;
 
 use std::{
     fmt::Debug,

@@ -6,7 +6,7 @@
 
 use cqrs_core::{
     Aggregate, Answer, Apply, Command, CommandVisitor, Context, Documents, Envelope, Error, Event, EventType,
-    Handle, Handled, Lifecycle, Project, Query, View, replay,
+    Handle, Handled, Lifecycle, Project, Query, Snapshots, View, replay,
 };
 use serde::{Deserialize, Serialize};
 
@@ -267,6 +267,34 @@ fn an_aggregate_knows_its_name_and_its_commands() {
     assert_eq!(WebOrder::NAME, "web_order");
     assert_eq!(commands::<WebOrder>(), ["open", "pay", "close-order"]);
     assert_eq!(replay::<WebOrder>(&[Fact::Shipped, Fact::Paid(3)]), WebOrder::Paid(3));
+}
+
+#[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = Fact, rejection = No, snapshot(every = 4_294_967_295, version = 3))]
+struct Kept {
+    paid: u64,
+}
+
+impl Apply<Fact> for Kept {
+    fn apply(&mut self, _: &Fact) {}
+}
+
+#[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = Fact, rejection = No)]
+#[aggregate(snapshot(every = 1))]
+struct KeptAlways<T>(T);
+
+impl<T> Apply<Fact> for KeptAlways<T> {
+    fn apply(&mut self, _: &Fact) {}
+}
+
+#[test]
+fn an_aggregate_says_how_its_snapshots_are_kept() {
+    let said = |snapshots: Option<Snapshots<_>>| format!("{:?}", snapshots.unwrap());
+    assert!(said(Kept::snapshots()).ends_with("every: 4294967295, version: 3, .. }"));
+    let always = format!("{:?}", KeptAlways::<String>::snapshots().unwrap());
+    assert!(always.ends_with("every: 1, version: 1, .. }"), "{always}");
+    assert!(WebOrder::snapshots().is_none());
 }
 
 #[test]

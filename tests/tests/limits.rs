@@ -147,7 +147,7 @@ async fn an_account_that_has_used_up_what_it_may() {
     let bank = Cqrs::builder(two).aggregate::<Account>().view::<Statement>().start().await;
     let error = bank.err().unwrap();
     assert!(matches!(error, Error::Store(StoreError::Full { .. })), "{error:?}");
-    shows(&error, &["bucket two_statement-v1", "raise the account's max_streams"]);
+    shows(&error, &["bucket two_views", "raise the account's max_streams"]);
     server.stop().await;
 }
 

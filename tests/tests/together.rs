@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use cqrs_core::{
     Aggregate, AggregateKey, AppendError, Appended, Apply, Command, CommandError, CommandId, Commit, Context,
     Cqrs, Delivery, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, StoreError, StoredCommit,
@@ -141,6 +142,14 @@ impl EventStore for Gated {
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {
         self.inner.subscribe(request).await
+    }
+
+    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        self.inner.load_snapshot(aggregate).await
+    }
+
+    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        self.inner.save_snapshot(aggregate, snapshot).await
     }
 }
 

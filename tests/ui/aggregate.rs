@@ -39,7 +39,7 @@ struct WrongOptions {
 }
 
 #[derive(Default, Clone, Aggregate)]
-#[aggregate(id = u32, event = Paid, rejection = No, id = u64, snapshot(every = 50), commands(Pay, [Pay], Pay))]
+#[aggregate(id = u32, event = Paid, rejection = No, id = u64, snapshots(every = 50), commands(Pay, [Pay], Pay))]
 #[aggregate(name = 1)]
 struct Order;
 
@@ -97,6 +97,46 @@ impl Default for Bits {
 }
 
 impl Apply<Paid> for Bits {
+    fn apply(&mut self, _: &Paid) {}
+}
+
+#[derive(Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = Paid, rejection = No, snapshot(evry = 5, version = 0, version = 2, every))]
+struct WrongSnapshot {
+    #[serde(default, skip)]
+    total: u64,
+}
+
+impl Apply<Paid> for WrongSnapshot {
+    fn apply(&mut self, _: &Paid) {}
+}
+
+#[derive(Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = Paid, rejection = No, snapshot = 50)]
+struct NoSnapshotOptions;
+
+impl Apply<Paid> for NoSnapshotOptions {
+    fn apply(&mut self, _: &Paid) {}
+}
+
+#[derive(Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = Paid, rejection = No, snapshot(every = 0))]
+#[aggregate(snapshot())]
+enum NeverSnapshot {
+    #[default]
+    New,
+    Paid(#[serde(skip_serializing)] u64),
+}
+
+impl Apply<Paid> for NeverSnapshot {
+    fn apply(&mut self, _: &Paid) {}
+}
+
+#[derive(Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = Paid, rejection = No, snapshot(version = 2))]
+struct HowOften;
+
+impl Apply<Paid> for HowOften {
     fn apply(&mut self, _: &Paid) {}
 }
 

@@ -1,6 +1,6 @@
 //! What every event store must do.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -275,5 +275,52 @@ pub async fn a_subscriber_can_be_forgotten<S: EventStore>(store: &S) {
         assert_eq!(take(&mut subscription, 3 - after).await, stored[after..]);
         subscription.leave().await;
         store.forget("leaver").await.expect("to forget");
+    }
+}
+
+async fn snapshot<S: EventStore>(store: &S, aggregate: &AggregateKey) -> Option<Bytes> {
+    store.load_snapshot(aggregate).await.expect("a read")
+}
+
+/// There is no snapshot until one is saved.
+pub async fn no_snapshot_is_there_at_first<S: EventStore>(store: &S) {
+    assert_eq!(snapshot(store, &key("thing", "1")).await, None);
+    append_chain(store, &key("thing", "1"), 2).await;
+    assert_eq!(snapshot(store, &key("thing", "1")).await, None);
+}
+
+/// The snapshot that was saved last is there, byte for byte; or none in a store that keeps none.
+pub async fn the_last_snapshot_is_kept_if_any_is<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "kept");
+    append_chain(store, &aggregate, 2).await;
+    let large = Bytes::from((0..=u8::MAX).cycle().take(512 * 1024).collect::<Vec<_>>());
+    for saved in [Bytes::from_static(b"\0first\r\n\xFF"), large, Bytes::from_static(b"last")] {
+        store.save_snapshot(&aggregate, saved.clone()).await.expect("a save");
+        let Some(first) = snapshot(store, &aggregate).await else { return };
+        if first != saved {
+            // A replica that lags may show an older one for a while.
+            soon("the last snapshot", async {
+                while snapshot(store, &aggregate).await.as_ref() != Some(&saved) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        }
+    }
+    assert_eq!(read_all(store, &aggregate).await.len(), 2, "the log has nothing of it");
+    let log = store.log(&["thing"]).await.expect("the log");
+    assert_eq!(Some(log.last_sequence), read_all(store, &aggregate).await.last().map(|last| last.sequence));
+}
+
+/// Snapshots of ids with separators, wildcards and the like are snapshots like any other.
+pub async fn no_id_reaches_the_snapshot_of_another<S: EventStore>(store: &S) {
+    let text = |id: &str| Bytes::from(format!("snapshot of {id:?}"));
+    for id in HOSTILE {
+        store.save_snapshot(&key("thing", id), text(id)).await.expect("a save");
+    }
+    for id in HOSTILE {
+        let found = snapshot(store, &key("thing", id)).await;
+        assert!(found.is_none() || found == Some(text(id)), "{id:?}: {found:?}");
+        assert_eq!(snapshot(store, &key("other", id)).await, None, "{id:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -29,6 +30,7 @@ pub struct MemoryEvents {
 struct Commits {
     all: Vec<Arc<Commit>>,
     by_aggregate: HashMap<AggregateKey, Vec<u64>>,
+    snapshots: HashMap<AggregateKey, Bytes>,
 }
 
 impl Commits {
@@ -128,6 +130,15 @@ impl EventStore for MemoryEvents {
     }
 
     async fn forget(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        Ok(lock(&self.log).snapshots.get(aggregate).cloned())
+    }
+
+    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        lock(&self.log).snapshots.insert(aggregate.clone(), snapshot);
         Ok(())
     }
 }

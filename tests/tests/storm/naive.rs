@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Backend as _, CommandId, Commit, Cqrs, Delivery, EventStore,
     Expected, Log, Page, StoreError, StoredCommit, Subscribe, memory::MemoryViews,
@@ -95,6 +96,14 @@ impl EventStore for LosesAnAnswer {
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
         self.events.subscribe(request).await
+    }
+
+    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        self.events.load_snapshot(aggregate).await
+    }
+
+    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        self.events.save_snapshot(aggregate, snapshot).await
     }
 }
 

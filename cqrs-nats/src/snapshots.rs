@@ -1,0 +1,176 @@
+//! Snapshots of aggregates in a key-value bucket beside the log, `<context>_snapshots`.
+//!
+//! The key is `<aggregate>.<encoded id>`, the value what `cqrs-core` wrote, and a header names the log that it was
+//! made of, so that those of a stream which was deleted and created again are not looked at. The bucket is a cache
+//! and may be deleted at any time; the first save creates it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    HeaderMap, Message, Request, StatusCode,
+    client::RequestErrorKind,
+    jetstream::{
+        context::{PublishError, PublishErrorKind},
+        message::PublishMessage,
+        stream::{Config, DiscardPolicy},
+    },
+};
+use bytes::Bytes;
+use cqrs_core::{AggregateKey, StoreError};
+use tokio::{sync::OnceCell, time::timeout};
+
+use crate::{
+    Topology,
+    connection::{Connection, NoAnswer},
+    errors::{no_answer, store_error, unavailable},
+    subject::encode_token,
+};
+
+/// How long reading a snapshot may take; replaying the log is better than waiting for longer.
+const READ: Duration = Duration::from_secs(1);
+
+/// How long saving a snapshot may take, with the creation of the bucket.
+const SAVE: Duration = Duration::from_secs(5);
+
+/// The header that names the log.
+const LOG: &str = "Cqrs-Log";
+
+/// What the protocol's own lines and headers add to a message, at most.
+const OVERHEAD: usize = 1_024;
+
+/// The bucket of a context's snapshots.
+#[derive(Debug)]
+pub(crate) struct SnapshotBucket {
+    connection: Connection,
+    topology: Arc<Topology>,
+    /// The log's id, which is asked for when the first snapshot is there.
+    log: OnceCell<String>,
+    /// Whether the server does not permit to ask for snapshots; then none is asked for again.
+    denied: AtomicBool,
+}
+
+impl SnapshotBucket {
+    pub(crate) fn new(connection: Connection, topology: Arc<Topology>) -> Self {
+        Self { connection, topology, log: OnceCell::new(), denied: AtomicBool::new(false) }
+    }
+
+    /// The last snapshot of the aggregate that this replica knows of, if there is one of this log.
+    pub(crate) async fn load(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        if self.denied.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let Some(message) = self.read(aggregate).await? else { return Ok(None) };
+        let log = message.headers.as_ref().and_then(|headers| headers.get(LOG));
+        if log.map(async_nats::HeaderValue::as_str) == Some(self.log_id().await?) {
+            // Whoever deletes a key with a client leaves an empty message there.
+            return Ok(Some(message.payload).filter(|snapshot| !snapshot.is_empty()));
+        }
+        tracing::debug!(%aggregate, ?log, "the snapshot is of another log");
+        Ok(None)
+    }
+
+    async fn read(&self, aggregate: &AggregateKey) -> Result<Option<Message>, StoreError> {
+        let what = || format!("reading the snapshot of {aggregate}");
+        if !self.connection.is_up().await {
+            return Err(unavailable(what(), "there is no connection"));
+        }
+        let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream(), self.subject(aggregate));
+        let request = Request::new().timeout(Some(READ));
+        let get = self.connection.client.send_request(subject.clone(), request);
+        let answer = self.connection.answer(&[&subject], get).await.map_err(|why| {
+            self.denied.store(matches!(why, NoAnswer::NotPermitted(_)), Ordering::Relaxed);
+            no_answer(what(), why)
+        })?;
+        match answer.map(|message| (message.status, message)) {
+            Ok((None, message)) => Ok(Some(message)),
+            Ok((Some(StatusCode::NOT_FOUND), _)) => Ok(None),
+            Ok((Some(status), _)) => Err(unavailable(what(), status.to_string())),
+            // Nobody answers for a bucket that is not there yet.
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
+            Err(error) => Err(store_error(what(), error)),
+        }
+    }
+
+    /// Saves a snapshot of the aggregate instead of the one before.
+    pub(crate) async fn save(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        let what = || format!("saving a snapshot of {aggregate} in stream {}", self.stream());
+        let (bytes, limit) = (snapshot.len() + OVERHEAD, self.connection.client.max_payload());
+        if bytes > limit {
+            return Err(StoreError::TooLarge { what: format!("the snapshot of {aggregate}"), bytes, limit });
+        }
+        if !self.connection.is_up().await {
+            return Err(unavailable(what(), "there is no connection"));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(LOG, self.log_id().await?);
+        let publish = || self.publish(aggregate, headers.clone(), snapshot.clone());
+        let save = async {
+            match publish().await {
+                Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                    let created = self.connection.jetstream.create_stream(self.config()).await;
+                    created.map_err(|error| store_error(what(), error))?;
+                    publish().await.map_err(|error| store_error(what(), error))
+                }
+                published => published.map_err(|error| store_error(what(), error)),
+            }
+        };
+        let subjects = [self.subject(aggregate), format!("$JS.API.STREAM.CREATE.{}", self.stream())];
+        let saved =
+            timeout(SAVE, self.connection.answer(&subjects.each_ref().map(String::as_str), save)).await;
+        let saved = saved.map_err(|elapsed| unavailable(what(), elapsed))?;
+        saved.map_err(|why| no_answer(what(), why))?
+    }
+
+    async fn publish(
+        &self,
+        aggregate: &AggregateKey,
+        headers: HeaderMap,
+        snapshot: Bytes,
+    ) -> Result<(), PublishError> {
+        let message = PublishMessage::build().headers(headers).payload(snapshot);
+        self.connection.jetstream.send_publish(self.subject(aggregate), message).await?.await?;
+        Ok(())
+    }
+
+    async fn log_id(&self) -> Result<&str, StoreError> {
+        let id = self.log.get_or_try_init(|| self.topology.log_id(&self.connection)).await;
+        id.map(String::as_str).map_err(|error| unavailable("asking which log the snapshots are of", error))
+    }
+
+    fn bucket(&self) -> String {
+        format!("{}_snapshots", self.topology.context())
+    }
+
+    fn stream(&self) -> String {
+        format!("KV_{}", self.bucket())
+    }
+
+    fn subject(&self, aggregate: &AggregateKey) -> String {
+        format!("$KV.{}.{}.{}", self.bucket(), aggregate.name(), encode_token(aggregate.id()))
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            name: self.stream(),
+            description: Some(format!("snapshots of the context {}, a cache", self.topology.context())),
+            subjects: vec![format!("$KV.{}.>", self.bucket())],
+            max_messages_per_subject: 1,
+            max_messages: -1,
+            max_bytes: -1,
+            storage: self.topology.storage(),
+            num_replicas: self.topology.replica_count(),
+            // What makes a stream a bucket for every key-value client.
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            ..Config::default()
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A store that counts what is asked of it, and can fail where snapshots are concerned.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use cqrs_core::{
+    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
+    StoredCommit, Subscribe,
+};
+
+/// An event store, watched. Clones share the counts.
+#[derive(Debug, Clone)]
+pub struct Watched<S> {
+    inner: S,
+    counts: Arc<Counts>,
+    /// What becomes of snapshots.
+    pub snapshots: Snapshots,
+}
+
+/// What becomes of the snapshots in a [`Watched`] store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshots {
+    /// They are kept.
+    Kept,
+    /// Each call fails, and may succeed later.
+    Unavailable,
+    /// Each call is refused.
+    Refused,
+    /// A save does not end, and a load finds what was there before.
+    Stuck,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    saved: AtomicU64,
+    asked: AtomicU64,
+    commits: AtomicU64,
+    /// Reads from the beginning, and others.
+    reads: [Gauge; 2],
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+impl<S> Watched<S> {
+    /// Watches `inner`.
+    pub fn new(inner: S) -> Self {
+        Self { inner, counts: Arc::default(), snapshots: Snapshots::Kept }
+    }
+
+    /// The same store with a fate for its snapshots.
+    pub fn with(self, snapshots: Snapshots) -> Self {
+        Self { snapshots, ..self }
+    }
+
+    /// How many snapshots have been saved.
+    pub fn saved(&self) -> u64 {
+        self.counts.saved.load(Ordering::Relaxed)
+    }
+
+    /// How often a snapshot was asked for.
+    pub fn asked(&self) -> u64 {
+        self.counts.asked.load(Ordering::Relaxed)
+    }
+
+    /// How many commits have been read since the last call.
+    pub fn commits_read(&self) -> u64 {
+        self.counts.commits.swap(0, Ordering::Relaxed)
+    }
+
+    /// The most reads that were under way at once since the last call: of the first commits of aggregates, and of
+    /// later ones.
+    pub fn most_reads(&self) -> [u64; 2] {
+        self.counts.reads.each_ref().map(|gauge| gauge.most.swap(0, Ordering::Relaxed))
+    }
+
+    fn fate(&self) -> Result<(), StoreError> {
+        let what = "a snapshot, by the test's plan".to_owned();
+        match self.snapshots {
+            Snapshots::Kept | Snapshots::Stuck => Ok(()),
+            Snapshots::Unavailable => Err(StoreError::Unavailable { what, source: None }),
+            Snapshots::Refused => Err(StoreError::Refused { what, source: None }),
+        }
+    }
+}
+
+impl<S: EventStore> EventStore for Watched<S> {
+    type Subscription = S::Subscription;
+
+    fn source(&self) -> &str {
+        self.inner.source()
+    }
+
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+        self.inner.append(commit, expected).await
+    }
+
+    async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
+        let gauge = &self.counts.reads[usize::from(after > 0)];
+        let now = gauge.now.fetch_add(1, Ordering::Relaxed) + 1;
+        gauge.most.fetch_max(now, Ordering::Relaxed);
+        // Whoever else may read at the same time does.
+        tokio::task::yield_now().await;
+        let page = self.inner.read(aggregate, after, max).await;
+        gauge.now.fetch_sub(1, Ordering::Relaxed);
+        let page = page?;
+        self.counts.commits.fetch_add(page.commits.len() as u64, Ordering::Relaxed);
+        Ok(page)
+    }
+
+    async fn next_after(
+        &self,
+        aggregate: &AggregateKey,
+        after: u64,
+    ) -> Result<Option<StoredCommit>, StoreError> {
+        self.inner.next_after(aggregate, after).await
+    }
+
+    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
+        self.inner.commit_at(sequence).await
+    }
+
+    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
+        self.inner.forget(subscriber).await
+    }
+
+    async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
+        self.inner.log(aggregates).await
+    }
+
+    async fn subscribe(&self, request: Subscribe<'_>) -> Result<S::Subscription, StoreError> {
+        self.inner.subscribe(request).await
+    }
+
+    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+        self.counts.asked.fetch_add(1, Ordering::Relaxed);
+        self.fate()?;
+        self.inner.load_snapshot(aggregate).await
+    }
+
+    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+        self.fate()?;
+        if self.snapshots == Snapshots::Stuck {
+            std::future::pending::<()>().await;
+        }
+        self.inner.save_snapshot(aggregate, snapshot).await?;
+        self.counts.saved.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
