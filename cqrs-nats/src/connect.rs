@@ -24,6 +24,10 @@ const MIN_API_LEVEL: u32 = 2;
 /// How long a caller waits for an answer of the server.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// How long one attempt to read from a leader waits. A request to a stream without a leader is dropped without an
+/// answer, so this is about what an election costs on top.
+const READ: Duration = Duration::from_secs(1);
+
 /// A connection to NATS. Cloning is cheap; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Nats {
@@ -183,7 +187,9 @@ impl Connect {
             options.connect(servers).await.map_err(|error| ConnectError::from_client(&shown, error))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
-        let connection = Connection { client, jetstream, link };
+        let mut reads = jetstream.clone();
+        reads.set_timeout(READ);
+        let connection = Connection { client, jetstream, reads, link };
         check_server(&connection, &shown).await?;
         Ok(Nats { connection })
     }

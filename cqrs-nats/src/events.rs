@@ -141,7 +141,7 @@ impl EventStore for NatsEvents {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         let what = || format!("reading {aggregate} from the stream's leader");
-        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = self.connection.reads.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
         let get =
             stream.raw_message_builder().sequence(after + 1).next_by_subject(self.subject(aggregate)).send();
@@ -158,10 +158,9 @@ impl EventStore for NatsEvents {
 
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
         let what = || format!("reading sequence {sequence} from the stream's leader");
-        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = self.connection.reads.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let asked = format!("$JS.API.STREAM.MSG.GET.{}", self.topology.stream());
-        let answer = self.connection.answer(&[&asked], stream.get_raw_message(sequence)).await;
+        let answer = self.connection.answer(&[&self.leader_get()], stream.get_raw_message(sequence)).await;
         match answer.map_err(|why| no_answer(what(), why))? {
             Ok(message) => {
                 let context = self.topology.context();
@@ -174,7 +173,7 @@ impl EventStore for NatsEvents {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let what = || format!("asking how far stream {} goes", self.topology.stream());
-        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = self.connection.reads.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
         let mut last_sequence = 0;
         for aggregate in aggregates {

@@ -19,7 +19,7 @@ use async_nats::jetstream::{
         pull::{self, MessagesErrorKind},
     },
     context::{DeleteStreamErrorKind, PublishErrorKind},
-    stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream},
+    stream::{Config, DiscardPolicy, LastRawMessageErrorKind},
 };
 use bytes::Bytes;
 use cqrs_core::{
@@ -75,14 +75,10 @@ impl KvViews {
         Place::of_bucket(format!("{}_{projection}", self.topology.context()))
     }
 
-    async fn stream(&self, place: &Place) -> Result<Stream<()>, StoreError> {
-        let stream = self.connection.jetstream.get_stream_no_info(&place.stream).await;
-        stream.map_err(|error| store_error(place.what("opening"), error))
-    }
-
     /// The last message on a subject, from the bucket's leader.
     async fn confirmed(&self, place: &Place, subject: &str) -> Result<SavedDocument, StoreError> {
-        let stream = self.stream(place).await?;
+        let stream = self.connection.reads.get_stream_no_info(&place.stream).await;
+        let stream = stream.map_err(|error| store_error(place.what("opening"), error))?;
         let get = stream.get_last_raw_message_by_subject(subject);
         let asked = format!("$JS.API.STREAM.MSG.GET.{}", place.stream);
         let answer = self.connection.answer(&[&asked], get).await;
@@ -195,7 +191,8 @@ impl KvViews {
         if last == 0 {
             return Ok(Vec::new());
         }
-        let stream = self.stream(place).await?;
+        let stream = self.connection.jetstream.get_stream_no_info(&place.stream).await;
+        let stream = stream.map_err(|error| store_error(what(), error))?;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::LastPerSubject,
             ack_policy: AckPolicy::None,
