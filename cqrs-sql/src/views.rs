@@ -174,7 +174,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         prefix: &str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
         let sql = format!(
-            "SELECT key, content, 0 FROM {} \
+            "SELECT key, content, CAST(0 AS bigint) FROM {} \
              WHERE projection = $1 AND key >= $2 AND substr(key, 1, length($2)) = $2",
             self.shared.names.notes()
         );

@@ -26,8 +26,10 @@ pub mod domain;
 pub mod flaky;
 pub mod history;
 pub mod lines;
+pub mod postgres;
 pub mod proxy;
 pub mod scratch;
+mod wheel;
 
 use std::{
     fmt::Debug,
