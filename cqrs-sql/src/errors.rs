@@ -148,7 +148,7 @@ impl SqlError {
             Kind::NotPermitted => Self::NotPermitted { place, source },
             Kind::ReadOnly => Self::ReadOnly { place, source },
             Kind::Full => Self::Full { place, source },
-            Kind::Busy => Self::Busy { place, source },
+            Kind::Busy | Kind::Contended => Self::Busy { place, source },
             Kind::NotADatabase => Self::NotADatabase { place, source },
             Kind::Other => Self::Refused { place, source },
         }
@@ -166,6 +166,8 @@ pub(crate) enum Kind {
     ReadOnly,
     Full,
     Busy,
+    /// Two transactions were in each other's way.
+    Contended,
     NotADatabase,
     Other,
 }
@@ -173,7 +175,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether the same may succeed later, without anybody's doing or once there is room again.
     pub(crate) fn is_transient(self) -> bool {
-        matches!(self, Self::Lost | Self::Busy | Self::Full)
+        matches!(self, Self::Lost | Self::Busy | Self::Contended | Self::Full)
     }
 }
 
@@ -229,13 +231,15 @@ fn postgres_kind(code: &str) -> Kind {
         "25006" => Kind::ReadOnly,
         // The session ended because it was idle inside a transaction.
         "25P03" | "25P04" => Kind::Lost,
-        // A lock was not available, a prepared statement is gone behind a connection pooler.
-        "55P03" | "55006" | "26000" => Kind::Busy,
+        // A lock was not available, or the server's patience with a statement was over.
+        "55P03" | "57014" => Kind::Contended,
         _ => match code.get(..2) {
             Some("08") => Kind::Lost,
             Some("28") => Kind::Unauthorized,
-            // Serialization failures and deadlocks, resources, an operator's intervention, the system.
-            Some("40" | "53" | "57" | "58") => Kind::Busy,
+            // Serialization failures and deadlocks.
+            Some("40") => Kind::Contended,
+            // Resources, an operator's intervention, the system.
+            Some("53" | "57" | "58") => Kind::Busy,
             _ => Kind::Other,
         },
     }

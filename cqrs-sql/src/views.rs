@@ -142,7 +142,7 @@ impl<DB: Sql> SqlViews<DB> {
 
 impl<DB: Sql> ViewStore for SqlViews<DB> {
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        let name = check_name::<DB>(projection)?;
+        let name = check_name::<DB>(&projection.to_string())?;
         self.create(&name).await.map_err(|error| store_error(format!("creating the table of {name}"), error))
     }
 
@@ -260,12 +260,10 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
     }
 }
 
-/// The projection's name, if a table can have it. Postgres would cut a longer one short, and two of them could
-/// meet.
-pub(crate) fn check_name<DB: Sql>(projection: &ProjectionId) -> Result<String, StoreError> {
-    let name = projection.to_string();
+/// The name, if a table can have it. Postgres would cut a longer one short, and two of them could meet.
+pub(crate) fn check_name<DB: Sql>(name: &str) -> Result<String, StoreError> {
     if name.len() <= DB::MAX_NAME {
-        return Ok(name);
+        return Ok(name.to_owned());
     }
     let what = format!("{name} is longer than the name of a table can be, {}: rename the view", DB::MAX_NAME);
     Err(StoreError::Refused { what, source: None })
