@@ -1,6 +1,6 @@
 //! Postgres: a pool of connections, and one that listens.
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr as _, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool, Postgres,

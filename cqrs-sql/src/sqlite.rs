@@ -1,6 +1,6 @@
 //! SQLite: one connection that writes, some that read, no server.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Pool, Sqlite, SqlitePool,
@@ -32,7 +32,8 @@ const READERS: u32 = 4;
 pub type SqliteViews = SqlViews<Sqlite>;
 
 impl SqlViews<Sqlite> {
-    /// Opens the file, or creates it, for the bounded context `context`.
+    /// Opens the file, or creates it, for the bounded context `context`. It can be a path, or a URL such as
+    /// `sqlite:views.db?mode=rw`, where `mode=rw` does not create it.
     ///
     /// # Errors
     ///
@@ -42,8 +43,14 @@ impl SqlViews<Sqlite> {
     ///
     /// It can be called again.
     pub async fn open(file: impl AsRef<Path>, context: &str) -> Result<Self, SqlError> {
-        let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
-        Self::open_with(options, context).await
+        match file.as_ref().to_str().filter(|url| url.starts_with("sqlite:")) {
+            Some("sqlite::memory:") => Self::in_memory(context).await,
+            Some(url) => Self::open_with(options(url)?, context).await,
+            None => {
+                let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
+                Self::open_with(options, context).await
+            }
+        }
     }
 
     /// Opens a database with options of your own, for the bounded context `context`.
@@ -87,6 +94,13 @@ impl SqlViews<Sqlite> {
         let pool: SqlitePool = pool.map_err(|error| SqlError::new(&place, error))?;
         Self::new(pool.clone(), pool, context, place).await
     }
+}
+
+/// What a URL says; the file is created unless it says otherwise.
+fn options(url: &str) -> Result<SqliteConnectOptions, SqlError> {
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|source| SqlError::Address { example: "sqlite:views.db", source })?;
+    Ok(if url.contains("mode=") { options } else { options.create_if_missing(true) })
 }
 
 impl Dialect for Sqlite {
