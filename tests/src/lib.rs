@@ -22,6 +22,7 @@ pub mod cluster;
 #[cfg(feature = "testcontainers")]
 mod container;
 mod context;
+pub mod counting;
 pub mod domain;
 pub mod flaky;
 pub mod history;
