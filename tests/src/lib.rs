@@ -22,13 +22,16 @@ pub mod cluster;
 #[cfg(feature = "testcontainers")]
 mod container;
 mod context;
+pub mod counting;
 pub mod domain;
 pub mod flaky;
 pub mod history;
 pub mod lines;
+pub mod postgres;
 pub mod proxy;
 pub mod scratch;
 pub mod watched;
+mod wheel;
 
 use std::{
     fmt::Debug,

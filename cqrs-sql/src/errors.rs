@@ -1,0 +1,307 @@
+//! What can go wrong, by what the caller does next.
+
+use cqrs_core::{SaveError, StoreError};
+use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
+
+/// Why a database cannot be used for views.
+///
+/// No address in it shows a user or a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqlError {
+    /// Nobody answers there, or the file cannot be opened.
+    #[error("{place} cannot be reached: is it there, and is the address right?")]
+    Unreachable {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// The address cannot be read.
+    #[error("that is not the address of a database, which looks like {example}")]
+    Address {
+        /// One that can be read.
+        example: &'static str,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// The two do not agree on TLS.
+    #[error("no TLS connection to {place}: check the certificates, and `sslmode` in the address")]
+    Tls {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// The server does not accept the user or the password.
+    #[error("{place} does not accept the user or the password")]
+    Unauthorized {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// The server has no database of that name.
+    #[error("{place} does not exist: create the database")]
+    NoDatabase {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// The user may not do what is needed.
+    #[error(
+        "not permitted at {place}: the user needs the right to create schemas, or to own the one of the context"
+    )]
+    NotPermitted {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// Nothing can be written there.
+    #[error("{place} is read only: views need a database that they can write to")]
+    ReadOnly {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// There is no room left.
+    #[error("{place} is full: make room on its disk")]
+    Full {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// Others keep it locked, or it is starting or overloaded.
+    #[error("{place} is busy: try again, or find out who keeps it locked")]
+    Busy {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// The file is not a database of SQLite, or it is damaged.
+    #[error(
+        "{place} is no SQLite database, or a damaged one: move the file away, and the views are built anew"
+    )]
+    NotADatabase {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+    /// The server is too old, or keeps text in another encoding.
+    #[error("{place} has {found}, {wanted} is needed")]
+    Unfit {
+        /// The database.
+        place: String,
+        /// What it has.
+        found: String,
+        /// What it should have.
+        wanted: String,
+    },
+    /// The tables were made by another version of this crate.
+    #[error(
+        "the tables of context {context} at {place} have layout {found}, this program knows layout {known}: \
+         run a program that fits, or drop them, and the views are built anew"
+    )]
+    Layout {
+        /// The database.
+        place: String,
+        /// The bounded context.
+        context: String,
+        /// The layout that is there.
+        found: i64,
+        /// The layout that this program knows.
+        known: i64,
+    },
+    /// The name cannot be part of the names of tables.
+    #[error(
+        "{name:?} cannot be the name of a context: it takes 1 to 48 of a-z, 0-9, _ and -, and may not begin \
+         with pg_, sqlite_ or information_schema"
+    )]
+    Context {
+        /// The name.
+        name: String,
+    },
+    /// Anything else.
+    #[error("{place} refuses")]
+    Refused {
+        /// The database.
+        place: String,
+        /// The client's error.
+        source: sqlx::Error,
+    },
+}
+
+impl SqlError {
+    pub(crate) fn new(place: &str, source: sqlx::Error) -> Self {
+        let place = place.to_owned();
+        match kind(&source) {
+            Kind::Lost => Self::Unreachable { place, source },
+            Kind::Tls => Self::Tls { place, source },
+            Kind::Unauthorized => Self::Unauthorized { place, source },
+            Kind::NoDatabase => Self::NoDatabase { place, source },
+            Kind::NotPermitted => Self::NotPermitted { place, source },
+            Kind::ReadOnly => Self::ReadOnly { place, source },
+            Kind::Full => Self::Full { place, source },
+            Kind::Busy | Kind::Contended => Self::Busy { place, source },
+            Kind::NotADatabase => Self::NotADatabase { place, source },
+            Kind::Other => Self::Refused { place, source },
+        }
+    }
+}
+
+/// An error of the client, by what can be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Lost,
+    Tls,
+    Unauthorized,
+    NoDatabase,
+    NotPermitted,
+    ReadOnly,
+    Full,
+    Busy,
+    /// Two transactions were in each other's way.
+    Contended,
+    NotADatabase,
+    Other,
+}
+
+impl Kind {
+    /// Whether the same may succeed later, without anybody's doing or once there is room again.
+    pub(crate) fn is_transient(self) -> bool {
+        matches!(self, Self::Lost | Self::Busy | Self::Contended | Self::Full)
+    }
+}
+
+pub(crate) fn kind(error: &sqlx::Error) -> Kind {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            if error.try_downcast_ref::<SqliteError>().is_some() {
+                sqlite_kind(code.parse().unwrap_or_default())
+            } else if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+                postgres_kind(&code)
+            } else {
+                Kind::Other
+            }
+        }
+        sqlx::Error::Tls(_) => Kind::Tls,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => Kind::Lost,
+        _ => Kind::Other,
+    }
+}
+
+/// By SQLite's result code, whose lowest byte is the kind of the failure (<https://sqlite.org/rescode.html>).
+fn sqlite_kind(code: u32) -> Kind {
+    match code & 0xff {
+        // BUSY, LOCKED, NOMEM
+        5..=7 => Kind::Busy,
+        // IOERR, CANTOPEN
+        10 | 14 => Kind::Lost,
+        // PERM, AUTH
+        3 | 23 => Kind::NotPermitted,
+        // READONLY
+        8 => Kind::ReadOnly,
+        // FULL
+        13 => Kind::Full,
+        // CORRUPT, NOTADB
+        11 | 26 => Kind::NotADatabase,
+        _ => Kind::Other,
+    }
+}
+
+/// By Postgres' SQLSTATE, whose first two characters are its class
+/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+fn postgres_kind(code: &str) -> Kind {
+    match code {
+        "53100" => Kind::Full,
+        "3D000" => Kind::NoDatabase,
+        "42501" => Kind::NotPermitted,
+        "25006" => Kind::ReadOnly,
+        // The session ended because it was idle inside a transaction.
+        "25P03" | "25P04" => Kind::Lost,
+        // A lock was not available, or the server's patience with a statement was over.
+        "55P03" | "57014" => Kind::Contended,
+        _ => match code.get(..2) {
+            Some("08") => Kind::Lost,
+            Some("28") => Kind::Unauthorized,
+            // Serialization failures and deadlocks.
+            Some("40") => Kind::Contended,
+            // Resources, an operator's intervention, the system.
+            Some("53" | "57" | "58") => Kind::Busy,
+            _ => Kind::Other,
+        },
+    }
+}
+
+/// A failure below the ports, before it is said what failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Conflict,
+    Sql(sqlx::Error),
+    Store(StoreError),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Failure {
+    pub(crate) fn into_save_error(self, what: impl FnOnce() -> String) -> SaveError {
+        match self {
+            Self::Conflict => SaveError::Conflict,
+            Self::Sql(error) => store_error(what(), error).into(),
+            Self::Store(error) => error.into(),
+        }
+    }
+}
+
+pub(crate) fn store_error(what: impl Into<String>, error: sqlx::Error) -> StoreError {
+    if kind(&error).is_transient() {
+        StoreError::unavailable(what, error)
+    } else {
+        StoreError::refused(what, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_a_person_must_look_at() {
+        for code in ["40001", "40P01", "57P01", "57014", "53300", "53100", "08006", "55P03"] {
+            assert!(postgres_kind(code).is_transient(), "{code}");
+        }
+        for code in ["42501", "42P01", "28P01", "3D000", "23505", "25006", "XX001", ""] {
+            assert!(!postgres_kind(code).is_transient(), "{code}");
+        }
+        // BUSY, BUSY_SNAPSHOT, LOCKED, IOERR_FSYNC, FULL
+        for code in [5, 517, 6, 1034, 13] {
+            assert!(sqlite_kind(code).is_transient(), "{code}");
+        }
+        // ERROR, READONLY, CORRUPT, CONSTRAINT_UNIQUE, NOTADB
+        for code in [1, 8, 11, 2067, 26] {
+            assert!(!sqlite_kind(code).is_transient(), "{code}");
+        }
+    }
+}

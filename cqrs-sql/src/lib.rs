@@ -1,0 +1,105 @@
+//! Views in SQLite and Postgres: the adapters for `cqrs-core`.
+//!
+//! The documents of views, what is noted beside them and the checkpoint are written in one transaction, which
+//! begins with comparing the checkpoint: each event takes effect once, whatever fails. [`SqliteViews`] needs no
+//! server, [`PostgresViews`] is for several machines; with either, a service is built on a pair of stores:
+//!
+//! ```
+//! # use cqrs_core::{Aggregate, Apply, Command, Envelope, Event, Handle, Handled, Project, View, memory::MemoryEvents};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+//! # #[event(prefix = "order")]
+//! # enum OrderEvent { Created { country: String } }
+//! # #[derive(Debug, thiserror::Error)]
+//! # enum OrderRejection {}
+//! # #[derive(Default, Clone, Aggregate)]
+//! # #[aggregate(id = u32, event = OrderEvent, rejection = OrderRejection)]
+//! # struct Order;
+//! # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+//! # #[derive(Command, Serialize, Deserialize)]
+//! # #[command(aggregate = Order, create)]
+//! # struct Create { #[command(id)] order: u32, country: String }
+//! # impl Handle<Create> for Order {
+//! #     fn handle(&self, command: &Create, _: &cqrs_core::Context) -> Handled<Order> {
+//! #         Ok(vec![OrderEvent::Created { country: command.country.clone() }].into())
+//! #     }
+//! # }
+//! # #[derive(Debug, Default, Serialize, Deserialize)]
+//! # struct CountryOrders { orders: u64 }
+//! # impl View for CountryOrders { const NAME: &'static str = "country-orders"; type Of = Order; }
+//! # impl Project<OrderEvent> for CountryOrders {
+//! #     fn key(event: &Envelope<OrderEvent>) -> Option<String> {
+//! #         let OrderEvent::Created { country } = &event.data;
+//! #         Some(country.clone())
+//! #     }
+//! #     fn project(&mut self, _: &Envelope<OrderEvent>) { self.orders += 1; }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use cqrs_core::{Cqrs, ViewStore};
+//! use cqrs_sql::{SqliteViews, sqlx};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("views.db");
+//! # let events = MemoryEvents::default(); // or `Nats::connect(…).await?.context("orders").await?.events`
+//! let views = SqliteViews::open(&file, "orders").await?; // or `PostgresViews::connect(url, "orders")`
+//! let cqrs = Cqrs::builder((events, views.clone()))
+//!     .aggregate::<Order>()
+//!     .view::<CountryOrders>()
+//!     .start()
+//!     .await?;
+//! let receipt = cqrs.execute(Create { order: 1, country: "NO".into() }).await?;
+//!
+//! // Documents are JSON, and the database can look into them:
+//! let projection = CountryOrders::projection();
+//! views.reached(&projection, receipt.position.sequence).await?;
+//! let sql = format!("SELECT sum(document ->> 'orders') FROM {}", views.table(&projection));
+//! let orders: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(views.pool()).await?;
+//! assert_eq!(orders, 1);
+//! # cqrs.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Views that are not documents have tables of their own, which they change with SQL: [`SqlView`].
+//!
+//! # What is stored
+//!
+//! Each bounded context has a name: in Postgres a schema, in SQLite what its tables' names begin with
+//! (`"orders"."country-orders-v1"`, `"orders.country-orders-v1"`). In it are
+//!
+//! | table | columns |
+//! |---|---|
+//! | `<view>-v<version>`, then `…-b<build>` | `key`, `document`, `revision`: the documents of one build of a view |
+//! | `<view>-v<version>.<table>` | a table of an [`SqlView`] |
+//! | `projections` | `projection`, `checkpoint`, `revision`: how far each is |
+//! | `notes` | `projection`, `key`, `content`: what projectors note |
+//! | `about` | `view`, `content`, `revision`: what is noted about views as a whole |
+//! | `layout` | `version`: which tables there are |
+//!
+//! Documents are text, and stay byte for byte as they are. Postgres would sort the fields of a `jsonb` and drop
+//! its spaces; `document::jsonb` is one where a query or an index needs it. Revisions count the saves of a view
+//! and never come again, not even when it is removed and built anew.
+//!
+//! SQLite is compiled into the program, which takes a C compiler.
+
+mod dialect;
+mod errors;
+mod layout;
+mod names;
+mod postgres;
+mod projection;
+mod reached;
+mod sqlite;
+mod transaction;
+mod view;
+mod views;
+
+pub use errors::SqlError;
+pub use postgres::PostgresViews;
+pub use projection::SqlProjection;
+pub use sqlite::SqliteViews;
+/// The client, in the version that this crate uses.
+pub use sqlx;
+pub use view::{SqlProject, SqlSources, SqlView, Tables};
+pub use views::{Sql, SqlViews};

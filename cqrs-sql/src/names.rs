@@ -1,0 +1,104 @@
+//! What is called what in the database: tables and keys.
+
+use std::{borrow::Cow, marker::PhantomData};
+
+use crate::{SqlError, dialect::Dialect};
+
+/// The names of one bounded context's tables.
+pub(crate) struct Names<DB> {
+    context: String,
+    database: PhantomData<fn() -> DB>,
+}
+
+impl<DB: Dialect> Names<DB> {
+    /// Names are quoted wherever they stand, and consist of characters that end no quotes.
+    pub(crate) fn new(context: &str) -> Result<Self, SqlError> {
+        let reserved = ["pg_", "sqlite_", "information_schema"];
+        let legal = is_name(context) && context.len() <= 48;
+        if !legal || reserved.iter().any(|reserved| context.starts_with(reserved)) {
+            return Err(SqlError::Context { name: context.to_owned() });
+        }
+        Ok(Self { context: context.to_owned(), database: PhantomData })
+    }
+
+    pub(crate) fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// A table of the context, quoted.
+    pub(crate) fn table(&self, name: &str) -> String {
+        format!("\"{}{}{name}\"", self.context, DB::DOT)
+    }
+
+    pub(crate) fn layout(&self) -> String {
+        self.table("layout")
+    }
+
+    pub(crate) fn projections(&self) -> String {
+        self.table("projections")
+    }
+
+    pub(crate) fn notes(&self) -> String {
+        self.table("notes")
+    }
+
+    pub(crate) fn about(&self) -> String {
+        self.table("about")
+    }
+}
+
+/// Whether a name consists of `a-z`, `0-9`, `_` and `-`.
+pub(crate) fn is_name(name: &str) -> bool {
+    let legal = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    !name.is_empty() && name.bytes().all(legal)
+}
+
+/// A key as it is stored. Postgres has no text with a zero character in it, so that one is written as U+0001
+/// and `0`, and U+0001 as itself and `1`; all other keys are stored as they are, for people to read.
+///
+/// What begins with a prefix still does so, and what comes before another key still does, too.
+pub(crate) fn stored_key(key: &str) -> Cow<'_, str> {
+    if key.contains(['\0', '\u{1}']) {
+        Cow::Owned(key.replace('\u{1}', "\u{1}1").replace('\0', "\u{1}0"))
+    } else {
+        Cow::Borrowed(key)
+    }
+}
+
+/// The key that is stored as `stored`.
+pub(crate) fn original_key(stored: String) -> String {
+    if stored.contains('\u{1}') { stored.replace("\u{1}0", "\0").replace("\u{1}1", "\u{1}") } else { stored }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Postgres, Sqlite};
+
+    use super::*;
+
+    #[test]
+    fn keys_come_back_as_they_were() {
+        for key in ["", "a", "\0", "\u{1}", "\u{1}0", "\0\u{1}", "\u{1}\0", "\u{1}1\0", "0\u{1}\u{1}0", "é\0"]
+        {
+            let stored = stored_key(key);
+            assert!(!stored.contains('\0'), "{key:?}");
+            assert_eq!(original_key(stored.into_owned()), key, "{key:?}");
+        }
+        assert!(matches!(stored_key("order-1"), Cow::Borrowed("order-1")));
+    }
+
+    #[test]
+    fn tables_of_a_context_are_named_after_it() {
+        let sqlite = Names::<Sqlite>::new("orders").expect("a name");
+        assert_eq!(sqlite.table("order-summary-v1"), r#""orders.order-summary-v1""#);
+        let postgres = Names::<Postgres>::new("orders").expect("a name");
+        assert_eq!(postgres.table("order-summary-v1"), r#""orders"."order-summary-v1""#);
+    }
+
+    #[test]
+    fn names_that_could_end_the_quotes_or_are_reserved_are_refused() {
+        for name in ["", "Orders", "a.b", "a\"b", "pg_orders", "sqlite_a", "information_schema"] {
+            assert!(matches!(Names::<Sqlite>::new(name), Err(SqlError::Context { .. })), "{name}");
+        }
+    }
+}

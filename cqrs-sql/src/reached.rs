@@ -1,0 +1,94 @@
+//! Waiting until a projection is somewhere.
+//!
+//! All who wait for a projection look at one number. A save in this process raises it at once; what other
+//! processes save is read from the database when it tells that there is something new, if anybody waits.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use cqrs_core::Checkpoint;
+use sqlx::Pool;
+use tokio::sync::watch;
+
+use crate::{dialect::Dialect, names::Names};
+
+/// How long the follower rests after a failure.
+const REST: Duration = Duration::from_millis(200);
+
+/// Where a projection is. The revision, which never comes again, tells which of two is the newer, since a
+/// projection that is removed and built anew goes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) revision: i64,
+    pub(crate) sequence: u64,
+}
+
+/// The places of all projections that somebody asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    places: Mutex<HashMap<String, watch::Sender<Place>>>,
+}
+
+impl Reached {
+    pub(crate) fn watch(&self, projection: &str) -> watch::Receiver<Place> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.entry(projection.to_owned()).or_default().subscribe()
+    }
+
+    /// Notes where a projection is, unless it is known to be further.
+    pub(crate) fn note(&self, projection: &str, place: Place) {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = places.get(projection) {
+            sender.send_if_modified(|known| {
+                let newer = place.revision > known.revision;
+                if newer {
+                    *known = place;
+                }
+                newer
+            });
+        }
+    }
+
+    fn is_anybody_waiting(&self) -> bool {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.values().any(|sender| sender.receiver_count() > 0)
+    }
+}
+
+/// The sequence in a stored checkpoint; 0 where there is none.
+pub(crate) fn sequence(checkpoint: Option<&str>) -> u64 {
+    let checkpoint = checkpoint.and_then(|json| serde_json::from_str::<Checkpoint>(json).ok());
+    checkpoint.map_or(0, |checkpoint| checkpoint.sequence)
+}
+
+/// Follows what other processes save, until it is aborted.
+pub(crate) async fn follow<DB: Dialect>(pool: Pool<DB>, names: Arc<Names<DB>>, reached: Arc<Reached>) {
+    loop {
+        if let Err(error) = follow_once(&pool, &names, &reached).await {
+            tracing::debug!(context = names.context(), %error, "watching the checkpoints again");
+        }
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn follow_once<DB: Dialect>(
+    pool: &Pool<DB>,
+    names: &Names<DB>,
+    reached: &Reached,
+) -> Result<(), sqlx::Error> {
+    let mut news = DB::news(pool.clone(), names.context());
+    loop {
+        DB::next(&mut news).await?;
+        if reached.is_anybody_waiting() {
+            let mut connection = pool.acquire().await?;
+            let sql = format!("SELECT projection, checkpoint, revision FROM {}", names.projections());
+            for (projection, checkpoint, revision) in DB::fetch(&mut connection, sql, &[]).await? {
+                let sequence = sequence(checkpoint.as_deref());
+                reached.note(&projection, Place { revision, sequence });
+            }
+        }
+    }
+}

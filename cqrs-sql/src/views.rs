@@ -1,0 +1,320 @@
+//! The view store: a table of documents for each projection.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use cqrs_core::{ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore};
+use sqlx::{Pool, pool::PoolConnection};
+use tokio::task::AbortHandle;
+
+use crate::{
+    SqlError,
+    dialect::{Dialect, Row, Value},
+    errors::{Failure, store_error},
+    layout,
+    names::{Names, original_key, stored_key},
+    reached::{self, Place, Reached},
+    transaction::{Saving, checkpoint_row, number, saved_checkpoint, text},
+};
+
+/// The most documents and notes of one save. The database would take more; the rest is latency that nobody
+/// gains from.
+const MAX_WRITES: usize = 4_096;
+
+/// A database that views can be kept in: [`Sqlite`](sqlx::Sqlite) or [`Postgres`](sqlx::Postgres).
+pub trait Sql: Dialect {}
+
+impl<DB: Dialect> Sql for DB {}
+
+/// The views of a bounded context in a database: [`SqliteViews`](crate::SqliteViews) or
+/// [`PostgresViews`](crate::PostgresViews). Clones share the connections.
+pub struct SqlViews<DB: Sql> {
+    pub(crate) shared: Arc<Shared<DB>>,
+}
+
+pub(crate) struct Shared<DB: Sql> {
+    pub(crate) writer: Pool<DB>,
+    reader: Pool<DB>,
+    pub(crate) names: Arc<Names<DB>>,
+    place: String,
+    reached: Arc<Reached>,
+    /// Follows what other processes save, once somebody waits.
+    follower: OnceLock<AbortHandle>,
+}
+
+impl<DB: Sql> SqlViews<DB> {
+    pub(crate) async fn new(
+        writer: Pool<DB>,
+        reader: Pool<DB>,
+        context: &str,
+        place: String,
+    ) -> Result<Self, SqlError> {
+        let names = Arc::new(Names::new(context)?);
+        layout::open_context(&writer, &names, &place).await?;
+        let (reached, follower) = (Arc::default(), OnceLock::new());
+        Ok(Self { shared: Arc::new(Shared { writer, reader, names, place, reached, follower }) })
+    }
+
+    /// The connections that read, for queries of your own.
+    pub fn pool(&self) -> &Pool<DB> {
+        &self.shared.reader
+    }
+
+    /// The table with the documents of a projection, quoted, for queries of your own. Its columns are `key`,
+    /// `document`, which is JSON as text, and `revision`.
+    ///
+    /// What SQLite and Postgres understand alike: `SELECT document ->> 'country' FROM …`, in Postgres on
+    /// `document::json`.
+    pub fn table(&self, projection: &ProjectionId) -> String {
+        self.shared.names.table(&projection.to_string())
+    }
+
+    /// A connection of those that read.
+    async fn connection(&self, what: impl FnOnce() -> String) -> Result<PoolConnection<DB>, StoreError> {
+        self.shared.reader.acquire().await.map_err(|error| store_error(what(), error))
+    }
+
+    /// The rows that a statement answers with.
+    async fn rows(
+        &self,
+        what: impl Fn() -> String,
+        sql: String,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut connection = self.connection(&what).await?;
+        DB::fetch(&mut connection, sql, values).await.map_err(|error| store_error(what(), error))
+    }
+
+    async fn row(&self, projection: &str) -> Result<(Option<String>, i64), StoreError> {
+        let what = || format!("reading the checkpoint of {projection}");
+        let mut connection = self.connection(what).await?;
+        let row = checkpoint_row::<DB>(&mut connection, &self.shared.names, projection).await;
+        row.map_err(|error| store_error(what(), error))
+    }
+
+    /// Creates what a projection needs, unless it is there.
+    async fn create(&self, projection: &str) -> Result<(), sqlx::Error> {
+        let names = &self.shared.names;
+        let mut connection = self.shared.writer.acquire().await?;
+        layout::add_projection::<DB>(&mut connection, names, projection).await?;
+        let is_there =
+            layout::tables::<DB>(&mut connection, names, projection).await?.iter().any(|t| t == projection);
+        drop(connection);
+        if is_there {
+            return Ok(());
+        }
+        let mut transaction = layout::exclusive(&self.shared.writer).await?;
+        let sql = format!(
+            "CREATE TABLE IF NOT EXISTS {} \
+             (key {} PRIMARY KEY, document text NOT NULL, revision bigint NOT NULL)",
+            names.table(projection),
+            DB::KEY
+        );
+        DB::execute(&mut transaction, sql, &[]).await?;
+        transaction.commit().await
+    }
+
+    async fn store(&self, projection: &str, save: &Save<'_>) -> Result<u64, Failure> {
+        let Shared { writer, names, .. } = &*self.shared;
+        let mut saving = Saving::begin(writer, names, projection, save.checkpoint, save.revision).await?;
+        saving.documents(save.writes).await?;
+        saving.notes(save.notes).await?;
+        let revision = saving.commit().await?;
+        self.note(projection, revision.cast_signed(), save.checkpoint.sequence);
+        Ok(revision)
+    }
+
+    pub(crate) fn note(&self, projection: &str, revision: i64, sequence: u64) {
+        self.shared.reached.note(projection, Place { revision, sequence });
+    }
+
+    fn follow(&self) {
+        let Shared { reader, names, reached, .. } = &*self.shared;
+        self.shared.follower.get_or_init(|| {
+            let follow = reached::follow(reader.clone(), Arc::clone(names), Arc::clone(reached));
+            tokio::spawn(follow).abort_handle()
+        });
+    }
+}
+
+impl<DB: Sql> ViewStore for SqlViews<DB> {
+    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        let name = check_name::<DB>(&projection.to_string())?;
+        self.create(&name).await.map_err(|error| store_error(format!("creating the table of {name}"), error))
+    }
+
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
+        saved_checkpoint(projection, self.row(&projection.to_string()).await?)
+    }
+
+    async fn load(
+        &self,
+        projection: &ProjectionId,
+        keys: &[String],
+    ) -> Result<Vec<SavedDocument>, StoreError> {
+        let what = || format!("loading documents of {projection}");
+        // Arrays, so that the elements look the same as everywhere else.
+        let wanted: Vec<_> = keys.iter().map(|key| [stored_key(key)]).collect();
+        let json = serde_json::to_string(&wanted).map_err(|error| StoreError::refused(what(), error))?;
+        let (table, each) = (self.table(projection), DB::EACH);
+        let sql = format!(
+            "SELECT value->>0, (SELECT document FROM {table} WHERE key = value->>0), \
+             coalesce((SELECT revision FROM {table} WHERE key = value->>0), 0) FROM {each}"
+        );
+        let rows = self.rows(what, sql, &[Value::Text(&json)]).await?;
+        Ok(rows.into_iter().map(|(_, document, revision)| saved(document, revision)).collect())
+    }
+
+    async fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let sql = format!(
+            "SELECT key, content, CAST(0 AS bigint) FROM {} \
+             WHERE projection = $1 AND key >= $2 AND substr(key, 1, length($2)) = $2",
+            self.shared.names.notes()
+        );
+        let (projection, prefix) = (projection.to_string(), stored_key(prefix));
+        let values = [Value::Text(&projection), Value::Text(&prefix)];
+        let mut notes = keyed(self.rows(|| format!("reading notes of {projection}"), sql, &values).await?);
+        notes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(notes)
+    }
+
+    async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
+        let name = projection.to_string();
+        let saved = self.store(&name, &save).await;
+        saved.map_err(|failure| failure.into_save_error(|| format!("saving {name}")))
+    }
+
+    fn max_writes(&self) -> usize {
+        MAX_WRITES
+    }
+
+    async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let sql = format!("SELECT '', document, revision FROM {} WHERE key = $1", self.table(projection));
+        let key = stored_key(key);
+        let what = || format!("reading document {key:?} of {projection}");
+        let rows = self.rows(what, sql, &[Value::Text(&key)]).await?;
+        Ok(rows.into_iter().next().and_then(|(_, document, _)| document).map(Bytes::from))
+    }
+
+    async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let sql = format!("SELECT key, document, revision FROM {}", self.table(projection));
+        Ok(keyed(self.rows(|| format!("listing {projection}"), sql, &[]).await?))
+    }
+
+    async fn page(
+        &self,
+        projection: &ProjectionId,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        // Keys are stored and compared so that their order is that of their bytes.
+        let after = after.map(stored_key);
+        let from = if after.is_some() { "WHERE key > $2" } else { "" };
+        let table = self.table(projection);
+        let sql = format!("SELECT key, document, revision FROM {table} {from} ORDER BY key LIMIT $1");
+        let max = number(u64::try_from(max).unwrap_or(u64::MAX));
+        let values: Vec<_> = [max].into_iter().chain(after.as_deref().map(Value::Text)).collect();
+        Ok(keyed(self.rows(|| format!("reading a page of {projection}"), sql, &values).await?))
+    }
+
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+        let name = projection.to_string();
+        let mut reached = self.shared.reached.watch(&name);
+        self.follow();
+        let (checkpoint, revision) = self.row(&name).await?;
+        let found = reached::sequence(checkpoint.as_deref());
+        if found >= sequence {
+            return Ok(());
+        }
+        self.note(&name, revision, found);
+        let waited = reached.wait_for(|place| place.sequence >= sequence).await;
+        waited.map(drop).map_err(|error| StoreError::unavailable(format!("waiting for {name}"), error))
+    }
+
+    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        let name = projection.to_string();
+        let removed = layout::remove(&self.shared.writer, &self.shared.names, &name).await;
+        let revision = removed.map_err(|error| store_error(format!("removing {name}"), error))?;
+        self.note(&name, revision, 0);
+        Ok(())
+    }
+
+    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
+        let sql =
+            format!("SELECT view, content, revision FROM {} WHERE view = $1", self.shared.names.about());
+        let view = stored_key(view);
+        let rows = self.rows(|| format!("reading about {view}"), sql, &[Value::Text(&view)]).await?;
+        Ok(rows.into_iter().next().map_or(saved(None, 0), |(_, content, revision)| saved(content, revision)))
+    }
+
+    async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
+        let table = self.shared.names.about();
+        let what = || format!("writing about {view}");
+        let content = text(&content, what)?;
+        let sql = if revision == 0 {
+            format!(
+                "INSERT INTO {table} (view, content, revision) VALUES ($1, $2, $3 + 1) ON CONFLICT DO NOTHING"
+            )
+        } else {
+            format!("UPDATE {table} SET content = $2, revision = $3 + 1 WHERE view = $1 AND revision = $3")
+        };
+        let view = stored_key(view);
+        let values = [Value::Text(&view), Value::Text(content), number(revision)];
+        let writer = self.shared.writer.acquire().await;
+        let mut writer = writer.map_err(|error| store_error(what(), error))?;
+        match DB::execute(&mut writer, sql, &values).await.map_err(|error| store_error(what(), error))? {
+            0 => Err(SaveError::Conflict),
+            _ => Ok(revision + 1),
+        }
+    }
+}
+
+/// The name, if a table can have it. Postgres would cut a longer one short, and two of them could meet.
+pub(crate) fn check_name<DB: Sql>(name: &str) -> Result<String, StoreError> {
+    if name.len() <= DB::MAX_NAME {
+        return Ok(name.to_owned());
+    }
+    let what = format!("{name} is longer than the name of a table can be, {}: rename the view", DB::MAX_NAME);
+    Err(StoreError::Refused { what, source: None })
+}
+
+fn saved(document: Option<String>, revision: i64) -> SavedDocument {
+    SavedDocument { document: document.map(Bytes::from), revision: revision.cast_unsigned() }
+}
+
+fn keyed(rows: Vec<Row>) -> Vec<(String, Bytes)> {
+    rows.into_iter()
+        .map(|(key, content, _)| (original_key(key), content.unwrap_or_default().into()))
+        .collect()
+}
+
+impl<DB: Sql> Clone for SqlViews<DB> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<DB: Sql> fmt::Debug for SqlViews<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { place, names, .. } = &*self.shared;
+        f.debug_struct("SqlViews")
+            .field("place", place)
+            .field("context", &names.context())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<DB: Sql> Drop for Shared<DB> {
+    fn drop(&mut self) {
+        if let Some(follower) = self.follower.get() {
+            follower.abort();
+        }
+    }
+}
