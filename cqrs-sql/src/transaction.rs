@@ -195,12 +195,12 @@ pub(crate) fn saved_checkpoint(
 pub(crate) fn text(content: &Bytes, what: impl FnOnce() -> String) -> Result<&str, StoreError> {
     match std::str::from_utf8(content) {
         Ok(text) if !text.contains('\0') => Ok(text),
-        Ok(_) => Err(refused_text(what(), None)),
-        Err(error) => Err(refused_text(what(), Some(Arc::new(error)))),
+        Ok(_) => Err(refused_text(&what(), None)),
+        Err(error) => Err(refused_text(&what(), Some(Arc::new(error)))),
     }
 }
 
-fn refused_text(what: String, source: Option<cqrs_core::Source>) -> StoreError {
+fn refused_text(what: &str, source: Option<cqrs_core::Source>) -> StoreError {
     StoreError::Refused { what: format!("{what} is not JSON: only text is kept here"), source }
 }
 
