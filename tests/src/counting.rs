@@ -56,9 +56,9 @@ pub async fn counted<S: ViewStore>(store: &S) -> u64 {
             let number = saved.checkpoint.map_or(0, |checkpoint| checkpoint.sequence);
             let counts: Vec<u64> = documents.iter().map(parsed).collect();
             assert_eq!(counts, [number; 2], "documents against the checkpoint");
-            let noted: Vec<Bytes> = notes.into_iter().map(|(_, content)| content).collect();
+            let contents: Vec<Bytes> = notes.into_iter().map(|(_, content)| content).collect();
             let expected = if number == 0 { vec![] } else { vec![text(number)] };
-            assert_eq!(noted, expected, "the note against the checkpoint");
+            assert_eq!(contents, expected, "the note against the checkpoint");
             return number;
         }
     }
