@@ -95,7 +95,7 @@ async fn a_view_is_right_although_deliveries_were_stolen() {
             receipt = bank.execute(deposit()).await.unwrap();
         }
         assert!(is_message(stolen.next().await.unwrap().headers.as_ref()));
-        let seen = bank.query(statement()).after(&receipt).patience(Duration::from_secs(60)).await.unwrap();
+        let seen = bank.query(statement()).after(&receipt).patience(Duration::from_mins(1)).await.unwrap();
         assert_eq!(seen.unwrap().versions, (1..=receipt.version).collect::<Vec<_>>());
     }
     bank.stop().await;

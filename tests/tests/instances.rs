@@ -45,7 +45,7 @@ async fn deposit_and_see(bank: &Bank, count: u64, versions: u64) {
         last = Some(bank.execute(deposit()).await.unwrap());
     }
     let query = bank.query(GetStatement { account: "1".into() }).after(&last.unwrap());
-    let seen = query.patience(Duration::from_secs(60)).await.unwrap().unwrap();
+    let seen = query.patience(Duration::from_mins(1)).await.unwrap().unwrap();
     assert_eq!(seen.versions, (1..=versions).collect::<Vec<_>>());
 }
 

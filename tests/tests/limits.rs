@@ -185,7 +185,7 @@ async fn a_view_without_room_waits_until_there_is_some() {
     .await;
     limit(&nats, bucket, |config| config.max_bytes = -1).await;
     let rich = bank.query(RichAccounts { at_least: 1 }).after(&last.unwrap());
-    assert_eq!(rich.patience(Duration::from_secs(60)).await.unwrap().len(), 20);
+    assert_eq!(rich.patience(Duration::from_mins(1)).await.unwrap().len(), 20);
     bank.stop().await;
     server.stop().await;
 }
@@ -235,7 +235,7 @@ async fn a_full_disk() {
     })
     .await;
     let receipt = bank.execute(deposit(&stored.to_string())).await.unwrap();
-    let seen = bank.query(statement(&stored.to_string())).after(&receipt).patience(Duration::from_secs(60));
+    let seen = bank.query(statement(&stored.to_string())).after(&receipt).patience(Duration::from_mins(1));
     assert_eq!(seen.await.unwrap(), Some(Statement { balance: 2, versions: vec![1, 2, 3] }));
     bank.stop().await;
     large.stop().await;

@@ -85,7 +85,7 @@ async fn a_stream_that_would_lose_events() {
         name: context.stream(),
         subjects: vec![format!("{}.event.>", context.name)],
         discard: DiscardPolicy::Old,
-        max_age: Duration::from_secs(3_600),
+        max_age: Duration::from_hours(1),
         allow_direct: true,
         deny_delete: true,
         ..Config::default()
