@@ -1,9 +1,18 @@
 //! Time and new ids, as a port: the domain and the loops never ask the machine themselves.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use uuid::Uuid;
+
+use crate::BoxFuture;
+
+/// How long a wait for a time lasts at most before the clock is looked at again: somebody may have set it.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Where the time and new message ids come from.
 pub trait Clock: Send + Sync + 'static {
@@ -16,6 +25,22 @@ pub trait Clock: Send + Sync + 'static {
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
         Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+    }
+
+    /// Waits until the clock shows `time` or later.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn sleep_until(&self, time: Timestamp) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            while let Ok(rest) = Duration::try_from(time.duration_since(self.now())) {
+                if rest.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(rest.min(LOOK)).await;
+            }
+        })
     }
 }
 
@@ -44,14 +69,14 @@ impl Clock for SystemClock {
 /// ```
 #[derive(Debug)]
 pub struct ManualClock {
-    microseconds: AtomicI64,
+    microseconds: watch::Sender<i64>,
     next_id: AtomicU64,
 }
 
 impl ManualClock {
     /// A clock that shows `start` (to the microsecond).
     pub fn new(start: Timestamp) -> Self {
-        Self { microseconds: AtomicI64::new(start.as_microsecond()), next_id: AtomicU64::new(1) }
+        Self { microseconds: watch::Sender::new(start.as_microsecond()), next_id: AtomicU64::new(1) }
     }
 
     /// Moves the clock forward.
@@ -59,15 +84,23 @@ impl ManualClock {
     /// # Panics
     ///
     /// When `by` is longer than 292,000 years.
-    pub fn advance(&self, by: std::time::Duration) {
+    pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).expect("a duration within the calendar");
-        self.microseconds.fetch_add(by, Ordering::Relaxed);
+        self.microseconds.send_modify(|microseconds| *microseconds += by);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_microsecond(self.microseconds.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX)
+        Timestamp::from_microsecond(*self.microseconds.borrow()).unwrap_or(Timestamp::MAX)
+    }
+
+    fn sleep_until(&self, time: Timestamp) -> BoxFuture<'_, ()> {
+        let mut shown = self.microseconds.subscribe();
+        Box::pin(async move {
+            // The sender lives in `self`, so waiting ends only with the time.
+            let _ = shown.wait_for(|shown| *shown >= time.as_microsecond()).await;
+        })
     }
 
     fn new_id(&self) -> Uuid {

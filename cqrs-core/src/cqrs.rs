@@ -9,15 +9,22 @@ use tokio_util::{
 };
 
 use crate::{
-    Aggregate, Answer, Clock, Command, CommandVisitor, DeadLetters, Error, EventStore, Handle, Interceptor,
-    Projection, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, SystemClock, View, ViewStore,
+    Aggregate, Answer, BoxFuture, Clock, Command, CommandVisitor, DeadLetters, Deadlines, Error, EventStore,
+    Handle, Handler, Interceptor, Notices, NoticesOf, Policy, Projection, ProjectionId, ProjectorStatus,
+    Query, Rebuild, Receipt, StoreError, SystemClock, View, ViewStore,
+    carry_out::{Carrier, Routed},
+    deadline::AnyDeadlines,
     dispatch::{Ask, Execute},
     documents::DocumentProjection,
     entity::Entities,
     execute::{Limits, Shell},
+    handle_events::HandlerProjection,
     id::is_name,
     projection::AnyProjection,
+    react::PolicyProjection,
     registry::{AggregateList, AggregateVisitor, HasAggregate, HasView, Push, ViewList, ViewVisitor},
+    router::CommandRoutes,
+    timer,
     worker::{Shared, Worker},
 };
 
@@ -108,6 +115,8 @@ impl<B: Backend> Cqrs<B, (), ()> {
             cached: 10_000,
             patience: Duration::from_secs(5),
             projections: Vec::new(),
+            later: Vec::new(),
+            deadlines: None,
             build_changed: false,
             lists: PhantomData,
         }
@@ -154,6 +163,28 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         V: HasView<Q::View, Place>,
     {
         Ask::new(&self.inner, query)
+    }
+
+    /// Listens to what happens to the aggregates of type `T` from now on: at most once, and nothing is kept. What
+    /// happens while nobody listens, or while the connection is down, is not told. For what may be missed, such
+    /// as a page that shows what goes on; it costs no write.
+    ///
+    /// # Errors
+    ///
+    /// The store's; [`StoreError::Refused`] where the store does not announce what it stores.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn notices<T, Place>(
+        &self,
+    ) -> Result<NoticesOf<T::Event, <B::Events as Notices>::Listener>, Error>
+    where
+        T: Aggregate,
+        A: HasAggregate<T, Place>,
+        B::Events: Notices,
+    {
+        Ok(NoticesOf::new(self.inner.shell.events.listen(&[T::NAME]).await?))
     }
 
     /// What each projector is doing: one for each build of a projection that is in use.
@@ -298,7 +329,7 @@ impl<B: Backend> Inner<B> {
 }
 
 /// Puts a service together; see [`Cqrs::builder`].
-pub struct Builder<B, A, V> {
+pub struct Builder<B: Backend, A, V> {
     backend: B,
     clock: Arc<dyn Clock>,
     interceptors: Vec<Box<dyn Interceptor>>,
@@ -306,8 +337,42 @@ pub struct Builder<B, A, V> {
     cached: u64,
     patience: Duration,
     projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
+    /// Policies and handlers, which need the stores.
+    later: Vec<(ProjectionId, Later<B>)>,
+    /// What keeps deadlines, if there is a policy.
+    deadlines: Option<OpenDeadlines<B>>,
     build_changed: bool,
     lists: PhantomData<fn() -> (A, V)>,
+}
+
+/// Makes a projection of the stores.
+type Later<B> = Box<dyn FnOnce(&Parts<B>) -> Arc<dyn AnyProjection> + Send>;
+
+/// What policies and handlers are made of.
+struct Parts<B: Backend> {
+    views: Arc<B::Views>,
+    carrier: Arc<Carrier>,
+}
+
+/// The events' port to deadlines, and the timer that follows it.
+type OpenDeadlines<B> = fn(Arc<<B as Backend>::Events>) -> OpenedDeadlines;
+
+struct OpenedDeadlines {
+    prepare: BoxFuture<'static, Result<(), StoreError>>,
+    port: Arc<dyn AnyDeadlines>,
+    timer: StartTimer,
+}
+
+type StartTimer =
+    Box<dyn FnOnce(Arc<Carrier>, Arc<dyn Clock>, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+fn open_deadlines<D: Deadlines>(events: Arc<D>) -> OpenedDeadlines {
+    let (preparing, timing) = (Arc::clone(&events), Arc::clone(&events));
+    OpenedDeadlines {
+        prepare: Box::pin(async move { preparing.prepare().await }),
+        port: events,
+        timer: Box::new(|carrier, clock, stop| Box::pin(timer::run(timing, carrier, clock, stop))),
+    }
 }
 
 impl<B: Backend, A, V> Builder<B, A, V> {
@@ -331,6 +396,30 @@ impl<B: Backend, A, V> Builder<B, A, V> {
     /// runs. See [`Projection`].
     pub fn projection(mut self, id: ProjectionId, projection: impl Projection) -> Self {
         self.projections.push((id, Arc::new(projection)));
+        self
+    }
+
+    /// Adds a policy: what follows from events is done. See [`Policy`] for what it promises.
+    pub fn policy<P: Policy>(mut self) -> Self
+    where
+        B::Events: Deadlines,
+    {
+        self.deadlines = Some(open_deadlines::<B::Events>);
+        self.later.push((
+            ProjectionId::new(P::NAME, 1),
+            Box::new(|parts| {
+                let (views, carrier) = (Arc::clone(&parts.views), Arc::clone(&parts.carrier));
+                Arc::new(PolicyProjection::<P, B::Views>::new(views, carrier))
+            }),
+        ));
+        self
+    }
+
+    /// Adds an event handler: it is called at least once for each event. See [`Handler`].
+    pub fn handler<H: Handler>(mut self, handler: H) -> Self {
+        let later: Later<B> =
+            Box::new(|parts| Arc::new(HandlerProjection::new(handler, Arc::clone(&parts.views))));
+        self.later.push((ProjectionId::new(H::NAME, 1), later));
         self
     }
 
@@ -400,6 +489,8 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             cached: self.cached,
             patience: self.patience,
             projections: self.projections,
+            later: self.later,
+            deadlines: self.deadlines,
             build_changed: self.build_changed,
             lists: PhantomData,
         }
@@ -418,7 +509,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     /// Dropping it stops what was started.
     pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
         let entities = A::entities(self.cached);
-        check_names::<A, V>(&entities, &self.projections)?;
+        let others = self.projections.iter().map(|(id, _)| id).chain(self.later.iter().map(|(id, _)| id));
+        check_names::<A, V>(&entities, others)?;
         let (events, views) = self.backend.split();
         let (events, views) = (Arc::new(events), Arc::new(views));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -426,6 +518,10 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         let mut starts = Starts { views: Arc::clone(&views), starts: Vec::new() };
         V::visit(&mut starts);
         starts.starts.extend(self.projections);
+        let deadlines = self.deadlines.map(|open| open(Arc::clone(&events)));
+        let carrier = Arc::new(Carrier::new(deadlines.as_ref().map(|deadlines| Arc::clone(&deadlines.port))));
+        let parts = Parts::<B> { views: Arc::clone(&views), carrier: Arc::clone(&carrier) };
+        starts.starts.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
         let shared = Arc::new(Shared {
             events: Arc::clone(&events),
             views: Arc::clone(&views),
@@ -433,23 +529,28 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
-        let mut workers = Vec::with_capacity(starts.starts.len());
-        for (id, projection) in starts.starts {
-            let worker = Arc::new(Worker::new(&id, projection, Arc::clone(&shared)));
-            worker.start(self.build_changed).await?;
-            workers.push(worker);
-        }
-        let inner = Inner {
-            shell: Shell::new(events, self.clock, self.limits),
+        let workers = starts.starts.into_iter();
+        let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, Arc::clone(&shared)));
+        let inner = Arc::new(Inner {
+            shell: Shell::new(events, Arc::clone(&self.clock), self.limits),
             views,
             interceptors: self.interceptors,
             patience: self.patience,
-            workers,
-            tasks,
-            stop,
+            workers: workers.map(worker).collect(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
             _stop_on_drop: guard,
-        };
-        Ok(Cqrs { inner: Arc::new(inner), entities: Arc::new(entities), views: PhantomData })
+        });
+        let routes = CommandRoutes::to::<A>(&entities);
+        carrier.set_dispatch(Routed { inner: Arc::downgrade(&inner), routes });
+        if let Some(deadlines) = deadlines {
+            deadlines.prepare.await?;
+            tasks.spawn((deadlines.timer)(carrier, self.clock, stop));
+        }
+        for worker in &inner.workers {
+            worker.start(self.build_changed).await?;
+        }
+        Ok(Cqrs { inner, entities: Arc::new(entities), views: PhantomData })
     }
 }
 
@@ -467,14 +568,14 @@ impl<S: ViewStore> ViewVisitor for Starts<S> {
 }
 
 /// Checks the names of everything that the service is made of, and reports all that is wrong at once.
-fn check_names<A: AggregateList, V: ViewList>(
+fn check_names<'a, A: AggregateList, V: ViewList>(
     entities: &A::Entities,
-    projections: &[(ProjectionId, Arc<dyn AnyProjection>)],
+    projections: impl Iterator<Item = &'a ProjectionId>,
 ) -> Result<(), Error> {
     let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
     A::visit(entities, &mut names);
     V::visit(&mut names);
-    for (id, _) in projections {
+    for id in projections {
         names.check("view", id.name);
     }
     if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }

@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use crate::{
     Batch, OnFailure, ProjectError, Projection, ProjectionId, Save, SavedCheckpoint, SavedDocument, Sources,
-    StoreError, View, ViewStore, Write, codec, id::check_id, query::decode_document, view::Step,
+    StoreError, View, ViewStore, Write, codec, id::check_id, lanes::panic_text, query::decode_document,
+    view::Step,
 };
 
 /// The documents of `V` in the view store `S`.
@@ -96,18 +97,14 @@ fn steps<V: View>(batch: &Batch<'_>) -> Result<Vec<(usize, Step<V>)>, ProjectErr
     Ok(steps)
 }
 
-fn cannot_apply(index: usize, reason: String) -> ProjectError {
+pub(crate) fn cannot_apply(index: usize, reason: String) -> ProjectError {
     ProjectError::Event { index, reason, transient: false }
 }
 
-/// Runs a rule of the view; a panic is about the event. Whatever it was changing is given up with the batch.
-fn unless_panics<T>(index: usize, rule: impl FnOnce() -> T) -> Result<T, ProjectError> {
-    catch_unwind(AssertUnwindSafe(rule)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let text = text.unwrap_or_else(|| "no message".to_owned());
-        cannot_apply(index, format!("the view's rules panicked: {text}"))
-    })
+/// Runs a rule of a view or policy; a panic is about the event. Whatever it was changing is given up with the batch.
+pub(crate) fn unless_panics<T>(index: usize, rule: impl FnOnce() -> T) -> Result<T, ProjectError> {
+    catch_unwind(AssertUnwindSafe(rule))
+        .map_err(|panic| cannot_apply(index, format!("the rules panicked: {}", panic_text(&*panic))))
 }
 
 /// The documents that a batch changes: each key once, and for each step the place of its key.

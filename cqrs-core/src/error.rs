@@ -129,6 +129,12 @@ pub enum Error {
         /// Those that there are.
         known: Vec<&'static str>,
     },
+    /// A policy or handler is never built anew: whatever it has done would be done again.
+    #[error("{projection} is a policy or a handler and is not built anew, which would do everything again")]
+    NotRebuilt {
+        /// Its name.
+        projection: &'static str,
+    },
     /// A value could not be encoded as JSON.
     #[error("{what} cannot be written as JSON")]
     Encode {

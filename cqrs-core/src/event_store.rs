@@ -258,6 +258,11 @@ pub trait Subscription: Send {
     /// About how many messages the log has for this subscription after the last one that was returned.
     fn pending(&self) -> u64;
 
+    /// Whether another worker of the same name reads at the moment, and this one waits for its turn.
+    fn is_standby(&self) -> bool {
+        false
+    }
+
     /// Tells the store that everything up to `sequence` is done, for its own accounts: the truth about
     /// progress is the checkpoint in the view store.
     ///

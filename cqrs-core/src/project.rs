@@ -14,8 +14,8 @@ use tracing::{Instrument, debug, info, warn};
 
 use crate::{
     AggregateKey, Batch, Checkpoint, Clock, Delivery, EventStore, Log, Note, OnFailure, Position,
-    ProjectError, ProjectionId, Recorded, SaveError, StoreError, StoredCommit, Subscribe, Subscription,
-    backoff,
+    ProjectError, ProjectionId, Recorded, SaveError, Start, StoreError, StoredCommit, Subscribe,
+    Subscription, backoff,
     dead_letter::{self, DeadLetter, MAX_DEAD_LETTERS, Parked},
     projection::AnyProjection,
     status::{Pace, ProjectorState, ProjectorStatus},
@@ -29,6 +29,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// How often an event is tried when the same may succeed a little later, before it is set aside.
 const TRIES: u32 = 5;
+
+/// How long a worker that stands by waits before it looks whether another has left something behind.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// How many aggregates' versions are remembered, to notice a gap.
 const VERSIONS: usize = 100_000;
@@ -112,6 +115,9 @@ impl<E: EventStore> Projector<E> {
                 after: place.checkpoint.sequence,
             })
             .await?;
+        if !subscription.is_standby() {
+            self.resume(&mut place).await?;
+        }
         self.progress(&place, subscription.pending(), None);
         info!(from = place.checkpoint.sequence, dead_letters = place.parked.len(), "projecting");
         let end = self.pump(&mut place, &mut subscription).await.unwrap_or_else(|end| end);
@@ -128,6 +134,10 @@ impl<E: EventStore> Projector<E> {
             let deliveries = tokio::select! {
                 deliveries = subscription.next(BATCH) => deliveries?,
                 () = self.stop.cancelled() => return Ok(End::Stopped),
+                abandoned = self.look_after(), if subscription.is_standby() && self.projection.has_effects() => {
+                    abandoned?;
+                    continue;
+                }
             };
             speed.count(deliveries.len(), Instant::now());
             place.check_versions(&deliveries)?;
@@ -142,17 +152,57 @@ impl<E: EventStore> Projector<E> {
         }
     }
 
+    async fn resume(&self, place: &mut Place) -> Result<(), End> {
+        let resumed = self.projection.resume(&self.id, &place.checkpoint, place.revision).await;
+        place.revision = resumed.map_err(|error| match error {
+            SaveError::Conflict => End::Overtaken,
+            SaveError::Failed(error) => End::Failed(error),
+        })?;
+        Ok(())
+    }
+
+    /// Finishes what another worker has left behind, when nothing has been saved for a while. A worker that stands
+    /// by is given its turn with the next event only, and what was begun before need not wait for one.
+    async fn look_after(&self) -> Result<(), End> {
+        let before = self.projection.checkpoint(&self.id).await?.revision;
+        tokio::time::sleep(LOOK_AFTER).await;
+        let saved = self.projection.checkpoint(&self.id).await?;
+        if let Some(checkpoint) = saved.checkpoint.filter(|_| saved.revision == before) {
+            // Whoever saves in between has not left anything behind.
+            match self.projection.resume(&self.id, &checkpoint, saved.revision).await {
+                Ok(_) | Err(SaveError::Conflict) => {}
+                Err(SaveError::Failed(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// The place that was saved last, in a log that must be the one it was saved for.
     async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
         let log = self.events.log(aggregates).await?;
-        let checkpoint = match saved.checkpoint {
-            Some(checkpoint) => self.check_log(checkpoint, &log).await?,
-            None => Checkpoint { log: log.id, sequence: 0, event: None },
+        let (checkpoint, revision) = match saved.checkpoint {
+            Some(checkpoint) => (self.check_log(checkpoint, &log).await?, saved.revision),
+            None => self.begin(log, saved.revision).await?,
         };
         let mut parked = Parked::default();
         parked.add(&dead_letter::read(&*self.projection, &self.id).await?);
-        Ok(Place { checkpoint, revision: saved.revision, parked, versions: HashMap::new() })
+        Ok(Place { checkpoint, revision, parked, versions: HashMap::new() })
+    }
+
+    /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.
+    async fn begin(&self, log: Log, revision: u64) -> Result<(Checkpoint, u64), End> {
+        let nothing = Checkpoint { log: log.id, sequence: 0, event: None };
+        if self.projection.start() == Start::Beginning || log.last_sequence == 0 {
+            return Ok((nothing, revision));
+        }
+        let checkpoint = Checkpoint { sequence: log.last_sequence, ..nothing };
+        let batch = Batch { events: &[], notes: &[], checkpoint: &checkpoint, revision };
+        match self.projection.project(&self.id, batch).await {
+            Ok(revision) => Ok((checkpoint, revision)),
+            Err(ProjectError::Save(SaveError::Failed(error))) => Err(End::Failed(error)),
+            Err(_) => Err(End::Overtaken),
+        }
     }
 
     /// A view that was built from another log, or from more of it than there is, must not go on; nor one of

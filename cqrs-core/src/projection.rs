@@ -25,6 +25,16 @@ pub trait Projection: Send + Sync + 'static {
         OnFailure::default()
     }
 
+    /// Where in the log it begins, the first time that it runs.
+    fn start(&self) -> Start {
+        Start::default()
+    }
+
+    /// Whether it does more than change its own store. Then it is never built anew, which would do it all again.
+    fn has_effects(&self) -> bool {
+        false
+    }
+
     /// How many events one [`project`](Projection::project) takes at most, where a single commit does not have
     /// more; at least 1.
     fn max_events(&self) -> usize;
@@ -88,6 +98,27 @@ pub trait Projection: Send + Sync + 'static {
         batch: Batch<'_>,
     ) -> impl Future<Output = Result<u64, ProjectError>> + Send;
 
+    /// Goes on with what an earlier [`project`](Projection::project) has noted and not finished; returns the
+    /// revision of the checkpoint, which may be a new one. It is called before events are projected, and now and
+    /// then while another worker seems to have left something behind.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`]; it is called again later.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    fn resume(
+        &self,
+        projection: &ProjectionId,
+        checkpoint: &Checkpoint,
+        revision: u64,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send {
+        let _ = (projection, checkpoint);
+        std::future::ready(Ok(revision))
+    }
+
     /// Waits, without polling, until the checkpoint is at or after `sequence`.
     ///
     /// # Errors
@@ -123,6 +154,16 @@ pub enum OnFailure {
     Park,
     /// Halts before it, so that nobody reads a view in which it is missing.
     Halt,
+}
+
+/// Where in the log a projection begins, the first time that it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// With the first event.
+    #[default]
+    Beginning,
+    /// After the last event that is there when it runs for the first time.
+    Now,
 }
 
 /// Events to apply, and what to save with them.
@@ -200,6 +241,8 @@ impl From<StoreError> for ProjectError {
 pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn aggregates(&self) -> Vec<&'static str>;
     fn on_failure(&self) -> OnFailure;
+    fn start(&self) -> Start;
+    fn has_effects(&self) -> bool;
     fn max_events(&self) -> usize;
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
     fn checkpoint<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<SavedCheckpoint, StoreError>>;
@@ -213,6 +256,12 @@ pub(crate) trait AnyProjection: Send + Sync + 'static {
         id: &'a ProjectionId,
         batch: Batch<'a>,
     ) -> BoxFuture<'a, Result<u64, ProjectError>>;
+    fn resume<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        checkpoint: &'a Checkpoint,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<u64, SaveError>>;
     fn reached<'a>(&'a self, id: &'a ProjectionId, sequence: u64) -> BoxFuture<'a, Result<(), StoreError>>;
     fn remove<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
 }
@@ -224,6 +273,14 @@ impl<P: Projection> AnyProjection for P {
 
     fn on_failure(&self) -> OnFailure {
         P::on_failure(self)
+    }
+
+    fn start(&self) -> Start {
+        P::start(self)
+    }
+
+    fn has_effects(&self) -> bool {
+        P::has_effects(self)
     }
 
     fn max_events(&self) -> usize {
@@ -252,6 +309,15 @@ impl<P: Projection> AnyProjection for P {
         batch: Batch<'a>,
     ) -> BoxFuture<'a, Result<u64, ProjectError>> {
         Box::pin(P::project(self, id, batch))
+    }
+
+    fn resume<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        checkpoint: &'a Checkpoint,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<u64, SaveError>> {
+        Box::pin(P::resume(self, id, checkpoint, revision))
     }
 
     fn reached<'a>(&'a self, id: &'a ProjectionId, sequence: u64) -> BoxFuture<'a, Result<(), StoreError>> {

@@ -21,7 +21,7 @@ use crate::{
 /// ```
 pub struct Router<B: Backend, A: AggregateList, V> {
     cqrs: Cqrs<B, A, V>,
-    commands: HashMap<&'static str, CommandRoute<B>>,
+    commands: CommandRoutes<B>,
     queries: HashMap<&'static str, QueryRoute<B>>,
 }
 
@@ -77,9 +77,8 @@ pub enum RouteError {
 impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     /// A router to all commands that the aggregates of `cqrs` list.
     pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
-        let mut routes = Routes { commands: HashMap::new() };
-        A::visit(cqrs.entities(), &mut routes);
-        Self { cqrs, commands: routes.commands, queries: HashMap::new() }
+        let commands = CommandRoutes::to::<A>(cqrs.entities());
+        Self { cqrs, commands, queries: HashMap::new() }
     }
 
     /// Adds a query.
@@ -103,8 +102,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     ///
     /// That of [`Cqrs::execute`].
     pub async fn execute(&self, name: &str, message: CommandMessage) -> Result<Receipt, RouteError> {
-        let route = self.commands.get(name).ok_or_else(|| unknown(name, &self.commands))?;
-        route(self.cqrs.inner(), message).await
+        self.commands.execute(self.cqrs.inner(), name, message).await
     }
 
     /// Answers the query called `name` with the fields `body`, as JSON.
@@ -166,11 +164,35 @@ fn unknown<T>(name: &str, known: &HashMap<&'static str, T>) -> RouteError {
     RouteError::Unknown { name: name.to_owned(), known: names.join(", ") }
 }
 
-struct Routes<B: Backend> {
+/// The commands of a service by their names.
+pub(crate) struct CommandRoutes<B: Backend> {
     commands: HashMap<&'static str, CommandRoute<B>>,
 }
 
-impl<B: Backend> AggregateVisitor for Routes<B> {
+impl<B: Backend> CommandRoutes<B> {
+    /// Routes to all commands that the aggregates list.
+    pub(crate) fn to<A: AggregateList>(entities: &A::Entities) -> Self {
+        let mut routes = Self { commands: HashMap::new() };
+        A::visit(entities, &mut routes);
+        routes
+    }
+
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.commands.contains_key(name)
+    }
+
+    pub(crate) async fn execute(
+        &self,
+        inner: &Arc<Inner<B>>,
+        name: &str,
+        message: CommandMessage,
+    ) -> Result<Receipt, RouteError> {
+        let route = self.commands.get(name).ok_or_else(|| unknown(name, &self.commands))?;
+        route(inner, message).await
+    }
+}
+
+impl<B: Backend> AggregateVisitor for CommandRoutes<B> {
     fn aggregate<A: Aggregate>(&mut self, entities: &Arc<Entities<A>>) {
         A::visit_commands(&mut RoutesOf { routes: self, entities });
     }
@@ -178,7 +200,7 @@ impl<B: Backend> AggregateVisitor for Routes<B> {
 
 /// The routes to the commands of one aggregate.
 struct RoutesOf<'a, B: Backend, A: Aggregate> {
-    routes: &'a mut Routes<B>,
+    routes: &'a mut CommandRoutes<B>,
     entities: &'a Arc<Entities<A>>,
 }
 

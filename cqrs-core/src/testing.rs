@@ -34,6 +34,8 @@
 //!     .then_rejected(OrderRejection::AlreadyPaid);
 //! ```
 
+mod policy;
+
 use std::fmt::Debug;
 
 use jiff::Timestamp;
@@ -43,6 +45,8 @@ use crate::{
     Aggregate, AggregateKey, Command, CommandError, CommandId, Context, Events, Handle, Metadata,
     execute::decide, replay,
 };
+
+pub use policy::{PolicyTest, Reacted, policy};
 
 /// Begins a test with the events that have happened.
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {

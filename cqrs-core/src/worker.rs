@@ -89,6 +89,9 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
 
     /// Begins another build from the beginning, or finds the one that is on its way.
     pub(crate) async fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Error> {
+        if self.projection.has_effects() {
+            return Err(Error::NotRebuilt { projection: self.name });
+        }
         let version = self.version;
         let change = |builds: &mut builds::Builds| {
             builds.rebuild(version);

@@ -36,8 +36,8 @@ const OVERHEAD: usize = 512;
 /// A bounded context's log in a JetStream stream. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct NatsEvents {
-    connection: Connection,
-    topology: Arc<Topology>,
+    pub(crate) connection: Connection,
+    pub(crate) topology: Arc<Topology>,
     turns: Turns,
     snapshots: Arc<SnapshotBucket>,
 }

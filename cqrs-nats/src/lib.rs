@@ -23,12 +23,14 @@
 mod atomic_batch;
 mod connect;
 mod connection;
+mod deadlines;
 mod diagnosis;
 mod direct_get;
 mod errors;
 mod events;
 #[cfg(feature = "local-server")]
 pub mod local_server;
+mod notices;
 mod snapshots;
 mod subject;
 mod subscription;
@@ -40,9 +42,11 @@ pub mod wire;
 pub mod what_happens_to_a_command {}
 
 pub use connect::{Connect, ConnectError, MIN_SERVER, Nats};
+pub use deadlines::NatsDueQueue;
 pub use events::NatsEvents;
 #[cfg(feature = "local-server")]
 pub use local_server::LocalServer;
+pub use notices::NatsNotices;
 pub use subject::{BadToken, decode_token, encode_token};
 pub use subscription::NatsSubscription;
 pub use topology::{Difference, Topology, TopologyError};

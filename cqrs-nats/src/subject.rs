@@ -89,6 +89,24 @@ pub(crate) fn filter_of(context: &str, aggregate: &str) -> String {
     format!("{context}.event.{aggregate}.*")
 }
 
+/// Where notices of an aggregate type are told.
+pub(crate) fn notices_of(context: &str, aggregate: &str) -> String {
+    format!("{context}.notice.{aggregate}.*")
+}
+
+/// What the subjects of a deadline begin with.
+pub(crate) fn deadline_of(context: &str, id: &str) -> String {
+    let mut subject = format!("{context}.deadline.");
+    push_token(&mut subject, id);
+    subject
+}
+
+/// The id of the deadline that a subject of this context belongs to.
+pub(crate) fn deadline_id_of(context: &str, subject: &str) -> Option<String> {
+    let rest = subject.strip_prefix(context)?.strip_prefix(".deadline.")?;
+    decode_token(rest.split_once('.')?.0).ok()
+}
+
 /// The aggregate that a subject of this context belongs to.
 pub(crate) fn aggregate_of(context: &str, subject: &str) -> Option<AggregateKey> {
     let rest = subject.strip_prefix(context)?.strip_prefix(".event.")?;

@@ -222,6 +222,10 @@ impl Subscription for NatsSubscription {
         self.pending
     }
 
+    fn is_standby(&self) -> bool {
+        self.standby
+    }
+
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
         let mut commits = Vec::new();
         while commits.len() < max {

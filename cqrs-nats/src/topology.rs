@@ -6,7 +6,7 @@ use async_nats::jetstream::{
     self,
     context::GetStreamErrorKind,
     response::Response,
-    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+    stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType},
 };
 use serde::Deserialize;
 
@@ -34,6 +34,7 @@ pub struct Topology {
     source: String,
     replicas: usize,
     memory: bool,
+    notices: bool,
 }
 
 impl Topology {
@@ -42,7 +43,7 @@ impl Topology {
         let context: String = name.into();
         let stream = context.to_uppercase();
         let source = format!("/{context}");
-        Self { context, stream, source, replicas: 1, memory: false }
+        Self { context, stream, source, replicas: 1, memory: false, notices: false }
     }
 
     /// The stream's name.
@@ -72,6 +73,18 @@ impl Topology {
     pub fn in_memory(mut self) -> Self {
         self.memory = true;
         self
+    }
+
+    /// Announces what is stored on core NATS, on `<context>.notice.<aggregate>.<id>`, to whoever listens at that
+    /// time; see [`Notices`](cqrs_core::Notices). It is a setting of the stream, so a stream that is there has to
+    /// be changed by hand before.
+    pub fn notices(mut self) -> Self {
+        self.notices = true;
+        self
+    }
+
+    pub(crate) fn has_notices(&self) -> bool {
+        self.notices
     }
 
     /// Whether reads that any replica may answer can be out of date.
@@ -191,6 +204,11 @@ impl Topology {
             deny_delete: true,
             deny_purge: true,
             allow_direct: true,
+            republish: self.notices.then(|| Republish {
+                source: format!("{}.event.>", self.context),
+                destination: format!("{}.notice.>", self.context),
+                headers_only: false,
+            }),
             ..Config::default()
         }
     }
@@ -218,6 +236,9 @@ impl Topology {
         compare("allow_direct", &wanted.allow_direct, &found.allow_direct);
         compare("no_ack", &wanted.no_ack, &found.no_ack);
         compare("sealed", &wanted.sealed, &found.sealed);
+        if self.notices {
+            compare("republish", &wanted.republish, &found.republish);
+        }
         if differences.is_empty() {
             return Ok(());
         }

@@ -59,7 +59,9 @@ impl Drop for TestContext {
             runtime.block_on(async {
                 let jetstream = async_nats::jetstream::new(async_nats::connect(url).await.ok()?);
                 let names: Vec<String> = jetstream.stream_names().try_collect().await.ok()?;
-                for name in names.iter().filter(|name| **name == stream || name.starts_with(&buckets)) {
+                for name in
+                    names.iter().filter(|name| name.starts_with(&stream) || name.starts_with(&buckets))
+                {
                     let _ = jetstream.delete_stream(name).await;
                 }
                 Some(())

@@ -1,23 +1,35 @@
 //! Stores that fail at times: they stand before a real adapter and lose answers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, ProjectionId,
-    Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, StoredCommit, Subscribe, ViewStore,
+    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, EventStore, Expected,
+    Log, Page, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, StoredCommit,
+    Subscribe, ViewStore,
 };
 
-/// A store that fails by a plan: the calls are counted, and the seed decides what happens to each.
+/// A store that fails by a plan: the calls are counted, and the plan decides what happens to each.
 #[derive(Debug, Clone)]
 pub struct Flaky<S> {
     inner: S,
-    seed: u64,
+    plan: Plan,
     calls: Arc<AtomicU64>,
     failures: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Plan {
+    /// The seed decides.
+    Random(u64),
+    /// The whole world ends at this call, right before or right after its effect.
+    EndsAt { call: u64, after_effect: bool },
 }
 
 /// What happens to one call.
@@ -29,12 +41,28 @@ enum Fate {
     LosesRequest,
     /// The call has no effect, and the caller is told to wait.
     Waits,
+    /// The call has its effect, and the caller never hears of anything again.
+    EndsAfter,
+    /// The call has no effect, and the caller never hears of anything again.
+    Ends,
 }
 
 impl<S> Flaky<S> {
     /// `inner` with failures in about every second writing call; the same seed fails the same calls.
     pub fn new(inner: S, seed: u64) -> Self {
-        Self { inner, seed, calls: Arc::default(), failures: Arc::default() }
+        Self { inner, plan: Plan::Random(seed), calls: Arc::default(), failures: Arc::default() }
+    }
+
+    /// `inner` until its caller dies at the call of that number, from 0, before or after the call's effect.
+    pub fn ends_at(inner: S, call: u64, after_effect: bool) -> Self {
+        let plan = Plan::EndsAt { call, after_effect };
+        Self { inner, plan, calls: Arc::default(), failures: Arc::default() }
+    }
+
+    /// Another store of the same world: its calls are counted together with those of this one.
+    pub fn beside<T>(&self, inner: T) -> Flaky<T> {
+        let (calls, failures) = (Arc::clone(&self.calls), Arc::clone(&self.failures));
+        Flaky { inner, plan: self.plan, calls, failures }
     }
 
     /// How many calls have failed.
@@ -42,10 +70,26 @@ impl<S> Flaky<S> {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// Snapshots are saved beside the commands: a plan that counts calls to find one again leaves them out.
+    fn fate_of_a_snapshot(&self) -> Fate {
+        match self.plan {
+            Plan::Random(_) => self.fate(),
+            Plan::EndsAt { .. } => Fate::Works,
+        }
+    }
+
     fn fate(&self) -> Fate {
         // SplitMix64: well mixed from a counter, so that runs are the same for the same seed.
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let mut x = self.seed.wrapping_add(call.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let seed = match self.plan {
+            Plan::Random(seed) => seed,
+            Plan::EndsAt { call: last, .. } if call < last => return Fate::Works,
+            Plan::EndsAt { call: last, after_effect } => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                return if call == last && after_effect { Fate::EndsAfter } else { Fate::Ends };
+            }
+        };
+        let mut x = seed.wrapping_add(call.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         let fate = match (x ^ (x >> 31)) % 8 {
@@ -79,14 +123,21 @@ impl<S: EventStore> EventStore for Flaky<S> {
             }
             Fate::LosesRequest => Err(AppendError::Unknown(lost())),
             Fate::Waits => Err(AppendError::Busy(lost())),
+            Fate::EndsAfter => {
+                let _ = self.inner.append(commit, expected).await;
+                pending().await
+            }
+            Fate::Ends => pending().await,
         }
     }
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
         // A replica that lags: it shows all but the last commit, and does not claim more.
         let mut page = self.inner.read(aggregate, after, max).await?;
-        if matches!(self.fate(), Fate::LosesAnswer) && !page.more {
-            page.commits.pop();
+        match self.fate() {
+            Fate::LosesAnswer if !page.more => drop(page.commits.pop()),
+            Fate::Ends | Fate::EndsAfter => pending().await,
+            _ => {}
         }
         Ok(Page { confirmed: false, ..page })
     }
@@ -116,24 +167,64 @@ impl<S: EventStore> EventStore for Flaky<S> {
     }
 
     async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
-        match self.fate() {
+        match self.fate_of_a_snapshot() {
             Fate::Works => self.inner.load_snapshot(aggregate).await,
             // None yet, as a replica that lags says.
             Fate::LosesAnswer => Ok(None),
             Fate::LosesRequest | Fate::Waits => Err(lost()),
+            Fate::Ends | Fate::EndsAfter => pending().await,
         }
     }
 
     async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
-        match self.fate() {
+        match self.fate_of_a_snapshot() {
             Fate::Works => self.inner.save_snapshot(aggregate, snapshot).await,
             Fate::LosesAnswer => {
                 let _ = self.inner.save_snapshot(aggregate, snapshot).await;
                 Err(lost())
             }
             Fate::LosesRequest => Err(lost()),
+            Fate::Ends | Fate::EndsAfter => pending().await,
             // What is cut off on the way is no snapshot.
             Fate::Waits => self.inner.save_snapshot(aggregate, snapshot.slice(..snapshot.len() / 2)).await,
+        }
+    }
+}
+
+impl<S: Deadlines> Deadlines for Flaky<S> {
+    type Queue = S::Queue;
+
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.inner.prepare().await
+    }
+
+    async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        self.change(self.inner.arm(deadline)).await
+    }
+
+    async fn disarm(&self, id: &str, order: u64) -> Result<(), StoreError> {
+        self.change(self.inner.disarm(id, order)).await
+    }
+
+    async fn due(&self, clock: Arc<dyn Clock>) -> Result<S::Queue, StoreError> {
+        self.inner.due(clock).await
+    }
+}
+
+impl<S> Flaky<S> {
+    async fn change(&self, change: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+        match self.fate() {
+            Fate::Works => change.await,
+            Fate::LosesAnswer => {
+                let _ = change.await;
+                Err(lost())
+            }
+            Fate::LosesRequest | Fate::Waits => Err(lost()),
+            Fate::EndsAfter => {
+                let _ = change.await;
+                pending().await
+            }
+            Fate::Ends => pending().await,
         }
     }
 }
@@ -154,6 +245,7 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
     ) -> Result<Vec<SavedDocument>, StoreError> {
         match self.fate() {
             Fate::LosesRequest => Err(lost()),
+            Fate::Ends | Fate::EndsAfter => pending().await,
             _ => self.inner.load(projection, keys).await,
         }
     }
@@ -168,6 +260,11 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
                 Err(lost().into())
             }
             Fate::LosesRequest | Fate::Waits => Err(lost().into()),
+            Fate::EndsAfter => {
+                let _ = self.inner.save(projection, save).await;
+                pending().await
+            }
+            Fate::Ends => pending().await,
         }
     }
 

@@ -27,6 +27,7 @@ async fn backend() -> NatsBackend {
 
 cqrs_core::event_store_contract!(async { (backend().await.events, ()) });
 cqrs_core::view_store_contract!(async { (backend().await.views, ()) });
+cqrs_core::deadlines_contract!(async { (backend().await.events, ()) });
 
 /// Two services write in turns, so that each one's last state is always old, and each reads at once what
 /// was written last.

@@ -1,5 +1,6 @@
 //! The adapters for NATS keep the contracts of the ports, on a real server.
 
+use cqrs_nats::Topology;
 use cqrs_tests::TestContext;
 
 cqrs_core::event_store_contract!(async {
@@ -10,4 +11,15 @@ cqrs_core::event_store_contract!(async {
 cqrs_core::view_store_contract!(async {
     let context = TestContext::new("contract").await;
     (context.backend().await.views, context)
+});
+
+cqrs_core::deadlines_contract!(async {
+    let context = TestContext::new("contract").await;
+    (context.backend().await.events, context)
+});
+
+cqrs_core::notices_contract!(async {
+    let context = TestContext::new("contract").await;
+    let backend = context.nats.open(Topology::new(&*context.name).notices()).await.expect("the context");
+    (backend.events, context)
 });

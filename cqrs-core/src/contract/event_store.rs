@@ -13,12 +13,12 @@ use crate::{
     JSON, Metadata, Origin, RecordedEvent, StoredCommit, Subscribe, Subscription,
 };
 
-fn key(name: &'static str, id: &str) -> AggregateKey {
+pub(super) fn key(name: &'static str, id: &str) -> AggregateKey {
     AggregateKey::new(name, id).expect("an id within the limit")
 }
 
 /// A commit of `events` events whose ids are new; the last one belongs to another command.
-fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
+pub(super) fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
     let origins = [origin(first_version), origin(first_version + 1)];
     let event = |index| RecordedEvent {
         id: EventId(Uuid::new_v4()),

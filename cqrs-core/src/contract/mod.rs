@@ -1,8 +1,9 @@
 //! The contracts of the ports as tests, for everyone who writes an adapter (feature `contract`).
 //!
 //! Each case is an async function that takes a store and panics when the store breaks the contract. The
-//! macros [`event_store_contract!`](crate::event_store_contract) and
-//! [`view_store_contract!`](crate::view_store_contract) make a test of every case:
+//! macros [`event_store_contract!`](crate::event_store_contract), [`view_store_contract!`](crate::view_store_contract),
+//! [`deadlines_contract!`](crate::deadlines_contract) and [`notices_contract!`](crate::notices_contract) make a test
+//! of every case:
 //!
 //! ```
 //! # #[cfg(feature = "contract")] mod tests {
@@ -18,7 +19,9 @@
 
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a case fails")]
 
+pub mod deadlines;
 pub mod event_store;
+pub mod notices;
 pub mod view_store;
 
 use std::time::Duration;
@@ -108,6 +111,38 @@ macro_rules! view_store_contract {
             documents_can_be_removed
             a_projection_can_be_removed
             a_view_can_be_noted_about
+        }
+    };
+}
+
+/// Makes a test of every case of the contract for deadlines; see [`contract`](crate::contract).
+#[macro_export]
+macro_rules! deadlines_contract {
+    ($fresh:expr) => {
+        $crate::contract_cases! { deadlines, $fresh,
+            a_deadline_comes_when_it_is_due_and_not_before
+            a_time_that_is_past_has_come
+            a_disarmed_deadline_does_not_come
+            a_deadline_that_is_due_can_be_disarmed
+            armed_again_it_comes_once_with_what_is_newest
+            the_same_arming_is_armed_once
+            what_is_older_undoes_nothing
+            no_id_reaches_another
+            what_is_not_done_comes_again
+            of_those_who_wait_one_gets_it
+        }
+    };
+}
+
+/// Makes a test of every case of the contract for notices; see [`contract`](crate::contract). The store must announce
+/// what it stores.
+#[macro_export]
+macro_rules! notices_contract {
+    ($fresh:expr) => {
+        $crate::contract_cases! { notices, $fresh,
+            what_is_stored_is_announced_once
+            what_is_refused_is_not_announced
+            only_those_who_ask_are_told
         }
     };
 }

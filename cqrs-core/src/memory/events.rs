@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
-use super::lock;
+use super::{MemoryDeadlines, lock};
 use crate::{
-    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
-    StoredCommit, Subscribe, Subscription,
+    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, EventStore, Expected,
+    Log, Notice, Notices, Page, StoreError, StoredCommit, Subscribe, Subscription,
 };
 
 /// An event store in memory. Clones share the same log.
@@ -23,7 +23,12 @@ pub struct MemoryEvents {
     /// The last sequence, for those who wait for the next commit.
     last: watch::Sender<u64>,
     id: Arc<str>,
+    news: broadcast::Sender<StoredCommit>,
+    deadlines: MemoryDeadlines,
 }
+
+/// How many commits a listener may be behind before it misses some.
+const NEWS: usize = 1_024;
 
 /// The commit of sequence `n` is `all[n - 1]`.
 #[derive(Default)]
@@ -53,6 +58,8 @@ impl Default for MemoryEvents {
             log: Arc::default(),
             last: watch::Sender::new(0),
             id: format!("memory-{}", Uuid::from_u128(rand_u128())).into(),
+            news: broadcast::Sender::new(NEWS),
+            deadlines: MemoryDeadlines::default(),
         }
     }
 }
@@ -91,6 +98,8 @@ impl EventStore for MemoryEvents {
         log.by_aggregate.entry(commit.aggregate.clone()).or_default().push(sequence);
         // Still under the lock, so that waiters never see the number fall.
         self.last.send_replace(sequence);
+        // It fails where nobody listens.
+        let _ = self.news.send(StoredCommit { sequence, commit: commit.clone() });
         Ok(Appended { sequence, duplicate: false })
     }
 
@@ -191,5 +200,54 @@ impl Subscription for MemorySubscription {
 
     async fn done(&mut self, _: u64) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+impl Deadlines for MemoryEvents {
+    type Queue = <MemoryDeadlines as Deadlines>::Queue;
+
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.deadlines.prepare().await
+    }
+
+    async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        self.deadlines.arm(deadline).await
+    }
+
+    async fn disarm(&self, id: &str, order: u64) -> Result<(), StoreError> {
+        self.deadlines.disarm(id, order).await
+    }
+
+    async fn due(&self, clock: Arc<dyn Clock>) -> Result<Self::Queue, StoreError> {
+        self.deadlines.due(clock).await
+    }
+}
+
+impl Notices for MemoryEvents {
+    type Listener = MemoryNotices;
+
+    async fn listen(&self, aggregates: &[&'static str]) -> Result<MemoryNotices, StoreError> {
+        Ok(MemoryNotices { news: self.news.subscribe(), aggregates: aggregates.to_vec() })
+    }
+}
+
+/// Listens to a [`MemoryEvents`].
+pub struct MemoryNotices {
+    news: broadcast::Receiver<StoredCommit>,
+    aggregates: Vec<&'static str>,
+}
+
+impl Notice for MemoryNotices {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            match self.news.recv().await {
+                Ok(stored) if self.aggregates.contains(&stored.commit.aggregate.name()) => {
+                    return Some(Ok(stored));
+                }
+                // What was missed is missed.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
     }
 }

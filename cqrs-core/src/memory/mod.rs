@@ -2,10 +2,12 @@
 //!
 //! Nothing outlives the process. Otherwise it keeps the same contracts as every other adapter.
 
+mod deadlines;
 mod events;
 mod views;
 
-pub use events::{MemoryEvents, MemorySubscription};
+pub use deadlines::{MemoryDeadlines, MemoryDueQueue};
+pub use events::{MemoryEvents, MemoryNotices, MemorySubscription};
 pub use views::MemoryViews;
 
 use crate::Backend;

@@ -1,0 +1,229 @@
+//! What everything that keeps deadlines must do.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{HOSTILE, soon};
+use crate::{Clock, Deadline, Deadlines, Due, DueQueue, SystemClock};
+
+/// Far enough ahead for what a case does before.
+const AHEAD: Duration = Duration::from_secs(2);
+
+fn deadline(id: &str, at: Timestamp, order: u64) -> Deadline {
+    let payload = format!("{id} {order}").into();
+    Deadline { id: id.to_owned(), at, payload, order, arming: Uuid::new_v4() }
+}
+
+fn ahead(by: Duration) -> Timestamp {
+    SystemClock.now() + by
+}
+
+/// What is due at once.
+fn past(id: &str, order: u64) -> Deadline {
+    deadline(id, Timestamp::UNIX_EPOCH, order)
+}
+
+async fn arm<D: Deadlines>(store: &D, deadline: &Deadline) {
+    store.arm(deadline).await.expect("arming");
+}
+
+/// Waits for the next one; a queue may end at any time, and is asked for anew then.
+async fn next<D: Deadlines>(store: &D, queue: &mut D::Queue) -> Due {
+    soon("a deadline", async {
+        loop {
+            match queue.next().await {
+                Ok(due) => return due,
+                Err(error) if error.is_transient() => *queue = due(store).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await
+}
+
+async fn due<D: Deadlines>(store: &D) -> D::Queue {
+    store.due(Arc::new(SystemClock)).await.expect("a queue")
+}
+
+/// The next deadline must be this one; it is over then.
+async fn expect<D: Deadlines>(store: &D, queue: &mut D::Queue, expected: &Deadline) {
+    let due = next(store, queue).await;
+    assert_eq!((due.id(), due.payload()), (expected.id.as_str(), &expected.payload));
+    due.done().await.expect("done");
+}
+
+/// On time, with what it was armed with.
+pub async fn a_deadline_comes_when_it_is_due_and_not_before<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    store.prepare().await.expect("the same place");
+    let mut queue = due(store).await;
+    let later = deadline("later", ahead(AHEAD + Duration::from_millis(500)), 1);
+    let sooner = deadline("sooner", ahead(AHEAD), 1);
+    arm(store, &later).await;
+    arm(store, &sooner).await;
+    expect(store, &mut queue, &sooner).await;
+    assert!(SystemClock.now() >= sooner.at);
+    expect(store, &mut queue, &later).await;
+    assert!(SystemClock.now() >= later.at);
+}
+
+/// However long ago.
+pub async fn a_time_that_is_past_has_come<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    for at in [Timestamp::MIN, Timestamp::UNIX_EPOCH, SystemClock.now()] {
+        let armed = deadline("past", at, 1);
+        arm(store, &armed).await;
+        expect(store, &mut due(store).await, &armed).await;
+    }
+    // And the end of time is far.
+    arm(store, &deadline("never", Timestamp::MAX, 1)).await;
+    let marker = past("marker", 1);
+    arm(store, &marker).await;
+    expect(store, &mut due(store).await, &marker).await;
+}
+
+/// What comes next is what would have come after it.
+pub async fn a_disarmed_deadline_does_not_come<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    store.disarm("unknown", 1).await.expect("nothing to do");
+    arm(store, &deadline("disarmed", ahead(AHEAD), 1)).await;
+    let kept = deadline("kept", ahead(AHEAD + Duration::from_millis(500)), 1);
+    arm(store, &kept).await;
+    store.disarm("disarmed", 2).await.expect("disarming");
+    store.disarm("disarmed", 2).await.expect("disarming again");
+    expect(store, &mut due(store).await, &kept).await;
+    // Disarmed, it can be armed again.
+    let again = past("disarmed", 3);
+    arm(store, &again).await;
+    expect(store, &mut due(store).await, &again).await;
+}
+
+/// As long as nobody was handed it.
+pub async fn a_deadline_that_is_due_can_be_disarmed<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    // Whoever sees the second one knows that the first one is due as well.
+    let [first, second] = [past("first", 1), past("second", 1)];
+    arm(store, &first).await;
+    arm(store, &second).await;
+    let mut queue = due(store).await;
+    let handed_out = next(store, &mut queue).await;
+    handed_out.later(Duration::ZERO).await.expect("later");
+    drop(queue);
+    store.disarm("first", 2).await.expect("disarming");
+    store.disarm("second", 2).await.expect("disarming");
+    let marker = past("marker", 1);
+    arm(store, &marker).await;
+    let mut queue = due(store).await;
+    loop {
+        // What the first queue had taken may come once more.
+        let due = next(store, &mut queue).await;
+        let id = due.id().to_owned();
+        due.done().await.expect("done");
+        if id == "marker" {
+            break;
+        }
+    }
+    let last = past("last", 1);
+    arm(store, &last).await;
+    expect(store, &mut queue, &last).await;
+}
+
+/// The newer one takes the place of the older: earlier, later, and when the older one is due already.
+pub async fn armed_again_it_comes_once_with_what_is_newest<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    arm(store, &deadline("put off", ahead(AHEAD), 1)).await;
+    arm(store, &deadline("put forward", ahead(AHEAD * 10), 1)).await;
+    arm(store, &past("due", 1)).await;
+    let off = deadline("put off", ahead(AHEAD + Duration::from_millis(500)), 2);
+    let forward = deadline("put forward", ahead(AHEAD), 2);
+    let again = past("due", 2);
+    for armed in [&off, &forward, &again] {
+        arm(store, armed).await;
+    }
+    let mut queue = due(store).await;
+    for armed in [&again, &forward, &off] {
+        expect(store, &mut queue, armed).await;
+    }
+}
+
+/// Arming is tried again whenever its answer is lost.
+pub async fn the_same_arming_is_armed_once<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    let armed = past("once", 1);
+    arm(store, &armed).await;
+    arm(store, &armed).await;
+    let mut queue = due(store).await;
+    expect(store, &mut queue, &armed).await;
+    let marker = past("marker", 1);
+    arm(store, &marker).await;
+    expect(store, &mut queue, &marker).await;
+}
+
+/// Whoever comes late with what was decided before.
+pub async fn what_is_older_undoes_nothing<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    let newer = deadline("ordered", ahead(AHEAD), 5);
+    arm(store, &newer).await;
+    store.disarm("ordered", 4).await.expect("disarming");
+    arm(store, &past("ordered", 4)).await;
+    expect(store, &mut due(store).await, &newer).await;
+}
+
+/// Every text is an id of its own.
+pub async fn no_id_reaches_another<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    for id in HOSTILE {
+        arm(store, &deadline(id, ahead(AHEAD), 1)).await;
+    }
+    for id in ["*", ">", "a.b"] {
+        store.disarm(id, 2).await.expect("disarming");
+    }
+    let mut queue = due(store).await;
+    let mut expected: BTreeSet<_> =
+        HOSTILE.into_iter().filter(|id| !["*", ">", "a.b"].contains(id)).collect();
+    while !expected.is_empty() {
+        let due = next(store, &mut queue).await;
+        assert!(expected.remove(due.id()), "{:?} came, expected are {expected:?}", due.id());
+        assert_eq!(due.payload(), format!("{} 1", due.id()).as_bytes());
+        due.done().await.expect("done");
+    }
+}
+
+/// Until somebody says that it is done; a crash leaves it as it was.
+pub async fn what_is_not_done_comes_again<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    let armed = past("again", 1);
+    arm(store, &armed).await;
+    let mut queue = due(store).await;
+    next(store, &mut queue).await.later(Duration::from_millis(10)).await.expect("later");
+    drop(next(store, &mut queue).await);
+    drop(queue);
+    let mut queue = due(store).await;
+    expect(store, &mut queue, &armed).await;
+    let marker = past("marker", 1);
+    arm(store, &marker).await;
+    expect(store, &mut queue, &marker).await;
+}
+
+/// Several instances of a service share the work.
+pub async fn of_those_who_wait_one_gets_it<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    let (mut first, mut second) = (due(store).await, due(store).await);
+    let mut expected: BTreeSet<_> = (0..20).map(|number| number.to_string()).collect();
+    for id in &expected {
+        arm(store, &past(id, 1)).await;
+    }
+    while !expected.is_empty() {
+        let due = soon("a deadline", async {
+            tokio::select! {
+                due = first.next() => due,
+                due = second.next() => due,
+            }
+        });
+        let Ok(due) = due.await else { continue };
+        assert!(expected.remove(due.id()), "{:?} came twice", due.id());
+        due.done().await.expect("done");
+    }
+}

@@ -1,0 +1,59 @@
+//! What everything that announces commits must do.
+
+use super::{
+    event_store::{commit, key},
+    soon,
+};
+use crate::{AppendError, EventStore, Expected, Notice, Notices, StoredCommit};
+
+/// The next notice must be this commit.
+async fn expect<L: Notice>(listener: &mut L, expected: &StoredCommit) {
+    let heard = soon("a notice", listener.next()).await.expect("a notice");
+    assert_eq!(heard.as_ref(), Ok(expected));
+}
+
+async fn append<S: EventStore>(store: &S, id: &str, version: u64, expected: Expected) -> StoredCommit {
+    let commit = commit(&key("thing", id), version, 2);
+    let sequence = store.append(&commit, expected).await.expect("an append").sequence;
+    StoredCommit { sequence, commit }
+}
+
+/// Whole, in the order of the log, and not again; to each who listens.
+pub async fn what_is_stored_is_announced_once<S: EventStore + Notices>(store: &S) {
+    append(store, "before", 1, Expected::NoStream).await;
+    let mut first = store.listen(&["thing"]).await.expect("a listener");
+    let mut second = store.listen(&["thing"]).await.expect("a listener");
+    let one = append(store, "a.b*>", 1, Expected::NoStream).await;
+    // The same append again, as after a lost answer.
+    let _ = store.append(&one.commit, Expected::NoStream).await;
+    let two = append(store, "a.b*>", 3, Expected::Exact(one.sequence)).await;
+    for listener in [&mut first, &mut second] {
+        expect(listener, &one).await;
+        expect(listener, &two).await;
+    }
+}
+
+/// Nobody hears of what has not happened.
+pub async fn what_is_refused_is_not_announced<S: EventStore + Notices>(store: &S) {
+    let mut listener = store.listen(&["thing"]).await.expect("a listener");
+    let refused = store.append(&commit(&key("thing", "7"), 1, 1), Expected::Exact(99)).await;
+    assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
+    let stored = append(store, "7", 1, Expected::NoStream).await;
+    expect(&mut listener, &stored).await;
+}
+
+/// Each hears of the aggregate types that it asked for.
+pub async fn only_those_who_ask_are_told<S: EventStore + Notices>(store: &S) {
+    let mut both = store.listen(&["thing", "other"]).await.expect("a listener");
+    let mut things = store.listen(&["thing"]).await.expect("a listener");
+    let other = commit(&key("other", "1"), 1, 1);
+    let sequence = store.append(&other, Expected::NoStream).await.expect("an append").sequence;
+    let thing = append(store, "1", 1, Expected::NoStream).await;
+    expect(&mut things, &thing).await;
+    let mut heard = Vec::new();
+    for _ in 0..2 {
+        heard.push(soon("a notice", both.next()).await.expect("a notice").expect("a commit").sequence);
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, [sequence, thing.sequence]);
+}

@@ -1,0 +1,218 @@
+//! What a policy wants to be done, as data: commands with derived ids, and deadlines.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
+
+use crate::{
+    Aggregate, CausationId, Command, CommandId, CommandMessage, CorrelationId, Envelope, Event, Metadata,
+    codec,
+    id::{check_id, is_name},
+};
+
+/// Where a policy says what it wants to be done. Nothing is done at once: it is saved together with the policy's
+/// state and progress, and then carried out, in this order.
+#[derive(Debug)]
+pub struct Effects {
+    cause: Cause,
+    pub(crate) intents: Vec<Intent>,
+    /// The first thing that cannot be saved.
+    problem: Option<String>,
+}
+
+/// What effects follow from.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause {
+    pub(crate) policy: &'static str,
+    /// The key of the policy's state.
+    pub(crate) key: String,
+    /// The event, or the command that was refused.
+    pub(crate) id: Uuid,
+    pub(crate) correlation_id: CorrelationId,
+    pub(crate) metadata: Metadata,
+    /// The sequence of the event that all of it began with.
+    pub(crate) order: u64,
+}
+
+impl Cause {
+    pub(crate) fn event<E: Event>(policy: &'static str, key: String, event: &Envelope<E>) -> Self {
+        Self {
+            policy,
+            key,
+            id: event.id.0,
+            correlation_id: event.correlation_id,
+            metadata: event.metadata.clone(),
+            order: event.position.sequence,
+        }
+    }
+
+    pub(crate) fn refusal(policy: &'static str, intent: &Intent, request: &Request) -> Self {
+        Self {
+            policy,
+            key: intent.key.clone(),
+            id: request.id.0,
+            correlation_id: request.correlation_id,
+            metadata: request.metadata.clone(),
+            order: intent.order,
+        }
+    }
+}
+
+impl Effects {
+    pub(crate) fn of(cause: Cause) -> Self {
+        Self { cause, intents: Vec::new(), problem: None }
+    }
+
+    /// Sends a command. Its id follows from the policy and the event, so that it takes effect once, however
+    /// often the event is delivered and the command sent.
+    #[expect(clippy::needless_pass_by_value, reason = "a command is sent once")]
+    pub fn send<C: Command>(&mut self, command: C) {
+        if let Some(request) = self.request(&command) {
+            self.push(Action::Send(request));
+        }
+    }
+
+    /// Arms a deadline: `command` is sent at `time`, unless the deadline is disarmed or armed again before.
+    /// A deadline's name (`a-z`, `0-9`, `_` and `-`) is good within this state of this policy.
+    ///
+    /// A command can be on its way when its deadline is disarmed. So the aggregate has the last word: it
+    /// refuses what is out of date.
+    #[expect(clippy::needless_pass_by_value, reason = "a command is sent once")]
+    pub fn at<C: Command>(&mut self, deadline: &str, time: Timestamp, command: C) {
+        let (deadline, request) = (self.deadline(deadline), self.request(&command));
+        if let (Some(deadline), Some(request)) = (deadline, request) {
+            self.push(Action::Arm { deadline, at: time, request });
+        }
+    }
+
+    /// Disarms a deadline of this state. Nothing happens if it is not armed.
+    pub fn disarm(&mut self, deadline: &str) {
+        if let Some(deadline) = self.deadline(deadline) {
+            self.push(Action::Disarm { deadline });
+        }
+    }
+
+    /// What was wanted, or what of it cannot be saved.
+    pub(crate) fn into_intents(self) -> Result<Vec<Intent>, String> {
+        self.problem.map_or(Ok(self.intents), Err)
+    }
+
+    fn push(&mut self, action: Action) {
+        self.intents.push(Intent { key: self.cause.key.clone(), order: self.cause.order, action });
+    }
+
+    fn request<C: Command>(&mut self, command: &C) -> Option<Request> {
+        let id = command.aggregate_id().to_string();
+        let body = to_raw_value(command);
+        let checked = check_id(&id).map_err(|error| error.to_string());
+        match checked.and_then(|()| body.map_err(|error| error.to_string())) {
+            Ok(body) => Some(Request {
+                command: C::NAME.to_owned(),
+                aggregate: C::Aggregate::NAME.to_owned(),
+                aggregate_id: id,
+                id: self.next_id(),
+                correlation_id: self.cause.correlation_id,
+                causation_id: CausationId(self.cause.id),
+                metadata: self.cause.metadata.clone(),
+                body,
+            }),
+            Err(reason) => self.refuse(format!("command {} cannot be sent: {reason}", C::NAME)),
+        }
+    }
+
+    fn next_id(&self) -> CommandId {
+        let cause = self.cause.id.to_string();
+        CommandId::derived([self.cause.policy, &cause, &self.intents.len().to_string()])
+    }
+
+    fn deadline(&mut self, name: &str) -> Option<String> {
+        if !is_name(name) {
+            return self.refuse(format!("{name:?} is no name of a deadline: 1 to 64 of a-z, 0-9, _ and -"));
+        }
+        Some(format!("{}/{name}/{}", self.cause.policy, self.cause.key))
+    }
+
+    fn refuse<T>(&mut self, problem: String) -> Option<T> {
+        self.problem.get_or_insert(problem);
+        None
+    }
+}
+
+/// One thing to be done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Intent {
+    /// The key of the state that wants it: what one state wants is done in order.
+    pub(crate) key: String,
+    pub(crate) order: u64,
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    Send(Request),
+    Arm { deadline: String, at: Timestamp, request: Request },
+    Disarm { deadline: String },
+}
+
+/// A command that is to be sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) command: String,
+    pub(crate) aggregate: String,
+    pub(crate) aggregate_id: String,
+    pub(crate) id: CommandId,
+    pub(crate) correlation_id: CorrelationId,
+    pub(crate) causation_id: CausationId,
+    pub(crate) metadata: Metadata,
+    pub(crate) body: Box<RawValue>,
+}
+
+impl Request {
+    pub(crate) fn message(&self) -> CommandMessage {
+        CommandMessage {
+            id: Some(self.id),
+            correlation_id: Some(self.correlation_id),
+            causation_id: Some(self.causation_id),
+            metadata: self.metadata.clone(),
+            body: self.body.get().to_owned().into(),
+        }
+    }
+
+    /// The command and its aggregate, for people.
+    pub(crate) fn shown(&self) -> String {
+        format!("command {} on {}/{}", self.command, self.aggregate, self.aggregate_id)
+    }
+}
+
+/// A command of a policy that the business refused: the aggregate's rejection, a lifecycle that does not fit, or
+/// an interceptor that did not let it through.
+#[derive(Debug)]
+pub struct Refusal {
+    pub(crate) request: Request,
+    pub(crate) reason: String,
+}
+
+impl Refusal {
+    /// The command, if it is one of this type.
+    pub fn command<C: Command>(&self) -> Option<C> {
+        let same = self.request.command == C::NAME && self.request.aggregate == C::Aggregate::NAME;
+        same.then(|| codec::from_json(self.request.body.get().as_bytes()).ok()).flatten()
+    }
+
+    /// The stored name of the command, such as `reserve_stock`.
+    pub fn command_name(&self) -> &str {
+        &self.request.command
+    }
+
+    /// The command's id.
+    pub fn command_id(&self) -> CommandId {
+        self.request.id
+    }
+
+    /// Why it was refused, in the words of the rejection.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}

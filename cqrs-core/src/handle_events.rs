@@ -1,0 +1,165 @@
+//! The projection of a handler: nothing but its progress is kept, and the work is done before that is saved.
+
+use std::{
+    collections::HashSet,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    AggregateKey, Batch, Handler, HandlerError, HandlerSources, OnFailure, Position, ProjectError,
+    Projection, ProjectionId, Save, SavedCheckpoint, Start, StoreError, ViewStore,
+    documents::cannot_apply,
+    handler::Handling,
+    lanes::{self, lanes, panic_text},
+};
+
+/// How many events are handled before progress is saved, and come again after a crash, at most.
+const MAX_EVENTS: usize = 256;
+
+/// The progress of `H` in the view store `S`.
+pub(crate) struct HandlerProjection<H, S> {
+    handler: Arc<H>,
+    views: Arc<S>,
+    /// What this process has handled since progress was last saved: it is not handled again when the batch is.
+    handled: Mutex<HashSet<Position>>,
+}
+
+/// One event of a lane.
+struct Work {
+    index: usize,
+    aggregate: AggregateKey,
+    position: Position,
+    handling: Handling,
+}
+
+/// How far a lane got.
+struct Ended {
+    done: Vec<Position>,
+    failure: Option<(usize, HandlerError)>,
+}
+
+impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
+    pub(crate) fn new(handler: H, views: Arc<S>) -> Self {
+        Self { handler: Arc::new(handler), views, handled: Mutex::default() }
+    }
+
+    /// What is still to be done of a batch.
+    fn work(&self, batch: &Batch<'_>) -> Result<Vec<Work>, ProjectError> {
+        let mut work = Vec::new();
+        for (index, event) in batch.events.iter().enumerate() {
+            let position = event.position();
+            if self.handled().contains(&position) {
+                continue;
+            }
+            let handling = H::Of::handling(&self.handler, event);
+            let handling = handling.map_err(|error| cannot_apply(index, error.to_string()))?;
+            let aggregate = event.stored.commit.aggregate.clone();
+            work.extend(handling.map(|handling| Work { index, aggregate, position, handling }));
+        }
+        Ok(work)
+    }
+
+    fn handled(&self) -> MutexGuard<'_, HashSet<Position>> {
+        self.handled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Handles the events of one aggregate, up to one that fails.
+async fn handle(work: Vec<Work>) -> Ended {
+    let mut ended = Ended { done: Vec::with_capacity(work.len()), failure: None };
+    for Work { index, position, handling, .. } in work {
+        if let Err(error) = unless_panics(handling).await {
+            ended.failure = Some((index, error));
+            break;
+        }
+        ended.done.push(position);
+    }
+    ended
+}
+
+/// Runs the handling of an event; a panic is an error about this event.
+async fn unless_panics(mut handling: Handling) -> Result<(), HandlerError> {
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| {
+            let reason = format!("the handler panicked: {}", panic_text(&*panic));
+            Poll::Ready(Err(HandlerError::permanent(reason)))
+        })
+    })
+    .await
+}
+
+impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
+    fn aggregates(&self) -> Vec<&'static str> {
+        H::Of::names()
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        H::ON_FAILURE
+    }
+
+    fn start(&self) -> Start {
+        H::START
+    }
+
+    fn has_effects(&self) -> bool {
+        true
+    }
+
+    fn max_events(&self) -> usize {
+        MAX_EVENTS
+    }
+
+    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        self.views.open(projection).await
+    }
+
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
+        self.views.checkpoint(projection).await
+    }
+
+    async fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.views.notes(projection, prefix).await
+    }
+
+    async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        let lanes = lanes(self.work(&batch)?, |work| work.aggregate.clone());
+        let mut failure: Option<(usize, HandlerError)> = None;
+        for ended in lanes::run(lanes, H::LANES.max(1), handle).await {
+            let ended = ended.map_err(|error| StoreError::unavailable("handling events", error))?;
+            self.handled().extend(ended.done);
+            // The first of several failures is dealt with first; the others fail again, or do not.
+            if ended
+                .failure
+                .as_ref()
+                .is_some_and(|(index, _)| failure.as_ref().is_none_or(|(first, _)| index < first))
+            {
+                failure = ended.failure;
+            }
+        }
+        if let Some((index, HandlerError { reason, transient })) = failure {
+            return Err(ProjectError::Event { index, reason, transient });
+        }
+        let Batch { notes, checkpoint, revision, .. } = batch;
+        let revision = self.views.save(projection, Save { writes: &[], notes, checkpoint, revision }).await?;
+        self.handled().clear();
+        Ok(revision)
+    }
+
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+        self.views.reached(projection, sequence).await
+    }
+
+    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        self.views.remove(projection).await
+    }
+}

@@ -1,0 +1,138 @@
+//! Deadlines in memory: a map by id, and whoever waits for the first of them to become due.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::lock;
+use crate::{Clock, Deadline, Deadlines, Due, DueQueue, StoreError};
+
+/// How long one who was handed a deadline may take before another gets it.
+const TAKEN: Duration = Duration::from_secs(15);
+
+/// Deadlines in memory, by the clock of the service that follows them. Clones share the same deadlines.
+#[derive(Clone, Default)]
+pub struct MemoryDeadlines {
+    armed: Arc<Mutex<HashMap<String, Armed>>>,
+    /// How often something was armed or put back, for those who wait.
+    changes: watch::Sender<u64>,
+}
+
+/// A deadline that is not over.
+struct Armed {
+    deadline: Deadline,
+    /// When it comes: at its time, or later if it was handed out before.
+    at: Timestamp,
+}
+
+impl MemoryDeadlines {
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Changes the deadline of `id` if it is still the one of this arming.
+    fn settle(&self, deadline: &Deadline, again: Option<Timestamp>) {
+        let mut all = lock(&self.armed);
+        let Some(armed) = all.get_mut(&deadline.id).filter(|armed| armed.deadline.arming == deadline.arming)
+        else {
+            return;
+        };
+        match again {
+            Some(at) => armed.at = at,
+            None => drop(all.remove(&deadline.id)),
+        }
+        drop(all);
+        self.changed();
+    }
+}
+
+impl fmt::Debug for MemoryDeadlines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDeadlines").field("armed", &lock(&self.armed).len()).finish_non_exhaustive()
+    }
+}
+
+impl Deadlines for MemoryDeadlines {
+    type Queue = MemoryDueQueue;
+
+    async fn prepare(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        let mut all = lock(&self.armed);
+        let there = all.get(&deadline.id).map(|armed| &armed.deadline);
+        if there.is_none_or(|there| there.arming != deadline.arming && there.order <= deadline.order) {
+            all.insert(deadline.id.clone(), Armed { deadline: deadline.clone(), at: deadline.at });
+        }
+        drop(all);
+        self.changed();
+        Ok(())
+    }
+
+    async fn disarm(&self, id: &str, order: u64) -> Result<(), StoreError> {
+        let mut all = lock(&self.armed);
+        if all.get(id).is_some_and(|armed| armed.deadline.order <= order) {
+            all.remove(id);
+        }
+        Ok(())
+    }
+
+    async fn due(&self, clock: Arc<dyn Clock>) -> Result<MemoryDueQueue, StoreError> {
+        Ok(MemoryDueQueue { deadlines: self.clone(), clock })
+    }
+}
+
+/// Follows a [`MemoryDeadlines`].
+pub struct MemoryDueQueue {
+    deadlines: MemoryDeadlines,
+    clock: Arc<dyn Clock>,
+}
+
+impl MemoryDueQueue {
+    /// The first deadline if it is due, which nobody else gets for a while then; else when it is due.
+    fn take(&self) -> Result<Deadline, Option<Timestamp>> {
+        let now = self.clock.now();
+        let mut all = lock(&self.deadlines.armed);
+        let first = all.values_mut().min_by_key(|armed| armed.at).ok_or(None)?;
+        if first.at > now {
+            return Err(Some(first.at));
+        }
+        first.at = now.saturating_add(TAKEN).unwrap_or(Timestamp::MAX);
+        Ok(first.deadline.clone())
+    }
+
+    fn hand_out(&self, deadline: Deadline) -> Due {
+        let (deadlines, clock) = (self.deadlines.clone(), Arc::clone(&self.clock));
+        let (id, payload) = (deadline.id.clone(), deadline.payload.clone());
+        Due::new(id, payload, move |again| async move {
+            let again = again.map(|pause| clock.now().saturating_add(pause).unwrap_or(Timestamp::MAX));
+            deadlines.settle(&deadline, again);
+            Ok(())
+        })
+    }
+}
+
+impl DueQueue for MemoryDueQueue {
+    async fn next(&mut self) -> Result<Due, StoreError> {
+        let mut changes = self.deadlines.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let next = match self.take() {
+                Ok(deadline) => return Ok(self.hand_out(deadline)),
+                Err(next) => next,
+            };
+            tokio::select! {
+                // The sender lives in `self`, so this is a change.
+                _ = changes.changed() => {}
+                () = self.clock.sleep_until(next.unwrap_or(Timestamp::MAX)) => {}
+            }
+        }
+    }
+}

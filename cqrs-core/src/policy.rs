@@ -1,0 +1,193 @@
+//! Policies: what is to be done when something has happened.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Aggregate, Effects, Envelope, Event, OnFailure, Recorded, Refusal, Start, StoreError, effects::Cause,
+};
+
+/// Turns events into commands and deadlines. With fields it is what the field calls a process manager: each
+/// key has a state of its own, which remembers what has happened so far.
+///
+/// It is effectively once: an event changes the state once, and each command takes effect once. State, progress and
+/// what is to be done are saved in one write; then it is done, and whatever a crash leaves undone is done again
+/// under the same command ids. What it costs is one write before the commands and one after them.
+///
+/// ```
+/// use cqrs_core::{Effects, Envelope, Policy, React};
+/// use serde::{Deserialize, Serialize};
+/// # use cqrs_core::{Aggregate, Apply, Command, Context, Event, Handle, Handled};
+/// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// # #[event(prefix = "order")]
+/// # enum OrderEvent { Paid, Shipped }
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum OrderRejection {}
+/// # #[derive(Default, Clone, Aggregate)]
+/// # #[aggregate(id = String, event = OrderEvent, rejection = OrderRejection, commands(ShipOrder))]
+/// # struct Order;
+/// # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+/// # #[derive(Debug, Serialize, Deserialize, Command)]
+/// # #[command(aggregate = Order)]
+/// # struct ShipOrder { #[command(id)] order: String }
+/// # impl Handle<ShipOrder> for Order {
+/// #     fn handle(&self, _: &ShipOrder, _: &Context) -> Handled<Self> { Ok(OrderEvent::Shipped.into()) }
+/// # }
+///
+/// /// What is paid is shipped.
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct ShipWhatIsPaid;
+///
+/// impl Policy for ShipWhatIsPaid {
+///     const NAME: &'static str = "ship-what-is-paid";
+///     type Of = Order;
+///
+///     fn is_kept(&self) -> bool {
+///         false // There is nothing to remember.
+///     }
+/// }
+///
+/// impl React<OrderEvent> for ShipWhatIsPaid {
+///     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
+///         if let OrderEvent::Paid = event.data {
+///             effects.send(ShipOrder { order: event.subject().to_owned() });
+///         }
+///     }
+/// }
+/// ```
+///
+/// # The order of things
+///
+/// What one state wants is done in the order in which it was wanted; different states are served at the same
+/// time. Events that come together may all have been reacted to before the first command is sent, so a policy
+/// goes by the events that its commands lead to, not by having sent them.
+///
+/// A command that the business refuses is told to [`refused`](Policy::refused), and is over. A technical failure
+/// is not told: the command is sent again until it has an answer, and until then the policy does not go on. What
+/// cannot be carried out at all (a command that the service does not know any more) halts the policy, and nothing is
+/// lost: it goes on as soon as a program runs that can do it.
+///
+/// Commands are found by their names, as by a [`Router`](crate::Router): each must be in its aggregate's list
+/// `commands(…)`, and the aggregate part of the service.
+pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The stored name, such as `fulfilment`: `a-z`, `0-9`, `_` and `-`. Command ids are derived from it, and
+    /// under it progress and states are kept: it stays as it is.
+    const NAME: &'static str;
+
+    /// What becomes of an event that cannot be reacted to: it cannot be read, or the rules panic.
+    const ON_FAILURE: OnFailure = OnFailure::Park;
+
+    /// Where in the log the policy begins, the first time that it runs.
+    const START: Start = Start::Beginning;
+
+    /// The aggregate whose events it reacts to, or a tuple of several: `(Order, Stock)`.
+    type Of: Reactions<Self>;
+
+    /// Whether the state is still wanted. It is asked after events have changed the state; one that is not
+    /// wanted is removed, and a later event of its key begins with the default one again.
+    fn is_kept(&self) -> bool {
+        true
+    }
+
+    /// A command of this state was refused. What follows from it is done as what follows from an event is. No
+    /// clock, no randomness, no input or output.
+    fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {
+        let _ = (refusal, effects);
+    }
+}
+
+/// How a policy reacts to events of type `E`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not react to `{E}`",
+    label = "what this policy does about its aggregates' events is not said yet",
+    note = "add `impl React<{E}> for {Self}` with `fn react`, or take the aggregate out of `Policy::Of`"
+)]
+pub trait React<E: Event>: Policy {
+    /// The key of the state that the event concerns; none if it does not concern this policy. Unless it is
+    /// written otherwise, each aggregate has a state of its own, under its id.
+    fn key(event: &Envelope<E>) -> Option<String> {
+        Some(event.subject().to_owned())
+    }
+
+    /// Changes the state by what happened, and says what is to be done. A state that is not there yet is the
+    /// default one. No clock, no randomness, no input or output: the time is the event's.
+    fn react(&mut self, event: &Envelope<E>, effects: &mut Effects);
+}
+
+/// The aggregates whose events a policy reacts to: one, or a tuple of up to eight.
+pub trait Reactions<P>: 'static {
+    /// The stored names of the aggregates.
+    fn names() -> Vec<&'static str>;
+
+    /// What the policy does about an event: nothing for events of other aggregates.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Undecodable`] when the event cannot be read.
+    #[doc(hidden)]
+    fn step(event: &Recorded<'_>) -> Result<Option<Reaction<P>>, StoreError>;
+}
+
+/// One event's reaction of one state.
+#[doc(hidden)]
+pub struct Reaction<P> {
+    pub(crate) cause: Cause,
+    pub(crate) react: Rule<P>,
+}
+
+type Rule<P> = Box<dyn FnOnce(&mut P, &mut Effects) + Send>;
+
+impl<P, A> Reactions<P> for A
+where
+    A: Aggregate,
+    P: React<A::Event>,
+{
+    fn names() -> Vec<&'static str> {
+        vec![A::NAME]
+    }
+
+    fn step(event: &Recorded<'_>) -> Result<Option<Reaction<P>>, StoreError> {
+        if event.aggregate() != A::NAME {
+            return Ok(None);
+        }
+        let event = event.decode::<A::Event>()?;
+        Ok(P::key(&event).map(|key| Reaction {
+            cause: Cause::event(P::NAME, key, &event),
+            react: Box::new(move |policy: &mut P, effects| policy.react(&event, effects)),
+        }))
+    }
+}
+
+macro_rules! reactions_of_tuples {
+    ($(($($aggregate:ident),+);)+) => {
+        $(
+            impl<P, $($aggregate),+> Reactions<P> for ($($aggregate,)+)
+            where
+                $($aggregate: Aggregate, P: React<$aggregate::Event>,)+
+            {
+                fn names() -> Vec<&'static str> {
+                    vec![$($aggregate::NAME),+]
+                }
+
+                fn step(event: &Recorded<'_>) -> Result<Option<Reaction<P>>, StoreError> {
+                    $(
+                        if event.aggregate() == $aggregate::NAME {
+                            return <$aggregate as Reactions<P>>::step(event);
+                        }
+                    )+
+                    Ok(None)
+                }
+            }
+        )+
+    };
+}
+
+reactions_of_tuples! {
+    (A);
+    (A, B);
+    (A, B, C);
+    (A, B, C, D);
+    (A, B, C, D, E);
+    (A, B, C, D, E, F);
+    (A, B, C, D, E, F, G);
+    (A, B, C, D, E, F, G, H);
+}

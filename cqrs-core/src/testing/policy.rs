@@ -1,0 +1,229 @@
+//! Given, when, then for policies: which events lead to which commands and deadlines.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::Event as _;
+use crate::{
+    Aggregate, AggregateKey, Command, CommandId, CorrelationId, Effects, Envelope, EventId, Metadata, Policy,
+    Position, React, Refusal,
+    effects::{Action, Cause, Intent},
+};
+
+/// Begins a test of a policy to which nothing has happened.
+///
+/// ```
+/// # use cqrs_core::{Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React};
+/// # use serde::{Deserialize, Serialize};
+/// # use std::time::Duration;
+/// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// # #[event(prefix = "order")]
+/// # enum OrderEvent { Confirmed, Paid, Cancelled }
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum OrderRejection {}
+/// # #[derive(Default, Clone, Aggregate)]
+/// # #[aggregate(id = String, event = OrderEvent, rejection = OrderRejection, commands(ExpireOrder))]
+/// # struct Order;
+/// # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+/// # #[derive(Debug, Serialize, Deserialize, Command)]
+/// # #[command(aggregate = Order)]
+/// # struct ExpireOrder { #[command(id)] order: String }
+/// # impl Handle<ExpireOrder> for Order {
+/// #     fn handle(&self, _: &ExpireOrder, _: &Context) -> Handled<Self> { Ok(OrderEvent::Cancelled.into()) }
+/// # }
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # struct Payments;
+/// # impl Policy for Payments { const NAME: &'static str = "payments"; type Of = Order; }
+/// # impl React<OrderEvent> for Payments {
+/// #     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
+/// #         let order = event.subject().to_owned();
+/// #         match event.data {
+/// #             OrderEvent::Confirmed => {
+/// #                 effects.at("payment", event.time + Duration::from_secs(60), ExpireOrder { order });
+/// #             }
+/// #             OrderEvent::Paid => effects.disarm("payment"),
+/// #             OrderEvent::Cancelled => {}
+/// #         }
+/// #     }
+/// # }
+/// use cqrs_core::testing::policy;
+///
+/// let confirmed = "2026-01-01T12:00:00Z".parse()?;
+/// policy::<Payments>()
+///     .at(confirmed)
+///     .when::<Order>("7", OrderEvent::Confirmed)
+///     .then(|effects| {
+///         effects.at("payment", confirmed + Duration::from_secs(60), ExpireOrder { order: "7".into() });
+///     })
+///     .when::<Order>("7", OrderEvent::Paid)
+///     .then(|effects| effects.disarm("payment"));
+/// # Ok::<(), jiff::Error>(())
+/// ```
+pub fn policy<P: Policy>() -> PolicyTest<P> {
+    PolicyTest { states: HashMap::new(), time: Timestamp::UNIX_EPOCH, events: 0 }
+}
+
+/// A policy and what has happened to it; see [`policy`].
+#[derive(Debug)]
+pub struct PolicyTest<P> {
+    states: HashMap<String, P>,
+    time: Timestamp,
+    events: u64,
+}
+
+impl<P: Policy> PolicyTest<P> {
+    /// The time of the next events; 1970 unless it is set.
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// Lets an event happen to the aggregate of that id. What the policy wants then is not looked at.
+    pub fn given<A: Aggregate>(self, id: impl Into<String>, event: A::Event) -> Self
+    where
+        P: React<A::Event>,
+    {
+        self.when::<A>(id, event).test
+    }
+
+    /// Lets an event happen to the aggregate of that id.
+    ///
+    /// # Panics
+    ///
+    /// When the policy wants something that cannot be saved, such as a deadline of an illegal name.
+    #[track_caller]
+    pub fn when<A: Aggregate>(mut self, id: impl Into<String>, event: A::Event) -> Reacted<P>
+    where
+        P: React<A::Event>,
+    {
+        let envelope = self.envelope::<A>(id.into(), event);
+        let what = envelope.event_type.name.to_owned();
+        let Some(key) = P::key(&envelope) else {
+            return Reacted { test: self, cause: None, what, intents: Vec::new() };
+        };
+        let cause = Cause::event(P::NAME, key, &envelope);
+        self.step(what, cause, |state, effects| state.react(&envelope, effects))
+    }
+
+    /// Lets a command be refused that the policy has sent from the state of that key.
+    ///
+    /// # Panics
+    ///
+    /// When the policy wants something that cannot be saved.
+    #[track_caller]
+    pub fn when_refused<C: Command>(mut self, key: &str, command: C, reason: &str) -> Reacted<P> {
+        self.events += 1;
+        let (policy, id, order) = (P::NAME, Uuid::from_u128(self.events.into()), self.events);
+        let (correlation_id, metadata) = (CorrelationId(id), Metadata::default());
+        let mut sent =
+            Effects::of(Cause { policy, key: key.to_owned(), id, correlation_id, metadata, order });
+        sent.send(command);
+        let intents = sent.into_intents().expect("a command that can be sent");
+        let [intent @ Intent { action: Action::Send(request), .. }] = intents.as_slice() else {
+            unreachable!("one command was sent");
+        };
+        let refusal = Refusal { request: request.clone(), reason: reason.to_owned() };
+        let cause = Cause::refusal(P::NAME, intent, request);
+        self.step(format!("the refusal of {}", C::NAME), cause, |state, effects| {
+            state.refused(&refusal, effects);
+        })
+    }
+
+    /// The state of a key, if there is one that is kept.
+    pub fn state(&self, key: &str) -> Option<&P> {
+        self.states.get(key)
+    }
+
+    #[track_caller]
+    fn step(mut self, what: String, cause: Cause, react: impl FnOnce(&mut P, &mut Effects)) -> Reacted<P> {
+        let mut state = self.states.remove(&cause.key).unwrap_or_default();
+        let mut effects = Effects::of(cause.clone());
+        react(&mut state, &mut effects);
+        if state.is_kept() {
+            self.states.insert(cause.key.clone(), state);
+        }
+        let intents = effects.into_intents().unwrap_or_else(|problem| panic!("{what}: {problem}"));
+        Reacted { test: self, cause: Some(cause), what, intents }
+    }
+
+    fn envelope<A: Aggregate>(&mut self, id: String, data: A::Event) -> Envelope<A::Event> {
+        self.events += 1;
+        let number = Uuid::from_u128(self.events.into());
+        Envelope {
+            id: EventId(number),
+            event_type: data.event_type(),
+            source: "/test".to_owned(),
+            aggregate: AggregateKey::new(A::NAME, id).expect("the aggregate's id"),
+            version: self.events,
+            position: Position { sequence: self.events, index: 0 },
+            time: self.time,
+            command_id: CommandId(number),
+            correlation_id: CorrelationId(number),
+            causation_id: None,
+            metadata: Metadata::default(),
+            data,
+        }
+    }
+}
+
+/// What a policy wants after an event; see [`policy`].
+#[derive(Debug)]
+#[must_use = "say what should be wanted: `then` or `then_nothing`"]
+pub struct Reacted<P> {
+    test: PolicyTest<P>,
+    cause: Option<Cause>,
+    what: String,
+    intents: Vec<Intent>,
+}
+
+impl<P: Policy> Reacted<P> {
+    /// Expects exactly what `expected` wants, in that order.
+    ///
+    /// # Panics
+    ///
+    /// When the policy wants something else; this is how the test fails.
+    #[track_caller]
+    pub fn then(self, expected: impl FnOnce(&mut Effects)) -> PolicyTest<P> {
+        let Some(cause) = self.cause else {
+            panic!("{} does not concern the policy", self.what);
+        };
+        let mut effects = Effects::of(cause);
+        expected(&mut effects);
+        let expected = effects.into_intents().expect("effects that can be saved");
+        let (expected, found) = (shown(&expected), shown(&self.intents));
+        assert!(expected == found, "{} should lead to\n  {expected:#?}\nbut led to\n  {found:#?}", self.what);
+        self.test
+    }
+
+    /// Expects that the policy wants nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it wants something; this is how the test fails.
+    #[track_caller]
+    pub fn then_nothing(self) -> PolicyTest<P> {
+        assert!(
+            self.intents.is_empty(),
+            "{} should lead to nothing, but: {:#?}",
+            self.what,
+            shown(&self.intents)
+        );
+        self.test
+    }
+}
+
+/// What of intents concerns the business.
+fn shown(intents: &[Intent]) -> Vec<(String, Option<Timestamp>, Value)> {
+    let body = |body: &serde_json::value::RawValue| serde_json::from_str(body.get()).unwrap_or(Value::Null);
+    let one = |intent: &Intent| match &intent.action {
+        Action::Send(request) => (request.command.clone(), None, body(&request.body)),
+        Action::Arm { deadline, at, request } => {
+            (format!("{} at deadline {deadline}", request.command), Some(*at), body(&request.body))
+        }
+        Action::Disarm { deadline } => (format!("disarm {deadline}"), None, Value::Null),
+    };
+    intents.iter().map(one).collect()
+}

@@ -1,0 +1,97 @@
+//! The timer: commands whose deadline has come.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    Clock, Deadlines, Due, DueQueue, StoreError, backoff,
+    carry_out::{Carrier, Outcome},
+    codec,
+    effects::Request,
+};
+
+/// How many commands are sent at once.
+const AT_ONCE: usize = 16;
+
+/// How long the timer waits before it asks the store again after a failure, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// When a command comes again that could not be sent.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// When a command comes again that this program cannot send at all.
+const HOPELESS: Duration = Duration::from_secs(60);
+
+/// Sends the commands of deadlines that are due, until it is told to stop.
+pub(crate) async fn run<D: Deadlines>(
+    deadlines: Arc<D>,
+    carrier: Arc<Carrier>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut failures = 0;
+    loop {
+        let followed = tokio::select! {
+            followed = follow(&*deadlines, &carrier, &clock, &mut failures) => followed,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = followed {
+            warn!(%error, "deadlines are not heard of, trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff::pause(RETRY.0, RETRY.1, failures)) => failures += 1,
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn follow<D: Deadlines>(
+    deadlines: &D,
+    carrier: &Arc<Carrier>,
+    clock: &Arc<dyn Clock>,
+    failures: &mut u32,
+) -> Result<(), StoreError> {
+    let mut queue = deadlines.due(Arc::clone(clock)).await?;
+    let mut sending = JoinSet::new();
+    loop {
+        if sending.len() >= AT_ONCE {
+            sending.join_next().await;
+        }
+        let due = queue.next().await?;
+        *failures = 0;
+        let carrier = Arc::clone(carrier);
+        sending.spawn(async move {
+            let id = due.id().to_owned();
+            if let Err(error) = send(&carrier, due).await {
+                debug!(%error, deadline = id, "the store was not told about a deadline, which comes again");
+            }
+        });
+        while sending.try_join_next().is_some() {}
+    }
+}
+
+/// Sends the command of a deadline. That the business refuses is an answer: it came too late.
+async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
+    let request: Request = match codec::from_json(due.payload()) {
+        Ok(request) => request,
+        Err(reason) => {
+            error!(%reason, deadline = due.id(), "a deadline cannot be read by this program");
+            return due.later(HOPELESS).await;
+        }
+    };
+    match carrier.send(&request).await {
+        Outcome::Done => {
+            info!(deadline = due.id(), command = request.command, "a deadline has passed");
+            due.done().await
+        }
+        Outcome::Refused(_) => due.done().await,
+        Outcome::Failed(error) if error.is_transient() => due.later(AGAIN).await,
+        Outcome::Failed(error) => {
+            error!(%error, deadline = due.id(), "the command of a deadline cannot be sent");
+            due.later(HOPELESS).await
+        }
+    }
+}

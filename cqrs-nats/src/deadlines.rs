@@ -1,0 +1,300 @@
+//! Deadlines as scheduled messages, in a stream of their own.
+//!
+//! An armed deadline is a message on `<context>.deadline.<encoded id>.armed` with the headers `Nats-Schedule: @at …`
+//! and `Nats-Schedule-Target: <context>.deadline.<encoded id>.due`. When its time comes, the server removes it and
+//! stores its payload and headers on the target, in one step. A work queue's consumer hands those out; acknowledged,
+//! they are gone. So each deadline has at most one message, which says where it stands.
+//!
+//! The stream is not the events' own: one that allows schedules must allow rollups and purges, too.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{
+    HeaderMap,
+    header::{NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
+    jetstream::{
+        self, AckKind,
+        consumer::{AckPolicy, pull},
+        context::PublishErrorKind,
+        message::PublishMessage,
+        stream::{Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream},
+    },
+};
+use cqrs_core::{Clock, Deadline, Deadlines, Due, DueQueue, StoreError};
+use futures_util::StreamExt;
+use jiff::Timestamp;
+
+use crate::{
+    NatsEvents,
+    errors::{no_answer, store_error, unavailable},
+    subject::{deadline_id_of, deadline_of},
+    topology::is_missing,
+};
+
+/// The consumer that all instances of a service share.
+const CONSUMER: &str = "due";
+
+/// When it was decided that a deadline is armed; see [`Deadline::order`].
+const ORDER: &str = "Deadline-Order";
+
+/// Which arming it is; see [`Deadline::arming`].
+const ARMING: &str = "Deadline-Arming";
+
+/// How long one who was handed a deadline may take before another gets it.
+const ACK_WAIT: Duration = Duration::from_secs(15);
+
+/// How many deadlines are handed out at once, at most, and to each instance.
+const HANDED_OUT: i64 = 1_024;
+const PULL: usize = 16;
+
+/// How long one request for deadlines lasts.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// The server counts nanoseconds since 1970 in 64 bits, and what is over would come at once: it comes in 2255.
+const FAR: Timestamp = Timestamp::constant(9_000_000_000, 0);
+
+/// How often a change is tried while somebody changes the same deadline.
+const ATTEMPTS: u32 = 16;
+
+/// How long the server may take to answer.
+const ACK: Duration = Duration::from_secs(5);
+
+/// Where a deadline stands: its one message.
+struct Standing {
+    sequence: u64,
+    order: u64,
+    arming: Option<String>,
+    is_armed: bool,
+}
+
+impl NatsEvents {
+    fn deadlines_stream(&self) -> String {
+        format!("{}_DEADLINES", self.topology.stream())
+    }
+
+    fn about_deadlines(&self, what: &str) -> String {
+        format!("{what} in stream {}", self.deadlines_stream())
+    }
+
+    async fn deadlines(&self) -> Result<Stream<()>, StoreError> {
+        let stream = self.connection.jetstream.get_stream_no_info(self.deadlines_stream()).await;
+        stream.map_err(|error| store_error(self.about_deadlines("finding deadlines"), error))
+    }
+
+    fn deadlines_config(&self) -> Config {
+        let context = self.topology.context();
+        Config {
+            name: self.deadlines_stream(),
+            description: Some(format!("deadlines of the context {context}")),
+            subjects: vec![format!("{context}.deadline.>")],
+            retention: RetentionPolicy::WorkQueue,
+            // The server allows no other policy with schedules. Without limits it never discards anything.
+            discard: DiscardPolicy::Old,
+            storage: self.topology.storage(),
+            num_replicas: self.topology.replica_count(),
+            max_messages: -1,
+            max_bytes: -1,
+            max_messages_per_subject: -1,
+            allow_message_schedules: true,
+            allow_rollup: true,
+            allow_direct: true,
+            ..Config::default()
+        }
+    }
+
+    /// Where the deadline stands, from the stream's leader.
+    async fn standing(&self, stream: &Stream<()>, subject: &str) -> Result<Option<Standing>, StoreError> {
+        let what = || self.about_deadlines("looking for a deadline");
+        let all = format!("{subject}.*");
+        let asked = format!("$JS.API.STREAM.MSG.GET.{}", self.deadlines_stream());
+        let answer = self.connection.answer(&[&asked], stream.get_last_raw_message_by_subject(&all)).await;
+        match answer.map_err(|why| no_answer(what(), why))? {
+            Ok(message) => {
+                let header = |name| message.headers.get_last(name).map(|value| value.as_str().to_owned());
+                Ok(Some(Standing {
+                    sequence: message.sequence,
+                    order: header(ORDER).and_then(|order| order.parse().ok()).unwrap_or(0),
+                    arming: header(ARMING),
+                    is_armed: message.subject.ends_with(".armed"),
+                }))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(store_error(what(), error)),
+        }
+    }
+
+    /// Removes a deadline's messages up to a place, so that a late removal never reaches a newer arming.
+    async fn purge(&self, stream: &Stream<()>, filter: String, last: u64) -> Result<(), StoreError> {
+        let what = || self.about_deadlines("removing a deadline");
+        let purge = async { stream.purge().filter(filter).sequence(last + 1).await };
+        let asked = format!("$JS.API.STREAM.PURGE.{}", self.deadlines_stream());
+        let answer = self.connection.answer(&[&asked], purge).await.map_err(|why| no_answer(what(), why))?;
+        answer.map(drop).map_err(|error| store_error(what(), error))
+    }
+
+    /// Publishes a schedule in the place of the one at `expected`; false if another one is there.
+    async fn schedule(&self, deadline: &Deadline, subject: &str, expected: u64) -> Result<bool, StoreError> {
+        let what = || self.about_deadlines("arming a deadline");
+        let mut headers = HeaderMap::new();
+        let at = deadline.at.clamp(Timestamp::UNIX_EPOCH, FAR);
+        headers.insert(NATS_SCHEDULE, format!("@at {at}"));
+        headers.insert(NATS_SCHEDULE_TARGET, format!("{subject}.due"));
+        headers.insert(ORDER, deadline.order.to_string());
+        headers.insert(ARMING, deadline.arming.to_string());
+        let message = PublishMessage::build()
+            .headers(headers)
+            .payload(deadline.payload.clone())
+            // A late copy of this message is none.
+            .message_id(deadline.arming.to_string())
+            .expected_last_subject_sequence(expected);
+        let publish = async {
+            let ack = self.connection.jetstream.send_publish(format!("{subject}.armed"), message).await?;
+            ack.await
+        };
+        let answer = self.connection.answer(&[subject], tokio::time::timeout(ACK, publish)).await;
+        let answer = answer.map_err(|why| no_answer(what(), why))?;
+        match answer.map_err(|elapsed| unavailable(what(), elapsed))? {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+            Err(error) => Err(store_error(what(), error)),
+        }
+    }
+
+    fn contended(&self) -> StoreError {
+        StoreError::Unavailable {
+            what: self.about_deadlines("changing a deadline that others change"),
+            source: None,
+        }
+    }
+}
+
+impl Deadlines for NatsEvents {
+    type Queue = NatsDueQueue;
+
+    async fn prepare(&self) -> Result<(), StoreError> {
+        let what = || self.about_deadlines("preparing the place for deadlines");
+        let jetstream = &self.connection.jetstream;
+        let wanted = self.deadlines_config();
+        let stream = match jetstream.get_stream(&wanted.name).await {
+            Ok(stream) => stream,
+            Err(error) if is_missing(&error) => {
+                let created = jetstream.create_stream(wanted.clone()).await;
+                created.map_err(|error| store_error(what(), error))?
+            }
+            Err(error) => return Err(store_error(what(), error)),
+        };
+        check(&wanted, &stream.cached_info().config)
+    }
+
+    async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        let subject = deadline_of(self.topology.context(), &deadline.id);
+        let stream = self.deadlines().await?;
+        let arming = deadline.arming.to_string();
+        for _ in 0..ATTEMPTS {
+            let expected = match self.standing(&stream, &subject).await? {
+                Some(standing) if standing.order > deadline.order => return Ok(()),
+                // This very arming, and it may be due already.
+                Some(standing) if standing.arming.as_ref() == Some(&arming) => return Ok(()),
+                Some(standing) if standing.is_armed => standing.sequence,
+                Some(standing) => {
+                    self.purge(&stream, format!("{subject}.due"), standing.sequence).await?;
+                    0
+                }
+                None => 0,
+            };
+            if self.schedule(deadline, &subject, expected).await? {
+                return Ok(());
+            }
+        }
+        Err(self.contended())
+    }
+
+    async fn disarm(&self, id: &str, order: u64) -> Result<(), StoreError> {
+        let subject = deadline_of(self.topology.context(), id);
+        let stream = self.deadlines().await?;
+        // It may become due in between, and is another message then.
+        for _ in 0..ATTEMPTS {
+            match self.standing(&stream, &subject).await? {
+                Some(standing) if standing.order <= order => {
+                    self.purge(&stream, format!("{subject}.*"), standing.sequence).await?;
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(self.contended())
+    }
+
+    /// The clock is the server's.
+    async fn due(&self, _: Arc<dyn Clock>) -> Result<NatsDueQueue, StoreError> {
+        let what = || self.about_deadlines("waiting for deadlines");
+        let context = self.topology.context();
+        let config = pull::Config {
+            durable_name: Some(CONSUMER.to_owned()),
+            description: Some("hands out deadlines that are due".to_owned()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            max_ack_pending: HANDED_OUT,
+            filter_subject: format!("{context}.deadline.*.due"),
+            ..pull::Config::default()
+        };
+        let stream = self.deadlines().await?;
+        let consumer = stream.get_or_create_consumer(CONSUMER, config).await;
+        let consumer = consumer.map_err(|error| store_error(what(), error))?;
+        let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 6);
+        let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
+        Ok(NatsDueQueue { context: context.to_owned(), messages })
+    }
+}
+
+/// A stream under whose settings deadlines could be lost or would not come is refused.
+fn check(wanted: &Config, found: &Config) -> Result<(), StoreError> {
+    let refuse = |what: String| Err(StoreError::Refused { what, source: None });
+    if !found.allow_message_schedules {
+        return refuse(format!(
+            "stream {} does not schedule messages: deadlines need nats-server 2.12 or later and the setting \
+             allow_msg_schedules",
+            wanted.name
+        ));
+    }
+    let settings = |config: &Config| {
+        (
+            (config.subjects.clone(), format!("{:?}", config.retention), format!("{:?}", config.storage)),
+            (config.num_replicas, config.allow_rollup, config.deny_purge, config.max_age),
+            (config.max_messages, config.max_bytes, config.max_messages_per_subject),
+        )
+    };
+    if settings(wanted) == settings(found) {
+        return Ok(());
+    }
+    refuse(format!(
+        "stream {} is not set up as deadlines need it: (subjects, retention, storage), (replicas, allow_rollup_hdrs, \
+         deny_purge, max_age), (max_msgs, max_bytes, max_msgs_per_subject) are {:?} and must be {:?}",
+        wanted.name,
+        settings(found),
+        settings(wanted)
+    ))
+}
+
+/// Deadlines as the server hands them out.
+pub struct NatsDueQueue {
+    context: String,
+    messages: pull::Stream,
+}
+
+impl DueQueue for NatsDueQueue {
+    async fn next(&mut self) -> Result<Due, StoreError> {
+        let what = || format!("waiting for deadlines of context {}", self.context);
+        let next = self.messages.next().await.ok_or_else(|| unavailable(what(), "the queue ended"))?;
+        let message = next.map_err(|error| unavailable(what(), error))?;
+        let id =
+            deadline_id_of(&self.context, &message.subject).unwrap_or_else(|| message.subject.to_string());
+        let payload = message.payload.clone();
+        Ok(Due::new(id, payload, move |again| settle(message, again)))
+    }
+}
+
+async fn settle(message: jetstream::Message, again: Option<Duration>) -> Result<(), StoreError> {
+    let kind = again.map_or(AckKind::Ack, |pause| AckKind::Nak(Some(pause)));
+    let acknowledged = message.ack_with(kind).await;
+    acknowledged.map_err(|error| unavailable("acknowledging a deadline", error))
+}

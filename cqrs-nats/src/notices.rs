@@ -1,0 +1,57 @@
+//! Notices: the stream says on core NATS what it has stored.
+
+use async_nats::{Message, Subscriber, header::NATS_SEQUENCE};
+use cqrs_core::{Delivery, Notice, Notices, StoreError};
+use futures_util::{StreamExt, stream::SelectAll};
+
+use crate::{NatsEvents, errors::unavailable, events::delivered, subject::notices_of};
+
+/// The header with the subject that a message was stored under.
+const STORED_UNDER: &str = "Nats-Subject";
+
+impl Notices for NatsEvents {
+    type Listener = NatsNotices;
+
+    async fn listen(&self, aggregates: &[&'static str]) -> Result<NatsNotices, StoreError> {
+        let context = self.topology.context();
+        if !self.topology.has_notices() {
+            let what = format!("context {context} announces nothing: open it with `Topology::notices`");
+            return Err(StoreError::Refused { what, source: None });
+        }
+        let what = || format!("listening to the notices of context {context}");
+        let client = &self.connection.client;
+        let mut subscribers = SelectAll::new();
+        for aggregate in aggregates {
+            let subscriber = client.subscribe(notices_of(context, aggregate)).await;
+            subscribers.push(subscriber.map_err(|error| unavailable(what(), error))?);
+        }
+        // What is stored after the call is heard.
+        client.flush().await.map_err(|error| unavailable(what(), error))?;
+        Ok(NatsNotices { context: context.to_owned(), subscribers })
+    }
+}
+
+/// Commits as the server announces them.
+pub struct NatsNotices {
+    context: String,
+    subscribers: SelectAll<Subscriber>,
+}
+
+impl Notice for NatsNotices {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            let message = self.subscribers.next().await?;
+            // Anyone can publish there; what the stream has not announced is none of its notices.
+            if let Some(delivery) = delivery(&self.context, message) {
+                return Some(delivery);
+            }
+        }
+    }
+}
+
+fn delivery(context: &str, message: Message) -> Option<Delivery> {
+    let headers = message.headers?;
+    let sequence = headers.get_last(NATS_SEQUENCE)?.as_str().parse().ok()?;
+    let subject = headers.get_last(STORED_UNDER)?.as_str().to_owned();
+    Some(delivered(context, &subject, sequence, &headers, message.payload))
+}
