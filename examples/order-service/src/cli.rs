@@ -60,7 +60,7 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Keep the views up to date until Ctrl-C.
+    /// Keep the views up to date and let submitted orders go their way, until Ctrl-C.
     Serve,
 }
 

@@ -1,4 +1,5 @@
-//! An order service: orders and stock as two aggregates, and the views that answer for them.
+//! An order service: orders and stock as two aggregates, the process that leads from one to the
+//! other, and the views that answer for them.
 //!
 //! It knows nothing of where its events are kept; [`start`] takes any backend.
 //!
@@ -18,6 +19,7 @@
 //! # }
 //! ```
 
+mod fulfilment;
 mod money;
 mod order;
 mod sale;
@@ -26,12 +28,13 @@ mod stock;
 mod text;
 pub mod views;
 
+pub use fulfilment::Fulfilment;
 pub use money::Money;
 pub use order::{
-    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, MAX_LINES, Order, OrderEvent, OrderRejection,
-    PayOrder, ShipOrder, Status,
+    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, MAX_LINES, Order, OrderEvent,
+    OrderRejection, PayOrder, ShipOrder, Status, SubmitOrder,
 };
 pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
-pub use service::{Aggregates, OrderService, Views, start};
+pub use service::{Aggregates, OrderService, Views, start, start_with_fulfilment};
 pub use stock::{ReceiveStock, ReleaseStock, ReserveStock, ShipStock, Stock, StockEvent, StockRejection};
 pub use text::{BadText, Country, Customer, CustomerId, MAX_TEXT_BYTES, Name, OrderId, ProductId, Reason};

@@ -13,7 +13,7 @@ use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use cqrs_core::Backend;
+use cqrs_core::{Backend, Deadlines};
 
 use crate::{
     backend::{Kept, Opened},
@@ -65,8 +65,13 @@ enum Job {
 
 impl Job {
     /// Starts the service on `backend`, does the job, and stops the service.
-    async fn run<B: Backend>(self, backend: B, words: &str) -> Result<()> {
-        let service = order_service::start(backend).await.context("the service cannot start")?;
+    async fn run<B: Backend<Events: Deadlines>>(self, backend: B, words: &str) -> Result<()> {
+        // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
+        let service = match self {
+            Self::Scenario | Self::Serve => order_service::start_with_fulfilment(backend).await,
+            Self::Import(..) | Self::Report(_) => order_service::start(backend).await,
+        };
+        let service = service.context("the service cannot start")?;
         let out = &mut anstream::stdout().lock();
         let result = match self {
             Self::Scenario => scenario::play(&service, words, out).await,

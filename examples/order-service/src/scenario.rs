@@ -1,9 +1,9 @@
 //! The scenario: what happens command by command, event by event, view by view.
 
-use std::{collections::HashMap, io::Write};
+use std::{collections::HashMap, io::Write, time::Duration};
 
 use anstyle::{AnsiColor, Style};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cqrs_core::{
     Aggregate, Backend, Clock as _, Command, CommandError, CommandId, Handle, HasAggregate, Receipt,
     SystemClock,
@@ -12,8 +12,11 @@ use jiff::{civil::Date, tz::TimeZone};
 use order_service::{
     Aggregates, CancelOrder, ConfirmOrder, CreateOrder, Customer, DeliverOrder, Line, Order, OrderId,
     OrderService, PayOrder, ProductId, ReceiveStock, ReleaseStock, ReserveStock, ShipOrder, ShipStock,
-    views::{GetHistory, GetOrder, GetStock, GetTotals, OrderBy, TopCountries, TopCustomers},
+    Status, SubmitOrder,
+    views::{GetHistory, GetOrder, GetStock, GetTotals, History, OrderBy, TopCountries, TopCustomers},
 };
+
+use rust_decimal::Decimal;
 
 use crate::tables::{SALES, Table, sales};
 
@@ -21,6 +24,9 @@ const TITLE: Style = Style::new().bold();
 const COMMAND: Style = AnsiColor::Cyan.on_default().bold();
 const EVENT: Style = AnsiColor::Green.on_default();
 const REFUSED: Style = AnsiColor::Red.on_default();
+/// How long the scenario waits for a step of the process.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 const VIEW: Style = AnsiColor::Blue.on_default();
 
 /// Plays the scenario; `words` say where its events are kept.
@@ -35,6 +41,9 @@ pub(crate) async fn play<B: Backend>(
     stock_comes_in(&mut stage, &cast).await?;
     an_order_goes_its_way(&mut stage, &cast).await?;
     an_order_is_called_off(&mut stage, &cast).await?;
+    an_order_goes_by_itself(&mut stage, &cast).await?;
+    an_order_is_not_paid(&mut stage, &cast).await?;
+    an_order_cannot_be_fulfilled(&mut stage, &cast).await?;
     stage.show_sales().await
 }
 
@@ -60,6 +69,24 @@ impl Cast {
 
     fn order(&self, of: &str) -> Result<OrderId> {
         Ok(format!("{of}-{}", self.run).parse()?)
+    }
+
+    /// An order of some pieces at 12.50 each.
+    fn orders(&self, order: &OrderId, of: &str, wanted: &[(&ProductId, u32)]) -> Result<CreateOrder> {
+        let price = "12.50".parse()?;
+        let line = |&(product, quantity): &(&ProductId, u32)| Line {
+            product: product.clone(),
+            unit_price: price,
+            quantity,
+            discount: Decimal::ZERO,
+        };
+        Ok(CreateOrder {
+            order: order.clone(),
+            customer: Customer { id: of.parse()?, name: of.parse()? },
+            country: "Ireland".parse()?,
+            placed: self.today,
+            lines: wanted.iter().map(line).collect(),
+        })
     }
 }
 
@@ -143,6 +170,44 @@ async fn an_order_is_called_off<B: Backend, W: Write>(
     Ok(())
 }
 
+async fn an_order_goes_by_itself<B: Backend, W: Write>(
+    stage: &mut Stage<'_, B, W>,
+    cast: &Cast,
+) -> Result<()> {
+    stage.title("Carla's order goes its way by itself")?;
+    let order = cast.order("carla")?;
+    stage.act("2 bags of coffee at 12.50", cast.orders(&order, "CARLA", &[(&cast.coffee, 2)])?).await?;
+    let submit = SubmitOrder { order: order.clone(), seconds_to_pay: 15 * 60 };
+    stage.act("it is submitted, with a quarter of an hour to pay", submit).await?;
+    stage.watch("it reserves the coffee and makes the order binding", &order, Status::Confirmed).await?;
+    let pay = PayOrder { order: order.clone(), amount: "25.00".parse()? };
+    stage.act("Carla pays", pay).await?;
+    stage.watch("it ships", &order, Status::Shipped).await
+}
+
+async fn an_order_is_not_paid<B: Backend, W: Write>(stage: &mut Stage<'_, B, W>, cast: &Cast) -> Result<()> {
+    stage.title("Dora does not pay")?;
+    let order = cast.order("dora")?;
+    stage.act("3 bags of coffee at 12.50", cast.orders(&order, "DORA", &[(&cast.coffee, 3)])?).await?;
+    let submit = SubmitOrder { order: order.clone(), seconds_to_pay: 1 };
+    stage.act("it is submitted, with a second to pay", submit).await?;
+    stage.watch("it reserves the coffee and makes the order binding", &order, Status::Confirmed).await?;
+    stage.watch("the deadline passes, and it calls the order off", &order, Status::Cancelled).await
+}
+
+async fn an_order_cannot_be_fulfilled<B: Backend, W: Write>(
+    stage: &mut Stage<'_, B, W>,
+    cast: &Cast,
+) -> Result<()> {
+    stage.title("Emil wants what is not there")?;
+    let order = cast.order("emil")?;
+    let wanted = [(&cast.coffee, 1), (&cast.grinder, 1)];
+    stage.act("a bag of coffee and a grinder", cast.orders(&order, "EMIL", &wanted)?).await?;
+    stage.act("it is submitted", SubmitOrder { order: order.clone(), seconds_to_pay: 60 }).await?;
+    stage.watch("it finds no grinder and calls the order off", &order, Status::Cancelled).await?;
+    stage.stock_is_back("the coffee of Dora and Emil is free again", &cast.coffee, 32).await
+}
+
 /// Where commands are acted out: each is carried out, and the events and the view that changed are shown.
 struct Stage<'a, B: Backend, W> {
     service: &'a OrderService<B>,
@@ -181,6 +246,35 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
         }
     }
 
+    /// Waits until the process has led an order to a status, or past it, and shows what has happened to it.
+    async fn watch(&mut self, what: &str, order: &OrderId, until: Status) -> Result<()> {
+        writeln!(self.out, "  {COMMAND}fulfilment{COMMAND:#} {order}: {what}")?;
+        let service = self.service;
+        let status = async || {
+            let found = service.query(GetOrder { order: order.clone() }).await?;
+            anyhow::Ok(found.is_some_and(|found| found.status >= until))
+        };
+        eventually(status).await?;
+        service.caught_up().await?;
+        let of = format!("{}/{order}", Order::NAME);
+        let history = service.query(GetHistory { of: of.clone() }).await?.unwrap_or_default();
+        self.show_new(of, &history)?;
+        writeln!(self.out, "    view     {VIEW}order-summary{VIEW:#}: {until}\n")?;
+        Ok(())
+    }
+
+    /// Waits until so much of a product is available, and shows it.
+    async fn stock_is_back(&mut self, what: &str, product: &ProductId, available: u64) -> Result<()> {
+        let service = self.service;
+        let stock = async || {
+            let found = service.query(GetStock { product: product.clone() }).await?;
+            anyhow::Ok(found.is_some_and(|found| found.available() == available))
+        };
+        eventually(stock).await?;
+        writeln!(self.out, "    view     {VIEW}stock-level{VIEW:#}: {available} available, {what}\n")?;
+        Ok(())
+    }
+
     /// The events that are new since this aggregate was last shown, and its view.
     async fn show(&mut self, receipt: &Receipt) -> Result<()> {
         if receipt.repeat {
@@ -189,7 +283,15 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
         let of = format!("{}/{}", receipt.aggregate, receipt.id);
         let history =
             self.service.query(GetHistory { of: of.clone() }).after(receipt).await?.unwrap_or_default();
-        let seen = self.seen.insert(of, receipt.version).unwrap_or(0);
+        self.show_new(of, &history)?;
+        let (view, words) = self.view(receipt).await?;
+        writeln!(self.out, "    view     {VIEW}{view}{VIEW:#}: {words}\n")?;
+        Ok(())
+    }
+
+    fn show_new(&mut self, of: String, history: &History) -> Result<()> {
+        let last = history.entries.back().map_or(0, |entry| entry.version);
+        let seen = self.seen.insert(of, last).unwrap_or(0);
         for entry in history.entries.iter().filter(|entry| entry.version > seen) {
             writeln!(
                 self.out,
@@ -197,8 +299,6 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
                 entry.version, entry.event, entry.words
             )?;
         }
-        let (view, words) = self.view(receipt).await?;
-        writeln!(self.out, "    view     {VIEW}{view}{VIEW:#}: {words}\n")?;
         Ok(())
     }
 
@@ -236,4 +336,15 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
         )?;
         Ok(())
     }
+}
+
+/// Waits until the condition holds, for as long as a machine may take that has much to do.
+async fn eventually(mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let waiting = async {
+        while !holds().await? {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.context("the process does not go on")?
 }

@@ -1,4 +1,4 @@
-//! `serve`: keeps the views up to date.
+//! `serve`: keeps the views up to date and lets submitted orders go their way.
 
 use std::{io::Write, time::Duration};
 
@@ -16,7 +16,7 @@ pub(crate) async fn run<B: Backend>(
     out: &mut impl Write,
 ) -> Result<()> {
     writeln!(out, "{words}")?;
-    writeln!(out, "The views are kept up to date until Ctrl-C.")?;
+    writeln!(out, "The views are kept up to date, and submitted orders go their way, until Ctrl-C.")?;
     out.flush()?;
     let mut troubles = Troubles::default();
     let mut looks = tokio::time::interval(LOOK);
@@ -76,7 +76,7 @@ impl Troubles {
         self.told.extend(news.iter().cloned());
         if now.is_empty() && !self.told.is_empty() {
             self.told.clear();
-            news.push("all views are followed again".to_owned());
+            news.push("everything is followed again".to_owned());
         }
         self.last = now;
         news

@@ -1,9 +1,9 @@
 //! The service: its aggregates and its views, put together.
 
-use cqrs_core::{Backend, Cqrs, Error};
+use cqrs_core::{Backend, Builder, Cqrs, Deadlines, Error};
 
 use crate::{
-    Order, Stock,
+    Fulfilment, Order, Stock,
     views::{History, OrderSummary, SalesByCountry, SalesByCustomer, SalesTotals, StockLevel},
 };
 
@@ -26,6 +26,25 @@ pub type OrderService<B> = Cqrs<B, Aggregates, Views>;
 ///
 /// Dropping it stops what was started.
 pub async fn start<B: Backend>(backend: B) -> Result<OrderService<B>, Error> {
+    builder(backend).start().await
+}
+
+/// Starts the service with the process that lets submitted orders go their way by themselves.
+///
+/// # Errors
+///
+/// [`Error`] when the places of the views and of the process cannot be prepared.
+///
+/// # Cancel safety
+///
+/// Dropping it stops what was started.
+pub async fn start_with_fulfilment<B: Backend<Events: Deadlines>>(
+    backend: B,
+) -> Result<OrderService<B>, Error> {
+    builder(backend).policy::<Fulfilment>().start().await
+}
+
+fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
     Cqrs::builder(backend)
         .aggregate::<Order>()
         .aggregate::<Stock>()
@@ -35,6 +54,4 @@ pub async fn start<B: Backend>(backend: B) -> Result<OrderService<B>, Error> {
         .view::<SalesTotals>()
         .view::<StockLevel>()
         .view::<History>()
-        .start()
-        .await
 }

@@ -50,6 +50,33 @@ fn check(lines: &[Line]) -> Result<(), OrderRejection> {
     Ok(())
 }
 
+/// Lets an order go its way by itself: what is ordered is reserved, the order becomes binding, and it is shipped as
+/// soon as it is paid.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order)]
+pub struct SubmitOrder {
+    /// Which order.
+    #[command(id)]
+    pub order: OrderId,
+    /// How long the customer may take to pay.
+    pub seconds_to_pay: u32,
+}
+
+impl Handle<SubmitOrder> for Order {
+    fn handle(&self, command: &SubmitOrder, _: &Context) -> Handled<Self> {
+        match self.status {
+            // It was submitted before.
+            Status::Created if self.lines.is_empty() => Ok(Events::none()),
+            Status::Created => {
+                let (lines, seconds_to_pay) = (self.lines.clone(), command.seconds_to_pay);
+                Ok(OrderEvent::Submitted { lines, seconds_to_pay }.into())
+            }
+            Status::Cancelled => Err(OrderRejection::Cancelled),
+            _ => Err(OrderRejection::UnderWay),
+        }
+    }
+}
+
 /// Makes an order binding.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
@@ -167,6 +194,31 @@ impl Handle<CancelOrder> for Order {
             _ => (self.sale.clone(), None),
         };
         Ok(OrderEvent::Cancelled { reason: command.reason.clone(), undone, refund }.into())
+    }
+}
+
+/// Calls an order off that is not paid in time. One that is paid, if only just, is not touched.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Order)]
+pub struct ExpireOrder {
+    /// Which order.
+    #[command(id)]
+    pub order: OrderId,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Handle<ExpireOrder> for Order {
+    fn handle(&self, command: &ExpireOrder, _: &Context) -> Handled<Self> {
+        match self.status {
+            Status::Created => Err(OrderRejection::NotConfirmed),
+            Status::Confirmed => {
+                let (reason, undone) = (command.reason.clone(), self.sale.clone());
+                Ok(OrderEvent::Cancelled { reason, undone, refund: None }.into())
+            }
+            Status::Cancelled => Ok(Events::none()),
+            Status::Paid | Status::Shipped | Status::Delivered => Err(OrderRejection::AlreadyPaid),
+        }
     }
 }
 

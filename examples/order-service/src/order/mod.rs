@@ -4,6 +4,9 @@
 //! created ─► confirmed ─► paid ─► shipped ─► delivered
 //!    └───────────┴──────────┴─► cancelled
 //! ```
+//!
+//! Each step is a command of somebody. An order that is submitted goes its way by itself: see
+//! [`Fulfilment`](crate::Fulfilment).
 
 mod commands;
 
@@ -13,7 +16,9 @@ use cqrs_core::{Aggregate, Apply, Event};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-pub use commands::{CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, PayOrder, ShipOrder};
+pub use commands::{
+    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, PayOrder, ShipOrder, SubmitOrder,
+};
 
 use crate::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Reason, Sale};
 
@@ -34,6 +39,13 @@ pub enum OrderEvent {
         placed: Date,
         /// What is ordered.
         lines: Vec<Line>,
+    },
+    /// The order is to go its way by itself.
+    Submitted {
+        /// What is ordered.
+        lines: Vec<Line>,
+        /// How long the customer may take to pay, once the order is binding.
+        seconds_to_pay: u32,
     },
     /// The order is binding: it is a sale from now on.
     Confirmed {
@@ -64,7 +76,7 @@ pub enum OrderEvent {
 }
 
 /// How far an order is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It is put together.
@@ -101,13 +113,17 @@ impl fmt::Display for Status {
     id = OrderId,
     event = OrderEvent,
     rejection = OrderRejection,
-    commands(CreateOrder, ConfirmOrder, PayOrder, ShipOrder, DeliverOrder, CancelOrder)
+    commands(
+        CreateOrder, SubmitOrder, ConfirmOrder, PayOrder, ShipOrder, DeliverOrder, CancelOrder, ExpireOrder
+    )
 )]
 pub struct Order {
     status: Status,
     placed: Option<Date>,
     shipped: Option<Date>,
     sale: Option<Sale>,
+    /// What is ordered, until somebody takes the order on.
+    lines: Vec<Line>,
 }
 
 impl Apply<OrderEvent> for Order {
@@ -116,7 +132,9 @@ impl Apply<OrderEvent> for Order {
             OrderEvent::Created { customer, country, placed, lines } => {
                 self.placed = Some(*placed);
                 self.sale = Some(Sale::of(customer, country, lines));
+                self.lines.clone_from(lines);
             }
+            OrderEvent::Submitted { .. } => self.lines.clear(),
             OrderEvent::Confirmed { .. } => self.status = Status::Confirmed,
             OrderEvent::Paid { .. } => self.status = Status::Paid,
             OrderEvent::Shipped { on } => {
@@ -144,6 +162,9 @@ pub enum OrderRejection {
     /// A product belongs on one line.
     #[error("product {0} is on two lines")]
     ProductTwice(ProductId),
+    /// It has been taken on by hand.
+    #[error("the order is under way already")]
+    UnderWay,
     /// Only a binding order is paid.
     #[error("the order is not confirmed yet")]
     NotConfirmed,

@@ -74,6 +74,9 @@ fn order_in_words(event: &OrderEvent) -> String {
             let Sale { units, net, .. } = Sale::of(customer, country, lines);
             format!("{units} pieces for {net}, by {} ({country}) on {placed}", customer.name)
         }
+        OrderEvent::Submitted { seconds_to_pay, .. } => {
+            format!("it goes its way by itself, to be paid within {seconds_to_pay} s")
+        }
         OrderEvent::Confirmed { sale } => format!("a sale of {}", sale.net),
         OrderEvent::Paid { amount } => format!("{amount} received"),
         OrderEvent::Shipped { on } => format!("the parcel left on {on}"),

@@ -35,6 +35,7 @@ impl Project<OrderEvent> for OrderSummary {
                 self.sale = Some(Sale::of(customer, country, lines));
                 self.placed = Some(*placed);
             }
+            OrderEvent::Submitted { .. } => {}
             OrderEvent::Confirmed { .. } => self.status = Status::Confirmed,
             OrderEvent::Paid { .. } => self.status = Status::Paid,
             OrderEvent::Shipped { on } => {

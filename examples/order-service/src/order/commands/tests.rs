@@ -207,3 +207,37 @@ fn cancelling_again_changes_nothing_and_comes_too_late_once_it_has_left() {
     }
     after(0).when(cancel()).then_not_found();
 }
+
+fn created_with(lines: Vec<Line>) -> OrderEvent {
+    OrderEvent::Created { customer: customer(), country: country(), placed: date("2026-03-01"), lines }
+}
+
+#[test]
+fn an_order_is_submitted_once_and_with_its_lines() {
+    let submit = || SubmitOrder { order: id(), seconds_to_pay: 60 };
+    let submitted = || OrderEvent::Submitted { lines: vec![line("11", 2)], seconds_to_pay: 60 };
+    given([created_with(vec![line("11", 2)])]).when(submit()).then([submitted()]);
+    given([created_with(vec![line("11", 2)]), submitted()]).when(submit()).then_nothing();
+    let sale = || Sale::of(&customer(), &country(), &[line("11", 2)]);
+    given([created_with(vec![line("11", 2)]), OrderEvent::Confirmed { sale: sale() }])
+        .when(submit())
+        .then_rejected(OrderRejection::UnderWay);
+}
+
+#[test]
+fn only_an_order_that_waits_for_its_payment_expires() {
+    let expire = || ExpireOrder { order: id(), reason: "not paid in time".parse().unwrap() };
+    let sale = || Sale::of(&customer(), &country(), &[line("11", 2)]);
+    let confirmed = || vec![created_with(vec![line("11", 2)]), OrderEvent::Confirmed { sale: sale() }];
+    let expired = || OrderEvent::Cancelled {
+        reason: "not paid in time".parse().unwrap(),
+        undone: Some(sale()),
+        refund: None,
+    };
+    given(confirmed()).when(expire()).then([expired()]);
+    given([confirmed(), vec![expired()]].concat()).when(expire()).then_nothing();
+    given([confirmed(), vec![OrderEvent::Paid { amount: sale().net }]].concat())
+        .when(expire())
+        .then_rejected(OrderRejection::AlreadyPaid);
+    given([created_with(vec![line("11", 2)])]).when(expire()).then_rejected(OrderRejection::NotConfirmed);
+}
