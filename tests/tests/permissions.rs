@@ -4,14 +4,16 @@
 
 use std::time::Duration;
 
-use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, StoreError};
-use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, TopologyError};
+use cqrs_core::{CommandError, Cqrs, Effects, Envelope, Error, Policy, ProjectorState, React, StoreError};
+use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
-    domain::{Account, Deposit, GetStatement, Open, RichAccounts, Statement, Touch},
+    domain::{Account, AccountEvent, Deposit, GetStatement, Open, RichAccounts, Statement, Touch, Withdraw},
     eventually,
     proxy::Proxy,
     server_binary,
 };
+use serde::{Deserialize, Serialize};
+
 type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
 
 /// A server with an all-powerful user, and users who may do everything but what is denied to them.
@@ -146,7 +148,39 @@ fn documented() -> String {
     let (_, from) = guide.split_once("permissions: {").unwrap();
     let (permissions, _) = from.split_once("\n```").unwrap();
     let permissions = permissions.rsplit_once('}').unwrap().0;
-    permissions.replace("orders", "shop").replace("ORDERS", "SHOP").replace("order-summary", "statement")
+    let permissions = permissions.replace("orders", "shop").replace("ORDERS", "SHOP");
+    // The policy needs its own lines like those of the view.
+    let lines = permissions.lines().flat_map(|line| match line.contains("order-summary") {
+        true => vec![line.replace("order-summary", "statement"), line.replace("order-summary", "reminder")],
+        false => vec![line.to_owned()],
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Who pays in one has a thousand seconds before two are paid in for him, and who withdraws has none.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Reminder;
+
+impl Policy for Reminder {
+    const NAME: &'static str = "reminder";
+    type Of = Account;
+}
+
+impl React<AccountEvent> for Reminder {
+    fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
+        let account = event.subject().to_owned();
+        match event.data {
+            AccountEvent::Deposited { amount: 1 } => {
+                let time = event.time + Duration::from_secs(1_000);
+                effects.at("later", time, Deposit { account, amount: 2 });
+            }
+            AccountEvent::Withdrawn { .. } => {
+                effects.disarm("later");
+                effects.at("now", event.time, Deposit { account, amount: 3 });
+            }
+            _ => {}
+        }
+    }
 }
 
 #[tokio::test]
@@ -173,9 +207,33 @@ async fn the_documented_permissions_are_all_that_a_service_needs() {
         bank.stop().await;
         standby.stop().await;
     }
+    assert_no_violation(&server);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_documented_permissions_are_enough_for_policies_and_notices() {
+    let server = server(&[("service", &documented())]).await;
+    let topology = Topology::new("shop").notices();
+    let backend = connect(&server, "service").await.unwrap().open(topology).await.unwrap();
+    let bank = Cqrs::builder(backend).aggregate::<Account>().policy::<Reminder>().start().await.unwrap();
+    let mut notices = bank.notices::<Account, _>().await.unwrap();
+    bank.execute(open("1")).await.unwrap();
+    bank.execute(Withdraw { account: "1".into(), amount: 1 }).await.unwrap();
+    let mut heard = Vec::new();
+    while heard.last() != Some(&AccountEvent::Deposited { amount: 3 }) {
+        heard.push(notices.next().await.unwrap().data);
+    }
+    assert_eq!(heard.len(), 4, "{heard:?}");
+    bank.caught_up().await.unwrap();
+    bank.stop().await;
+    assert_no_violation(&server);
+    server.stop().await;
+}
+
+fn assert_no_violation(server: &LocalServer) {
     let log = std::fs::read_to_string(server.folder().join("log")).unwrap();
     assert!(!log.contains("Violation"), "{log}");
-    server.stop().await;
 }
 
 /// The client drops events when many come at once, also those about the connection itself.
