@@ -150,9 +150,10 @@ fn documented() -> String {
     let permissions = permissions.rsplit_once('}').unwrap().0;
     let permissions = permissions.replace("orders", "shop").replace("ORDERS", "SHOP");
     // The policy needs its own lines like those of the view.
-    let lines = permissions.lines().flat_map(|line| match line.contains("order-summary") {
-        true => vec![line.replace("order-summary", "statement"), line.replace("order-summary", "reminder")],
-        false => vec![line.to_owned()],
+    let of = |line: &str, name| line.replace("order-summary", name);
+    let lines = permissions.lines().flat_map(|line| {
+        let own = line.contains("order-summary").then(|| of(line, "reminder"));
+        [of(line, "statement")].into_iter().chain(own)
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -222,7 +223,8 @@ async fn the_documented_permissions_are_enough_for_policies_and_notices() {
     bank.execute(Withdraw { account: "1".into(), amount: 1 }).await.unwrap();
     let mut heard = Vec::new();
     while heard.last() != Some(&AccountEvent::Deposited { amount: 3 }) {
-        heard.push(notices.next().await.unwrap().data);
+        let next = tokio::time::timeout(Duration::from_secs(30), notices.next()).await;
+        heard.push(next.expect("a notice in time").unwrap().data);
     }
     assert_eq!(heard.len(), 4, "{heard:?}");
     bank.caught_up().await.unwrap();
