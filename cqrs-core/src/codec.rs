@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::{
@@ -18,15 +19,16 @@ pub(crate) fn encode<E: Event>(
     origin: &Arc<Origin>,
 ) -> Result<RecordedEvent, serde_json::Error> {
     let event_type = event.event_type();
-    let mut data = Vec::with_capacity(128);
+    // Of a size that most payloads stay below, so that the payload itself is the one allocation.
+    let mut data = SmallVec::<[u8; 512]>::new();
     event.serialize_data(&mut serde_json::Serializer::new(&mut data))?;
     Ok(RecordedEvent {
         id: EventId(id),
         origin: Arc::clone(origin),
-        event_type: event_type.name.to_owned(),
+        event_type: event_type.name.into(),
         schema_version: event_type.version,
-        content_type: JSON.to_owned(),
-        data: data.into(),
+        content_type: JSON.into(),
+        data: Bytes::copy_from_slice(&data),
     })
 }
 
@@ -46,7 +48,7 @@ pub(crate) fn decode_envelope<E: Event>(
     Ok(Envelope {
         id: commit.events[index].id,
         event_type,
-        source: commit.source.clone(),
+        source: Arc::clone(&commit.source),
         aggregate: commit.aggregate.clone(),
         version: commit.first_version + index as u64,
         position: Position { sequence: stored.sequence, index: u32::try_from(index).unwrap_or(u32::MAX) },
@@ -64,7 +66,7 @@ fn decode_event<E: Event>(stored: &StoredCommit, index: usize) -> Result<(EventT
     let undecodable = |reason: String| StoreError::Undecodable {
         aggregate: stored.commit.aggregate.clone(),
         sequence: stored.sequence,
-        event_type: recorded.event_type.clone(),
+        event_type: recorded.event_type.to_string(),
         reason,
     };
     let known = E::TYPES.iter().find(|known| known.name == recorded.event_type);

@@ -1,12 +1,12 @@
 //! Commits: the events of one command, the unit in which everything is stored.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Metadata};
+use crate::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Events, Metadata};
 
 /// The content type of JSON payloads.
 pub const JSON: &str = "application/json";
@@ -22,9 +22,9 @@ pub struct Commit {
     /// The version of the first of the events; the others follow without a gap.
     pub first_version: u64,
     /// The context that recorded them, such as `/orders`.
-    pub source: String,
+    pub source: Arc<str>,
     /// The events in order; never empty.
-    pub events: Vec<RecordedEvent>,
+    pub events: Events<RecordedEvent>,
 }
 
 impl Commit {
@@ -66,11 +66,11 @@ pub struct RecordedEvent {
     /// What led to it; shared with the other events of its command.
     pub origin: Arc<Origin>,
     /// The stored name of its type, such as `order.created`.
-    pub event_type: String,
+    pub event_type: Cow<'static, str>,
     /// The version of its payload's shape.
     pub schema_version: u32,
     /// How the payload is encoded: [`JSON`].
-    pub content_type: String,
+    pub content_type: Cow<'static, str>,
     /// The payload.
     pub data: Bytes,
 }
@@ -97,10 +97,8 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The aggregate type's name.
-    pub aggregate: String,
-    /// The aggregate's id as text.
-    pub id: String,
+    /// The aggregate.
+    pub aggregate: AggregateKey,
     /// The command's id.
     pub command_id: CommandId,
     /// The business transaction that the command belongs to.

@@ -88,7 +88,7 @@ pub struct Cqrs<B: Backend, A: AggregateList, V> {
 type WorkerOf<B> = Worker<<B as Backend>::Events, <B as Backend>::Views>;
 
 pub(crate) struct Inner<B: Backend> {
-    pub(crate) shell: Shell<B::Events>,
+    pub(crate) shell: Arc<Shell<B::Events>>,
     pub(crate) views: Arc<B::Views>,
     pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
     pub(crate) patience: Duration,
@@ -252,7 +252,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub async fn seen(&self, projection: &str, receipt: &Receipt) -> Result<(), Error> {
         let worker = self.inner.worker(projection)?;
-        self.inner.wait(worker, &receipt.aggregate, receipt.position.sequence, self.inner.patience).await
+        self.inner
+            .wait(worker, receipt.aggregate.name(), receipt.position.sequence, self.inner.patience)
+            .await
     }
 
     /// The build of a projection that answers at the moment, where tables of one's own are named by it; none
@@ -532,7 +534,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         let workers = starts.starts.into_iter();
         let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, Arc::clone(&shared)));
         let inner = Arc::new(Inner {
-            shell: Shell::new(events, Arc::clone(&self.clock), self.limits),
+            shell: Arc::new(Shell::new(events, Arc::clone(&self.clock), self.limits)),
             views,
             interceptors: self.interceptors,
             patience: self.patience,

@@ -57,7 +57,7 @@ impl DeadLetter {
             position: event.position(),
             version: Some(event.version()),
             event_id: Some(recorded.id),
-            event_type: Some(recorded.event_type.clone()),
+            event_type: Some(recorded.event_type.to_string()),
             reason,
             behind,
             attempts: 0,
@@ -312,7 +312,7 @@ impl<E: EventStore> DeadLetters<E> {
         };
         if let Some(edited) = &letter.edited {
             event.data = Bytes::copy_from_slice(edited.as_bytes());
-            JSON.clone_into(&mut event.content_type);
+            event.content_type = JSON.into();
         }
         Ok(Ok(stored))
     }

@@ -1,6 +1,6 @@
 //! One command or query on its way through the service, before it is awaited.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Borrow, sync::Arc, time::Duration};
 
 use tracing::Instrument;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -10,7 +10,7 @@ use crate::{
     CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, ProjectionId, Query, Receipt, View,
     cqrs::Inner,
     entity::Entities,
-    execute::{self, decide},
+    execute::{self, Decide, decide},
     interceptor::intercept,
     query::StoredDocuments,
 };
@@ -71,13 +71,18 @@ where
         let mut context = Context::new(id, shell.clock.now());
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
-        let key = AggregateKey::new(C::Aggregate::NAME, command.aggregate_id().to_string());
-        let key = key.map_err(Error::from)?;
+        let key = AggregateKey::of(C::Aggregate::NAME, command.aggregate_id()).map_err(Error::from)?;
         let fingerprint = fingerprint(&command).map_err(|source| encode_error::<C>(&key, source))?;
         let span = execute::span::<C>(&key, &context);
+        if inner.interceptors.is_empty() {
+            context.metadata = self.metadata;
+            let decide = decision(command, key.clone());
+            return entities.execute(shell, key, context, fingerprint, decide).instrument(span).await;
+        }
         // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
         let command = Arc::new(command);
         let shown = Arc::clone(&command);
+        let body = || serde_json::to_value(&*shown);
         let call = Call {
             kind: CallKind::Command,
             name: C::NAME,
@@ -86,20 +91,31 @@ where
             command_id: Some(id),
             correlation_id: Some(context.correlation_id),
             metadata: self.metadata,
-            body: &|| serde_json::to_value(&*shown),
+            body: &body,
         };
         let dispatch = |metadata| {
             context.metadata = metadata;
-            let named = key.clone();
-            let decide = move |context: &Context, state: &C::Aggregate, version| {
-                decide(&*command, context, state, version, &named)
-            };
+            let decide = decision::<C>(command, key.clone());
             async move {
                 let result = entities.execute(shell, key, context, fingerprint, decide).await;
                 (outcome_of(&result), result)
             }
         };
-        intercept(&inner.interceptors, call, dispatch).instrument(span).await?
+        // On the heap, so that services without interceptors do not carry it about.
+        Box::pin(intercept(&inner.interceptors, call, dispatch)).instrument(span).await?
+    }
+}
+
+/// The command's decision, for whoever leads when its turn comes.
+fn decision<C: Command>(
+    command: impl Borrow<C> + Send + Sync + 'static,
+    key: AggregateKey,
+) -> impl Decide<C::Aggregate>
+where
+    C::Aggregate: Handle<C>,
+{
+    move |context: &Context, state: &C::Aggregate, version| {
+        decide(command.borrow(), context, state, version, &key)
     }
 }
 
@@ -153,7 +169,7 @@ fn outcome_of<R: std::error::Error>(result: &Result<Receipt, CommandError<R>>) -
 pub struct Ask<'a, B: Backend, Q> {
     inner: &'a Arc<Inner<B>>,
     query: Q,
-    after: Option<(String, u64)>,
+    after: Option<(AggregateKey, u64)>,
     patience: Duration,
     metadata: Metadata,
 }
@@ -229,7 +245,7 @@ where
 /// The build of the view that answers, once it has seen what it must.
 async fn answering<B: Backend, V: View>(
     inner: &Inner<B>,
-    after: Option<(String, u64)>,
+    after: Option<(AggregateKey, u64)>,
     patience: Duration,
 ) -> Result<ProjectionId, Error> {
     let worker = inner.worker(V::NAME)?;
@@ -237,7 +253,7 @@ async fn answering<B: Backend, V: View>(
         return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
     };
     if let Some((aggregate, sequence)) = after {
-        inner.wait(worker, &aggregate, sequence, patience).await?;
+        inner.wait(worker, aggregate.name(), sequence, patience).await?;
     }
     Ok(worker.active().await)
 }

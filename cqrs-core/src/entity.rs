@@ -29,7 +29,7 @@ const MAX_WAITING: usize = 10_000;
 
 /// The aggregates of one type that this process has seen lately.
 pub struct Entities<A: Aggregate> {
-    lately: Cache<String, Arc<Entity<A>>>,
+    lately: Cache<AggregateKey, Arc<Entity<A>>>,
 }
 
 impl<A: Aggregate> Entities<A> {
@@ -38,16 +38,21 @@ impl<A: Aggregate> Entities<A> {
         Self { lately: Cache::new(capacity) }
     }
 
+    fn entity(&self, key: &AggregateKey) -> Arc<Entity<A>> {
+        let known = self.lately.get(key);
+        known.unwrap_or_else(|| self.lately.get_with(key.clone(), || Arc::new(Entity::new(key.clone()))))
+    }
+
     /// Carries out one command, alone or together with others that wait for the same aggregate.
     pub(crate) async fn execute<S: EventStore>(
         &self,
-        shell: &Shell<S>,
+        shell: &Arc<Shell<S>>,
         key: AggregateKey,
         context: Context,
         fingerprint: u64,
         decide: impl Decide<A>,
     ) -> Answer<A> {
-        let entity = self.lately.get_with_by_ref(key.id(), || Arc::new(Entity::new(key.clone())));
+        let entity = self.entity(&key);
         let span = Span::current();
         let settled = if let Some(mut lead) = Lead::take(&entity, shell) {
             let mut alone = [Pending::new(context, fingerprint, &decide, &span)];
@@ -108,7 +113,7 @@ impl<A: Aggregate> Entity<A> {
     }
 
     /// Lets a command wait for the leader; leads itself if that one has left in between.
-    fn wait<S: EventStore>(self: &Arc<Self>, job: Job<A>, shell: &Shell<S>) -> Result<(), Error> {
+    fn wait<S: EventStore>(self: &Arc<Self>, job: Job<A>, shell: &Arc<Shell<S>>) -> Result<(), Error> {
         let mut desk = self.desk();
         if desk.waiting.len() >= MAX_WAITING {
             return Err(Error::Overloaded { aggregate: self.key.clone(), waiting: MAX_WAITING });
@@ -117,7 +122,7 @@ impl<A: Aggregate> Entity<A> {
         let led = std::mem::replace(&mut desk.led, true);
         drop(desk);
         if !led {
-            tokio::spawn(carry_out_waiting(Arc::clone(self), shell.clone()));
+            tokio::spawn(carry_out_waiting(Arc::clone(self), Arc::clone(shell)));
         }
         Ok(())
     }
@@ -127,14 +132,14 @@ impl<A: Aggregate> Entity<A> {
 /// caller's future is dropped), the desk is left in order and those who wait have a leader.
 struct Lead<A: Aggregate, S: EventStore> {
     entity: Arc<Entity<A>>,
-    shell: Shell<S>,
+    shell: Arc<Shell<S>>,
     /// None while it is being worked on, so that whatever interrupts the work leaves no half state.
     state: Option<Loaded<A>>,
 }
 
 impl<A: Aggregate, S: EventStore> Lead<A, S> {
     /// Leads, unless somebody does.
-    fn take(entity: &Arc<Entity<A>>, shell: &Shell<S>) -> Option<Self> {
+    fn take(entity: &Arc<Entity<A>>, shell: &Arc<Shell<S>>) -> Option<Self> {
         let mut desk = entity.desk();
         if desk.led {
             return None;
@@ -142,7 +147,7 @@ impl<A: Aggregate, S: EventStore> Lead<A, S> {
         desk.led = true;
         let state = desk.state.take();
         drop(desk);
-        Some(Self { entity: Arc::clone(entity), shell: shell.clone(), state })
+        Some(Self { entity: Arc::clone(entity), shell: Arc::clone(shell), state })
     }
 
     async fn settle(&mut self, commands: &mut [Pending<'_, A>]) {
@@ -163,12 +168,12 @@ impl<A: Aggregate, S: EventStore> Drop for Lead<A, S> {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return desk.waiting.clear() };
         desk.led = true;
         drop(desk);
-        runtime.spawn(carry_out_waiting(Arc::clone(&self.entity), self.shell.clone()));
+        runtime.spawn(carry_out_waiting(Arc::clone(&self.entity), Arc::clone(&self.shell)));
     }
 }
 
 /// Leads until nobody waits.
-async fn carry_out_waiting<A: Aggregate, S: EventStore>(entity: Arc<Entity<A>>, shell: Shell<S>) {
+async fn carry_out_waiting<A: Aggregate, S: EventStore>(entity: Arc<Entity<A>>, shell: Arc<Shell<S>>) {
     let mut lead = Lead { entity: Arc::clone(&entity), shell, state: entity.desk().state.take() };
     loop {
         let jobs: Vec<_> = {

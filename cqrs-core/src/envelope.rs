@@ -1,5 +1,7 @@
 //! An event with all that is known about it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -15,7 +17,7 @@ pub struct Envelope<E> {
     /// The stored type of the event.
     pub event_type: EventType,
     /// The context that recorded it, such as `/orders`.
-    pub source: String,
+    pub source: Arc<str>,
     /// The aggregate that it happened to.
     pub aggregate: AggregateKey,
     /// Its place among the aggregate's events, from 1.

@@ -1,5 +1,7 @@
 //! Events: facts that an aggregate recorded, and how their payloads become data.
 
+use std::ops::{Deref, DerefMut};
+
 use serde::{Deserializer, Serializer};
 use smallvec::SmallVec;
 
@@ -109,20 +111,26 @@ impl<E> Events<E> {
     pub fn none() -> Self {
         Self(SmallVec::new())
     }
+}
 
-    /// How many events there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
+/// The events in order.
+impl<E> Deref for Events<E> {
+    type Target = [E];
+
+    fn deref(&self) -> &[E] {
+        &self.0
     }
+}
 
-    /// Whether nothing happened.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl<E> DerefMut for Events<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
+        &mut self.0
     }
+}
 
-    /// The events in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, E> {
-        self.0.iter()
+impl<E> Extend<E> for Events<E> {
+    fn extend<I: IntoIterator<Item = E>>(&mut self, events: I) {
+        self.0.extend(events);
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use smallvec::SmallVec;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
@@ -38,26 +39,16 @@ pub(crate) struct Shell<S> {
     pub(crate) clock: Arc<dyn Clock>,
     limits: Limits,
     /// Turns to read an aggregate that is not in memory.
-    cold_loads: Arc<Semaphore>,
+    cold_loads: Semaphore,
     saver: Arc<Saver>,
+    /// What every commit says that it comes from.
+    source: Arc<str>,
 }
 
-impl<S> Shell<S> {
+impl<S: EventStore> Shell<S> {
     pub(crate) fn new(events: Arc<S>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
-        let cold_loads = Arc::new(Semaphore::new(limits.cold_loads));
-        Self { events, clock, limits, cold_loads, saver: Arc::new(Saver::new()) }
-    }
-}
-
-impl<S> Clone for Shell<S> {
-    fn clone(&self) -> Self {
-        Self {
-            events: Arc::clone(&self.events),
-            clock: Arc::clone(&self.clock),
-            limits: self.limits,
-            cold_loads: Arc::clone(&self.cold_loads),
-            saver: Arc::clone(&self.saver),
-        }
+        let (cold_loads, source) = (Semaphore::new(limits.cold_loads), events.source().into());
+        Self { events, clock, limits, cold_loads, saver: Arc::new(Saver::new()), source }
     }
 }
 
@@ -295,7 +286,7 @@ async fn round<A: Aggregate, S: EventStore>(
     together: &mut bool,
 ) -> Round {
     let Draft { state, events, accepted, refused } = draft(shell, loaded, commands, *together);
-    let Some(first) = accepted.first().copied() else {
+    let (Some(first), Some(state)) = (accepted.first().copied(), state) else {
         // Refusals, and that there is nothing to do, hold only for the current state.
         return match confirm(shell, loaded).await {
             Ok(true) => settle_refused(loaded, commands, refused),
@@ -309,7 +300,7 @@ async fn round<A: Aggregate, S: EventStore>(
     let commit = Commit {
         aggregate: loaded.key.clone(),
         first_version: loaded.version + 1,
-        source: shell.events.source().to_owned(),
+        source: Arc::clone(&shell.source),
         events,
     };
     let expected = Expected::after(loaded.position.sequence);
@@ -355,11 +346,11 @@ async fn round<A: Aggregate, S: EventStore>(
 
 /// What a round would append, and what it would answer.
 struct Draft<A: Aggregate> {
-    /// The state after the events.
-    state: A,
-    events: Vec<RecordedEvent>,
+    /// The state after the events, if there are any.
+    state: Option<A>,
+    events: Events<RecordedEvent>,
     /// The places of the commands that led to the events, in the same order.
-    accepted: Vec<usize>,
+    accepted: SmallVec<[usize; 1]>,
     /// The places of the commands that led to none, each with its refusal, or nothing to do.
     refused: Vec<(usize, Result<(), Failure<A>>)>,
 }
@@ -373,7 +364,7 @@ fn draft<A: Aggregate, S: EventStore>(
 ) -> Draft<A> {
     settle_carried_out(loaded, commands);
     let mut draft =
-        Draft { state: loaded.state.clone(), events: Vec::new(), accepted: Vec::new(), refused: Vec::new() };
+        Draft { state: None, events: Events::none(), accepted: SmallVec::new(), refused: Vec::new() };
     let mut bytes = 0;
     let unsettled = commands.iter_mut().enumerate().filter(|(_, command)| command.settled.is_none());
     for (place, command) in unsettled {
@@ -387,27 +378,36 @@ fn draft<A: Aggregate, S: EventStore>(
         let version = loaded.version + draft.events.len() as u64;
         // A panic of one command's handler must not take the commands of other callers with it.
         let handled = catch_unwind(AssertUnwindSafe(|| {
-            let handle = || (command.decide)(&command.context, &draft.state, version);
-            let events = command.span.in_scope(handle)?;
+            let before = draft.state.as_ref().unwrap_or(&loaded.state);
+            let events = command.span.in_scope(|| (command.decide)(&command.context, before, version))?;
+            if events.is_empty() {
+                return Ok(None);
+            }
             let recorded = record(shell, loaded, command, &events)?;
-            let mut state = draft.state.clone();
+            // On a copy, since it may panic, and the append may fail.
+            let mut state = before.clone();
             events.iter().for_each(|event| event.apply_to(&mut state));
-            Ok((state, recorded))
+            Ok(Some((state, recorded)))
         }));
         match handled {
             Err(panic) => command.settled = Some(Settled::Panic(panic)),
             Ok(Err(CommandError::Failed(error))) => command.answer(Err(error.into())),
             Ok(Err(refusal)) => draft.refused.push((place, Err(refusal))),
-            Ok(Ok((_, events))) if events.is_empty() => draft.refused.push((place, Ok(()))),
-            Ok(Ok((state, events))) => {
+            Ok(Ok(None)) => draft.refused.push((place, Ok(()))),
+            Ok(Ok(Some((state, events)))) => {
                 bytes += events.iter().map(|event| event.data.len()).sum::<usize>();
-                draft.state = state;
-                draft.events.extend(events);
+                draft.state = Some(state);
+                append_to(&mut draft.events, events);
                 draft.accepted.push(place);
             }
         }
     }
     draft
+}
+
+/// Mostly there is nothing yet, and the events of the one command are those of the commit.
+fn append_to(all: &mut Events<RecordedEvent>, events: Events<RecordedEvent>) {
+    if all.is_empty() { *all = events } else { all.extend(events) }
 }
 
 fn settle_refused<A: Aggregate>(
@@ -447,7 +447,7 @@ fn record<A: Aggregate, S>(
     loaded: &Loaded<A>,
     command: &Pending<'_, A>,
     events: &Events<A::Event>,
-) -> Result<Vec<RecordedEvent>, Error> {
+) -> Result<Events<RecordedEvent>, Error> {
     let context = &command.context;
     let origin = Arc::new(Origin {
         time: context.time,
@@ -466,8 +466,7 @@ fn record<A: Aggregate, S>(
 
 fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, repeat: bool) -> Receipt {
     Receipt {
-        aggregate: loaded.key.name().to_owned(),
-        id: loaded.key.id().to_owned(),
+        aggregate: loaded.key.clone(),
         command_id: context.command_id,
         correlation_id: context.correlation_id,
         version: carried_out.version,

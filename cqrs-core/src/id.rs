@@ -1,8 +1,9 @@
 //! Identities: of messages, and of the aggregate that a commit belongs to.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, io::Write as _, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 /// The longest aggregate id or view key, in bytes of its text.
@@ -113,7 +114,7 @@ impl From<CommandId> for CorrelationId {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AggregateKey {
     name: Cow<'static, str>,
-    id: String,
+    id: Arc<str>,
 }
 
 impl AggregateKey {
@@ -122,10 +123,18 @@ impl AggregateKey {
     /// # Errors
     ///
     /// [`InvalidId`] when the id is longer than [`MAX_ID_BYTES`].
-    pub fn new(name: impl Into<Cow<'static, str>>, id: impl Into<String>) -> Result<Self, InvalidId> {
+    pub fn new(name: impl Into<Cow<'static, str>>, id: impl Into<Arc<str>>) -> Result<Self, InvalidId> {
         let (name, id) = (name.into(), id.into());
         check_id(&id)?;
         Ok(Self { name, id })
+    }
+
+    /// The key of the aggregate whose id has this text; no more than its one allocation.
+    pub(crate) fn of(name: &'static str, id: &impl fmt::Display) -> Result<Self, InvalidId> {
+        let mut text = SmallVec::<[u8; MAX_ID_BYTES]>::new();
+        // A vector takes everything, and `Display` writes text.
+        let _ = write!(text, "{id}");
+        Self::new(name, String::from_utf8_lossy(&text).as_ref())
     }
 
     /// The aggregate type's stored name, such as `order`.

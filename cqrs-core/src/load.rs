@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::{
-    Aggregate, AggregateKey, CommandId, EventId, EventStore, Position, StoreError, StoredCommit,
+    Aggregate, AggregateKey, CommandId, EventId, EventStore, Events, Position, StoreError, StoredCommit,
     aggregate::AppliesTo,
     codec,
     snapshot::{Head, Unreadable},
@@ -205,7 +205,7 @@ impl<A: Aggregate> Loaded<A> {
             });
         }
         // Decoded before any is applied, so that a bad event leaves the state as it was.
-        let events: Vec<A::Event> =
+        let events: Events<A::Event> =
             (0..commit.events.len()).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
         for event in &events {
             event.apply_to(&mut self.state);

@@ -33,6 +33,7 @@
 //! `Nats-Expected-Last-Subject-Sequence`.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -60,12 +61,12 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 /// serde's, when a payload of one of several events is not JSON.
 pub(crate) fn encode(commit: &Commit) -> Result<(HeaderMap, Bytes), serde_json::Error> {
     let mut headers = HeaderMap::new();
-    if let [event] = commit.events.as_slice() {
+    if let [event] = &*commit.events {
         for (name, value) in attributes(commit, 0) {
             let value = utf8_percent_encode(&value, ENCODED).to_string();
             headers.insert(format!("{PREFIX}{name}"), value);
         }
-        headers.insert(CONTENT_TYPE, event.content_type.as_str());
+        headers.insert(CONTENT_TYPE, &*event.content_type);
         return Ok((headers, event.data.clone()));
     }
     headers.insert(CONTENT_TYPE, BATCH);
@@ -81,8 +82,8 @@ fn attributes(commit: &Commit, index: usize) -> Vec<(&str, String)> {
     let mut attributes = vec![
         ("specversion", "1.0".to_owned()),
         ("id", event.id.to_string()),
-        ("source", commit.source.clone()),
-        ("type", event.event_type.clone()),
+        ("source", commit.source.to_string()),
+        ("type", event.event_type.to_string()),
         ("subject", commit.aggregate.id().to_owned()),
         ("time", origin.time.to_string()),
         ("aggregate", commit.aggregate.name().to_owned()),
@@ -132,7 +133,7 @@ pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Byte
             );
         }
     }
-    let content_type = if content_type.is_empty() { JSON } else { content_type }.to_owned();
+    let content_type = known(content_type);
     Attributes(attributes).commit(aggregate, content_type, payload)
 }
 
@@ -148,7 +149,7 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
             let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
             reader.0.insert(name, text);
         }
-        let content_type = reader.0.remove("datacontenttype").unwrap_or_else(|| JSON.to_owned());
+        let content_type = known(&reader.0.remove("datacontenttype").unwrap_or_default());
         let next = reader.commit(aggregate.clone(), content_type, data)?;
         match &mut commit {
             None => commit = Some(next),
@@ -161,6 +162,11 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
     let mut commit = commit.ok_or_else(|| "it has no events".to_owned())?;
     share_origins(&mut commit.events);
     Ok(commit)
+}
+
+/// The content type of data, which is JSON unless something else is said.
+fn known(content_type: &str) -> Cow<'static, str> {
+    if content_type.is_empty() || content_type == JSON { JSON.into() } else { content_type.to_owned().into() }
 }
 
 /// Lets the events of one command share what led to them, as they did when they were written.
@@ -194,7 +200,7 @@ impl Attributes {
     fn commit(
         mut self,
         aggregate: AggregateKey,
-        content_type: String,
+        content_type: Cow<'static, str>,
         data: Bytes,
     ) -> Result<Commit, String> {
         let specversion = self.take("specversion")?;
@@ -206,12 +212,13 @@ impl Attributes {
             return Err(format!("it is about {name}/{id}, but stands where {aggregate} does"));
         }
         let first_version = self.parse("aggregateversion")?;
-        let source = self.take("source")?;
+        let source = self.take("source")?.into();
         let (id, event_type, schema_version) =
             (self.parse::<EventId>("id")?, self.take("type")?, self.parse("schemaversion")?);
         let origin = Arc::new(self.origin()?);
+        let event_type = event_type.into();
         let event = RecordedEvent { id, origin, event_type, schema_version, content_type, data };
-        Ok(Commit { aggregate, first_version, source, events: vec![event] })
+        Ok(Commit { aggregate, first_version, source, events: event.into() })
     }
 
     fn origin(mut self) -> Result<Origin, String> {
@@ -262,7 +269,7 @@ mod tests {
             |(id, origin, event_type, schema_version, data)| RecordedEvent {
                 id: EventId(Uuid::from_u128(id)),
                 origin,
-                event_type,
+                event_type: event_type.into(),
                 schema_version,
                 content_type: JSON.into(),
                 data: serde_json::to_vec(&data).expect("a string is JSON").into(),
@@ -275,7 +282,7 @@ mod tests {
             "the id is too long",
             |(id, first_version, events)| {
                 let aggregate = AggregateKey::new("order", id).ok()?;
-                Some(Commit { aggregate, first_version, source: "/shop".into(), events })
+                Some(Commit { aggregate, first_version, source: "/shop".into(), events: events.into() })
             },
         )
     }

@@ -92,7 +92,7 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
             // Each event: its command, and the place that the receipt must name.
             let places: Vec<_> = stored.iter().flat_map(places).collect();
             assert_eq!(places.len(), 41, "seed {seed}: each command is stored once");
-            for receipt in receipts.iter().filter(|receipt| receipt.id == account) {
+            for receipt in receipts.iter().filter(|receipt| receipt.aggregate.id() == account) {
                 let its: Vec<_> =
                     places.iter().filter(|(command, ..)| *command == receipt.command_id).collect();
                 assert_eq!(

@@ -244,9 +244,9 @@ async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
         (receipt.command_id, correlation, Some(cause))
     );
     assert_eq!(origin.metadata, metadata);
-    assert_eq!(commit.source, events.source());
+    assert_eq!(&*commit.source, events.source());
     let types: Vec<_> =
-        commit.events.iter().map(|event| (event.event_type.as_str(), event.schema_version)).collect();
+        commit.events.iter().map(|event| (&*event.event_type, event.schema_version)).collect();
     assert_eq!(types, [("account.opened", 1), ("account.deposited", 1)]);
     assert_eq!(commit.events[0].id.0.get_version_num(), 7);
     assert_ne!(commit.events[0].id, commit.events[1].id);
@@ -360,7 +360,7 @@ async fn hostile_ids_are_ids<B: Backend>(backend: B) {
     let bank = bank(backend).await;
     for id in ["", "*", ">", "a.b", "'; drop table", "a\r\nb", "é"] {
         let opened = bank.execute(open(id, 1)).await.unwrap();
-        assert_eq!((opened.version, opened.id.as_str()), (2, id));
+        assert_eq!((opened.version, opened.aggregate.id()), (2, id));
         let seen = bank.query(statement(id)).after(&opened).await.unwrap().unwrap();
         assert_eq!(seen.versions, [1, 2], "{id:?}");
     }

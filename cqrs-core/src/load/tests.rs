@@ -82,8 +82,12 @@ async fn append(store: &MemoryEvents, commits: &[Vec<Vec<BasketEvent>>], seed: u
                 recorded.push(codec::encode(event, id(number), &origin).unwrap());
             }
         }
-        let commit =
-            Commit { aggregate: key(), first_version: version, source: "/test".into(), events: recorded };
+        let commit = Commit {
+            aggregate: key(),
+            first_version: version,
+            source: "/test".into(),
+            events: recorded.into(),
+        };
         version = commit.last_version() + 1;
         sequence = store.append(&commit, Expected::after(sequence)).await.unwrap().sequence;
     }
@@ -210,7 +214,7 @@ fn snapshots_are_due_whenever_another_multiple_is_passed() {
 fn pages_are_large_where_commits_lie_close_together() {
     let commit = |sequence| StoredCommit {
         sequence,
-        commit: Commit { aggregate: key(), first_version: 1, source: String::new(), events: Vec::new() },
+        commit: Commit { aggregate: key(), first_version: 1, source: "".into(), events: Events::none() },
     };
     let next = |after: u64, apart: u64| {
         let commits: Vec<_> = (1..=32).map(|number| commit(after + number * apart)).collect();

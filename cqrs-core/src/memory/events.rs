@@ -98,8 +98,10 @@ impl EventStore for MemoryEvents {
         log.by_aggregate.entry(commit.aggregate.clone()).or_default().push(sequence);
         // Still under the lock, so that waiters never see the number fall.
         self.last.send_replace(sequence);
-        // It fails where nobody listens.
-        let _ = self.news.send(StoredCommit { sequence, commit: commit.clone() });
+        if self.news.receiver_count() > 0 {
+            // It fails where nobody listens any more.
+            let _ = self.news.send(StoredCommit { sequence, commit: commit.clone() });
+        }
         Ok(Appended { sequence, duplicate: false })
     }
 

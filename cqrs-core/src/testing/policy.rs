@@ -155,7 +155,7 @@ impl<P: Policy> PolicyTest<P> {
         Envelope {
             id: EventId(number),
             event_type: data.event_type(),
-            source: "/test".to_owned(),
+            source: "/test".into(),
             aggregate: AggregateKey::new(A::NAME, id).expect("the aggregate's id"),
             version: self.events,
             position: Position { sequence: self.events, index: 0 },

@@ -280,7 +280,7 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
         if receipt.repeat {
             writeln!(self.out, "    repeat   nothing happens, and the answer is the first receipt")?;
         }
-        let of = format!("{}/{}", receipt.aggregate, receipt.id);
+        let of = receipt.aggregate.to_string();
         let history =
             self.service.query(GetHistory { of: of.clone() }).after(receipt).await?.unwrap_or_default();
         self.show_new(of, &history)?;
@@ -303,13 +303,13 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
     }
 
     async fn view(&self, receipt: &Receipt) -> Result<(&'static str, String)> {
-        if receipt.aggregate == Order::NAME {
-            let query = GetOrder { order: receipt.id.parse()? };
+        if receipt.aggregate.name() == Order::NAME {
+            let query = GetOrder { order: receipt.aggregate.id().parse()? };
             let order = self.service.query(query).after(receipt).await?.unwrap_or_default();
             let net = order.sale.map(|sale| sale.net).unwrap_or_default();
             return Ok(("order-summary", format!("{}, {net} net", order.status)));
         }
-        let query = GetStock { product: receipt.id.parse()? };
+        let query = GetStock { product: receipt.aggregate.id().parse()? };
         let stock = self.service.query(query).after(receipt).await?.unwrap_or_default();
         let (on_hand, available) = (stock.on_hand, stock.available());
         Ok(("stock-level", format!("{on_hand} on the shelf, {available} available")))
