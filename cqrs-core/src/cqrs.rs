@@ -31,6 +31,10 @@ use crate::{
 /// Where a service keeps its events and its views.
 ///
 /// An adapter for both implements it; a pair `(events, views)` combines two adapters.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no place to keep events and views in",
+    note = "take `Memory::default()`, a context of `cqrs-nats`, or a pair `(events, views)` of two stores"
+)]
 pub trait Backend: Send + Sync + 'static {
     /// The event store.
     type Events: EventStore;
@@ -610,7 +614,9 @@ impl<A: Aggregate> CommandVisitor<A> for Names {
         C: Command<Aggregate = A>,
         A: Handle<C>,
     {
-        self.check("command", C::NAME);
+        for name in C::NAMES {
+            self.check("command", name);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
     CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, ProjectionId, Query, Receipt, View,
+    command::Fields,
     cqrs::Inner,
     entity::Entities,
     execute::{self, decide},
@@ -73,20 +74,20 @@ where
         context.causation_id = self.causation_id;
         let key = AggregateKey::new(C::Aggregate::NAME, command.aggregate_id().to_string());
         let key = key.map_err(Error::from)?;
-        let fingerprint = fingerprint(&command).map_err(|source| encode_error::<C>(&key, source))?;
-        let span = execute::span::<C>(&key, &context);
+        let fingerprint = fingerprint(&command).map_err(|source| encode_error(&command, &key, source))?;
+        let span = execute::span(&command, &key, &context);
         // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
         let command = Arc::new(command);
         let shown = Arc::clone(&command);
         let call = Call {
             kind: CallKind::Command,
-            name: C::NAME,
+            name: command.name(),
             target: C::Aggregate::NAME,
             id: Some(key.id().to_owned()),
             command_id: Some(id),
             correlation_id: Some(context.correlation_id),
             metadata: self.metadata,
-            body: &|| serde_json::to_value(&*shown),
+            body: &|| serde_json::to_value(Fields(&*shown)),
         };
         let dispatch = |metadata| {
             context.metadata = metadata;
@@ -119,13 +120,13 @@ fn fingerprint<C: Command>(command: &C) -> Result<u64, serde_json::Error> {
     }
 
     let mut hash = Hash(Xxh3Default::new());
-    hash.0.update(C::NAME.as_bytes());
-    serde_json::to_writer(&mut hash, command)?;
+    hash.0.update(command.name().as_bytes());
+    serde_json::to_writer(&mut hash, &Fields(command))?;
     Ok(hash.0.digest())
 }
 
-fn encode_error<C: Command>(key: &AggregateKey, source: serde_json::Error) -> Error {
-    Error::Encode { what: format!("command {} on {key}", C::NAME), source }
+fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: serde_json::Error) -> Error {
+    Error::Encode { what: format!("command {} on {key}", command.name()), source }
 }
 
 impl<'a, B: Backend, C: Command> IntoFuture for Execute<'a, B, C>

@@ -32,6 +32,10 @@ pub trait HasView<T: View, Place>: ViewList {}
 pub struct At<const N: usize>;
 
 /// A list of types with one more at its end.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` is one too many for this service",
+    note = "a service has at most 16 aggregates and 16 views"
+)]
 pub trait Push<T> {
     /// The longer list.
     type Output;

@@ -1,7 +1,7 @@
 //! The type that is derived for, and the checks that all derives make.
 
 use darling::FromMeta;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
     Data, DeriveInput, Fields, Generics, LitStr, Member, Path, Type, WherePredicate, parse_quote,
@@ -182,6 +182,15 @@ pub(crate) fn framework(given: Given<Path>, errors: &mut Errors) -> Path {
 /// mean in the rest of the output, also when `tokens` come from a macro.
 pub(crate) fn reported_at(tokens: &impl ToTokens) -> Span {
     tokens.span().resolved_at(Span::call_site())
+}
+
+/// `tokens` as if all of them stood at `span`: a path is reported where it begins.
+pub(crate) fn respanned(tokens: &impl ToTokens, span: Span) -> TokenStream {
+    let respan = |mut token: TokenTree| {
+        token.set_span(span);
+        token
+    };
+    tokens.to_token_stream().into_iter().map(respan).collect()
 }
 
 /// `` `a`, `b` and `c` ``, with that word or another.

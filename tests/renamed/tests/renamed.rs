@@ -37,8 +37,8 @@ fn all_four_derives_work_under_another_name() {
     assert_eq!(count.0, 1);
 
     let command = Switch { light: 4, on: true };
-    assert_eq!((Switch::NAME, Switch::LIFECYCLE), ("switch", Lifecycle::Upsert));
-    assert_eq!(command.aggregate_id(), &4);
+    assert_eq!(Switch::NAMES, ["switch"]);
+    assert_eq!((command.lifecycle(), command.aggregate_id()), (Lifecycle::Upsert, &4));
     let context = Context::new(renamed::CommandId::derived(["4"]), "1970-01-01T00:00:00Z".parse().unwrap());
     assert_eq!(replay::<Light>(&[event]).handle(&command, &context), Err(Already));
 
