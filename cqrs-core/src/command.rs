@@ -1,7 +1,7 @@
 //! Commands: requests that may be refused.
 
 use jiff::Timestamp;
-use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::{Deserializer, Serialize, Serializer};
 
 use crate::{Aggregate, CausationId, CommandId, CorrelationId, Metadata};
 
@@ -47,7 +47,7 @@ use crate::{Aggregate, CausationId, CommandId, CorrelationId, Metadata};
     message = "`{Self}` is not a command",
     note = "add `#[derive(cqrs_core::Command)]` with `#[command(aggregate = …)]`, and serde's two derives"
 )]
-pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Command: Sized + Send + Sync + 'static {
     /// The names on a wire, such as `create_order`: one, or one for each variant of an enum.
     const NAMES: &'static [&'static str];
 
@@ -72,19 +72,14 @@ pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// # Errors
     ///
     /// The serializer's.
-    fn serialize_fields<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.serialize(serializer)
-    }
+    fn serialize_fields<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 
     /// Reads the fields of the command called `name`, which is one of [`NAMES`](Command::NAMES).
     ///
     /// # Errors
     ///
     /// The deserializer's.
-    fn deserialize_fields<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error> {
-        let _ = name;
-        Self::deserialize(fields)
-    }
+    fn deserialize_fields<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error>;
 }
 
 /// The fields of a command, for serde.

@@ -19,6 +19,8 @@ use crate::{
 /// A command that is carried out when it is awaited; see [`Cqrs::execute`](crate::Cqrs::execute).
 #[must_use = "a command is carried out when it is awaited"]
 pub struct Execute<'a, B: Backend, C: Command> {
+    /// How it is awaited. That nobody handles the command is reported where it is sent, and not again here.
+    run: fn(Self) -> BoxFuture<'a, ExecuteResult<C>>,
     inner: &'a Arc<Inner<B>>,
     entities: &'a Arc<Entities<C::Aggregate>>,
     command: C,
@@ -27,6 +29,9 @@ pub struct Execute<'a, B: Backend, C: Command> {
     causation_id: Option<CausationId>,
     metadata: Metadata,
 }
+
+/// What comes of a command.
+type ExecuteResult<C> = Result<Receipt, CommandError<<<C as Command>::Aggregate as Aggregate>::Rejection>>;
 
 impl<'a, B: Backend, C: Command> Execute<'a, B, C>
 where
@@ -38,7 +43,8 @@ where
         command: C,
     ) -> Self {
         let metadata = Metadata::default();
-        Self { inner, entities, command, id: None, correlation_id: None, causation_id: None, metadata }
+        let run = |this: Self| -> BoxFuture<'a, _> { Box::pin(this.run()) };
+        Self { run, inner, entities, command, id: None, correlation_id: None, causation_id: None, metadata }
     }
 
     /// The command's id, under which it takes effect once. A new one unless it is set.
@@ -65,7 +71,7 @@ where
         self
     }
 
-    async fn run(self) -> Result<Receipt, CommandError<<C::Aggregate as Aggregate>::Rejection>> {
+    async fn run(self) -> ExecuteResult<C> {
         let Self { inner, entities, command, .. } = self;
         let shell = &inner.shell;
         let id = self.id.unwrap_or_else(|| CommandId(shell.clock.new_id()));
@@ -129,15 +135,12 @@ fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: serde_json:
     Error::Encode { what: format!("command {} on {key}", command.name()), source }
 }
 
-impl<'a, B: Backend, C: Command> IntoFuture for Execute<'a, B, C>
-where
-    C::Aggregate: Handle<C>,
-{
+impl<'a, B: Backend, C: Command> IntoFuture for Execute<'a, B, C> {
     type Output = Result<Receipt, CommandError<<C::Aggregate as Aggregate>::Rejection>>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        (self.run)(self)
     }
 }
 
@@ -151,7 +154,9 @@ fn outcome_of<R: std::error::Error>(result: &Result<Receipt, CommandError<R>>) -
 
 /// A query that is answered when it is awaited; see [`Cqrs::query`](crate::Cqrs::query).
 #[must_use = "a query is answered when it is awaited"]
-pub struct Ask<'a, B: Backend, Q> {
+pub struct Ask<'a, B: Backend, Q: Query> {
+    /// How it is awaited. That nobody answers the query is reported where it is asked, and not again here.
+    run: fn(Self) -> BoxFuture<'a, Result<Q::Answer, Error>>,
     inner: &'a Arc<Inner<B>>,
     query: Q,
     after: Option<(String, u64)>,
@@ -164,7 +169,8 @@ where
     Q::View: Answer<Q>,
 {
     pub(crate) fn new(inner: &'a Arc<Inner<B>>, query: Q) -> Self {
-        Self { inner, query, after: None, patience: inner.patience, metadata: Metadata::default() }
+        let run = |this: Self| -> BoxFuture<'a, _> { Box::pin(this.run()) };
+        Self { run, inner, query, after: None, patience: inner.patience, metadata: Metadata::default() }
     }
 
     /// Answers only once the view has seen the command that gave `receipt`: one's own writes are read.
@@ -187,7 +193,7 @@ where
     }
 
     async fn run(self) -> Result<Q::Answer, Error> {
-        let Self { inner, query, after, patience, metadata } = self;
+        let Self { inner, query, after, patience, metadata, .. } = self;
         let span = tracing::info_span!("query", query = Q::NAME, view = Q::View::NAME);
         let call = Call {
             kind: CallKind::Query,
@@ -215,15 +221,12 @@ where
     }
 }
 
-impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q>
-where
-    Q::View: Answer<Q>,
-{
+impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q> {
     type Output = Result<Q::Answer, Error>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        (self.run)(self)
     }
 }
 

@@ -128,8 +128,8 @@ impl fmt::Debug for HandlerError {
 /// The aggregates whose events a handler handles: one, or a tuple of up to eight.
 #[diagnostic::on_unimplemented(
     message = "`{H}` cannot handle the events of `{Self}`",
-    label = "expected an aggregate, or a tuple of up to eight",
-    note = "`Handler::Of` names the aggregates themselves, not their events"
+    label = "no aggregate, or with events that the handler does not handle",
+    note = "`Handler::Of` is an aggregate or a tuple of up to eight, and `{H}` has an `On` for the events of each"
 )]
 pub trait HandlerSources<H>: 'static {
     /// The stored names of the aggregates.

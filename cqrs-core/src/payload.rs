@@ -44,7 +44,7 @@ pub fn deserialize_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 /// # Errors
 ///
 /// The deserializer's; and when the enum has no command of that name.
-pub fn deserialize_command<'de, C: Command, D: Deserializer<'de>>(
+pub fn deserialize_command<'de, C: Command + Deserialize<'de>, D: Deserializer<'de>>(
     name: &str,
     fields: D,
 ) -> Result<C, D::Error> {

@@ -120,8 +120,8 @@ pub trait React<E: Event>: Policy {
 /// The aggregates whose events a policy reacts to: one, or a tuple of up to eight.
 #[diagnostic::on_unimplemented(
     message = "`{P}` cannot react to the events of `{Self}`",
-    label = "expected an aggregate, or a tuple of up to eight",
-    note = "`Policy::Of` names the aggregates themselves, not their events"
+    label = "no aggregate, or with events that the policy does not react to",
+    note = "`Policy::Of` is an aggregate or a tuple of up to eight, and `{P}` has a `React` for the events of each"
 )]
 pub trait Reactions<P>: 'static {
     /// The stored names of the aggregates.

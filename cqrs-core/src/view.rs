@@ -94,8 +94,8 @@ pub trait Project<E: Event>: Sized {
 /// The aggregates that a view is built from: one, or a tuple of up to eight.
 #[diagnostic::on_unimplemented(
     message = "`{V}` cannot be built from `{Self}`",
-    label = "expected an aggregate, or a tuple of up to eight",
-    note = "`View::Of` names the aggregates themselves, not their events"
+    label = "no aggregate, or with events that the view does not project",
+    note = "`View::Of` is an aggregate or a tuple of up to eight, and `{V}` has a `Project` for the events of each"
 )]
 pub trait Sources<V>: 'static {
     /// The stored names of the aggregates.

@@ -7,19 +7,12 @@ impl ::cqrs_core::Command for OrderCommand {
         "withdraw",
     ];
     type Aggregate = Order;
-    fn aggregate_id(&self) -> &<Self::Aggregate as ::cqrs_core::Aggregate>::Id {
+    fn aggregate_id(&self) -> &<Order as ::cqrs_core::Aggregate>::Id {
         match self {
             Self::Create { order, .. } => order,
             Self::Pay { r#for, .. } => r#for,
             Self::Ship(_, id, ..) => id,
             Self::Cancel(id) => id,
-        }
-    }
-    fn lifecycle(&self) -> ::cqrs_core::Lifecycle {
-        match self {
-            Self::Create { .. } => ::cqrs_core::Lifecycle::Create,
-            Self::Pay { .. } | Self::Ship { .. } => ::cqrs_core::Lifecycle::Update,
-            Self::Cancel { .. } => ::cqrs_core::Lifecycle::Upsert,
         }
     }
     fn name(&self) -> &'static str {
@@ -28,6 +21,13 @@ impl ::cqrs_core::Command for OrderCommand {
             Self::Pay { .. } => "pay_order",
             Self::Ship { .. } => "ship_order",
             Self::Cancel { .. } => "withdraw",
+        }
+    }
+    fn lifecycle(&self) -> ::cqrs_core::Lifecycle {
+        match self {
+            Self::Create { .. } => ::cqrs_core::Lifecycle::Create,
+            Self::Pay { .. } | Self::Ship { .. } => ::cqrs_core::Lifecycle::Update,
+            Self::Cancel { .. } => ::cqrs_core::Lifecycle::Upsert,
         }
     }
     fn serialize_fields<__S: ::cqrs_core::__private::serde::Serializer>(
@@ -47,7 +47,7 @@ impl ::cqrs_core::Command for OrderCommand {
 impl ::cqrs_core::Command for Payment {
     const NAMES: &'static [&'static str] = &["pay", "pay_back"];
     type Aggregate = Order;
-    fn aggregate_id(&self) -> &<Self::Aggregate as ::cqrs_core::Aggregate>::Id {
+    fn aggregate_id(&self) -> &<Order as ::cqrs_core::Aggregate>::Id {
         match self {
             Self::Pay(id) => id,
             Self::PayBack(id) => id,

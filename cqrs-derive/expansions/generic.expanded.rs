@@ -76,11 +76,23 @@ where
 {
     const NAMES: &'static [&'static str] = &["add_link"];
     type Aggregate = Linked<Id>;
-    fn aggregate_id(&self) -> &<Self::Aggregate as ::cqrs_core::Aggregate>::Id {
+    fn aggregate_id(&self) -> &<Linked<Id> as ::cqrs_core::Aggregate>::Id {
         &self.from
     }
     fn lifecycle(&self) -> ::cqrs_core::Lifecycle {
         ::cqrs_core::Lifecycle::Upsert
+    }
+    fn serialize_fields<__S: ::cqrs_core::__private::serde::Serializer>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error> {
+        ::cqrs_core::__private::serde::Serialize::serialize(self, serializer)
+    }
+    fn deserialize_fields<
+        '__de,
+        __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
+    >(_: &str, fields: __D) -> ::core::result::Result<Self, __D::Error> {
+        ::cqrs_core::__private::serde::Deserialize::deserialize(fields)
     }
 }
 #[automatically_derived]

@@ -47,17 +47,33 @@ impl ::cqrs_core::Command for PayOrder {
     type Aggregate = [(); ::core::compile_error!(
         "`aggregate` takes a type: `aggregate = SomeType`"
     )];
-    fn aggregate_id(&self) -> &<Self::Aggregate as ::cqrs_core::Aggregate>::Id {
+    fn aggregate_id(
+        &self,
+    ) -> &<[(); ::core::compile_error!(
+        "`aggregate` takes a type: `aggregate = SomeType`"
+    )] as ::cqrs_core::Aggregate>::Id {
         ::core::compile_error!(
             "missing `#[command(id)]` on the field that holds the aggregate's id: `order`"
         )
+    }
+    fn serialize_fields<__S: ::cqrs_core::__private::serde::Serializer>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error> {
+        ::core::unreachable!()
+    }
+    fn deserialize_fields<
+        '__de,
+        __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
+    >(_: &str, fields: __D) -> ::core::result::Result<Self, __D::Error> {
+        ::core::unreachable!()
     }
 }
 ::core::compile_error! {
     "a query owns its data and cannot have a lifetime parameter"
 }
 ::core::compile_error! {
-    "unknown option `keys`, did you mean `key`? Expected here: `key`"
+    "unknown option `keys`: expected `key`"
 }
 ::core::compile_error! {
     "missing `answer = SomeType`: what the answer is"

@@ -17,6 +17,9 @@ use syn::{
 
 use crate::{diagnostics::Errors, target::list};
 
+/// Options that mark a field, by their attributes.
+const ON_FIELDS: [(&str, &str); 2] = [("command", "id"), ("query", "key")];
+
 /// The options in all attributes called `name`. An item with a mistake is reported and left out.
 pub(crate) fn read<Options: FromMeta + Default>(
     attributes: &[Attribute],
@@ -30,15 +33,19 @@ pub(crate) fn read<Options: FromMeta + Default>(
             meta => errors.at(meta, format!("expected options in parentheses: `#[{name}(…)]`")),
         }
     }
-    read_items(items, errors)
+    read_items(name, items, errors)
 }
 
 /// The options in the parentheses of another option. An item with a mistake is reported and left out.
 pub(crate) fn read_list<Options: FromMeta + Default>(list: TokenStream, errors: &mut Errors) -> Options {
-    read_items(split(list), errors)
+    read_items("", split(list), errors)
 }
 
-fn read_items<Options: FromMeta + Default>(items: Vec<TokenStream>, errors: &mut Errors) -> Options {
+fn read_items<Options: FromMeta + Default>(
+    attribute: &str,
+    items: Vec<TokenStream>,
+    errors: &mut Errors,
+) -> Options {
     let mut options = Options::default();
     let mut good = Vec::new();
     for item in items {
@@ -49,7 +56,7 @@ fn read_items<Options: FromMeta + Default>(items: Vec<TokenStream>, errors: &mut
         match Options::from_list(&good) {
             Ok(read) => options = read,
             Err(error) => {
-                errors.add(reworded::<Options>(error));
+                errors.add(reworded::<Options>(attribute, error));
                 good.pop();
             }
         }
@@ -58,7 +65,7 @@ fn read_items<Options: FromMeta + Default>(items: Vec<TokenStream>, errors: &mut
 }
 
 /// What darling says, as it is said here.
-fn reworded<Options: FromMeta>(error: darling::Error) -> syn::Error {
+fn reworded<Options: FromMeta>(attribute: &str, error: darling::Error) -> syn::Error {
     let error = syn::Error::from(error);
     let said = error.to_string();
     let mut names = said.split('`').skip(1).step_by(2);
@@ -66,12 +73,16 @@ fn reworded<Options: FromMeta>(error: darling::Error) -> syn::Error {
     let message = if said.starts_with("Duplicate") {
         format!("`{name}` is given twice")
     } else {
-        let accepted = list(&accepted::<Options>(), "or");
-        match nearest.filter(|_| said.contains("Did you mean")) {
-            Some(nearest) => {
-                format!("unknown option `{name}`, did you mean `{nearest}`? Expected here: {accepted}")
+        let accepted = accepted::<Options>();
+        let all = list(&accepted, "or");
+        match nearest.filter(|_| said.ends_with('?') && accepted.len() > 1) {
+            _ if ON_FIELDS.contains(&(attribute, name)) => {
+                format!("`{name}` belongs on the field that holds it: `#[{attribute}({name})]`")
             }
-            None => format!("unknown option `{name}`: expected {accepted}"),
+            Some(nearest) => {
+                format!("unknown option `{name}`, did you mean `{nearest}`? Expected here: {all}")
+            }
+            None => format!("unknown option `{name}`: expected {all}"),
         }
     };
     syn::Error::new(error.span(), message)

@@ -85,7 +85,7 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let target = Target::new(input, "command", "a command", &mut errors);
     let options = attributes::read(&input.attrs, target.attribute, &mut errors);
     let model = Model::new(target, options, &mut errors);
-    target.output(&errors, || model.emit())
+    target.output(&errors, || model.emit(errors.is_empty()))
 }
 
 impl<'a> Model<'a> {

@@ -21,13 +21,13 @@ mod attributes;
 mod command;
 mod diagnostics;
 mod event;
-#[cfg(test)]
-mod expansions;
 mod names;
 mod options;
 mod query;
 mod serde_attributes;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};

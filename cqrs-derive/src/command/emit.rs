@@ -8,60 +8,79 @@ use super::{Id, Kind, Lifecycle, Model, Shape};
 use crate::target::{self, Marked};
 
 impl Model<'_> {
-    pub(super) fn emit(&self) -> TokenStream {
+    /// The impl. Beside mistakes it does not ask serde for anything, so that nothing but the mistakes is reported.
+    pub(super) fn emit(&self, is_whole: bool) -> TokenStream {
         let Self { target, krate, aggregate, shape } = self;
         let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded(self.bounds());
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let names = shape.kinds().into_iter().map(|kind| &kind.name);
         let id = self.emit_id();
+        let name = self.emit_name();
         let lifecycle = self.emit_lifecycle();
-        let variants = match shape {
-            Shape::Struct(_) => None,
-            Shape::Enum(variants) => Some(self.emit_variants(variants)),
-        };
+        let (serialize, deserialize) = self.emit_serde(is_whole);
+        let name_parameter = if matches!(shape, Shape::Enum(_)) { quote!(name) } else { quote!(_) };
+        // That it is no aggregate is reported where the attribute names it.
+        let there = target::reported_at(aggregate);
+        let krate_there = target::respanned(krate, there);
+        let id_type = quote_spanned!(there=> &<#aggregate as #krate_there::Aggregate>::Id);
         quote! {
             #attributes
             impl #impl_generics #krate::Command for #ty #where_clause {
                 const NAMES: &'static [&'static str] = &[#(#names),*];
                 type Aggregate = #aggregate;
 
-                fn aggregate_id(&self) -> &<Self::Aggregate as #krate::Aggregate>::Id {
+                fn aggregate_id(&self) -> #id_type {
                     #id
                 }
 
+                #name
                 #lifecycle
-                #variants
+
+                fn serialize_fields<__S: #krate::__private::serde::Serializer>(
+                    &self,
+                    serializer: __S,
+                ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                    #serialize
+                }
+
+                fn deserialize_fields<'__de, __D: #krate::__private::serde::Deserializer<'__de>>(
+                    #name_parameter: &str,
+                    fields: __D,
+                ) -> ::core::result::Result<Self, __D::Error> {
+                    #deserialize
+                }
             }
         }
     }
 
-    /// What only an enum needs: which of its commands a value is, and its fields without the variant's name.
-    fn emit_variants(&self, variants: &[(&Variant, Kind<'_>)]) -> TokenStream {
+    fn emit_serde(&self, is_whole: bool) -> (TokenStream, TokenStream) {
         let krate = &self.krate;
+        match self.shape {
+            _ if !is_whole => (quote!(::core::unreachable!()), quote!(::core::unreachable!())),
+            Shape::Struct(_) => (
+                quote!(#krate::__private::serde::Serialize::serialize(self, serializer)),
+                quote!(#krate::__private::serde::Deserialize::deserialize(fields)),
+            ),
+            Shape::Enum(_) => (
+                quote!(#krate::__private::serialize_variant(self, serializer)),
+                quote!(#krate::__private::deserialize_command(name, fields)),
+            ),
+        }
+    }
+
+    /// Which of its names an enum's value has.
+    fn emit_name(&self) -> Option<TokenStream> {
+        let Shape::Enum(variants) = &self.shape else { return None };
         let name = matching(variants.iter().map(|(variant, kind)| {
             let (variant, name) = (&variant.ident, &kind.name);
             quote!(Self::#variant { .. } => #name)
         }));
-        quote! {
+        Some(quote! {
             fn name(&self) -> &'static str {
                 #name
             }
-
-            fn serialize_fields<__S: #krate::__private::serde::Serializer>(
-                &self,
-                serializer: __S,
-            ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                #krate::__private::serialize_variant(self, serializer)
-            }
-
-            fn deserialize_fields<'__de, __D: #krate::__private::serde::Deserializer<'__de>>(
-                name: &str,
-                fields: __D,
-            ) -> ::core::result::Result<Self, __D::Error> {
-                #krate::__private::deserialize_command(name, fields)
-            }
-        }
+        })
     }
 
     fn emit_id(&self) -> TokenStream {
