@@ -22,7 +22,7 @@ use crate::{
     id::is_name,
     projection::AnyProjection,
     react::PolicyProjection,
-    registry::{AggregateList, AggregateVisitor, HasAggregate, HasView, Push, ViewList, ViewVisitor},
+    registry::{AggregateList, AggregateVisitor, AskedOf, HasAggregate, Push, SentTo, ViewList, ViewVisitor},
     router::CommandRoutes,
     timer,
     worker::{Shared, Worker},
@@ -143,11 +143,10 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// same id to learn what became of it; it takes effect once.
     pub fn execute<C, Place>(&self, command: C) -> Execute<'_, B, C>
     where
-        C: Command,
+        C: Command + SentTo<A, Place>,
         C::Aggregate: Handle<C>,
-        A: HasAggregate<C::Aggregate, Place>,
     {
-        Execute::new(&self.inner, A::entities_of(&self.entities), command)
+        Execute::new(&self.inner, C::entities_of(&self.entities), command)
     }
 
     /// Answers a query. Await the returned value; `cqrs.query(query).after(&receipt).await` waits until
@@ -162,9 +161,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub fn query<Q, Place>(&self, query: Q) -> Ask<'_, B, Q>
     where
-        Q: Query,
+        Q: Query + AskedOf<V, Place>,
         Q::View: Answer<Q>,
-        V: HasView<Q::View, Place>,
     {
         Ask::new(&self.inner, query)
     }

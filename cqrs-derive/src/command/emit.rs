@@ -20,17 +20,13 @@ impl Model<'_> {
         let lifecycle = self.emit_lifecycle();
         let (serialize, deserialize) = self.emit_serde(is_whole);
         let name_parameter = if matches!(shape, Shape::Enum(_)) { quote!(name) } else { quote!(_) };
-        // That it is no aggregate is reported where the attribute names it.
-        let there = target::reported_at(aggregate);
-        let krate_there = target::respanned(krate, there);
-        let id_type = quote_spanned!(there=> &<#aggregate as #krate_there::Aggregate>::Id);
         quote! {
             #attributes
             impl #impl_generics #krate::Command for #ty #where_clause {
                 const NAMES: &'static [&'static str] = &[#(#names),*];
                 type Aggregate = #aggregate;
 
-                fn aggregate_id(&self) -> #id_type {
+                fn aggregate_id(&self) -> &<#aggregate as #krate::Aggregate>::Id {
                     #id
                 }
 
@@ -141,8 +137,8 @@ impl Model<'_> {
     }
 }
 
-impl Shape<'_> {
-    fn kinds(&self) -> Vec<&Kind<'_>> {
+impl<'a> Shape<'a> {
+    fn kinds(&self) -> Vec<&Kind<'a>> {
         match self {
             Self::Struct(kind) => vec![kind],
             Self::Enum(variants) => variants.iter().map(|(_, kind)| kind).collect(),

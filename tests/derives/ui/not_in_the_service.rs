@@ -84,6 +84,12 @@ fn not_at_all() {
     let _ = Cqrs::builder(Nothing);
 }
 
+async fn empty() {
+    let cqrs = Cqrs::builder(Memory::default()).start().await.unwrap();
+    let _ = cqrs.execute(Pay(1)).await;
+    let _ = cqrs.query(GetSummary(1)).await;
+}
+
 async fn not_said() {
     let cqrs = Cqrs::builder(Memory::default()).aggregate::<Order>().view::<Summary>().start().await.unwrap();
     let _ = cqrs.execute(Refund(1)).await;
