@@ -351,6 +351,30 @@ impl<Id: LinkId> Handle<AddLink<Id>> for Linked<Id> {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Command)]
+#[command(aggregate = Linked<Id>, suffix = "link")]
+#[serde(bound = "")]
+enum LinkCommand<Id: LinkId, const TIMES: usize> {
+    #[command(upsert)]
+    Follow {
+        #[command(id)]
+        from: Id,
+    },
+    Cut(Vec<Id>, #[command(id)] Id),
+}
+
+#[test]
+fn generic_enums_of_commands_work() {
+    let cut = LinkCommand::<String, 2>::Cut(vec!["b".to_owned()], "a".to_owned());
+    assert_eq!(
+        (cut.name(), cut.lifecycle(), cut.aggregate_id().as_str()),
+        ("cut_link", Lifecycle::Update, "a")
+    );
+    let fields = cut.serialize_fields(serde_json::value::Serializer).unwrap();
+    assert_eq!(fields, serde_json::json!([["b"], "a"]));
+    assert_eq!(LinkCommand::deserialize_fields("cut_link", fields).unwrap(), cut);
+}
+
 #[test]
 fn generic_aggregates_and_commands_work() {
     let command = AddLink { from: "a".to_owned(), to: "b".to_owned() };
@@ -608,6 +632,18 @@ mod deprecated {
         #[deprecated]
         #[command(id)]
         order: u32,
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize, cqrs_core::Command)]
+    #[command(aggregate = super::WebOrder)]
+    pub(super) enum Commands {
+        #[deprecated]
+        Gone {
+            #[deprecated]
+            #[command(id)]
+            order: u32,
+        },
+        Here(#[command(id)] u32),
     }
 
     #[deprecated]
