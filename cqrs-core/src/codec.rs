@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::{
-    Envelope, Event, EventId, EventType, Position, StoreError, StoredCommit,
+    Command, Envelope, Event, EventId, EventType, Position, StoreError, StoredCommit,
     commit::{JSON, Origin, RecordedEvent},
 };
 
@@ -94,10 +94,18 @@ pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<Bytes, serde_jso
     Ok(out.into())
 }
 
-/// Decodes a view's document or a message off a wire; the whole input must be one value.
+/// Decodes a view's document or a query off a wire; the whole input must be one value.
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = T::deserialize(&mut json)?;
     json.end()?;
     Ok(value)
+}
+
+/// Decodes the fields of the command called `name`; the whole input must be one value.
+pub(crate) fn command_from_json<C: Command>(name: &str, fields: &[u8]) -> Result<C, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(fields);
+    let command = C::deserialize_fields(name, &mut json)?;
+    json.end()?;
+    Ok(command)
 }

@@ -1,7 +1,7 @@
 //! Commands: requests that may be refused.
 
 use jiff::Timestamp;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserializer, Serialize, Serializer};
 
 use crate::{Aggregate, CausationId, CommandId, CorrelationId, Metadata};
 
@@ -29,25 +29,66 @@ use crate::{Aggregate, CausationId, CommandId, CorrelationId, Metadata};
 ///     customer: String,
 /// }
 ///
-/// assert_eq!(CreateOrder::NAME, "create_order");
-/// assert_eq!(CreateOrder::LIFECYCLE, Lifecycle::Create);
+/// assert_eq!(CreateOrder::NAMES, ["create_order"]);
+/// let command = CreateOrder { order: 7, customer: "anna".to_owned() };
+/// assert_eq!((command.name(), command.lifecycle()), ("create_order", Lifecycle::Create));
+/// ```
+///
+/// # Commands as an enum
+///
+/// An enum is several commands, with one [`Handle`](crate::Handle) that matches. Each variant has a name, a lifecycle
+/// and an id of its own, and on a wire, in what policies save and under a command's id it is the same as a struct of that
+/// name with those fields: one form can become the other.
+///
+/// ```
+#[doc = include_str!("../examples/command_enum.rs")]
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a command",
     note = "add `#[derive(cqrs_core::Command)]` with `#[command(aggregate = …)]`, and serde's two derives"
 )]
-pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The name on a wire, such as `create_order`.
-    const NAME: &'static str;
-
-    /// What must be true of the aggregate's existence before the command is handled.
-    const LIFECYCLE: Lifecycle = Lifecycle::Update;
+pub trait Command: Sized + Send + Sync + 'static {
+    /// The names on a wire, such as `create_order`: one, or one for each variant of an enum.
+    const NAMES: &'static [&'static str];
 
     /// The aggregate that decides.
     type Aggregate: Aggregate;
 
     /// Which one of them.
     fn aggregate_id(&self) -> &<Self::Aggregate as Aggregate>::Id;
+
+    /// The name of this command; one of [`NAMES`](Command::NAMES).
+    fn name(&self) -> &'static str {
+        Self::NAMES[0]
+    }
+
+    /// What must be true of the aggregate's existence before the command is handled.
+    fn lifecycle(&self) -> Lifecycle {
+        Lifecycle::Update
+    }
+
+    /// Writes the fields, without the name.
+    ///
+    /// # Errors
+    ///
+    /// The serializer's.
+    fn serialize_fields<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+
+    /// Reads the fields of the command called `name`, which is one of [`NAMES`](Command::NAMES).
+    ///
+    /// # Errors
+    ///
+    /// The deserializer's.
+    fn deserialize_fields<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error>;
+}
+
+/// The fields of a command, for serde.
+pub(crate) struct Fields<'a, C>(pub(crate) &'a C);
+
+impl<C: Command> Serialize for Fields<'_, C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize_fields(serializer)
+    }
 }
 
 /// Whether a command expects its aggregate to exist; an aggregate exists once it has an event.

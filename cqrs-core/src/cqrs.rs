@@ -22,7 +22,7 @@ use crate::{
     id::is_name,
     projection::AnyProjection,
     react::PolicyProjection,
-    registry::{AggregateList, AggregateVisitor, HasAggregate, HasView, Push, ViewList, ViewVisitor},
+    registry::{AggregateList, AggregateVisitor, AskedOf, HasAggregate, Push, SentTo, ViewList, ViewVisitor},
     router::CommandRoutes,
     timer,
     worker::{Shared, Worker},
@@ -31,6 +31,10 @@ use crate::{
 /// Where a service keeps its events and its views.
 ///
 /// An adapter for both implements it; a pair `(events, views)` combines two adapters.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no place to keep events and views in",
+    note = "take `Memory::default()`, a context of `cqrs-nats`, or a pair `(events, views)` of two stores"
+)]
 pub trait Backend: Send + Sync + 'static {
     /// The event store.
     type Events: EventStore;
@@ -139,11 +143,10 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// same id to learn what became of it; it takes effect once.
     pub fn execute<C, Place>(&self, command: C) -> Execute<'_, B, C>
     where
-        C: Command,
+        C: Command + SentTo<A, Place>,
         C::Aggregate: Handle<C>,
-        A: HasAggregate<C::Aggregate, Place>,
     {
-        Execute::new(&self.inner, A::entities_of(&self.entities), command)
+        Execute::new(&self.inner, C::entities_of(&self.entities), command)
     }
 
     /// Answers a query. Await the returned value; `cqrs.query(query).after(&receipt).await` waits until
@@ -158,9 +161,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub fn query<Q, Place>(&self, query: Q) -> Ask<'_, B, Q>
     where
-        Q: Query,
+        Q: Query + AskedOf<V, Place>,
         Q::View: Answer<Q>,
-        V: HasView<Q::View, Place>,
     {
         Ask::new(&self.inner, query)
     }
@@ -612,7 +614,9 @@ impl<A: Aggregate> CommandVisitor<A> for Names {
         C: Command<Aggregate = A>,
         A: Handle<C>,
     {
-        self.check("command", C::NAME);
+        for name in C::NAMES {
+            self.check("command", name);
+        }
     }
 }
 

@@ -22,6 +22,10 @@ pub const MAX_DEADLINE_ID_BYTES: usize = 272;
 /// - It comes again and again until somebody says that it is [`done`](Due::done). Of those who wait, one gets it.
 /// - It survives whatever the store's events survive.
 /// - Ids are opaque: any text of at most [`MAX_DEADLINE_ID_BYTES`] bytes is an id of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` keeps no deadlines, which policies need",
+    note = "keep the events in memory or on NATS, or implement `Deadlines` for their store"
+)]
 pub trait Deadlines: Send + Sync + 'static {
     /// What [`due`](Deadlines::due) returns.
     type Queue: DueQueue;

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
     CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, ProjectionId, Query, Receipt, View,
+    command::Fields,
     cqrs::Inner,
     entity::Entities,
     execute::{self, Decide, decide},
@@ -18,6 +19,8 @@ use crate::{
 /// A command that is carried out when it is awaited; see [`Cqrs::execute`](crate::Cqrs::execute).
 #[must_use = "a command is carried out when it is awaited"]
 pub struct Execute<'a, B: Backend, C: Command> {
+    /// How it is awaited. That nobody handles the command is reported where it is sent, and not again here.
+    run: fn(Self) -> BoxFuture<'a, ExecuteResult<C>>,
     inner: &'a Arc<Inner<B>>,
     entities: &'a Arc<Entities<C::Aggregate>>,
     command: C,
@@ -26,6 +29,9 @@ pub struct Execute<'a, B: Backend, C: Command> {
     causation_id: Option<CausationId>,
     metadata: Metadata,
 }
+
+/// What comes of a command.
+type ExecuteResult<C> = Result<Receipt, CommandError<<<C as Command>::Aggregate as Aggregate>::Rejection>>;
 
 impl<'a, B: Backend, C: Command> Execute<'a, B, C>
 where
@@ -37,7 +43,8 @@ where
         command: C,
     ) -> Self {
         let metadata = Metadata::default();
-        Self { inner, entities, command, id: None, correlation_id: None, causation_id: None, metadata }
+        let run = |this: Self| -> BoxFuture<'a, _> { Box::pin(this.run()) };
+        Self { run, inner, entities, command, id: None, correlation_id: None, causation_id: None, metadata }
     }
 
     /// The command's id, under which it takes effect once. A new one unless it is set.
@@ -64,7 +71,7 @@ where
         self
     }
 
-    async fn run(self) -> Result<Receipt, CommandError<<C::Aggregate as Aggregate>::Rejection>> {
+    async fn run(self) -> ExecuteResult<C> {
         let Self { inner, entities, command, .. } = self;
         let shell = &inner.shell;
         let id = self.id.unwrap_or_else(|| CommandId(shell.clock.new_id()));
@@ -72,8 +79,8 @@ where
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
         let key = AggregateKey::of(C::Aggregate::NAME, command.aggregate_id()).map_err(Error::from)?;
-        let fingerprint = fingerprint(&command).map_err(|source| encode_error::<C>(&key, source))?;
-        let span = execute::span::<C>(&key, &context);
+        let fingerprint = fingerprint(&command).map_err(|source| encode_error(&command, &key, source))?;
+        let span = execute::span(&command, &key, &context);
         if inner.interceptors.is_empty() {
             context.metadata = self.metadata;
             let decide = decision(command, key.clone());
@@ -82,10 +89,10 @@ where
         // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
         let command = Arc::new(command);
         let shown = Arc::clone(&command);
-        let body = || serde_json::to_value(&*shown);
+        let body = || serde_json::to_value(Fields(&*shown));
         let call = Call {
             kind: CallKind::Command,
-            name: C::NAME,
+            name: command.name(),
             target: C::Aggregate::NAME,
             id: Some(key.id().to_owned()),
             command_id: Some(id),
@@ -135,24 +142,21 @@ fn fingerprint<C: Command>(command: &C) -> Result<u64, serde_json::Error> {
     }
 
     let mut hash = Hash(Xxh3Default::new());
-    hash.0.update(C::NAME.as_bytes());
-    serde_json::to_writer(&mut hash, command)?;
+    hash.0.update(command.name().as_bytes());
+    serde_json::to_writer(&mut hash, &Fields(command))?;
     Ok(hash.0.digest())
 }
 
-fn encode_error<C: Command>(key: &AggregateKey, source: serde_json::Error) -> Error {
-    Error::Encode { what: format!("command {} on {key}", C::NAME), source }
+fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: serde_json::Error) -> Error {
+    Error::Encode { what: format!("command {} on {key}", command.name()), source }
 }
 
-impl<'a, B: Backend, C: Command> IntoFuture for Execute<'a, B, C>
-where
-    C::Aggregate: Handle<C>,
-{
+impl<'a, B: Backend, C: Command> IntoFuture for Execute<'a, B, C> {
     type Output = Result<Receipt, CommandError<<C::Aggregate as Aggregate>::Rejection>>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        (self.run)(self)
     }
 }
 
@@ -166,7 +170,9 @@ fn outcome_of<R: std::error::Error>(result: &Result<Receipt, CommandError<R>>) -
 
 /// A query that is answered when it is awaited; see [`Cqrs::query`](crate::Cqrs::query).
 #[must_use = "a query is answered when it is awaited"]
-pub struct Ask<'a, B: Backend, Q> {
+pub struct Ask<'a, B: Backend, Q: Query> {
+    /// How it is awaited. That nobody answers the query is reported where it is asked, and not again here.
+    run: fn(Self) -> BoxFuture<'a, Result<Q::Answer, Error>>,
     inner: &'a Arc<Inner<B>>,
     query: Q,
     after: Option<(AggregateKey, u64)>,
@@ -179,7 +185,8 @@ where
     Q::View: Answer<Q>,
 {
     pub(crate) fn new(inner: &'a Arc<Inner<B>>, query: Q) -> Self {
-        Self { inner, query, after: None, patience: inner.patience, metadata: Metadata::default() }
+        let run = |this: Self| -> BoxFuture<'a, _> { Box::pin(this.run()) };
+        Self { run, inner, query, after: None, patience: inner.patience, metadata: Metadata::default() }
     }
 
     /// Answers only once the view has seen the command that gave `receipt`: one's own writes are read.
@@ -202,7 +209,7 @@ where
     }
 
     async fn run(self) -> Result<Q::Answer, Error> {
-        let Self { inner, query, after, patience, metadata } = self;
+        let Self { inner, query, after, patience, metadata, .. } = self;
         let span = tracing::info_span!("query", query = Q::NAME, view = Q::View::NAME);
         let call = Call {
             kind: CallKind::Query,
@@ -230,15 +237,12 @@ where
     }
 }
 
-impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q>
-where
-    Q::View: Answer<Q>,
-{
+impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q> {
     type Output = Result<Q::Answer, Error>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        (self.run)(self)
     }
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     Aggregate, CausationId, Command, CommandId, CommandMessage, CorrelationId, Envelope, Event, Metadata,
     codec,
+    command::Fields,
     id::{check_id, is_name},
 };
 
@@ -104,11 +105,11 @@ impl Effects {
 
     fn request<C: Command>(&mut self, command: &C) -> Option<Request> {
         let id = command.aggregate_id().to_string();
-        let body = to_raw_value(command);
+        let body = to_raw_value(&Fields(command));
         let checked = check_id(&id).map_err(|error| error.to_string());
         match checked.and_then(|()| body.map_err(|error| error.to_string())) {
             Ok(body) => Some(Request {
-                command: C::NAME.to_owned(),
+                command: command.name().to_owned(),
                 aggregate: C::Aggregate::NAME.to_owned(),
                 aggregate_id: id,
                 id: self.next_id(),
@@ -117,7 +118,7 @@ impl Effects {
                 metadata: self.cause.metadata.clone(),
                 body,
             }),
-            Err(reason) => self.refuse(format!("command {} cannot be sent: {reason}", C::NAME)),
+            Err(reason) => self.refuse(format!("command {} cannot be sent: {reason}", command.name())),
         }
     }
 
@@ -197,8 +198,9 @@ pub struct Refusal {
 impl Refusal {
     /// The command, if it is one of this type.
     pub fn command<C: Command>(&self) -> Option<C> {
-        let same = self.request.command == C::NAME && self.request.aggregate == C::Aggregate::NAME;
-        same.then(|| codec::from_json(self.request.body.get().as_bytes()).ok()).flatten()
+        let Request { command, aggregate, body, .. } = &self.request;
+        let same = C::NAMES.contains(&command.as_str()) && aggregate == C::Aggregate::NAME;
+        same.then(|| codec::command_from_json(command, body.get().as_bytes()).ok()).flatten()
     }
 
     /// The stored name of the command, such as `reserve_stock`.

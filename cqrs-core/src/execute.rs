@@ -434,7 +434,7 @@ pub(crate) fn decide<C: Command>(
 where
     C::Aggregate: Handle<C>,
 {
-    match (C::LIFECYCLE, version) {
+    match (command.lifecycle(), version) {
         (Lifecycle::Create, 1..) => Err(CommandError::AlreadyExists(key.clone())),
         (Lifecycle::Update, 0) => Err(CommandError::NotFound(key.clone())),
         _ => state.handle(command, context).map_err(CommandError::Rejected),
@@ -515,10 +515,10 @@ async fn find_carried_out<A: Aggregate, S: EventStore>(
 }
 
 /// The span of one command's execution, with the ids that logs are searched by.
-pub(crate) fn span<C: Command>(key: &AggregateKey, context: &Context) -> Span {
+pub(crate) fn span<C: Command>(command: &C, key: &AggregateKey, context: &Context) -> Span {
     tracing::info_span!(
         "execute",
-        command = C::NAME,
+        command = command.name(),
         aggregate = key.name(),
         id = key.id(),
         command_id = %context.command_id,

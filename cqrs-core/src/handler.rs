@@ -55,6 +55,10 @@ use crate::{Aggregate, BoxFuture, Envelope, Event, OnFailure, Recorded, Start, S
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event handler",
+    note = "add `impl Handler for {Self}` with its `NAME` and the aggregate `Of` whose events it handles"
+)]
 pub trait Handler: Send + Sync + 'static {
     /// The stored name, such as `mailer`, under which its progress is kept: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
@@ -122,6 +126,11 @@ impl fmt::Debug for HandlerError {
 }
 
 /// The aggregates whose events a handler handles: one, or a tuple of up to eight.
+#[diagnostic::on_unimplemented(
+    message = "`{H}` cannot handle the events of `{Self}`",
+    label = "no aggregate, or with events that the handler does not handle",
+    note = "`Handler::Of` is an aggregate or a tuple of up to eight, and `{H}` has an `On` for the events of each"
+)]
 pub trait HandlerSources<H>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;

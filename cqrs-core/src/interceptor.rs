@@ -27,6 +27,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an interceptor",
+    note = "add `impl Interceptor for {Self}` with `fn around`"
+)]
 pub trait Interceptor: Send + Sync + 'static {
     /// Lets the call through with [`Next::run`], perhaps changed, or refuses it.
     ///

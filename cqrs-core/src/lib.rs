@@ -95,6 +95,6 @@ pub use worker::Rebuild;
 /// What the derives' output refers to; not for people.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::payload::{deserialize_variant, serialize_variant};
+    pub use crate::payload::{deserialize_command, deserialize_variant, serialize_variant};
     pub use serde;
 }

@@ -16,6 +16,8 @@ use serde::{
     ser::{self, Impossible, SerializeMap},
 };
 
+use crate::Command;
+
 /// Writes the fields of an enum's variant, without the variant's name.
 ///
 /// # Errors
@@ -37,11 +39,27 @@ pub fn deserialize_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(TaggedContent { index, data })
 }
 
+/// Reads the fields of the command called `name`, which has the place of its variant among the enum's names.
+///
+/// # Errors
+///
+/// The deserializer's; and when the enum has no command of that name.
+pub fn deserialize_command<'de, C: Command + Deserialize<'de>, D: Deserializer<'de>>(
+    name: &str,
+    fields: D,
+) -> Result<C, D::Error> {
+    let index = C::NAMES.iter().position(|known| *known == name).and_then(|index| u32::try_from(index).ok());
+    let index = index.ok_or_else(|| {
+        de::Error::custom(format_args!("{name:?} is none of the commands {}", C::NAMES.join(", ")))
+    })?;
+    deserialize_variant(index, fields)
+}
+
 /// A serializer that lets only enum variants through, and writes their content.
 struct VariantContent<S>(S);
 
 fn untagged<T, E: ser::Error>() -> Result<T, E> {
-    Err(E::custom("an event must serialize as an enum with serde's default (external) tagging"))
+    Err(E::custom("expected what serializes as an enum with serde's default (external) tagging"))
 }
 
 macro_rules! refuse {

@@ -68,6 +68,10 @@ use crate::{
 ///
 /// Commands are found by their names, as by a [`Router`](crate::Router): each must be in its aggregate's list
 /// `commands(…)`, and the aggregate part of the service.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a policy",
+    note = "add `impl Policy for {Self}` with its `NAME` and the aggregate `Of` whose events it reacts to"
+)]
 pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The stored name, such as `fulfilment`: `a-z`, `0-9`, `_` and `-`. Command ids are derived from it, and
     /// under it progress and states are kept: it stays as it is.
@@ -114,6 +118,11 @@ pub trait React<E: Event>: Policy {
 }
 
 /// The aggregates whose events a policy reacts to: one, or a tuple of up to eight.
+#[diagnostic::on_unimplemented(
+    message = "`{P}` cannot react to the events of `{Self}`",
+    label = "no aggregate, or with events that the policy does not react to",
+    note = "`Policy::Of` is an aggregate or a tuple of up to eight, and `{P}` has a `React` for the events of each"
+)]
 pub trait Reactions<P>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{Aggregate, View, entity::Entities};
+use crate::{Aggregate, Command, Query, View, entity::Entities};
 
 /// That a service has the aggregate `T`; `Place` is inferred.
 #[diagnostic::on_unimplemented(
@@ -27,11 +27,33 @@ pub trait HasAggregate<T: Aggregate, Place>: AggregateList {
 )]
 pub trait HasView<T: View, Place>: ViewList {}
 
+/// [`HasAggregate`], seen from the command: it is asked once the command is known, while a bound on the list would be
+/// taken for the only aggregate that the list has, and its absence not be reported by name.
+pub trait SentTo<A: AggregateList, Place>: Command {
+    #[doc(hidden)]
+    fn entities_of(all: &A::Entities) -> &Arc<Entities<Self::Aggregate>>;
+}
+
+impl<C: Command, A: HasAggregate<C::Aggregate, Place>, Place> SentTo<A, Place> for C {
+    fn entities_of(all: &A::Entities) -> &Arc<Entities<C::Aggregate>> {
+        A::entities_of(all)
+    }
+}
+
+/// [`HasView`], seen from the query, as [`SentTo`] is from the command.
+pub trait AskedOf<V, Place>: Query {}
+
+impl<Q: Query, V: HasView<Q::View, Place>, Place> AskedOf<V, Place> for Q {}
+
 /// The place of a type in a list; see [`HasAggregate`].
 #[derive(Debug)]
 pub struct At<const N: usize>;
 
 /// A list of types with one more at its end.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` is one too many for this service",
+    note = "a service has at most 16 aggregates and 16 views"
+)]
 pub trait Push<T> {
     /// The longer list.
     type Output;

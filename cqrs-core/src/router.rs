@@ -123,13 +123,14 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
 async fn execute<B: Backend, C: Command>(
     inner: &Arc<Inner<B>>,
     entities: &Arc<Entities<C::Aggregate>>,
+    name: &'static str,
     message: CommandMessage,
 ) -> Result<Receipt, RouteError>
 where
     C::Aggregate: Handle<C>,
 {
-    let command: C = codec::from_json(&message.body)
-        .map_err(|error| RouteError::BadBody { name: C::NAME, reason: error.to_string() })?;
+    let command: C = codec::command_from_json(name, &message.body)
+        .map_err(|error| RouteError::BadBody { name, reason: error.to_string() })?;
     let mut call = Execute::new(inner, entities, command).metadata(message.metadata);
     if let Some(id) = message.id {
         call = call.id(id);
@@ -210,11 +211,13 @@ impl<B: Backend, A: Aggregate> CommandVisitor<A> for RoutesOf<'_, B, A> {
         C: Command<Aggregate = A>,
         A: Handle<C>,
     {
-        let entities = Arc::clone(self.entities);
-        let route: CommandRoute<B> = Box::new(move |inner, message| {
-            let entities = Arc::clone(&entities);
-            Box::pin(async move { execute::<B, C>(inner, &entities, message).await })
-        });
-        self.routes.commands.insert(C::NAME, route);
+        for name in C::NAMES {
+            let entities = Arc::clone(self.entities);
+            let route: CommandRoute<B> = Box::new(move |inner, message| {
+                let entities = Arc::clone(&entities);
+                Box::pin(async move { execute::<B, C>(inner, &entities, name, message).await })
+            });
+            self.routes.commands.insert(name, route);
+        }
     }
 }

@@ -100,7 +100,8 @@ impl<A: Aggregate> Given<A> {
     {
         let id = command.aggregate_id().to_string();
         let key = AggregateKey::new(A::NAME, id).expect("the command's aggregate id");
-        When { name: C::NAME, result: decide(&command, &self.context, &self.state, self.version, &key) }
+        let result = decide(&command, &self.context, &self.state, self.version, &key);
+        When { name: command.name(), result }
     }
 }
 

@@ -43,6 +43,10 @@ use crate::{Aggregate, Envelope, Event, OnFailure, ProjectionId, Recorded, Store
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a view",
+    note = "add `impl View for {Self}` with its `NAME` and the aggregate `Of` whose events it is built from"
+)]
 pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The stored name, such as `order-summary`: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
@@ -88,6 +92,11 @@ pub trait Project<E: Event>: Sized {
 }
 
 /// The aggregates that a view is built from: one, or a tuple of up to eight.
+#[diagnostic::on_unimplemented(
+    message = "`{V}` cannot be built from `{Self}`",
+    label = "no aggregate, or with events that the view does not project",
+    note = "`View::Of` is an aggregate or a tuple of up to eight, and `{V}` has a `Project` for the events of each"
+)]
 pub trait Sources<V>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;

@@ -1,7 +1,7 @@
 //! `#[derive(Aggregate)]`.
 
 use darling::FromMeta;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Data, DeriveInput, Fields, LitStr, Path, Type, WherePredicate, parse_quote};
 
@@ -176,11 +176,13 @@ impl Model<'_> {
     fn emit_snapshots(&self) -> Option<TokenStream> {
         let krate = &self.krate;
         let Snapshot { every, version, span } = self.snapshot.as_ref()?;
-        let every = every.as_ref().map_or(1, |every| every.number.get());
-        let version = version.as_ref().map(|version| version.number.get());
+        let unsuffixed = |number: &Version| Literal::u32_unsuffixed(number.number.get());
+        let every = every.as_ref().map_or_else(|| Literal::u32_unsuffixed(1), unsuffixed);
+        let version = version.as_ref().map(unsuffixed);
         let version = version.map(|version| quote!(.version(#version)));
         // That serde cannot write or read the state is reported where the attribute asks for snapshots.
-        let snapshots = quote_spanned!(*span=> #krate::Snapshots::every(#every));
+        let krate_there = target::respanned(krate, *span);
+        let snapshots = quote_spanned!(*span=> #krate_there::Snapshots::every(#every));
         Some(quote! {
             fn snapshots() -> ::core::option::Option<#krate::Snapshots<Self>> {
                 ::core::option::Option::Some(#snapshots #version)

@@ -1,9 +1,9 @@
 //! From `#[event(…)]` and its siblings to options.
 //!
-//! darling finds the options by name, and the name that a misspelled one is nearest to. Two things are
+//! darling finds the options by name, and the name that a misspelled one is nearest to. Three things are
 //! done for it here. It ends a value at the first comma, also in `answer = BTreeMap<String, u64>`, so
-//! the list is split before. And with one mistake in a list it hands out none of the options, so it
-//! gets the list item by item.
+//! the list is split before. With one mistake in a list it hands out none of the options, so it
+//! gets the list item by item. And it says the nearest name or all that there are, and here it is both.
 
 use darling::{FromMeta, ast::NestedMeta};
 use proc_macro2::{TokenStream, TokenTree};
@@ -11,10 +11,14 @@ use syn::{
     Attribute, Expr, Ident, MacroDelimiter, Meta, MetaList, MetaNameValue, Path, Token,
     ext::IdentExt,
     parse::{ParseStream, Parser},
+    parse_quote,
     token::Paren,
 };
 
-use crate::diagnostics::Errors;
+use crate::{diagnostics::Errors, target::list};
+
+/// Options that mark a field, by their attributes.
+const ON_FIELDS: [(&str, &str); 2] = [("command", "id"), ("query", "key")];
 
 /// The options in all attributes called `name`. An item with a mistake is reported and left out.
 pub(crate) fn read<Options: FromMeta + Default>(
@@ -29,15 +33,19 @@ pub(crate) fn read<Options: FromMeta + Default>(
             meta => errors.at(meta, format!("expected options in parentheses: `#[{name}(…)]`")),
         }
     }
-    read_items(items, errors)
+    read_items(name, items, errors)
 }
 
 /// The options in the parentheses of another option. An item with a mistake is reported and left out.
 pub(crate) fn read_list<Options: FromMeta + Default>(list: TokenStream, errors: &mut Errors) -> Options {
-    read_items(split(list), errors)
+    read_items("", split(list), errors)
 }
 
-fn read_items<Options: FromMeta + Default>(items: Vec<TokenStream>, errors: &mut Errors) -> Options {
+fn read_items<Options: FromMeta + Default>(
+    attribute: &str,
+    items: Vec<TokenStream>,
+    errors: &mut Errors,
+) -> Options {
     let mut options = Options::default();
     let mut good = Vec::new();
     for item in items {
@@ -48,12 +56,43 @@ fn read_items<Options: FromMeta + Default>(items: Vec<TokenStream>, errors: &mut
         match Options::from_list(&good) {
             Ok(read) => options = read,
             Err(error) => {
-                errors.add(error.into());
+                errors.add(reworded::<Options>(attribute, error));
                 good.pop();
             }
         }
     }
     options
+}
+
+/// What darling says, as it is said here.
+fn reworded<Options: FromMeta>(attribute: &str, error: darling::Error) -> syn::Error {
+    let error = syn::Error::from(error);
+    let said = error.to_string();
+    let mut names = said.split('`').skip(1).step_by(2);
+    let (name, nearest) = (names.next().unwrap_or_default(), names.next());
+    let message = if said.starts_with("Duplicate") {
+        format!("`{name}` is given twice")
+    } else {
+        let accepted = accepted::<Options>();
+        let all = list(&accepted, "or");
+        match nearest.filter(|_| said.ends_with('?') && accepted.len() > 1) {
+            _ if ON_FIELDS.contains(&(attribute, name)) => {
+                format!("`{name}` belongs on the field that holds it: `#[{attribute}({name})]`")
+            }
+            Some(nearest) => {
+                format!("unknown option `{name}`, did you mean `{nearest}`? Expected here: {all}")
+            }
+            None => format!("unknown option `{name}`: expected {all}"),
+        }
+    };
+    syn::Error::new(error.span(), message)
+}
+
+/// The names of all options that there are. darling tells them to those who are far from all of them.
+fn accepted<Options: FromMeta>() -> Vec<String> {
+    let far = NestedMeta::Meta(parse_quote!(__));
+    let said = Options::from_list(&[far]).err().map(|error| error.to_string()).unwrap_or_default();
+    said.split('`').skip(3).step_by(2).map(str::to_owned).collect()
 }
 
 /// Refuses attributes called `name` where they would have no effect.
@@ -115,6 +154,7 @@ fn parse_item(input: ParseStream<'_>) -> syn::Result<NestedMeta> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Word;
     use quote::quote;
 
     fn parts(tokens: TokenStream) -> Vec<String> {
@@ -127,6 +167,27 @@ mod tests {
         let expected =
             ["a = Map < K , Vec < V >>", "b (x , y)", "c = Box < dyn Fn (u8) -> Pair < A , B >>", "d"];
         assert_eq!(parts(tokens), expected);
+    }
+
+    #[derive(Default, FromMeta)]
+    #[darling(default)]
+    struct Options {
+        _name: Option<Word>,
+        #[darling(rename = "prefix")]
+        _prefix: Option<Word>,
+    }
+
+    #[test]
+    fn a_mistake_in_a_name_says_all_names_and_the_nearest() {
+        let mut errors = Errors::default();
+        let _: Options = read_list(quote!(prefx, prefix, other, prefix), &mut errors);
+        let said = errors.messages();
+        let expected = [
+            "unknown option `prefx`, did you mean `prefix`? Expected here: `_name` or `prefix`",
+            "unknown option `other`: expected `_name` or `prefix`",
+            "`prefix` is given twice",
+        ];
+        assert_eq!(said, expected);
     }
 
     #[test]

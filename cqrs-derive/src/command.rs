@@ -1,28 +1,43 @@
 //! `#[derive(Command)]`.
 
+mod emit;
+
 use darling::FromMeta;
-use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
-use syn::{DeriveInput, Fields, Ident, LitStr, Path, Type, WherePredicate, parse_quote};
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::{Data, DataEnum, DeriveInput, Fields, Ident, LitStr, Path, Type, Variant};
 
 use crate::{
     attributes,
     diagnostics::{Errors, hole},
+    names,
     options::{Given, Word},
+    serde_attributes,
     target::{self, Marked, Target},
 };
 
-/// What `#[command(…)]` on the struct may say.
+/// What `#[command(…)]` on the type may say; which of it, depends on the kind of type.
 #[derive(Default, FromMeta)]
 #[darling(default)]
-struct Options {
+struct TypeOptions {
     aggregate: Given<Type>,
     create: Option<Word>,
     update: Option<Word>,
     upsert: Option<Word>,
     name: Given<LitStr>,
+    suffix: Given<LitStr>,
     #[darling(rename = "crate")]
     krate: Given<Path>,
+}
+
+/// What `#[command(…)]` on a variant may say.
+#[derive(Default, FromMeta)]
+#[darling(default)]
+struct VariantOptions {
+    create: Option<Word>,
+    update: Option<Word>,
+    upsert: Option<Word>,
+    name: Given<LitStr>,
 }
 
 /// What `#[command(…)]` on a field may say.
@@ -35,10 +50,28 @@ struct FieldOptions {
 struct Model<'a> {
     target: Target<'a>,
     krate: Path,
-    name: String,
-    lifecycle: Ident,
     aggregate: Type,
+    shape: Shape<'a>,
+}
+
+enum Shape<'a> {
+    Struct(Kind<'a>),
+    /// In the order of the declaration, by which serde numbers them.
+    Enum(Vec<(&'a Variant, Kind<'a>)>),
+}
+
+/// One command: a struct, or a variant of an enum.
+struct Kind<'a> {
+    name: String,
+    lifecycle: Lifecycle,
     id: Id<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Lifecycle {
+    Create,
+    Update,
+    Upsert,
 }
 
 enum Id<'a> {
@@ -52,28 +85,151 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let target = Target::new(input, "command", "a command", &mut errors);
     let options = attributes::read(&input.attrs, target.attribute, &mut errors);
     let model = Model::new(target, options, &mut errors);
-    target.output(&errors, || model.emit())
+    target.output(&errors, || model.emit(errors.is_empty()))
 }
 
 impl<'a> Model<'a> {
-    fn new(target: Target<'a>, options: Options, errors: &mut Errors) -> Self {
-        let words = [("Create", options.create), ("Update", options.update), ("Upsert", options.upsert)];
+    fn new(target: Target<'a>, mut options: TypeOptions, errors: &mut Errors) -> Self {
+        let krate = target::framework(options.krate.take(), errors);
         let missing = "`aggregate = SomeType`: who decides about the command";
-        Self {
-            target,
-            krate: target::framework(options.krate, errors),
-            name: target.name(options.name, errors),
-            lifecycle: lifecycle(words, errors),
-            aggregate: target.required(options.aggregate, missing, errors),
-            id: match id(target, errors) {
-                Ok(field) => Id::Field(field),
-                Err(error) => Id::None(target.filled(hole(&error), error, errors)),
-            },
+        let aggregate = target.required(options.aggregate.take(), missing, errors);
+        let shape = match &target.input.data {
+            Data::Struct(data) => Shape::Struct(of_struct(target, &data.fields, options, errors)),
+            Data::Enum(data) => Shape::Enum(of_enum(target, data, options, errors)),
+            Data::Union(data) => {
+                errors.at(data.union_token, "a union cannot be a command: expected a struct or an enum");
+                Shape::Enum(Vec::new())
+            }
+        };
+        Self { target, krate, aggregate, shape }
+    }
+}
+
+fn of_struct<'a>(
+    target: Target<'a>,
+    fields: &'a Fields,
+    options: TypeOptions,
+    errors: &mut Errors,
+) -> Kind<'a> {
+    if let Some(suffix) = options.suffix.and_then(|suffix| suffix.or_report(errors)) {
+        errors.at(suffix, "`suffix` is for the variants of an enum, a struct takes its whole `name`");
+    }
+    Kind {
+        name: target.name(options.name, errors),
+        lifecycle: lifecycle([options.create, options.update, options.upsert], errors),
+        id: id(target, &target.input.ident, fields, errors),
+    }
+}
+
+fn of_enum<'a>(
+    target: Target<'a>,
+    data: &'a DataEnum,
+    options: TypeOptions,
+    errors: &mut Errors,
+) -> Vec<(&'a Variant, Kind<'a>)> {
+    if let Some(name) = options.name.and_then(|name| name.or_report(errors)) {
+        errors.at(name, "`name` belongs on a variant, an enum takes a `suffix`");
+    }
+    let words = [options.create, options.update, options.upsert];
+    for Word(word) in words.into_iter().flatten() {
+        let Some(word) = errors.take(word) else { continue };
+        let message = format!("`{}` belongs on a variant: each of them is a command", word.to_token_stream());
+        errors.at(word, message);
+    }
+    if data.variants.is_empty() {
+        errors.at(&target.input.ident, "a command needs at least one variant");
+    }
+    serde_attributes::check_commands(&target.input.attrs, errors);
+
+    let suffix = Suffix::new(options.suffix, errors);
+    let mut named = Vec::new();
+    let mut kinds = Vec::new();
+    for variant in &data.variants {
+        let (kind, name) = of_variant(target, variant, &suffix, errors);
+        named.extend(name.map(|name| (&variant.ident, name)));
+        kinds.push((variant, kind));
+    }
+    check_unique(&named, errors);
+    kinds
+}
+
+fn of_variant<'a>(
+    target: Target<'a>,
+    variant: &'a Variant,
+    suffix: &Suffix,
+    errors: &mut Errors,
+) -> (Kind<'a>, Option<Name>) {
+    let options: VariantOptions = attributes::read(&variant.attrs, target.attribute, errors);
+    serde_attributes::check_command(&variant.attrs, errors);
+    let name = name(variant, options.name, suffix, errors);
+    let kind = Kind {
+        name: name.as_ref().map_or_else(String::new, |name| name.text.clone()),
+        lifecycle: lifecycle([options.create, options.update, options.upsert], errors),
+        id: id(target, &variant.ident, &variant.fields, errors),
+    };
+    (kind, name)
+}
+
+/// A variant's name and the tokens that it comes from.
+struct Name {
+    text: String,
+    tokens: TokenStream,
+}
+
+/// The name of a variant, or none when there is none to be had.
+fn name(variant: &Variant, given: Given<LitStr>, suffix: &Suffix, errors: &mut Errors) -> Option<Name> {
+    if let Some(given) = given {
+        let given = given.or_report(errors)?;
+        if let Err(problem) = names::check_name(&given.value()) {
+            errors.at(&given, problem);
+        }
+        return Some(Name { text: given.value(), tokens: given.into_token_stream() });
+    }
+    let snake = names::snake_case(&variant.ident);
+    let text = match suffix {
+        Suffix::None => snake,
+        Suffix::Legal(suffix) => format!("{snake}_{suffix}"),
+        Suffix::Refused => return None,
+    };
+    if let Err(problem) = names::check_name(&text) {
+        errors.at(&variant.ident, format!("{problem}; choose another with `#[command(name = \"…\")]`"));
+    }
+    Some(Name { text, tokens: variant.ident.to_token_stream() })
+}
+
+/// What the names of variants without a `name` end with.
+enum Suffix {
+    None,
+    Legal(String),
+    /// Reported once, and not again for each name that it would lead to.
+    Refused,
+}
+
+impl Suffix {
+    fn new(given: Given<LitStr>, errors: &mut Errors) -> Self {
+        let Some(given) = given else { return Self::None };
+        let Some(given) = given.or_report(errors) else { return Self::Refused };
+        match names::check_name(&given.value()) {
+            Ok(()) => Self::Legal(given.value()),
+            Err(problem) => {
+                errors.at(given, problem);
+                Self::Refused
+            }
         }
     }
 }
 
-fn lifecycle(words: [(&str, Option<Word>); 3], errors: &mut Errors) -> Ident {
+fn check_unique(named: &[(&Ident, Name)], errors: &mut Errors) {
+    for (ident, name) in named {
+        let other = named.iter().find(|(other, same)| other != ident && same.text == name.text);
+        if let Some((other, _)) = other {
+            errors.at(&name.tokens, format!("`{}` is the name of `{other}` too", name.text));
+        }
+    }
+}
+
+fn lifecycle([create, update, upsert]: [Option<Word>; 3], errors: &mut Errors) -> Lifecycle {
+    let words = [(Lifecycle::Create, create), (Lifecycle::Update, update), (Lifecycle::Upsert, upsert)];
     let mut given = Vec::new();
     for (lifecycle, word) in words {
         given.extend(word.and_then(|Word(word)| errors.take(word)).map(|word| (lifecycle, word)));
@@ -83,15 +239,19 @@ fn lifecycle(words: [(&str, Option<Word>); 3], errors: &mut Errors) -> Ident {
             errors.at(word, "expected one of `create`, `update` and `upsert` at most");
         }
     }
-    let lifecycle = given.first().map_or("Update", |(lifecycle, _)| lifecycle);
-    Ident::new(lifecycle, Span::call_site())
+    given.first().map_or(Lifecycle::Update, |(lifecycle, _)| *lifecycle)
 }
 
-fn id<'a>(target: Target<'a>, errors: &mut Errors) -> syn::Result<Marked<'a>> {
-    let fields = target.struct_fields("a command")?;
+fn id<'a>(target: Target<'a>, command: &Ident, fields: &'a Fields, errors: &mut Errors) -> Id<'a> {
     let twice = "a command is for one aggregate: expected this mark on one field only";
     let marked = target.marked(fields, |field: FieldOptions| field.id, twice, errors);
-    marked.ok_or_else(|| unmarked(&target.input.ident, fields))
+    marked.map_or_else(
+        || {
+            let error = unmarked(command, fields);
+            Id::None(target.filled(hole(&error), error, errors))
+        },
+        Id::Field,
+    )
 }
 
 fn unmarked(command: &Ident, fields: &Fields) -> syn::Error {
@@ -103,45 +263,4 @@ fn unmarked(command: &Ident, fields: &Fields) -> syn::Error {
         format!("missing `#[command(id)]` on the field that holds the aggregate's id: {names}")
     };
     syn::Error::new_spanned(command, message)
-}
-
-impl Model<'_> {
-    fn emit(&self) -> TokenStream {
-        let Self { target, krate, name, lifecycle, aggregate, id } = self;
-        let (attributes, ty) = (target.attributes(), target.ty());
-        let generics = target.bounded(self.bounds());
-        let (impl_generics, _, where_clause) = generics.split_for_impl();
-        let id = match id {
-            Id::Field(Marked { member, .. }) => {
-                // A field of another type than the aggregate's id is reported at the field.
-                quote_spanned!(target::reported_at(member)=> &self.#member)
-            }
-            Id::None(hole) => hole.clone(),
-        };
-        quote! {
-            #attributes
-            impl #impl_generics #krate::Command for #ty #where_clause {
-                const NAME: &'static str = #name;
-                const LIFECYCLE: #krate::Lifecycle = #krate::Lifecycle::#lifecycle;
-                type Aggregate = #aggregate;
-
-                fn aggregate_id(&self) -> &<#aggregate as #krate::Aggregate>::Id {
-                    #id
-                }
-            }
-        }
-    }
-
-    fn bounds(&self) -> Vec<WherePredicate> {
-        let Self { krate, aggregate, id, .. } = self;
-        let mut bounds = vec![
-            parse_quote!(Self: #krate::__private::serde::Serialize),
-            parse_quote!(Self: #krate::__private::serde::de::DeserializeOwned),
-            parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static),
-        ];
-        if let Id::Field(Marked { ty, .. }) = id {
-            bounds.push(parse_quote!(#aggregate: #krate::Aggregate<Id = #ty>));
-        }
-        bounds
-    }
 }

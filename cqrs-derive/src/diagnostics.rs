@@ -26,6 +26,11 @@ impl Errors {
         result.map_err(|error| self.add(error)).ok()
     }
 
+    #[cfg(test)]
+    pub(crate) fn messages(&self) -> Vec<String> {
+        self.0.iter().flat_map(|errors| errors.clone().into_iter()).map(|error| error.to_string()).collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }

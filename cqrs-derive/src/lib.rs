@@ -26,6 +26,8 @@ mod options;
 mod query;
 mod serde_attributes;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -140,11 +142,11 @@ pub fn derive_aggregate(input: TokenStream) -> TokenStream {
     aggregate::derive(&parse_macro_input!(input as DeriveInput)).into()
 }
 
-/// Implements `Command` for a struct.
+/// Implements `Command` for a struct, or for an enum whose variants are commands.
 ///
 /// The type needs serde's `Serialize` and `Deserialize` too.
 ///
-/// # On the struct: `#[command(…)]`
+/// # On a struct: `#[command(…)]`
 ///
 /// | option | meaning | default |
 /// |---|---|---|
@@ -158,7 +160,7 @@ pub fn derive_aggregate(input: TokenStream) -> TokenStream {
 /// # On a field: `#[command(id)]`
 ///
 /// Marks the field that says which aggregate the command is for. There has to be exactly one, of the type
-/// that the aggregate has for its `id`, also when the struct has no other field.
+/// that the aggregate has for its `id`, also when there is no other field.
 ///
 /// # Example
 ///
@@ -174,7 +176,45 @@ pub fn derive_aggregate(input: TokenStream) -> TokenStream {
 ///     customer: String,
 /// }
 ///
-/// assert_eq!(CreateOrder::NAME, "create_order");
+/// assert_eq!(CreateOrder::NAMES, ["create_order"]);
+/// ```
+///
+/// # On an enum: `#[command(…)]`
+///
+/// | option | meaning | default |
+/// |---|---|---|
+/// | `aggregate = Order` | the type of the aggregate that decides | required |
+/// | `suffix = "order"` | what the names of the variants end with, after a `_` | nothing |
+/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+///
+/// # On a variant: `#[command(…)]`
+///
+/// | option | meaning | default |
+/// |---|---|---|
+/// | `create`, `update` or `upsert` | as above | `update` |
+/// | `name = "create_order"` | the name on a wire | the variant in snake case, and the suffix |
+///
+/// Each variant marks its own field with `#[command(id)]`. On a wire a variant is its name and its fields, as if it
+/// were a struct; so serde's attributes that would change the shape of the enum or leave a variant out (`tag`,
+/// `untagged`, `skip`, …) are refused, as they are on events. The names of all commands of a service differ: a suffix
+/// keeps the `Create` of one aggregate apart from that of another.
+///
+/// ```ignore
+/// #[derive(Debug, Serialize, Deserialize, Command)]
+/// #[command(aggregate = Order, suffix = "order")]
+/// enum OrderCommand {
+///     #[command(create)]
+///     Create { #[command(id)] order: OrderId, customer: String },     // create_order
+///     Pay { #[command(id)] order: OrderId, amount: u64 },             // pay_order
+///     #[command(name = "withdraw", upsert)]
+///     Cancel(#[command(id)] OrderId),
+/// }
+///
+/// impl Handle<OrderCommand> for Order {
+///     fn handle(&self, command: &OrderCommand, _: &Context) -> Handled<Self> {
+///         match command { … }
+///     }
+/// }
 /// ```
 #[proc_macro_derive(Command, attributes(command))]
 pub fn derive_command(input: TokenStream) -> TokenStream {

@@ -106,7 +106,7 @@ impl Model<'_> {
         // What has no text is reported at the field, and an answer that cannot be made at its type.
         let to_string =
             quote_spanned!(target::reported_at(member)=> ::std::string::ToString::to_string(&query.#member));
-        let from = quote_spanned!(target::reported_at(answer)=> <#answer as ::core::convert::From<::core::option::Option<Self>>>::from(document));
+        let from = quote_spanned!(target::reported_at(answer)=> ::core::convert::From::from(document));
         quote! {
             #attributes
             impl #impl_generics #krate::Answer<#ty> for #view #where_clause {

@@ -1,5 +1,5 @@
-//! serde's attributes that cannot be where something is stored: on an event enum, and in a state that is
-//! kept in snapshots.
+//! serde's attributes that cannot be where something is stored or sent: on an enum of events or commands, and in a
+//! state that is kept in snapshots.
 //!
 //! The payload of a variant is what the enum's own serde derives write for its fields, without the
 //! variant's name, and it is read back by the variant's number. These attributes change one or the
@@ -38,6 +38,23 @@ pub(crate) fn check_enum(attributes: &[Attribute], errors: &mut Errors) {
 pub(crate) fn check_variant(attributes: &[Attribute], errors: &mut Errors) {
     check(attributes, VARIANT, errors, |name| {
         format!("a variant of an event cannot have serde's `{name}`: it has to be stored and read back")
+    });
+}
+
+/// Refuses attributes of an enum of commands that give the whole of it another shape.
+pub(crate) fn check_commands(attributes: &[Attribute], errors: &mut Errors) {
+    check(attributes, ENUM, errors, |name| {
+        format!(
+            "an enum of commands cannot have serde's `{name}`: \
+             each variant is sent by itself, in the form that serde gives it by default"
+        )
+    });
+}
+
+/// Refuses attributes of a command's variant that take it out of the numbering, or give it another shape.
+pub(crate) fn check_command(attributes: &[Attribute], errors: &mut Errors) {
+    check(attributes, VARIANT, errors, |name| {
+        format!("a command cannot have serde's `{name}`: it has to be sent and read back")
     });
 }
 

@@ -1,10 +1,10 @@
 //! The type that is derived for, and the checks that all derives make.
 
 use darling::FromMeta;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Data, DeriveInput, Fields, Generics, LitStr, Member, Path, Type, WherePredicate, parse_quote,
+    Attribute, Data, DeriveInput, Fields, Generics, LitStr, Member, Path, Type, WherePredicate, parse_quote,
     spanned::Spanned,
 };
 
@@ -45,10 +45,21 @@ impl<'a> Target<'a> {
 
     /// What stands before each impl.
     pub(crate) fn attributes(self) -> TokenStream {
-        // An impl for a type is no use of it that its users have to hear about.
-        let deprecated = attributes::named(&self.input.attrs, "deprecated").next();
-        let allow = deprecated.map(|_| quote!(#[allow(deprecated)]));
+        // An impl for a type is no use of it or its fields that its users have to hear about.
+        let allow = self.is_deprecated().then(|| quote!(#[allow(deprecated)]));
         quote!(#[automatically_derived] #allow)
+    }
+
+    fn is_deprecated(self) -> bool {
+        let deprecated =
+            |attributes: &[Attribute]| attributes::named(attributes, "deprecated").next().is_some();
+        let field = |fields: &Fields| fields.iter().any(|field| deprecated(&field.attrs));
+        deprecated(&self.input.attrs)
+            || match &self.input.data {
+                Data::Struct(data) => field(&data.fields),
+                Data::Enum(data) => data.variants.iter().any(|variant| field(&variant.fields)),
+                Data::Union(_) => false,
+            }
     }
 
     /// The type with its parameters.
@@ -182,6 +193,15 @@ pub(crate) fn framework(given: Given<Path>, errors: &mut Errors) -> Path {
 /// mean in the rest of the output, also when `tokens` come from a macro.
 pub(crate) fn reported_at(tokens: &impl ToTokens) -> Span {
     tokens.span().resolved_at(Span::call_site())
+}
+
+/// `tokens` as if all of them stood at `span`: a path is reported where it begins.
+pub(crate) fn respanned(tokens: &impl ToTokens, span: Span) -> TokenStream {
+    let respan = |mut token: TokenTree| {
+        token.set_span(span);
+        token
+    };
+    tokens.to_token_stream().into_iter().map(respan).collect()
 }
 
 /// `` `a`, `b` and `c` ``, with that word or another.

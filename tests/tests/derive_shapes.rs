@@ -38,7 +38,7 @@ fn commands<A: Aggregate>() -> Vec<&'static str> {
             C: Command<Aggregate = A>,
             A: Handle<C>,
         {
-            self.0.push(C::NAME);
+            self.0.extend(C::NAMES);
         }
     }
 
@@ -299,12 +299,13 @@ fn an_aggregate_says_how_its_snapshots_are_kept() {
 
 #[test]
 fn a_command_knows_its_lifecycle_and_its_aggregate() {
-    assert_eq!(Open::LIFECYCLE, Lifecycle::Create);
-    assert_eq!(Pay::LIFECYCLE, Lifecycle::Update);
-    assert_eq!(Close::LIFECYCLE, Lifecycle::Upsert);
-    assert_eq!(Open { order: 1, customer: "ANNA".to_owned() }.aggregate_id(), &1);
-    assert_eq!(Pay(100, 2).aggregate_id(), &2);
-    assert_eq!(Close { r#type: 3 }.aggregate_id(), &3);
+    fn of<C: Command<Aggregate = WebOrder>>(command: &C) -> (&'static str, Lifecycle, u32) {
+        (command.name(), command.lifecycle(), *command.aggregate_id())
+    }
+    let open = Open { order: 1, customer: "ANNA".to_owned() };
+    assert_eq!(of(&open), ("open", Lifecycle::Create, 1));
+    assert_eq!(of(&Pay(100, 2)), ("pay", Lifecycle::Update, 2));
+    assert_eq!(of(&Close { r#type: 3 }), ("close-order", Lifecycle::Upsert, 3));
 }
 
 /// What an id has to be able to do; the bound stands on the types, so that every impl may rely on it.
@@ -348,6 +349,30 @@ impl<Id: LinkId> Handle<AddLink<Id>> for Linked<Id> {
     fn handle(&self, command: &AddLink<Id>, _: &Context) -> Handled<Self> {
         Ok(LinkEvent::Added { to: command.to.clone() }.into())
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Command)]
+#[command(aggregate = Linked<Id>, suffix = "link")]
+#[serde(bound = "")]
+enum LinkCommand<Id: LinkId, const TIMES: usize> {
+    #[command(upsert)]
+    Follow {
+        #[command(id)]
+        from: Id,
+    },
+    Cut(Vec<Id>, #[command(id)] Id),
+}
+
+#[test]
+fn generic_enums_of_commands_work() {
+    let cut = LinkCommand::<String, 2>::Cut(vec!["b".to_owned()], "a".to_owned());
+    assert_eq!(
+        (cut.name(), cut.lifecycle(), cut.aggregate_id().as_str()),
+        ("cut_link", Lifecycle::Update, "a")
+    );
+    let fields = cut.serialize_fields(serde_json::value::Serializer).unwrap();
+    assert_eq!(fields, serde_json::json!([["b"], "a"]));
+    assert_eq!(LinkCommand::deserialize_fields("cut_link", fields).unwrap(), cut);
 }
 
 #[test]
@@ -607,6 +632,18 @@ mod deprecated {
         #[deprecated]
         #[command(id)]
         order: u32,
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize, cqrs_core::Command)]
+    #[command(aggregate = super::WebOrder)]
+    pub(super) enum Commands {
+        #[deprecated]
+        Gone {
+            #[deprecated]
+            #[command(id)]
+            order: u32,
+        },
+        Here(#[command(id)] u32),
     }
 
     #[deprecated]

@@ -127,7 +127,7 @@ impl<P: Policy> PolicyTest<P> {
         };
         let refusal = Refusal { request: request.clone(), reason: reason.to_owned() };
         let cause = Cause::refusal(P::NAME, intent, request);
-        self.step(format!("the refusal of {}", C::NAME), cause, |state, effects| {
+        self.step(format!("the refusal of {}", request.command), cause, |state, effects| {
             state.refused(&refusal, effects);
         })
     }

@@ -122,9 +122,10 @@ impl<'a, B: Backend> Sender<'a, B> {
         Aggregates: HasAggregate<C::Aggregate, Place>,
     {
         let of = command.aggregate_id().to_string();
-        let id = CommandId::derived(["northwind", C::NAME, &of]);
+        let name = command.name();
+        let id = CommandId::derived(["northwind", name, &of]);
         let sent = self.service.execute(command).id(id).correlation(self.correlation).await;
-        let receipt = sent.with_context(|| format!("{} {of} failed", C::NAME))?;
+        let receipt = sent.with_context(|| format!("{name} {of} failed"))?;
         if receipt.repeat {
             self.tally.repeats += 1;
         } else {

@@ -237,7 +237,7 @@ impl<B: Backend, W: Write> Stage<'_, B, W> {
         C::Aggregate: Handle<C>,
         Aggregates: HasAggregate<C::Aggregate, Place>,
     {
-        let name = C::NAME;
+        let name = command.name();
         writeln!(self.out, "  {COMMAND}{name}{COMMAND:#} {}: {what}", command.aggregate_id())?;
         match self.service.execute(command).id(id).await {
             Ok(receipt) => self.show(&receipt).await,

@@ -31,7 +31,7 @@ pub struct Already;
 
 /// A light.
 #[derive(Debug, Default, Clone, Copy, Aggregate)]
-#[aggregate(id = u32, event = LightEvent, rejection = Already, commands(Switch), crate = renamed)]
+#[aggregate(id = u32, event = LightEvent, rejection = Already, commands(Switch, LightCommand), crate = renamed)]
 pub struct Light {
     on: bool,
 }
@@ -58,6 +58,29 @@ pub struct Switch {
 impl Handle<Switch> for Light {
     fn handle(&self, command: &Switch, _: &Context) -> Handled<Self> {
         if self.on == command.on { Err(Already) } else { Ok(LightEvent::Switched { on: command.on }.into()) }
+    }
+}
+
+/// The same as an enum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Command)]
+#[serde(crate = "serde_elsewhere")]
+#[command(aggregate = Light, suffix = "light", crate = renamed)]
+pub enum LightCommand {
+    /// Turns it on.
+    #[command(create)]
+    Install(#[command(id)] u32),
+    /// Turns it off.
+    Remove {
+        /// Which light.
+        #[command(id)]
+        light: u32,
+    },
+}
+
+impl Handle<LightCommand> for Light {
+    fn handle(&self, command: &LightCommand, _: &Context) -> Handled<Self> {
+        let on = matches!(command, LightCommand::Install(_));
+        Ok(LightEvent::Switched { on }.into())
     }
 }
 

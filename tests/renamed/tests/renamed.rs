@@ -1,7 +1,7 @@
 //! The derives' output works under another name of the crate.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use cqrs_renamed::{Already, GetUsage, LampBroken, Light, LightEvent, Switch, Usage};
+use cqrs_renamed::{Already, GetUsage, LampBroken, Light, LightCommand, LightEvent, Switch, Usage};
 use renamed::{
     Aggregate, Answer, Command, CommandVisitor, Context, Event, EventType, Handle, Lifecycle, Query, replay,
 };
@@ -34,13 +34,22 @@ fn all_four_derives_work_under_another_name() {
 
     let mut count = Count(0);
     Light::visit_commands(&mut count);
-    assert_eq!(count.0, 1);
+    assert_eq!(count.0, 2);
 
     let command = Switch { light: 4, on: true };
-    assert_eq!((Switch::NAME, Switch::LIFECYCLE), ("switch", Lifecycle::Upsert));
-    assert_eq!(command.aggregate_id(), &4);
+    assert_eq!(Switch::NAMES, ["switch"]);
+    assert_eq!((command.lifecycle(), command.aggregate_id()), (Lifecycle::Upsert, &4));
     let context = Context::new(renamed::CommandId::derived(["4"]), "1970-01-01T00:00:00Z".parse().unwrap());
     assert_eq!(replay::<Light>(&[event]).handle(&command, &context), Err(Already));
+
+    assert_eq!(LightCommand::NAMES, ["install_light", "remove_light"]);
+    let remove = LightCommand::Remove { light: 4 };
+    assert_eq!(
+        (remove.name(), remove.lifecycle(), remove.aggregate_id()),
+        ("remove_light", Lifecycle::Update, &4)
+    );
+    let fields = remove.serialize_fields(serde_json::value::Serializer).unwrap();
+    assert_eq!(LightCommand::deserialize_fields("remove_light", fields).unwrap(), remove);
 
     assert_eq!(GetUsage::NAME, "get_usage");
     assert_answers::<Usage, GetUsage>();

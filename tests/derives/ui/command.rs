@@ -29,7 +29,7 @@ macro_rules! handle {
     )*};
 }
 
-handle!(NoMark OneField NoFields Mistakes Either);
+handle!(NoMark OneField NoFields Mistakes WithSuffix);
 
 #[derive(Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
@@ -71,10 +71,10 @@ struct WrongValues {
 }
 
 #[derive(Serialize, Deserialize, Command)]
-#[command(aggregate = Order)]
-enum Either {
-    Pay { order: u32 },
-    Close(u32),
+#[command(aggregate = Order, suffix = "order")]
+struct WithSuffix {
+    #[command(id)]
+    order: u32,
 }
 
 #[derive(Serialize, Deserialize, Command)]
@@ -88,6 +88,13 @@ struct Generic<Id> {
 #[command(aggregate = Order)]
 struct Borrowed<'a> {
     name: &'a str,
+}
+
+#[derive(Clone, Copy, Command)]
+#[command(aggregate = Order)]
+union Bits {
+    signed: i8,
+    unsigned: u8,
 }
 
 fn main() {}

@@ -1,0 +1,21 @@
+#[automatically_derived]
+impl ::cqrs_core::Aggregate for Order {
+    const NAME: &'static str = "order";
+    type Id = OrderId;
+    type Event = OrderEvent;
+    type Rejection = OrderRejection;
+}
+#[automatically_derived]
+impl ::cqrs_core::Aggregate for Stock {
+    const NAME: &'static str = "stock-item";
+    type Id = u32;
+    type Event = StockEvent;
+    type Rejection = StockRejection;
+    fn visit_commands<__V: ::cqrs_core::CommandVisitor<Self>>(visitor: &mut __V) {
+        visitor.command::<CountStock>();
+        visitor.command::<TakeStock>();
+    }
+    fn snapshots() -> ::core::option::Option<::cqrs_core::Snapshots<Self>> {
+        ::core::option::Option::Some(::cqrs_core::Snapshots::every(50).version(2))
+    }
+}

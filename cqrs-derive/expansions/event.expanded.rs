@@ -1,0 +1,87 @@
+#[automatically_derived]
+impl ::cqrs_core::Event for OrderEvent {
+    const TYPES: &'static [::cqrs_core::EventType] = &[
+        ::cqrs_core::EventType::new("order.created", 1),
+        ::cqrs_core::EventType::new("order.settled", 2),
+        ::cqrs_core::EventType::new("order.cancelled", 1),
+    ];
+    fn event_type(&self) -> ::cqrs_core::EventType {
+        match self {
+            Self::Created { .. } => ::cqrs_core::EventType::new("order.created", 1),
+            Self::Paid { .. } => ::cqrs_core::EventType::new("order.settled", 2),
+            Self::Cancelled { .. } => ::cqrs_core::EventType::new("order.cancelled", 1),
+        }
+    }
+    fn serialize_data<__S>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error>
+    where
+        __S: ::cqrs_core::__private::serde::Serializer,
+    {
+        ::cqrs_core::__private::serialize_variant(self, serializer)
+    }
+    fn deserialize_data<'__de, __D>(
+        event_type: ::cqrs_core::EventType,
+        data: __D,
+    ) -> ::core::result::Result<Self, __D::Error>
+    where
+        __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
+    {
+        let index = match event_type.name {
+            "order.created" => 0,
+            "order.settled" => 1,
+            "order.cancelled" => 2,
+            unknown => {
+                return ::core::result::Result::Err(
+                    ::cqrs_core::__private::serde::de::Error::custom(
+                        ::core::format_args!(
+                            "`{}` is not a stored type of `OrderEvent`", unknown
+                        ),
+                    ),
+                );
+            }
+        };
+        ::cqrs_core::__private::deserialize_variant(index, data)
+    }
+}
+#[automatically_derived]
+impl ::cqrs_core::Event for StockCounted {
+    const TYPES: &'static [::cqrs_core::EventType] = &[
+        ::cqrs_core::EventType::new("stock.counted", 1),
+    ];
+    fn event_type(&self) -> ::cqrs_core::EventType {
+        ::cqrs_core::EventType::new("stock.counted", 1)
+    }
+    fn serialize_data<__S>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error>
+    where
+        __S: ::cqrs_core::__private::serde::Serializer,
+    {
+        ::cqrs_core::__private::serde::Serialize::serialize(self, serializer)
+    }
+    fn deserialize_data<'__de, __D>(
+        event_type: ::cqrs_core::EventType,
+        data: __D,
+    ) -> ::core::result::Result<Self, __D::Error>
+    where
+        __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
+    {
+        match event_type.name {
+            "stock.counted" => {
+                ::cqrs_core::__private::serde::Deserialize::deserialize(data)
+            }
+            unknown => {
+                ::core::result::Result::Err(
+                    ::cqrs_core::__private::serde::de::Error::custom(
+                        ::core::format_args!(
+                            "`{}` is not a stored type of `StockCounted`", unknown
+                        ),
+                    ),
+                )
+            }
+        }
+    }
+}
