@@ -1,0 +1,29 @@
+//! A step that nobody has written is missed where its version is named.
+
+use cqrs_core::Event;
+use serde::{Deserialize, Serialize};
+
+#[derive(Deserialize)]
+struct OrderCreatedV1 {}
+
+#[derive(Deserialize)]
+struct OrderCreatedV2 {}
+
+struct NotReadable;
+
+#[derive(Serialize, Deserialize, Event)]
+#[event(prefix = "order")]
+enum OrderEvent {
+    #[event(version = 3, upcast(1 = OrderCreatedV1, 2 = OrderCreatedV2))]
+    Created,
+    #[event(version = 2, upcast(1 = NotReadable))]
+    Paid,
+}
+
+impl From<NotReadable> for OrderEvent {
+    fn from(_: NotReadable) -> Self {
+        Self::Paid
+    }
+}
+
+fn main() {}
