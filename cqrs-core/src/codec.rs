@@ -1,7 +1,7 @@
 //! Events as bytes and back.
 
 #[cfg(feature = "bincode")]
-mod binary;
+pub(crate) mod binary;
 #[cfg(test)]
 mod tests;
 

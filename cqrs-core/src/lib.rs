@@ -106,5 +106,7 @@ pub mod __private {
         payload::{deserialize_variant, serialize_variant},
         upcast::{Upcast, upcast},
     };
+    #[cfg(feature = "schema")]
+    pub use schemars;
     pub use serde;
 }

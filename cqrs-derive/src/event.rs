@@ -28,6 +28,7 @@ struct TypeOptions {
     version: Given<Version>,
     upcast: Option<Steps>,
     codec: Given<Codec>,
+    schema: Option<Word>,
     #[darling(rename = "crate")]
     krate: Given<Path>,
 }
@@ -47,6 +48,8 @@ struct Model<'a> {
     target: Target<'a>,
     krate: Path,
     codec: Option<Codec>,
+    /// The word `schema`, if the stored shape can be locked.
+    schema: Option<Path>,
     shape: Shape<'a>,
 }
 
@@ -78,6 +81,7 @@ impl<'a> Model<'a> {
     fn new(target: Target<'a>, mut options: TypeOptions, errors: &mut Errors) -> Self {
         let krate = target::framework(options.krate.take(), errors);
         let codec = options.codec.take().and_then(|codec| codec.or_report(errors));
+        let schema = options.schema.take().and_then(|Word(word)| errors.take(word));
         let shape = match &target.input.data {
             Data::Struct(data) => Shape::Struct(of_struct(target, &data.fields, options, errors)),
             Data::Enum(data) => Shape::Enum(of_enum(target, data, options, errors)),
@@ -86,7 +90,7 @@ impl<'a> Model<'a> {
                 Shape::Enum(Vec::new())
             }
         };
-        Self { target, krate, codec, shape }
+        Self { target, krate, codec, schema, shape }
     }
 }
 

@@ -15,7 +15,7 @@
 //! | `ce-type` | the stored type, such as `order.created` |
 //! | `ce-subject` | the aggregate's id as the domain wrote it |
 //! | `ce-time` | when the command was handled (RFC 3339) |
-//! | `content-type` | `application/json` |
+//! | `content-type` | `application/json`; `application/x-bincode` for data that only the program itself reads |
 //! | `ce-aggregate` | the aggregate type's name |
 //! | `ce-aggregateversion` | the event's place among the aggregate's events, from 1 |
 //! | `ce-schemaversion` | the version of the data's shape |
@@ -26,8 +26,8 @@
 //! | `ce-…` | metadata |
 //!
 //! **Several events** are the CloudEvents JSON batch: the payload is an array of CloudEvents with the same
-//! attributes as members, and `content-type` is `application/cloudevents-batch+json`. Their versions follow
-//! one another; they need not all belong to one command.
+//! attributes as members, and `content-type` is `application/cloudevents-batch+json`. Data that is not JSON is in the
+//! member `data_base64`. Their versions follow one another; they need not all belong to one command.
 //!
 //! `Nats-Msg-Id` is `<aggregate>.<encoded id>.<id of the first event's command>`, and every commit is published with
 //! `Nats-Expected-Last-Subject-Sequence`.
@@ -38,6 +38,7 @@ use std::{
 };
 
 use async_nats::HeaderMap;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, CausationId, CommandId, Commit, CorrelationId, EventId, JSON, Metadata, Origin,
@@ -107,7 +108,11 @@ fn json_event(commit: &Commit, index: usize) -> Result<BTreeMap<&str, Box<RawVal
         members.insert(name, to_raw_value(&value)?);
     }
     members.insert("datacontenttype", to_raw_value(&event.content_type)?);
-    members.insert("data", serde_json::from_slice(&event.data)?);
+    if event.content_type == JSON {
+        members.insert("data", serde_json::from_slice(&event.data)?);
+    } else {
+        members.insert("data_base64", to_raw_value(&BASE64.encode(&event.data))?);
+    }
     Ok(members)
 }
 
@@ -141,8 +146,7 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
         serde_json::from_slice(payload).map_err(|error| format!("not a batch of CloudEvents: {error}"))?;
     let mut commit: Option<Commit> = None;
     for mut members in events {
-        let data = members.remove("data").ok_or("an event has no data")?;
-        let data = Bytes::copy_from_slice(data.get().as_bytes());
+        let data = take_data(&mut members)?;
         let mut reader = Attributes(HashMap::with_capacity(members.len()));
         for (name, value) in members {
             let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
@@ -161,6 +165,18 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
     let mut commit = commit.ok_or_else(|| "it has no events".to_owned())?;
     share_origins(&mut commit.events);
     Ok(commit)
+}
+
+/// The data of an event in the JSON format, as it was when it was recorded.
+fn take_data(members: &mut HashMap<String, Box<RawValue>>) -> Result<Bytes, String> {
+    if let Some(data) = members.remove("data") {
+        return Ok(Bytes::copy_from_slice(data.get().as_bytes()));
+    }
+    let text = members.remove("data_base64").ok_or("an event has no data")?;
+    let text: String =
+        serde_json::from_str(text.get()).map_err(|error| format!("data_base64 is no text: {error}"))?;
+    let data = BASE64.decode(text).map_err(|error| format!("data_base64 is not base64: {error}"))?;
+    Ok(data.into())
 }
 
 /// Lets the events of one command share what led to them, as they did when they were written.
@@ -235,6 +251,7 @@ impl Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cqrs_core::BINCODE;
     use proptest::{collection::vec, option, prelude::*};
     use uuid::Uuid;
 
@@ -258,14 +275,14 @@ mod tests {
 
     fn events() -> impl Strategy<Value = RecordedEvent> {
         let event_type = "[a-z]{1,8}(\\.[a-z_]{1,8})?";
-        (any::<u128>(), origins(), event_type, 1_u32..9, any::<String>()).prop_map(
-            |(id, origin, event_type, schema_version, data)| RecordedEvent {
+        (any::<u128>(), origins(), event_type, 1_u32..9, any::<(Vec<u8>, bool)>()).prop_map(
+            |(id, origin, event_type, schema_version, (data, binary))| RecordedEvent {
                 id: EventId(Uuid::from_u128(id)),
                 origin,
                 event_type,
                 schema_version,
-                content_type: JSON.into(),
-                data: serde_json::to_vec(&data).expect("a string is JSON").into(),
+                content_type: if binary { BINCODE } else { JSON }.into(),
+                data: if binary { data.into() } else { serde_json::to_vec(&data).expect("JSON").into() },
             },
         )
     }

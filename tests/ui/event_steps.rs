@@ -9,21 +9,11 @@ struct OrderCreatedV1 {}
 #[derive(Deserialize)]
 struct OrderCreatedV2 {}
 
-struct NotReadable;
-
 #[derive(Serialize, Deserialize, Event)]
 #[event(prefix = "order")]
 enum OrderEvent {
     #[event(version = 3, upcast(1 = OrderCreatedV1, 2 = OrderCreatedV2))]
     Created,
-    #[event(version = 2, upcast(1 = NotReadable))]
-    Paid,
-}
-
-impl From<NotReadable> for OrderEvent {
-    fn from(_: NotReadable) -> Self {
-        Self::Paid
-    }
 }
 
 fn main() {}

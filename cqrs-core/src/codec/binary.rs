@@ -25,7 +25,7 @@ const SPARE_PARTS: usize = 4096;
 const PARTS_PER_BYTE: usize = 16;
 
 /// The payload of an event, which is certain to be read back as the same.
-pub(super) fn encode<E: Event>(event: &E) -> Result<Vec<u8>, String> {
+pub(crate) fn encode<E: Event>(event: &E) -> Result<Vec<u8>, String> {
     let bytes = encode_to_vec(Data(event), config::standard()).map_err(|error| error.to_string())?;
     let read: E = decode(event.event_type(), &bytes)
         .map_err(|reason| format!("it could not be read back: {reason}"))?;
@@ -38,7 +38,7 @@ pub(super) fn encode<E: Event>(event: &E) -> Result<Vec<u8>, String> {
 }
 
 /// Reads a payload.
-pub(super) fn decode<E: Event>(event_type: EventType, bytes: &[u8]) -> Result<E, String> {
+pub(crate) fn decode<E: Event>(event_type: EventType, bytes: &[u8]) -> Result<E, String> {
     if bytes.len() > MAX_BYTES {
         return Err(format!("it takes {} bytes, at most {MAX_BYTES} are accepted", bytes.len()));
     }

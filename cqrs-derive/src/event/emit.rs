@@ -9,7 +9,7 @@ use crate::target;
 
 impl Model<'_> {
     pub(super) fn emit(&self) -> TokenStream {
-        let Self { target, krate, codec, shape } = self;
+        let Self { target, krate, codec, shape, .. } = self;
         let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded([
             parse_quote!(Self: #krate::__private::serde::Serialize),
@@ -24,7 +24,10 @@ impl Model<'_> {
         let is_retired = shape.emit_is_retired();
         let serialize_data = shape.emit_serialize_data(krate);
         let deserialize_data = shape.emit_deserialize_data(krate, &target.input.ident.to_string());
+        let stored_shape = self.emit_stored_shape();
         quote! {
+            #stored_shape
+
             #attributes
             impl #impl_generics #krate::Event for #ty #where_clause {
                 const TYPES: &'static [#krate::EventType] = &[#(#types),*];
@@ -54,6 +57,44 @@ impl Model<'_> {
                 }
             }
         }
+    }
+
+    fn emit_stored_shape(&self) -> Option<TokenStream> {
+        let Self { target, krate, schema, shape, .. } = self;
+        let schema = schema.as_ref()?;
+        let (attributes, ty) = (target.attributes(), target.ty());
+        let generics = target.bounded([
+            parse_quote!(Self: #krate::Event + #krate::__private::serde::de::DeserializeOwned),
+            parse_quote!(Self: #krate::__private::schemars::JsonSchema),
+        ]);
+        let (impl_generics, _, where_clause) = generics.split_for_impl();
+        let is_enum = matches!(shape, Shape::Enum(_));
+        let types = shape.types();
+        let aliases = types.iter().flat_map(|StoredType { name, aliases, .. }| {
+            aliases.iter().map(move |alias| quote!((#alias, #name)))
+        });
+        let older = types.iter().flat_map(|StoredType { name, aliases, older, .. }| {
+            older.iter().zip(1..).map(move |(payload, version)| {
+                let version = Literal::u32_unsuffixed(version);
+                quote_spanned! {target::reported_at(payload)=>
+                    older.add::<#payload>(&[#name #(, #aliases)*], #version);
+                }
+            })
+        });
+        // That the type has no schema is reported where the attribute asks for one.
+        let of = quote_spanned!(target::reported_at(schema)=> #krate::testing::StoredShape);
+        Some(quote! {
+            #attributes
+            impl #impl_generics #of for #ty #where_clause {
+                const IS_ENUM: bool = #is_enum;
+                const ALIASES: &'static [(&'static str, &'static str)] = &[#(#aliases),*];
+
+                fn older(older: &mut #krate::testing::Older) {
+                    #(#older)*
+                    let _ = older;
+                }
+            }
+        })
     }
 
     /// An impl beside mistakes: it does nothing, so that the user hears of nothing but the mistakes.

@@ -80,7 +80,8 @@ pub(super) fn versions(
 }
 
 fn in_order(current: u32, item: &Meta, steps: Vec<Step>, errors: &mut Errors) -> Vec<Type> {
-    let mut good: Vec<Step> = Vec::with_capacity(steps.len());
+    let given = steps.len();
+    let mut good: Vec<Step> = Vec::with_capacity(given);
     for step in steps {
         let number = step.number;
         if number == 0 {
@@ -96,7 +97,7 @@ fn in_order(current: u32, item: &Meta, steps: Vec<Step>, errors: &mut Errors) ->
     }
     good.sort_by_key(|step| step.number);
     let missing = (1..current).find(|number| good.iter().all(|step| step.number != *number));
-    if let Some(missing) = missing.filter(|_| errors.is_empty()) {
+    if let Some(missing) = missing.filter(|_| good.len() == given) {
         errors.at(
             item.path(),
             format!(
