@@ -99,6 +99,13 @@ pub use view_store::{
 };
 pub use worker::Rebuild;
 
+/// What the fuzz targets reach that nobody else does.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::snapshot::fuzzing::{read_framed_snapshot, read_snapshot};
+}
+
 /// What the derives' output refers to; not for people.
 #[doc(hidden)]
 pub mod __private {

@@ -5,6 +5,8 @@
 
 mod body;
 mod fingerprint;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod saver;
 mod stored;
 #[cfg(test)]

@@ -315,6 +315,42 @@ mod tests {
     }
 
     #[test]
+    fn data_that_is_not_json_is_in_base64() {
+        let event = |content_type: &str, data: &'static [u8]| RecordedEvent {
+            id: EventId(Uuid::nil()),
+            origin: Arc::new(Origin {
+                time: jiff::Timestamp::UNIX_EPOCH,
+                command_id: CommandId(Uuid::nil()),
+                fingerprint: 0,
+                correlation_id: CorrelationId(Uuid::nil()),
+                causation_id: None,
+                metadata: Metadata::default(),
+            }),
+            event_type: "order.counted".into(),
+            schema_version: 1,
+            content_type: content_type.into(),
+            data: Bytes::from_static(data),
+        };
+        let aggregate = AggregateKey::new("order", "1").unwrap();
+        let events = vec![event(BINCODE, b"\0\xff"), event(JSON, b"7")];
+        let commit =
+            Commit { aggregate: aggregate.clone(), first_version: 1, source: "/shop".into(), events };
+        let (headers, payload) = encode(&commit).unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!((&shown[0]["data_base64"], &shown[0]["data"]), (&"AP8=".into(), &serde_json::Value::Null));
+        assert_eq!(shown[0]["datacontenttype"], "application/x-bincode");
+        assert_eq!((&shown[1]["data"], &shown[1]["data_base64"]), (&7.into(), &serde_json::Value::Null));
+        assert_eq!(decode(aggregate.clone(), &headers, payload), Ok(commit.clone()));
+
+        let text = String::from_utf8(encode(&commit).unwrap().1.to_vec()).unwrap();
+        for bad in ["AP8", "AP8=\\n", "A*8="] {
+            let payload = text.replace("AP8=", bad);
+            let error = decode(aggregate.clone(), &headers, payload.into()).unwrap_err();
+            assert!(error.contains("data_base64 is not base64"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_commit_on_another_aggregates_subject_is_refused() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
