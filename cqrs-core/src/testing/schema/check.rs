@@ -99,7 +99,7 @@ fn entry_problems<E: Event>(event_type: EventType, entry: &Entry, shape: &Shape)
     let of_bincode = from_hex(digits).and_then(|bytes| codec::decode_data::<E>(event_type, BINCODE, &bytes));
     match (of_bincode, of_json) {
         (Err(error), _) => {
-            problems.push(format!("its locked payload in bincode is not read any more: {error}"))
+            problems.push(format!("its locked payload in bincode is not read any more: {error}"));
         }
         (Ok(event), Some(expected)) if written(&event) != written(&expected) => {
             problems.push("its locked payload in bincode is read as another event".to_owned());

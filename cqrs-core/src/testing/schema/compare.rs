@@ -68,7 +68,7 @@ impl<'a> Comparison<'a> {
             (Some(same), _) => self.problems.extend(tried.into_iter().nth(same).into_iter().flatten()),
             (None, Some(tag)) => self.problem(path, &format!("could be `{tag}`, which is not read any more")),
             (None, None) => {
-                self.problem(path, &format!("could be {}, which is not read any more", kind(old)))
+                self.problem(path, &format!("could be {}, which is not read any more", kind(old)));
             }
         }
     }
@@ -84,9 +84,9 @@ impl<'a> Comparison<'a> {
         }
         let (old_types, new_types) = (types(old), types(new));
         let is_read =
-            |kind: &&str| new_types.contains(kind) || **kind == *"integer" && new_types.contains(&"number");
+            |kind: &str| new_types.contains(&kind) || kind == "integer" && new_types.contains(&"number");
         if values(new).is_some()
-            || !new_types.is_empty() && (old_types.is_empty() || !old_types.iter().all(|kind| is_read(&kind)))
+            || !new_types.is_empty() && (old_types.is_empty() || !old_types.iter().all(|kind| is_read(kind)))
         {
             self.problem(path, &format!("was {} and is {}", kind(old), kind(new)));
             return;

@@ -206,7 +206,7 @@ program! { strict {
         type Error = &'static str;
 
         fn try_from(number: u32) -> Result<Self, &'static str> {
-            if number % 2 == 0 { Ok(Self(number)) } else { Err("odd") }
+            if number.is_multiple_of(2) { Ok(Self(number)) } else { Err("odd") }
         }
     }
 
