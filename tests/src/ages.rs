@@ -123,7 +123,7 @@ pub async fn run<P: Program>() {
     for step in steps {
         let words: Vec<&str> = step.splitn(4, ' ').collect();
         match *words.as_slice() {
-            ["open", ..] | ["deposit", ..] => command::<P, _, _>(&cqrs, &words).await,
+            ["open" | "deposit", ..] => command::<P, _, _>(&cqrs, &words).await,
             ["look", account] => {
                 // It counts from the last time that it was asked.
                 events.commits_read();
