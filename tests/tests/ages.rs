@@ -149,7 +149,7 @@ async fn the_first_program_says_what_it_does_not_know_and_loses_nothing() {
         first[0]
     );
     assert!(
-        first[1].contains(r#"UnknownEvent"#) && first[1].contains(r#"event_type: "account.noted""#),
+        first[1].contains("UnknownEvent") && first[1].contains(r#"event_type: "account.noted""#),
         "a load: {}",
         first[1]
     );
