@@ -1,35 +1,86 @@
 //! Events as bytes and back.
 
+#[cfg(feature = "bincode")]
+pub(crate) mod binary;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer, de::DeserializeOwned};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+#[cfg(feature = "bincode")]
+use crate::BINCODE;
 use crate::{
-    Command, Envelope, Event, EventId, EventType, Position, StoreError, StoredCommit,
+    AggregateKey, Command, Envelope, Error, Event, EventId, EventType, Position, StoreError, StoredCommit,
     commit::{JSON, Origin, RecordedEvent},
 };
 
-/// Encodes one event under a new id.
+/// How events are encoded when they are recorded: see [`Event::CODEC`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Codec {
+    /// As JSON, which every reader of the log understands, and which may get more fields.
+    #[default]
+    Json,
+    /// As bincode: smaller and faster, readable by this program alone, and of a shape that never changes within a
+    /// version. See [what it is not for](crate::events_that_live_for_years#bincode).
+    #[cfg(feature = "bincode")]
+    Bincode,
+}
+
+impl Codec {
+    /// The content type by which what it wrote is recognised.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => JSON,
+            #[cfg(feature = "bincode")]
+            Self::Bincode => BINCODE,
+        }
+    }
+}
+
+/// The payload of an event as a value.
+pub(crate) struct Data<'a, E>(pub(crate) &'a E);
+
+impl<E: Event> Serialize for Data<'_, E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize_data(serializer)
+    }
+}
+
+/// Encodes one event of `aggregate` under a new id.
 pub(crate) fn encode<E: Event>(
     event: &E,
     id: Uuid,
+    aggregate: &AggregateKey,
     origin: &Arc<Origin>,
-) -> Result<RecordedEvent, serde_json::Error> {
+) -> Result<RecordedEvent, Error> {
     let event_type = event.event_type();
-    // Of a size that most payloads stay below, so that the payload itself is the one allocation.
-    let mut data = SmallVec::<[u8; 512]>::new();
-    event.serialize_data(&mut serde_json::Serializer::new(&mut data))?;
     Ok(RecordedEvent {
         id: EventId(id),
         origin: Arc::clone(origin),
         event_type: event_type.name.into(),
         schema_version: event_type.version,
-        content_type: JSON.into(),
-        data: Bytes::copy_from_slice(&data),
+        content_type: E::CODEC.content_type().into(),
+        data: encode_data(event, aggregate)?,
     })
+}
+
+fn encode_data<E: Event>(event: &E, aggregate: &AggregateKey) -> Result<Bytes, Error> {
+    match E::CODEC {
+        Codec::Json => to_json(&Data(event))
+            .map_err(|source| Error::Encode { what: format!("an event of {aggregate}"), source }),
+        #[cfg(feature = "bincode")]
+        Codec::Bincode => binary::encode(event).map(Into::into).map_err(|reason| Error::Unrecordable {
+            aggregate: aggregate.clone(),
+            event_type: event.event_type().name,
+            reason,
+        }),
+    }
 }
 
 /// Decodes one event of a stored commit.
@@ -62,36 +113,69 @@ pub(crate) fn decode_envelope<E: Event>(
 }
 
 fn decode_event<E: Event>(stored: &StoredCommit, index: usize) -> Result<(EventType, E), StoreError> {
+    let event_type = event_type::<E>(stored, index)?;
     let recorded = &stored.commit.events[index];
-    let undecodable = |reason: String| StoreError::Undecodable {
+    let decoded = decode_data(event_type, &recorded.content_type, &recorded.data);
+    let event = decoded.map_err(|reason| StoreError::Undecodable {
         aggregate: stored.commit.aggregate.clone(),
         sequence: stored.sequence,
         event_type: recorded.event_type.to_string(),
         reason,
-    };
-    let known = E::TYPES.iter().find(|known| known.name == recorded.event_type);
-    let known = *known.ok_or_else(|| undecodable("this program knows no event of that name".into()))?;
-    if known.version != recorded.schema_version {
-        return Err(undecodable(format!(
-            "it was stored in version {}, and this program reads version {}",
-            recorded.schema_version, known.version
-        )));
+    })?;
+    Ok((event_type, event))
+}
+
+/// The stored type of an event, if `E` reads it.
+fn event_type<E: Event>(stored: &StoredCommit, index: usize) -> Result<EventType, StoreError> {
+    let recorded = &stored.commit.events[index];
+    let mut versions = Vec::new();
+    for known in E::TYPES.iter().filter(|known| known.name == recorded.event_type) {
+        if known.version == recorded.schema_version {
+            return Ok(*known);
+        }
+        versions.push(known.version);
     }
-    if recorded.content_type != JSON {
-        return Err(undecodable(format!("content type {:?} is not {JSON:?}", recorded.content_type)));
+    let (aggregate, sequence) = (stored.commit.aggregate.clone(), stored.sequence);
+    let event_type = recorded.event_type.to_string();
+    if versions.is_empty() {
+        let mut known: Vec<_> = E::TYPES.iter().map(|known| known.name).collect();
+        known.dedup();
+        return Err(StoreError::UnknownEvent { aggregate, sequence, event_type, known });
     }
-    let mut json = serde_json::Deserializer::from_slice(&recorded.data);
-    let event = E::deserialize_data(known, &mut json)
-        .and_then(|event| json.end().map(|()| event))
-        .map_err(|error| undecodable(error.to_string()))?;
-    Ok((known, event))
+    versions.sort_unstable();
+    let version = recorded.schema_version;
+    Err(StoreError::UnknownVersion { aggregate, sequence, event_type, version, known: versions })
+}
+
+/// Decodes a payload as its content type says; all of it must be one value.
+pub(crate) fn decode_data<E: Event>(
+    event_type: EventType,
+    content_type: &str,
+    data: &[u8],
+) -> Result<E, String> {
+    match content_type {
+        JSON => decode_json(event_type, data).map_err(|error| error.to_string()),
+        #[cfg(feature = "bincode")]
+        BINCODE => binary::decode(event_type, data),
+        #[cfg(not(feature = "bincode"))]
+        crate::BINCODE => Err("it is in bincode, which needs the feature `bincode`".to_owned()),
+        other => Err(format!("its content type {other:?} is none that this program reads")),
+    }
+}
+
+fn decode_json<E: Event>(event_type: EventType, data: &[u8]) -> serde_json::Result<E> {
+    let mut json = serde_json::Deserializer::from_slice(data);
+    let event = E::deserialize_data(event_type, &mut json)?;
+    json.end()?;
+    Ok(event)
 }
 
 /// Encodes a view's document.
-pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
-    let mut out = Vec::with_capacity(128);
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
+    // Of a size that most values stay below, so that the bytes themselves are the one allocation.
+    let mut out = SmallVec::<[u8; 512]>::new();
     value.serialize(&mut serde_json::Serializer::new(&mut out))?;
-    Ok(out.into())
+    Ok(Bytes::copy_from_slice(&out))
 }
 
 /// Decodes a view's document or a query off a wire; the whole input must be one value.

@@ -11,6 +11,9 @@ use crate::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Events
 /// The content type of JSON payloads.
 pub const JSON: &str = "application/json";
 
+/// The content type of payloads in bincode, as version 2 of it writes by its standard configuration.
+pub const BINCODE: &str = "application/x-bincode";
+
 /// The events that were appended to one aggregate at once, as data: one message, all or nothing.
 ///
 /// Usually they are the events of one command. Each carries its own [`Origin`], so that commands which
@@ -69,7 +72,7 @@ pub struct RecordedEvent {
     pub event_type: Cow<'static, str>,
     /// The version of its payload's shape.
     pub schema_version: u32,
-    /// How the payload is encoded: [`JSON`].
+    /// How the payload is encoded: [`JSON`] or [`BINCODE`].
     pub content_type: Cow<'static, str>,
     /// The payload.
     pub data: Bytes,

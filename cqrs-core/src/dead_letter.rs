@@ -214,8 +214,8 @@ impl<E: EventStore> DeadLetters<E> {
         Err(self.overtaken())
     }
 
-    /// Sets what the projection is to apply in place of an event's stored data, as JSON. The log stays as it
-    /// is. Returns the changed letter; none if there is no dead letter at that place.
+    /// Sets what the projection is to apply in place of an event's stored data, as JSON of the version that the
+    /// event was stored in. The log stays as it is. Returns the changed letter; none if there is no dead letter at that place.
     ///
     /// # Errors
     ///
@@ -285,9 +285,11 @@ impl<E: EventStore> DeadLetters<E> {
                 Ok(stored) => stored,
                 Err(reason) => return Ok(Ok(Some(self.failed(letter, reason).await?))),
             };
-            let events = [Recorded { stored: &stored, index: letter.position.index as usize }];
-            let batch =
-                Batch { events: &events, notes: &[letter.removal()], checkpoint: &checkpoint, revision };
+            let event = Recorded { stored: &stored, index: letter.position.index as usize };
+            // What has come to be ignored since is passed over like any other.
+            let ignored = self.projection.ignored().contains(&event.event_type());
+            let events = if ignored { &[][..] } else { &[event] };
+            let batch = Batch { events, notes: &[letter.removal()], checkpoint: &checkpoint, revision };
             match self.projection.project(&self.id, batch).await {
                 Ok(next) => revision = next,
                 Err(ProjectError::Event { reason, .. }) => {

@@ -36,6 +36,10 @@ impl<V: View, S: ViewStore> Projection for DocumentProjection<V, S> {
         V::ON_FAILURE
     }
 
+    fn ignored(&self) -> &'static [&'static str] {
+        V::IGNORED
+    }
+
     fn max_events(&self) -> usize {
         // Each event changes at most one document.
         self.views.max_writes()

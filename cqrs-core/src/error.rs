@@ -135,6 +135,27 @@ pub enum Error {
         /// Its name.
         projection: &'static str,
     },
+    /// A command led to an event that is only read any more. Nothing is stored; the handler has to lead to
+    /// another event.
+    #[error(
+        "a command on {aggregate} led to {event_type}, which is retired: it is read and not recorded any more"
+    )]
+    Retired {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The event's stored name.
+        event_type: &'static str,
+    },
+    /// An event cannot be stored, because it could not be read back as it is. Nothing is stored.
+    #[error("{event_type} of {aggregate} cannot be recorded in bincode: {reason}")]
+    Unrecordable {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The event's stored name.
+        event_type: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// A value could not be encoded as JSON.
     #[error("{what} cannot be written as JSON")]
     Encode {
@@ -277,7 +298,42 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
-    /// A stored event cannot be read by this program.
+    /// A stored event has a name that this program does not know. Run a program that knows it; if the event was
+    /// renamed, give its old name as an alias.
+    #[error(
+        "event {event_type} of {aggregate} at sequence {sequence} is none that this program reads: it reads {}",
+        .known.join(", ")
+    )]
+    UnknownEvent {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// Where.
+        sequence: u64,
+        /// The event's stored name.
+        event_type: String,
+        /// The names that this program reads.
+        known: Vec<&'static str>,
+    },
+    /// A stored event has a version that this program does not know, usually because a newer program has stored it.
+    /// Run that program, or one that is newer still.
+    #[error(
+        "event {event_type} of {aggregate} at sequence {sequence} was stored in version {version}, and this program \
+         reads {}",
+        versions(.known)
+    )]
+    UnknownVersion {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// Where.
+        sequence: u64,
+        /// The event's stored name.
+        event_type: String,
+        /// The version that it was stored in.
+        version: u32,
+        /// The versions that this program reads.
+        known: Vec<u32>,
+    },
+    /// A stored event of a known name and version cannot be read by this program.
     #[error("event {event_type} of {aggregate} at sequence {sequence} cannot be read: {reason}")]
     Undecodable {
         /// The aggregate.
@@ -353,6 +409,8 @@ impl StoreError {
             | Self::TooManyDeadLetters { .. }
             | Self::Gap { .. }
             | Self::NotACommit { .. }
+            | Self::UnknownEvent { .. }
+            | Self::UnknownVersion { .. }
             | Self::Undecodable { .. }
             | Self::BadDocument { .. }
             | Self::ForeignLog { .. } => false,
@@ -367,5 +425,15 @@ impl StoreError {
     /// A [`Refused`](Self::Refused) with its cause.
     pub fn refused(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Refused { what: what.into(), source: Some(source.into().into()) }
+    }
+}
+
+/// The versions that a program reads, in words.
+fn versions(known: &[u32]) -> String {
+    let all: Vec<String> = known.iter().map(u32::to_string).collect();
+    if let [only] = all.as_slice() {
+        format!("version {only}")
+    } else {
+        format!("versions {}", all.join(", "))
     }
 }

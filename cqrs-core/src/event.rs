@@ -5,6 +5,8 @@ use std::ops::{Deref, DerefMut};
 use serde::{Deserializer, Serializer};
 use smallvec::SmallVec;
 
+use crate::Codec;
+
 /// The stored type of an event: its name and the version of its payload's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventType {
@@ -33,14 +35,23 @@ impl EventType {
 /// #[event(prefix = "order")]
 /// enum OrderEvent {
 ///     Created { customer: String },
-///     #[event(name = "order.settled", version = 2)]
-///     Paid(u64),
+///     #[event(name = "order.settled", version = 2, upcast(1 = u64))]
+///     Paid { amount: u64 },
 ///     Cancelled,
 /// }
 ///
+/// /// In version 1 the amount was all that was stored.
+/// impl From<u64> for OrderEvent {
+///     fn from(amount: u64) -> Self {
+///         Self::Paid { amount }
+///     }
+/// }
+///
 /// assert_eq!(OrderEvent::Created { customer: "ANNA".into() }.event_type(), EventType::new("order.created", 1));
-/// assert_eq!(OrderEvent::Paid(7).event_type(), EventType::new("order.settled", 2));
+/// assert_eq!(OrderEvent::Paid { amount: 7 }.event_type(), EventType::new("order.settled", 2));
 /// ```
+///
+/// [Events that live for years](crate::events_that_live_for_years) tells how they change.
 ///
 /// By hand, a payload is whatever [`serialize_data`](Event::serialize_data) writes:
 ///
@@ -71,11 +82,21 @@ impl EventType {
     note = "add `#[derive(cqrs_core::Event)]` beside serde's `Serialize` and `Deserialize`"
 )]
 pub trait Event: Sized + Send + Sync + 'static {
-    /// Every stored type that this Rust type reads; each name once.
+    /// Every stored type that this Rust type reads: each name with each of its versions once.
     const TYPES: &'static [EventType];
 
-    /// The stored type of this event; one of [`TYPES`](Event::TYPES).
+    /// How events are encoded that are recorded from now on. What is stored already is read in whichever way it
+    /// was encoded.
+    const CODEC: Codec = Codec::Json;
+
+    /// The stored type of this event when it is recorded; one of [`TYPES`](Event::TYPES).
     fn event_type(&self) -> EventType;
+
+    /// Whether the event is only read any more: a command that leads to one fails with
+    /// [`Error::Retired`](crate::Error::Retired), and nothing is stored.
+    fn is_retired(&self) -> bool {
+        false
+    }
 
     /// Writes the payload: the event's own fields, without its name.
     ///

@@ -16,8 +16,9 @@ use tokio::{
 use tracing::{Span, debug, field};
 
 use crate::{
-    Aggregate, AggregateKey, Clock, Command, CommandError, CommandId, Commit, Context, Error, EventStore,
-    Events, Expected, Handle, Lifecycle, Origin, Receipt, RecordedEvent, StoreError, StoredCommit,
+    Aggregate, AggregateKey, Clock, Command, CommandError, CommandId, Commit, Context, Error, Event,
+    EventStore, Events, Expected, Handle, Lifecycle, Origin, Receipt, RecordedEvent, StoreError,
+    StoredCommit,
     aggregate::AppliesTo,
     append::{self, Outcome},
     backoff, codec,
@@ -437,8 +438,18 @@ where
     match (command.lifecycle(), version) {
         (Lifecycle::Create, 1..) => Err(CommandError::AlreadyExists(key.clone())),
         (Lifecycle::Update, 0) => Err(CommandError::NotFound(key.clone())),
-        _ => state.handle(command, context).map_err(CommandError::Rejected),
+        _ => {
+            let events = state.handle(command, context).map_err(CommandError::Rejected)?;
+            match events.iter().find(|event| event.is_retired()) {
+                Some(retired) => Err(retired_event(key, retired).into()),
+                None => Ok(events),
+            }
+        }
     }
+}
+
+fn retired_event<E: Event>(aggregate: &AggregateKey, event: &E) -> Error {
+    Error::Retired { aggregate: aggregate.clone(), event_type: event.event_type().name }
 }
 
 /// The command's events as they are stored.
@@ -457,10 +468,7 @@ fn record<A: Aggregate, S>(
         causation_id: context.causation_id,
         metadata: context.metadata.clone(),
     });
-    let encode = |event| {
-        codec::encode(event, shell.clock.new_id(), &origin)
-            .map_err(|source| Error::Encode { what: format!("an event of {}", loaded.key), source })
-    };
+    let encode = |event| codec::encode(event, shell.clock.new_id(), &loaded.key, &origin);
     events.iter().map(encode).collect()
 }
 

@@ -103,6 +103,10 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         H::ON_FAILURE
     }
 
+    fn ignored(&self) -> &'static [&'static str] {
+        H::IGNORED
+    }
+
     fn start(&self) -> Start {
         H::START
     }

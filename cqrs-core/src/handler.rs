@@ -66,6 +66,11 @@ pub trait Handler: Send + Sync + 'static {
     /// What becomes of an event that cannot be handled.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
+    /// The stored names of events, such as `order.noted`, that the handler passes over without reading them, in
+    /// all versions, also when this program does not know them. Name what a newer program may record and the handler is
+    /// certain not to need.
+    const IGNORED: &'static [&'static str] = &[];
+
     /// Where in the log it begins, the first time that it runs.
     const START: Start = Start::Beginning;
 
@@ -139,7 +144,7 @@ pub trait HandlerSources<H>: 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Undecodable`] when the event cannot be read.
+    /// [`StoreError`] when the event cannot be read.
     #[doc(hidden)]
     fn handling(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>;
 }

@@ -4,10 +4,13 @@
 //! and [`ViewStore`]; [`memory`] keeps both in the process, and the crate `cqrs-nats` in NATS JetStream.
 //!
 //! What a view promises, and what to do when something is wrong with one, is told at
-//! [`what_happens_to_an_event`].
+//! [`what_happens_to_an_event`]; how stored events change with the program, at [`events_that_live_for_years`].
 
 #[doc = include_str!("../docs/events.md")]
 pub mod what_happens_to_an_event {}
+
+#[doc = include_str!("../docs/schema.md")]
+pub mod events_that_live_for_years {}
 
 mod aggregate;
 mod append;
@@ -32,6 +35,8 @@ mod error;
 mod event;
 mod event_store;
 mod execute;
+#[cfg(feature = "bincode")]
+mod guard;
 mod handle_events;
 mod handler;
 mod id;
@@ -53,14 +58,16 @@ mod snapshot;
 mod status;
 pub mod testing;
 mod timer;
+mod upcast;
 mod view;
 mod view_store;
 mod worker;
 
 pub use aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use codec::Codec;
 pub use command::{Command, Context, Lifecycle};
-pub use commit::{Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit};
+pub use commit::{BINCODE, Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit};
 pub use cqrs::{Backend, Builder, Cqrs};
 pub use cqrs_derive::{Aggregate, Command, Event, Query};
 pub use dead_letter::{DeadLetter, DeadLetters, MAX_DEAD_LETTERS, Retried};
@@ -92,9 +99,21 @@ pub use view_store::{
 };
 pub use worker::Rebuild;
 
+/// What the fuzz targets reach that nobody else does.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::snapshot::fuzzing::{read_framed_snapshot, read_snapshot};
+}
+
 /// What the derives' output refers to; not for people.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::payload::{deserialize_command, deserialize_variant, serialize_variant};
+    pub use crate::{
+        payload::{deserialize_command, deserialize_variant, serialize_variant},
+        upcast::{Upcast, upcast},
+    };
+    #[cfg(feature = "schema")]
+    pub use schemars;
     pub use serde;
 }

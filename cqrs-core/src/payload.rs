@@ -80,7 +80,12 @@ impl<S: Serializer> Serializer for VariantContent<S> {
     type SerializeStructVariant = StructContent<S::SerializeStruct>;
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<S::Ok, S::Error> {
-        self.0.serialize_map(Some(0))?.end()
+        // Where maps have a length, an empty one could not get fields later anyway.
+        if self.0.is_human_readable() {
+            self.0.serialize_map(Some(0))?.end()
+        } else {
+            self.0.serialize_unit()
+        }
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -225,7 +230,12 @@ impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Content<D> {
     type Error = D::Error;
 
     fn unit_variant(self) -> Result<(), D::Error> {
-        self.0.deserialize_map(EmptyMap(PhantomData::<()>))
+        let nothing = EmptyMap(PhantomData::<()>);
+        if self.0.is_human_readable() {
+            self.0.deserialize_map(nothing)
+        } else {
+            self.0.deserialize_unit(nothing)
+        }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, D::Error> {

@@ -80,6 +80,11 @@ pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static
     /// What becomes of an event that cannot be reacted to: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
+    /// The stored names of events, such as `order.noted`, that the policy passes over without reading them, in
+    /// all versions, also when this program does not know them. Name what a newer program may record and the policy is
+    /// certain not to need.
+    const IGNORED: &'static [&'static str] = &[];
+
     /// Where in the log the policy begins, the first time that it runs.
     const START: Start = Start::Beginning;
 
@@ -131,7 +136,7 @@ pub trait Reactions<P>: 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Undecodable`] when the event cannot be read.
+    /// [`StoreError`] when the event cannot be read.
     #[doc(hidden)]
     fn step(event: &Recorded<'_>) -> Result<Option<Reaction<P>>, StoreError>;
 }

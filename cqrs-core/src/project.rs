@@ -229,7 +229,7 @@ impl<E: EventStore> Projector<E> {
         let mut poison = HashMap::new();
         let mut tries = 0;
         loop {
-            let plan = plan(chunk, &place.parked, &poison, || self.clock.now());
+            let plan = plan(chunk, self.projection.ignored(), &place.parked, &poison, || self.clock.now());
             self.check_failures(place, &plan.letters)?;
             match self.save(place, chunk, &plan).await {
                 Ok(revision) => {
@@ -379,9 +379,10 @@ struct Plan<'a> {
 }
 
 /// Which events to apply, and which to set aside: those that are known not to work, and all that come after
-/// one of these in the same aggregate.
+/// one of these in the same aggregate. What is ignored is neither.
 fn plan<'a>(
     chunk: &'a [Delivery],
+    ignored: &[&str],
     parked: &Parked,
     poison: &HashMap<Position, String>,
     now: impl Fn() -> Timestamp,
@@ -392,6 +393,9 @@ fn plan<'a>(
             Ok(stored) => {
                 for index in 0..stored.commit.events.len() {
                     let event = Recorded { stored, index };
+                    if ignored.contains(&event.event_type()) {
+                        continue;
+                    }
                     match fate(&plan.letters, parked, &stored.commit.aggregate, poison.get(&event.position()))
                     {
                         Fate::Apply => plan.events.push(event),

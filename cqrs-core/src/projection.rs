@@ -25,6 +25,12 @@ pub trait Projection: Send + Sync + 'static {
         OnFailure::default()
     }
 
+    /// The stored names of events that it passes over without reading them, also when this program does not know
+    /// them or their version. They count as applied.
+    fn ignored(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Where in the log it begins, the first time that it runs.
     fn start(&self) -> Start {
         Start::default()
@@ -194,6 +200,11 @@ impl Recorded<'_> {
         self.stored.commit.aggregate.name()
     }
 
+    /// The stored name of its type.
+    pub fn event_type(&self) -> &str {
+        &self.stored.commit.events[self.index].event_type
+    }
+
     /// Its place in the whole log.
     pub fn position(&self) -> Position {
         Position { sequence: self.stored.sequence, index: u32::try_from(self.index).unwrap_or(u32::MAX) }
@@ -208,7 +219,8 @@ impl Recorded<'_> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Undecodable`] when `E` has no such event, or it has another shape.
+    /// [`StoreError::UnknownEvent`] or [`StoreError::UnknownVersion`] when `E` has no such event, and
+    /// [`StoreError::Undecodable`] when it has another shape.
     pub fn decode<E: Event>(&self) -> Result<Envelope<E>, StoreError> {
         codec::decode_envelope(self.stored, self.index)
     }
@@ -241,6 +253,7 @@ impl From<StoreError> for ProjectError {
 pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn aggregates(&self) -> Vec<&'static str>;
     fn on_failure(&self) -> OnFailure;
+    fn ignored(&self) -> &'static [&'static str];
     fn start(&self) -> Start;
     fn has_effects(&self) -> bool;
     fn max_events(&self) -> usize;
@@ -273,6 +286,10 @@ impl<P: Projection> AnyProjection for P {
 
     fn on_failure(&self) -> OnFailure {
         P::on_failure(self)
+    }
+
+    fn ignored(&self) -> &'static [&'static str] {
+        P::ignored(self)
     }
 
     fn start(&self) -> Start {

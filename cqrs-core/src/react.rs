@@ -122,6 +122,10 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         P::ON_FAILURE
     }
 
+    fn ignored(&self) -> &'static [&'static str] {
+        P::IGNORED
+    }
+
     fn start(&self) -> Start {
         P::START
     }

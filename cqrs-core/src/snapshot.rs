@@ -5,8 +5,8 @@
 
 mod body;
 mod fingerprint;
-#[cfg(feature = "bincode")]
-mod guard;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod saver;
 mod stored;
 #[cfg(test)]
@@ -18,6 +18,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::Aggregate;
 
+#[cfg(feature = "bincode")]
+pub(crate) use fingerprint::fingerprint;
 pub(crate) use saver::Saver;
 pub(crate) use stored::{Found, Head, Unreadable, Unwritable};
 

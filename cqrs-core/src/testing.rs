@@ -35,6 +35,8 @@
 //! ```
 
 mod policy;
+#[cfg(feature = "schema")]
+mod schema;
 
 use std::fmt::Debug;
 
@@ -47,6 +49,8 @@ use crate::{
 };
 
 pub use policy::{PolicyTest, Reacted, policy};
+#[cfg(feature = "schema")]
+pub use schema::{Older, StoredShape, check_schema_lock};
 
 /// Begins a test with the events that have happened.
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {

@@ -58,6 +58,11 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What becomes of an event that cannot be applied: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
+    /// The stored names of events, such as `order.noted`, that the view passes over without reading them, in
+    /// all versions, also when this program does not know them. Name what a newer program may record and the view is
+    /// certain not to need.
+    const IGNORED: &'static [&'static str] = &[];
+
     /// The aggregate whose events the view is built from, or a tuple of several: `(Order, Stock)`.
     type Of: Sources<Self>;
 
@@ -105,7 +110,7 @@ pub trait Sources<V>: 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Undecodable`] when the event cannot be read.
+    /// [`StoreError`] when the event cannot be read.
     #[doc(hidden)]
     fn step(event: &Recorded<'_>) -> Result<Option<Step<V>>, StoreError>;
 }

@@ -1,20 +1,22 @@
 //! `#[derive(Event)]`.
 
 mod emit;
+mod versions;
 
 use darling::FromMeta;
 use proc_macro2::TokenStream;
 use quote::ToTokens;
-use syn::{Data, DataEnum, DeriveInput, Fields, Ident, LitStr, Path, Variant};
+use syn::{Data, DataEnum, DeriveInput, Fields, Ident, LitStr, Path, Type, Variant};
 
 use crate::{
     attributes,
     diagnostics::Errors,
     names,
-    options::{Given, Value, Version},
+    options::{Given, Strings, Value, Version, Word},
     serde_attributes,
     target::{self, Target},
 };
+use versions::{Codec, Steps, versions};
 
 /// What `#[event(…)]` on the type may say; which of it, depends on the kind of type.
 #[derive(Default, FromMeta)]
@@ -22,7 +24,11 @@ use crate::{
 struct TypeOptions {
     prefix: Given<LitStr>,
     name: Given<LitStr>,
+    aliases: Option<Strings>,
     version: Given<Version>,
+    upcast: Option<Steps>,
+    codec: Given<Codec>,
+    schema: Option<Word>,
     #[darling(rename = "crate")]
     krate: Given<Path>,
 }
@@ -32,12 +38,18 @@ struct TypeOptions {
 #[darling(default)]
 struct VariantOptions {
     name: Given<LitStr>,
+    aliases: Option<Strings>,
     version: Given<Version>,
+    upcast: Option<Steps>,
+    retired: Option<Word>,
 }
 
 struct Model<'a> {
     target: Target<'a>,
     krate: Path,
+    codec: Option<Codec>,
+    /// The word `schema`, if the stored shape can be locked.
+    schema: Option<Path>,
     shape: Shape<'a>,
 }
 
@@ -49,7 +61,12 @@ enum Shape<'a> {
 
 struct StoredType {
     name: String,
+    /// Names that it was stored by once.
+    aliases: Vec<String>,
     version: u32,
+    /// The types of the payloads of versions 1, 2 and so on, up to the one before the current one.
+    older: Vec<Type>,
+    is_retired: bool,
 }
 
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
@@ -63,6 +80,8 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
 impl<'a> Model<'a> {
     fn new(target: Target<'a>, mut options: TypeOptions, errors: &mut Errors) -> Self {
         let krate = target::framework(options.krate.take(), errors);
+        let codec = options.codec.take().and_then(|codec| codec.or_report(errors));
+        let schema = options.schema.take().and_then(|Word(word)| errors.take(word));
         let shape = match &target.input.data {
             Data::Struct(data) => Shape::Struct(of_struct(target, &data.fields, options, errors)),
             Data::Enum(data) => Shape::Enum(of_enum(target, data, options, errors)),
@@ -71,7 +90,7 @@ impl<'a> Model<'a> {
                 Shape::Enum(Vec::new())
             }
         };
-        Self { target, krate, shape }
+        Self { target, krate, codec, schema, shape }
     }
 }
 
@@ -80,16 +99,20 @@ fn of_struct(target: Target<'_>, fields: &Fields, options: TypeOptions, errors: 
         errors.at(prefix, "`prefix` is for the variants of an enum, a struct takes its whole `name`");
     }
     target.refuse_on(fields, "`#[event(…)]` belongs on the struct, not on a field", errors);
-    let version = version(options.version, errors);
+    let (version, older) = versions(options.version, options.upcast, errors);
     let name = if let Some(given) = options.name {
-        Name::new(given, errors).map_or_else(String::new, |name| name.text)
+        Name::new(given, errors)
     } else {
         let example = names::snake_case(&target.input.ident);
         let what = format!("`name = \"…\"`: the stored name of the event, such as `shop.{example}`");
         errors.add(target.missing(&what));
-        String::new()
+        None
     };
-    StoredType { name, version }
+    let aliases = aliases(options.aliases, errors);
+    check_unique(&[("the event", name.iter().chain(&aliases).collect())], errors);
+    let name = name.map_or_else(String::new, |name| name.text);
+    let aliases = aliases.into_iter().map(|alias| alias.text).collect();
+    StoredType { name, aliases, version, older, is_retired: false }
 }
 
 fn of_enum<'a>(
@@ -104,6 +127,12 @@ fn of_enum<'a>(
     if let Some(version) = options.version.and_then(|version| version.or_report(errors)) {
         errors.at(version.literal, "`version` belongs on a variant: each of them is a stored type");
     }
+    if let Some(aliases) = options.aliases {
+        errors.at(aliases.item, "`aliases` belong on a variant: each of them is a stored type");
+    }
+    if let Some(steps) = options.upcast {
+        errors.at(steps.item, "`upcast` belongs on a variant: each of them is a stored type");
+    }
     if data.variants.is_empty() {
         errors.at(&target.input.ident, "an event needs at least one variant");
     }
@@ -112,23 +141,35 @@ fn of_enum<'a>(
     let prefix = Prefix::new(options.prefix, errors);
     let variants: Vec<_> =
         data.variants.iter().map(|variant| of_variant(target, variant, &prefix, errors)).collect();
-    check_unique(&variants, errors);
+    let names: Vec<_> = variants.iter().map(|variant| (variant.ident, variant.names())).collect();
+    check_unique(&names, errors);
     if matches!(prefix, Prefix::Missing) {
         check_all_named(target, &variants, errors);
     }
-    variants
-        .into_iter()
-        .map(|NamedVariant { ident, name, version }| {
-            (ident, StoredType { name: name.map_or_else(String::new, |name| name.text), version })
-        })
-        .collect()
+    variants.into_iter().map(|variant| (variant.ident, variant.stored_type())).collect()
 }
 
 struct NamedVariant<'a> {
     ident: &'a Ident,
     /// None when there is none to be had.
     name: Option<Name>,
+    aliases: Vec<Name>,
     version: u32,
+    older: Vec<Type>,
+    is_retired: bool,
+}
+
+impl NamedVariant<'_> {
+    fn names(&self) -> Vec<&Name> {
+        self.name.iter().chain(&self.aliases).collect()
+    }
+
+    fn stored_type(self) -> StoredType {
+        let Self { name, aliases, version, older, is_retired, .. } = self;
+        let name = name.map_or_else(String::new, |name| name.text);
+        let aliases = aliases.into_iter().map(|alias| alias.text).collect();
+        StoredType { name, aliases, version, older, is_retired }
+    }
 }
 
 /// A stored name and the tokens that it comes from.
@@ -152,7 +193,10 @@ fn of_variant<'a>(
         (None, Prefix::Legal(prefix)) => Some(Name::of(ident, prefix, errors)),
         (None, Prefix::Refused | Prefix::Missing) => None,
     };
-    NamedVariant { ident, name, version: version(options.version, errors) }
+    let aliases = aliases(options.aliases, errors);
+    let (version, older) = versions(options.version, options.upcast, errors);
+    let is_retired = options.retired.and_then(|Word(word)| errors.take(word)).is_some();
+    NamedVariant { ident, name, aliases, version, older, is_retired }
 }
 
 impl Name {
@@ -192,15 +236,20 @@ impl Prefix {
     }
 }
 
-fn version(given: Given<Version>, errors: &mut Errors) -> u32 {
-    given.and_then(|given| given.or_report(errors)).map_or(1, |version| version.number.get())
+fn aliases(given: Option<Strings>, errors: &mut Errors) -> Vec<Name> {
+    let given = given.and_then(|given| errors.take(given.strings)).unwrap_or_default();
+    given.into_iter().filter_map(|alias| Name::new(Value(Ok(alias)), errors)).collect()
 }
 
-fn check_unique(variants: &[NamedVariant<'_>], errors: &mut Errors) {
-    let named = || variants.iter().filter_map(|variant| Some((variant.ident, variant.name.as_ref()?)));
-    for (ident, name) in named() {
-        let other = named().find(|(other, same)| *other != ident && same.text == name.text);
-        if let Some((other, _)) = other {
+/// Refuses names that several variants have, or one of them twice.
+fn check_unique<Owner: ToString>(owners: &[(Owner, Vec<&Name>)], errors: &mut Errors) {
+    let all: Vec<_> = owners
+        .iter()
+        .flat_map(|(owner, names)| names.iter().map(move |name| (owner.to_string(), *name)))
+        .collect();
+    for (index, (_, name)) in all.iter().enumerate() {
+        let mut others = all.iter().enumerate().filter(|(other, _)| *other != index);
+        if let Some((_, (other, _))) = others.find(|(_, (_, same))| same.text == name.text) {
             errors.at(&name.tokens, format!("`{}` is the stored name of `{other}` too", name.text));
         }
     }

@@ -48,6 +48,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// | option | meaning |
 /// |---|---|
 /// | `prefix = "order"` | what the stored names begin with; required unless every variant has a `name` |
+/// | `codec = bincode` | how events are encoded when they are recorded; `json` unless it says otherwise |
+/// | `schema` | the stored shape can be locked; the type needs schemars' `JsonSchema` |
 /// | `crate = path` | where `cqrs_core` is, if it is not `::cqrs_core` |
 ///
 /// # On a variant: `#[event(…)]`
@@ -55,11 +57,21 @@ use syn::{DeriveInput, parse_macro_input};
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `name = "order.settled"` | the stored name | the prefix, a dot and the variant in snake case |
+/// | `aliases("order.closed")` | names that it was stored by once, which are read as well | none |
 /// | `version = 2` | the version of the payload's shape, from 1 | 1 |
+/// | `upcast(1 = SomeType)` | the types of the payloads of all versions before, from 1 on | none |
+/// | `retired` | it is read and not recorded any more | it is recorded |
 ///
 /// # On a struct: `#[event(…)]`
 ///
-/// `name` (required), `version` and `crate`, as above.
+/// `name` (required), `aliases`, `version`, `upcast`, `codec`, `schema` and `crate`, as above.
+///
+/// # Versions: `version = 3, upcast(1 = V1, 2 = V2)`
+///
+/// An old payload is read as the type of its version and becomes the next one by `From`: `V2: From<V1>`, and from the
+/// last one the event itself, `OrderEvent: From<V2>`. Each version needs its step.
+///
+/// # Names
 ///
 /// A stored name is made of words of `a-z`, `0-9`, `_` and `-`, joined by dots, 128 bytes at most. It is
 /// in the log for ever: give a variant that you rename its old name as `name`. No two variants may share
@@ -75,12 +87,18 @@ use syn::{DeriveInput, parse_macro_input};
 /// #[event(prefix = "order")]
 /// enum OrderEvent {
 ///     Created { customer: String },                 // order.created
-///     #[event(name = "order.settled", version = 2)]
-///     Paid(u64),
+///     #[event(name = "order.settled", version = 2, upcast(1 = u64))]
+///     Paid { amount: u64 },
 ///     Cancelled,                                    // order.cancelled
 /// }
 ///
-/// assert_eq!(OrderEvent::Paid(7).event_type(), EventType::new("order.settled", 2));
+/// impl From<u64> for OrderEvent {
+///     fn from(amount: u64) -> Self {
+///         Self::Paid { amount }
+///     }
+/// }
+///
+/// assert_eq!(OrderEvent::Paid { amount: 7 }.event_type(), EventType::new("order.settled", 2));
 /// ```
 #[proc_macro_derive(Event, attributes(event))]
 pub fn derive_event(input: TokenStream) -> TokenStream {

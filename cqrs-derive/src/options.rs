@@ -117,6 +117,27 @@ impl FromMeta for Types {
     }
 }
 
+/// A list of strings: `aliases("one", "another")`.
+pub(crate) struct Strings {
+    pub(crate) item: Meta,
+    pub(crate) strings: syn::Result<Vec<LitStr>>,
+}
+
+impl FromMeta for Strings {
+    fn from_meta(item: &Meta) -> darling::Result<Self> {
+        let key = item.path().to_token_stream();
+        let say = || format!("`{key}` takes strings in parentheses: `{key}(\"…\", \"…\")`");
+        let strings = match item {
+            Meta::List(list) => Punctuated::<LitStr, Token![,]>::parse_terminated
+                .parse2(list.tokens.clone())
+                .map(|strings| strings.into_iter().collect())
+                .map_err(|error| syn::Error::new(error.span(), say())),
+            Meta::Path(_) | Meta::NameValue(_) => Err(syn::Error::new_spanned(item, say())),
+        };
+        Ok(Self { item: item.clone(), strings })
+    }
+}
+
 /// Options of an option: `snapshot(every = 50)`.
 pub(crate) struct List {
     pub(crate) item: Meta,

@@ -38,6 +38,11 @@ mod topology;
 mod views;
 pub mod wire;
 
+/// What the fuzz targets reach that nobody else does.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[doc = include_str!("../docs/commands.md")]
 pub mod what_happens_to_a_command {}
 

@@ -15,7 +15,7 @@
 //! | `ce-type` | the stored type, such as `order.created` |
 //! | `ce-subject` | the aggregate's id as the domain wrote it |
 //! | `ce-time` | when the command was handled (RFC 3339) |
-//! | `content-type` | `application/json` |
+//! | `content-type` | `application/json`; `application/x-bincode` for data that only the program itself reads |
 //! | `ce-aggregate` | the aggregate type's name |
 //! | `ce-aggregateversion` | the event's place among the aggregate's events, from 1 |
 //! | `ce-schemaversion` | the version of the data's shape |
@@ -26,8 +26,8 @@
 //! | `ce-…` | metadata |
 //!
 //! **Several events** are the CloudEvents JSON batch: the payload is an array of CloudEvents with the same
-//! attributes as members, and `content-type` is `application/cloudevents-batch+json`. Their versions follow
-//! one another; they need not all belong to one command.
+//! attributes as members, and `content-type` is `application/cloudevents-batch+json`. Data that is not JSON is in the
+//! member `data_base64`. Their versions follow one another; they need not all belong to one command.
 //!
 //! `Nats-Msg-Id` is `<aggregate>.<encoded id>.<id of the first event's command>`, and every commit is published with
 //! `Nats-Expected-Last-Subject-Sequence`.
@@ -39,6 +39,7 @@ use std::{
 };
 
 use async_nats::HeaderMap;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, CausationId, CommandId, Commit, CorrelationId, EventId, JSON, Metadata, Origin,
@@ -108,7 +109,11 @@ fn json_event(commit: &Commit, index: usize) -> Result<BTreeMap<&str, Box<RawVal
         members.insert(name, to_raw_value(&value)?);
     }
     members.insert("datacontenttype", to_raw_value(&event.content_type)?);
-    members.insert("data", serde_json::from_slice(&event.data)?);
+    if event.content_type == JSON {
+        members.insert("data", serde_json::from_slice(&event.data)?);
+    } else {
+        members.insert("data_base64", to_raw_value(&BASE64.encode(&event.data))?);
+    }
     Ok(members)
 }
 
@@ -142,8 +147,7 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
         serde_json::from_slice(payload).map_err(|error| format!("not a batch of CloudEvents: {error}"))?;
     let mut commit: Option<Commit> = None;
     for mut members in events {
-        let data = members.remove("data").ok_or("an event has no data")?;
-        let data = Bytes::copy_from_slice(data.get().as_bytes());
+        let data = take_data(&mut members)?;
         let mut reader = Attributes(HashMap::with_capacity(members.len()));
         for (name, value) in members {
             let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
@@ -167,6 +171,18 @@ fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, Stri
 /// The content type of data, which is JSON unless something else is said.
 fn known(content_type: &str) -> Cow<'static, str> {
     if content_type.is_empty() || content_type == JSON { JSON.into() } else { content_type.to_owned().into() }
+}
+
+/// The data of an event in the JSON format, as it was when it was recorded.
+fn take_data(members: &mut HashMap<String, Box<RawValue>>) -> Result<Bytes, String> {
+    if let Some(data) = members.remove("data") {
+        return Ok(Bytes::copy_from_slice(data.get().as_bytes()));
+    }
+    let text = members.remove("data_base64").ok_or("an event has no data")?;
+    let text: String =
+        serde_json::from_str(text.get()).map_err(|error| format!("data_base64 is no text: {error}"))?;
+    let data = BASE64.decode(text).map_err(|error| format!("data_base64 is not base64: {error}"))?;
+    Ok(data.into())
 }
 
 /// Lets the events of one command share what led to them, as they did when they were written.
@@ -242,6 +258,7 @@ impl Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cqrs_core::BINCODE;
     use proptest::{collection::vec, option, prelude::*};
     use uuid::Uuid;
 
@@ -265,14 +282,14 @@ mod tests {
 
     fn events() -> impl Strategy<Value = RecordedEvent> {
         let event_type = "[a-z]{1,8}(\\.[a-z_]{1,8})?";
-        (any::<u128>(), origins(), event_type, 1_u32..9, any::<String>()).prop_map(
-            |(id, origin, event_type, schema_version, data)| RecordedEvent {
+        (any::<u128>(), origins(), event_type, 1_u32..9, any::<(Vec<u8>, bool)>()).prop_map(
+            |(id, origin, event_type, schema_version, (data, binary))| RecordedEvent {
                 id: EventId(Uuid::from_u128(id)),
                 origin,
                 event_type: event_type.into(),
                 schema_version,
-                content_type: JSON.into(),
-                data: serde_json::to_vec(&data).expect("a string is JSON").into(),
+                content_type: if binary { BINCODE } else { JSON }.into(),
+                data: if binary { data.into() } else { serde_json::to_vec(&data).expect("JSON").into() },
             },
         )
     }
@@ -301,6 +318,46 @@ mod tests {
             headers.insert(CONTENT_TYPE, if batch { BATCH } else { JSON });
             let key = AggregateKey::new("order", "1").unwrap();
             prop_assert!(decode(key, &headers, payload.into()).is_err());
+        }
+    }
+
+    #[test]
+    fn data_that_is_not_json_is_in_base64() {
+        let event = |content_type: &str, data: &'static [u8]| RecordedEvent {
+            id: EventId(Uuid::nil()),
+            origin: Arc::new(Origin {
+                time: jiff::Timestamp::UNIX_EPOCH,
+                command_id: CommandId(Uuid::nil()),
+                fingerprint: 0,
+                correlation_id: CorrelationId(Uuid::nil()),
+                causation_id: None,
+                metadata: Metadata::default(),
+            }),
+            event_type: "order.counted".into(),
+            schema_version: 1,
+            content_type: content_type.into(),
+            data: Bytes::from_static(data),
+        };
+        let aggregate = AggregateKey::new("order", "1").unwrap();
+        let events = vec![event(BINCODE, b"\0\xff"), event(JSON, b"7")];
+        let commit = Commit {
+            aggregate: aggregate.clone(),
+            first_version: 1,
+            source: "/shop".into(),
+            events: events.into(),
+        };
+        let (headers, payload) = encode(&commit).unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!((&shown[0]["data_base64"], &shown[0]["data"]), (&"AP8=".into(), &serde_json::Value::Null));
+        assert_eq!(shown[0]["datacontenttype"], "application/x-bincode");
+        assert_eq!((&shown[1]["data"], &shown[1]["data_base64"]), (&7.into(), &serde_json::Value::Null));
+        assert_eq!(decode(aggregate.clone(), &headers, payload), Ok(commit.clone()));
+
+        let text = String::from_utf8(encode(&commit).unwrap().1.to_vec()).unwrap();
+        for bad in ["AP8", "AP8=\\n", "A*8="] {
+            let payload = text.replace("AP8=", bad);
+            let error = decode(aggregate.clone(), &headers, payload.into()).unwrap_err();
+            assert!(error.contains("data_base64 is not base64"), "{error}");
         }
     }
 

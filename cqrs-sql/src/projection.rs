@@ -114,6 +114,10 @@ impl<DB: Sql, V: SqlView<DB>> Projection for SqlProjection<DB, V> {
         V::ON_FAILURE
     }
 
+    fn ignored(&self) -> &'static [&'static str] {
+        V::IGNORED
+    }
+
     fn max_events(&self) -> usize {
         MAX_EVENTS
     }

@@ -97,6 +97,11 @@ pub trait SqlView<DB: Sql>: Sized + Send + Sync + 'static {
     /// What to do with an event that cannot be applied.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
+    /// The stored names of events, such as `order.noted`, that the view passes over without reading them, in
+    /// all versions, also when this program does not know them. Name what a newer program may record and the view is
+    /// certain not to need.
+    const IGNORED: &'static [&'static str] = &[];
+
     /// The aggregates whose events the view is built from: `(Order, Stock)`, or `(Order,)`.
     type Of: SqlSources<Self, DB>;
 

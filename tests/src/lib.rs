@@ -17,6 +17,7 @@
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+pub mod ages;
 mod binary;
 pub mod cluster;
 #[cfg(feature = "testcontainers")]

@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cqrs_core::{
-    Aggregate, Answer, Apply, Command, CommandVisitor, Context, Documents, Envelope, Error, Event, EventType,
-    Handle, Handled, Lifecycle, Project, Query, Snapshots, View, replay,
+    Aggregate, Answer, Apply, Codec, Command, CommandVisitor, Context, Documents, Envelope, Error, Event,
+    EventType, Handle, Handled, Lifecycle, Project, Query, Snapshots, View, replay,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,15 +17,15 @@ fn payload(event: &impl Event) -> String {
     String::from_utf8(json).unwrap()
 }
 
-fn read<E: Event>(name: &'static str, json: &str) -> serde_json::Result<E> {
-    E::deserialize_data(EventType::new(name, 1), &mut serde_json::Deserializer::from_str(json))
+fn read<E: Event>(name: &'static str, version: u32, json: &str) -> serde_json::Result<E> {
+    E::deserialize_data(EventType::new(name, version), &mut serde_json::Deserializer::from_str(json))
 }
 
 /// The event is stored under `name` with the payload `json`, and read back as it was.
 fn assert_stored<E: Event + PartialEq + std::fmt::Debug>(event: &E, name: &'static str, json: &str) {
     assert_eq!(event.event_type().name, name);
     assert_eq!(payload(event), json);
-    assert_eq!(&read::<E>(name, json).unwrap(), event);
+    assert_eq!(&read::<E>(name, event.event_type().version, json).unwrap(), event);
 }
 
 /// The names of an aggregate's commands.
@@ -63,11 +63,52 @@ enum Fact {
     Paid(u64),
     Moved(i8, i8),
     Shipped,
-    #[event(name = "order.closed", version = 3)]
+    #[event(name = "order.closed", version = 3, upcast(2 = OldClosed, 1 = bool), aliases("order.shut"), retired)]
     HTTPClosed,
     r#Type {
         r#type: bool,
     },
+}
+
+/// How an order was closed in version 2.
+#[derive(Deserialize)]
+struct OldClosed {
+    secure: bool,
+}
+
+impl From<bool> for OldClosed {
+    fn from(secure: bool) -> Self {
+        Self { secure }
+    }
+}
+
+impl From<OldClosed> for Fact {
+    fn from(old: OldClosed) -> Self {
+        if old.secure { Self::HTTPClosed } else { Self::Shipped }
+    }
+}
+
+#[test]
+fn older_versions_and_names_become_the_newest() {
+    for name in ["order.closed", "order.shut"] {
+        assert_eq!(read::<Fact>(name, 1, "true").unwrap(), Fact::HTTPClosed);
+        assert_eq!(read::<Fact>(name, 1, "false").unwrap(), Fact::Shipped);
+        assert_eq!(read::<Fact>(name, 2, r#"{"secure":true}"#).unwrap(), Fact::HTTPClosed);
+        assert_eq!(read::<Fact>(name, 3, "{}").unwrap(), Fact::HTTPClosed);
+        for unknown in [0, 4] {
+            let error = read::<Fact>(name, unknown, "{}").unwrap_err().to_string();
+            let expected = format!("`{name}` in version {unknown} is not a stored type of `Fact`");
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
+    let old = read::<Point>("point.reached", 1, "[4,5]").unwrap();
+    assert_eq!(old, Point { x: 4, y: 5 });
+}
+
+#[test]
+fn only_what_is_marked_is_retired() {
+    assert!(Fact::HTTPClosed.is_retired());
+    assert!(!Fact::Shipped.is_retired() && !Braces {}.is_retired());
 }
 
 #[test]
@@ -90,6 +131,11 @@ fn types_are_listed_in_the_order_of_the_variants() {
         ("shop.order.moved", 1),
         ("shop.order.shipped", 1),
         ("order.closed", 3),
+        ("order.closed", 2),
+        ("order.closed", 1),
+        ("order.shut", 3),
+        ("order.shut", 2),
+        ("order.shut", 1),
         ("shop.order.type", 1),
     ];
     assert_eq!(types, expected);
@@ -97,17 +143,23 @@ fn types_are_listed_in_the_order_of_the_variants() {
 
 #[test]
 fn a_name_that_is_not_the_types_is_an_error() {
-    let error = read::<Fact>("shop.order.lost", "{}").unwrap_err().to_string();
-    assert!(error.contains("`shop.order.lost` is not a stored type of `Fact`"), "{error}");
-    let error = read::<Point>("shop.order.lost", "{}").unwrap_err().to_string();
-    assert!(error.contains("`shop.order.lost` is not a stored type of `Point`"), "{error}");
+    let error = read::<Fact>("shop.order.lost", 1, "{}").unwrap_err().to_string();
+    assert!(error.contains("`shop.order.lost` in version 1 is not a stored type of `Fact`"), "{error}");
+    let error = read::<Point>("shop.order.lost", 1, "{}").unwrap_err().to_string();
+    assert!(error.contains("`shop.order.lost` in version 1 is not a stored type of `Point`"), "{error}");
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
-#[event(name = "point.reached", version = 2)]
+#[event(name = "point.reached", version = 2, upcast(1 = (i32, i32)), codec = bincode)]
 struct Point {
     x: i32,
     y: i32,
+}
+
+impl From<(i32, i32)> for Point {
+    fn from((x, y): (i32, i32)) -> Self {
+        Self { x, y }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -133,21 +185,22 @@ fn structs_are_events() {
     assert_stored(&Point { x: 1, y: 2 }, "point.reached", r#"{"x":1,"y":2}"#);
     assert_stored(&Named("a".to_owned()), "named", r#""a""#);
     assert_stored(&Pair(1, 2), "pair", "[1,2]");
-    assert_eq!(Point::TYPES, [EventType::new("point.reached", 2)]);
+    assert_eq!(Point::TYPES, [EventType::new("point.reached", 2), EventType::new("point.reached", 1)]);
+    assert_eq!((Point::CODEC, Named::CODEC), (Codec::Bincode, Codec::Json));
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 enum EachNamed {
     #[event(name = "a.b-c_1")]
     First,
-    #[event(name = "second", version = 4_294_967_295)]
+    #[event(name = "second")]
     Second,
 }
 
 #[test]
 fn no_prefix_is_needed_when_every_variant_has_a_name() {
     assert_stored(&EachNamed::First, "a.b-c_1", "{}");
-    assert_eq!(EachNamed::Second.event_type(), EventType::new("second", u32::MAX));
+    assert_eq!(EachNamed::Second.event_type(), EventType::new("second", 1));
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -658,7 +711,10 @@ mod deprecated {
 
 #[test]
 fn what_is_deprecated_can_still_be_read() {
-    assert_eq!(read::<deprecated::Fact>("old.old", r#"{"field":1}"#).unwrap().event_type().name, "old.old");
+    assert_eq!(
+        read::<deprecated::Fact>("old.old", 1, r#"{"field":1}"#).unwrap().event_type().name,
+        "old.old"
+    );
     assert_eq!(deprecated::Fact::New.event_type().name, "old.new");
 }
 

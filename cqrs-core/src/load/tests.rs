@@ -79,7 +79,7 @@ async fn append(store: &MemoryEvents, commits: &[Vec<Vec<BasketEvent>>], seed: u
             });
             for event in events {
                 number += 1;
-                recorded.push(codec::encode(event, id(number), &origin).unwrap());
+                recorded.push(codec::encode(event, id(number), &key(), &origin).unwrap());
             }
         }
         let commit = Commit {

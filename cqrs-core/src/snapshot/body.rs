@@ -50,10 +50,8 @@ mod binary {
     };
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{
-        super::{guard::Limited, stored::MAX_BYTES},
-        Bounded, Unreadable, Unwritable,
-    };
+    use super::{super::stored::MAX_BYTES, Bounded, Unreadable, Unwritable};
+    use crate::guard::Limited;
 
     pub(crate) const CODEC: u8 = 1;
     pub(crate) const READABLE: bool = false;

@@ -1,14 +1,15 @@
 //! The output of `#[derive(Event)]`.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::quote;
-use syn::{Path, parse_quote};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Path, Type, parse_quote};
 
-use super::{Model, Shape, StoredType};
+use super::{Model, Shape, StoredType, versions::Codec};
+use crate::target;
 
 impl Model<'_> {
     pub(super) fn emit(&self) -> TokenStream {
-        let Self { target, krate, shape } = self;
+        let Self { target, krate, codec, shape, .. } = self;
         let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded([
             parse_quote!(Self: #krate::__private::serde::Serialize),
@@ -16,18 +17,27 @@ impl Model<'_> {
             parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static),
         ]);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
-        let types = shape.types().into_iter().map(|stored| stored.emit(krate));
+        let types = shape.types().into_iter().flat_map(|stored| stored.emit_all(krate));
+        let codec =
+            codec.as_ref().map(|Codec(codec)| quote!(const CODEC: #krate::Codec = #krate::Codec::#codec;));
         let event_type = shape.emit_event_type(krate);
+        let is_retired = shape.emit_is_retired();
         let serialize_data = shape.emit_serialize_data(krate);
         let deserialize_data = shape.emit_deserialize_data(krate, &target.input.ident.to_string());
+        let stored_shape = self.emit_stored_shape();
         quote! {
+            #stored_shape
+
             #attributes
             impl #impl_generics #krate::Event for #ty #where_clause {
                 const TYPES: &'static [#krate::EventType] = &[#(#types),*];
+                #codec
 
                 fn event_type(&self) -> #krate::EventType {
                     #event_type
                 }
+
+                #is_retired
 
                 fn serialize_data<__S>(&self, serializer: __S) -> ::core::result::Result<__S::Ok, __S::Error>
                 where
@@ -47,6 +57,44 @@ impl Model<'_> {
                 }
             }
         }
+    }
+
+    fn emit_stored_shape(&self) -> Option<TokenStream> {
+        let Self { target, krate, schema, shape, .. } = self;
+        let schema = schema.as_ref()?;
+        let (attributes, ty) = (target.attributes(), target.ty());
+        let generics = target.bounded([
+            parse_quote!(Self: #krate::Event + #krate::__private::serde::de::DeserializeOwned),
+            parse_quote!(Self: #krate::__private::schemars::JsonSchema),
+        ]);
+        let (impl_generics, _, where_clause) = generics.split_for_impl();
+        let is_enum = matches!(shape, Shape::Enum(_));
+        let types = shape.types();
+        let aliases = types.iter().flat_map(|StoredType { name, aliases, .. }| {
+            aliases.iter().map(move |alias| quote!((#alias, #name)))
+        });
+        let older = types.iter().flat_map(|StoredType { name, aliases, older, .. }| {
+            older.iter().zip(1..).map(move |(payload, version)| {
+                let version = Literal::u32_unsuffixed(version);
+                quote_spanned! {target::reported_at(payload)=>
+                    older.add::<#payload>(&[#name #(, #aliases)*], #version);
+                }
+            })
+        });
+        // That the type has no schema is reported where the attribute asks for one.
+        let of = quote_spanned!(target::reported_at(schema)=> #krate::testing::StoredShape);
+        Some(quote! {
+            #attributes
+            impl #impl_generics #of for #ty #where_clause {
+                const IS_ENUM: bool = #is_enum;
+                const ALIASES: &'static [(&'static str, &'static str)] = &[#(#aliases),*];
+
+                fn older(older: &mut #krate::testing::Older) {
+                    #(#older)*
+                    let _ = older;
+                }
+            }
+        })
     }
 
     /// An impl beside mistakes: it does nothing, so that the user hears of nothing but the mistakes.
@@ -116,29 +164,41 @@ impl Shape<'_> {
         }
     }
 
-    fn emit_deserialize_data(&self, krate: &Path, ident: &str) -> TokenStream {
-        let unknown = format!("`{{}}` is not a stored type of `{ident}`");
-        let unknown = quote! {
-            ::core::result::Result::Err(#krate::__private::serde::de::Error::custom(
-                ::core::format_args!(#unknown, unknown),
-            ))
-        };
-        match self {
-            Self::Struct(StoredType { name, .. }) => quote! {
-                match event_type.name {
-                    #name => #krate::__private::serde::Deserialize::deserialize(data),
-                    unknown => #unknown,
+    fn emit_is_retired(&self) -> Option<TokenStream> {
+        let Self::Enum(variants) = self else { return None };
+        let retired = variants.iter().filter(|(_, stored)| stored.is_retired);
+        let retired: Vec<_> = retired.map(|(variant, _)| quote!(Self::#variant { .. })).collect();
+        (!retired.is_empty()).then(|| {
+            quote! {
+                fn is_retired(&self) -> bool {
+                    ::core::matches!(self, #(#retired)|*)
                 }
-            },
-            Self::Enum(variants) => {
-                let name = variants.iter().map(|(_, stored)| &stored.name);
-                let index = (0..variants.len()).map(Literal::usize_unsuffixed);
-                quote! {
-                    let index = match event_type.name {
-                        #(#name => #index,)*
-                        unknown => return #unknown,
-                    };
-                    #krate::__private::deserialize_variant(index, data)
+            }
+        })
+    }
+
+    fn emit_deserialize_data(&self, krate: &Path, ident: &str) -> TokenStream {
+        let unknown = format!("`{{}}` in version {{}} is not a stored type of `{ident}`");
+        let current: Vec<_> = match self {
+            Self::Struct(stored) => {
+                vec![(stored, quote!(#krate::__private::serde::Deserialize::deserialize(data)))]
+            }
+            Self::Enum(variants) => (0..)
+                .map(Literal::usize_unsuffixed)
+                .zip(variants)
+                .map(|(index, (_, stored))| {
+                    (stored, quote!(#krate::__private::deserialize_variant(#index, data)))
+                })
+                .collect(),
+        };
+        let arms = current.into_iter().map(|(stored, current)| stored.emit_arms(&current, krate));
+        quote! {
+            match (event_type.name, event_type.version) {
+                #(#arms)*
+                (name, version) => {
+                    ::core::result::Result::Err(#krate::__private::serde::de::Error::custom(
+                        ::core::format_args!(#unknown, name, version),
+                    ))
                 }
             }
         }
@@ -146,9 +206,58 @@ impl Shape<'_> {
 }
 
 impl StoredType {
+    /// The type as it is recorded.
     fn emit(&self, krate: &Path) -> TokenStream {
-        let Self { name, version } = self;
+        let Self { name, version, .. } = self;
         let version = Literal::u32_unsuffixed(*version);
         quote!(#krate::EventType::new(#name, #version))
     }
+
+    /// All types as which it may be stored.
+    fn emit_all(&self, krate: &Path) -> Vec<TokenStream> {
+        // With a mistake in the versions, there are fewer steps than versions, which may be very many.
+        let versions = || (1..self.version).take(self.older.len()).chain([self.version]).rev();
+        let of = |name| versions().map(Literal::u32_unsuffixed).map(move |version| (name, version));
+        let all = [&self.name].into_iter().chain(&self.aliases).flat_map(of);
+        all.map(|(name, version)| quote!(#krate::EventType::new(#name, #version))).collect()
+    }
+
+    /// How each version is read.
+    fn emit_arms(&self, current: &TokenStream, krate: &Path) -> TokenStream {
+        let Self { name, aliases, version, older, .. } = self;
+        let version = Literal::u32_unsuffixed(*version);
+        let arms = older.iter().enumerate().map(|(index, payload)| {
+            let number = Literal::usize_unsuffixed(index + 1);
+            // What is wrong with a step is reported where the attribute names its type.
+            let read = quote_spanned! {target::reported_at(payload)=>
+                <#payload as #krate::__private::serde::Deserialize<'__de>>::deserialize(data)
+            };
+            let steps = emit_steps(&older[index..], krate);
+            quote! {
+                (#name #(| #aliases)*, #number) => {
+                    let payload = #read?;
+                    #steps
+                    ::core::result::Result::Ok(payload)
+                }
+            }
+        });
+        quote! {
+            #(#arms)*
+            (#name #(| #aliases)*, #version) => #current,
+        }
+    }
+}
+
+/// The steps from the first of these payloads to the event.
+fn emit_steps(payloads: &[Type], krate: &Path) -> TokenStream {
+    let next = payloads.iter().skip(1).map(ToTokens::to_token_stream).chain([quote!(Self)]);
+    payloads
+        .iter()
+        .zip(next)
+        .map(|(from, to)| {
+            quote_spanned! {target::reported_at(from)=>
+                let payload = #krate::__private::upcast::<#from, #to>(payload);
+            }
+        })
+        .collect()
 }

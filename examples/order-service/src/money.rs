@@ -8,6 +8,7 @@ use std::{
 };
 
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An amount of money: a decimal number, never a float, and never rounded.
@@ -23,9 +24,12 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(serde_json::to_string(&price)?, r#""0.10""#);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
-pub struct Money(Decimal);
+#[schemars(example = &"12.50")]
+pub struct Money(#[schemars(with = "String")] Decimal);
 
 impl Money {
     /// No money.

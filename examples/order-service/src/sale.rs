@@ -1,6 +1,7 @@
 //! What was sold: the lines of an order, and their sum.
 
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Country, Customer, Money, ProductId};
@@ -13,7 +14,7 @@ pub const MAX_PRICE: u32 = 1_000_000;
 pub const MAX_DECIMALS: u32 = 4;
 
 /// One line of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// What is ordered.
     pub product: ProductId,
@@ -22,6 +23,7 @@ pub struct Line {
     /// How many pieces.
     pub quantity: u32,
     /// The part of the price that is taken off: 0.15 is 15 percent.
+    #[schemars(with = "String", example = &"0.15")]
     pub discount: Decimal,
 }
 
@@ -90,7 +92,7 @@ pub enum BadLine {
 }
 
 /// An order in sum: all that figures about sales need to know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sale {
     /// Who buys.
     pub customer: Customer,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use cqrs_core::{Aggregate, Apply, Command, Context, Event, Events, Handle, Handled};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Name, OrderId, ProductId};
 
 /// What happens to the stock of a product.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
-#[event(prefix = "stock")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
+#[event(prefix = "stock", schema)]
 pub enum StockEvent {
     /// Pieces have come in.
     Received {

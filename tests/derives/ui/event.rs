@@ -41,7 +41,7 @@ enum SameNames {
     Settled,
     #[event(name = "order.sent")]
     Sent,
-    #[event(name = "order.sent", version = 2)]
+    #[event(name = "order.sent")]
     SentAgain,
     Überwiesen,
 }

@@ -14,6 +14,7 @@ use std::fmt;
 
 use cqrs_core::{Aggregate, Apply, Event};
 use jiff::civil::Date;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use commands::{
@@ -26,8 +27,8 @@ use crate::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Reason,
 pub const MAX_LINES: usize = 1_000;
 
 /// What happens to an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
-#[event(prefix = "order")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
+#[event(prefix = "order", schema)]
 pub enum OrderEvent {
     /// A customer has put an order together.
     Created {
@@ -36,6 +37,7 @@ pub enum OrderEvent {
         /// Where it is shipped to.
         country: Country,
         /// The day on which it was placed.
+        #[schemars(with = "String", extend("format" = "date"))]
         placed: Date,
         /// What is ordered.
         lines: Vec<Line>,
@@ -60,6 +62,7 @@ pub enum OrderEvent {
     /// The parcel has left.
     Shipped {
         /// The day on which it left.
+        #[schemars(with = "String", extend("format" = "date"))]
         on: Date,
     },
     /// The parcel has arrived.

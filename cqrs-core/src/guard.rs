@@ -14,9 +14,9 @@ use serde::de::{
 const DEPTH: usize = 128;
 
 /// Reads a value of at most so many parts by `seed`.
-pub(super) struct Limited<S> {
-    pub(super) seed: S,
-    pub(super) parts: usize,
+pub(crate) struct Limited<S> {
+    pub(crate) seed: S,
+    pub(crate) parts: usize,
 }
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<S> {

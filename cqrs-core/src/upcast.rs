@@ -1,0 +1,25 @@
+//! The steps from an old version of an event's payload to the next, as the derive asks for them.
+
+/// One step; everything that the next version can be made [`From`] has it.
+#[diagnostic::on_unimplemented(
+    message = "nothing makes a `{Next}` of a `{Self}`",
+    label = "events that were stored in this version could not be read",
+    note = "add `impl From<{Self}> for {Next}`"
+)]
+pub trait Upcast<Next> {
+    /// The next version of the same fact.
+    fn upcast(self) -> Next;
+}
+
+#[diagnostic::do_not_recommend]
+impl<Old, Next: From<Old>> Upcast<Next> for Old {
+    fn upcast(self) -> Next {
+        self.into()
+    }
+}
+
+/// Makes the next version of `old`. It is a function, so that a step that is missing is reported where the old
+/// version is named.
+pub fn upcast<Old: Upcast<Next>, Next>(old: Old) -> Next {
+    old.upcast()
+}

@@ -1,0 +1,37 @@
+//! Reading messages from any headers and payload, for the fuzz targets.
+
+use async_nats::{
+    HeaderMap,
+    header::{HeaderName, HeaderValue},
+};
+use cqrs_core::{AggregateKey, Commit};
+
+use crate::wire;
+
+/// Reads a commit from the headers that a message can have, and a payload.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn decode(aggregate: AggregateKey, headers: &[(&str, &str)], payload: &[u8]) -> Result<Commit, String> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            map.append(name, value);
+        }
+    }
+    wire::decode(aggregate, &map, payload.to_vec().into())
+}
+
+/// Writes the commit and reads it again.
+///
+/// # Panics
+///
+/// When it is another one then.
+pub fn assert_comes_back(commit: &Commit) {
+    // What somebody else called JSON need not be JSON.
+    if let Ok((headers, payload)) = wire::encode(commit) {
+        let read = wire::decode(commit.aggregate.clone(), &headers, payload);
+        assert_eq!(read.as_ref(), Ok(commit));
+    }
+}
