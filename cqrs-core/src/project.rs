@@ -110,7 +110,7 @@ impl<E: EventStore> Projector<E> {
         let mut subscription = self
             .events
             .subscribe(Subscribe {
-                subscriber: &self.id.to_string(),
+                subscriber: &self.projection.subscriber(&self.id),
                 aggregates: &aggregates,
                 after: place.checkpoint.sequence,
             })

@@ -124,7 +124,7 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
         }
         for id in &removed {
             self.projection.remove(id).await?;
-            self.shared.events.forget(&id.to_string()).await?;
+            self.shared.events.forget(&self.projection.subscriber(id)).await?;
         }
         let versions: Vec<_> = removed.iter().map(|id| id.version).filter(|v| *v != self.version).collect();
         let forget = |builds: &mut builds::Builds| versions.iter().for_each(|v| drop(builds.forget(*v)));

@@ -111,6 +111,7 @@ macro_rules! view_store_contract {
             documents_can_be_removed
             a_projection_can_be_removed
             a_view_can_be_noted_about
+            its_place_is_a_name_that_stays
         }
     };
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
-use super::{MemoryDeadlines, lock};
+use super::{MemoryDeadlines, lock, random};
 use crate::{
     AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, EventStore, Expected,
     Log, Notice, Notices, Page, StoreError, StoredCommit, Subscribe, Subscription,
@@ -57,18 +57,11 @@ impl Default for MemoryEvents {
         Self {
             log: Arc::default(),
             last: watch::Sender::new(0),
-            id: format!("memory-{}", Uuid::from_u128(rand_u128())).into(),
+            id: format!("memory-{}", Uuid::from_u128(random())).into(),
             news: broadcast::Sender::new(NEWS),
             deadlines: MemoryDeadlines::default(),
         }
     }
-}
-
-/// Two numbers from two newly keyed hashers: enough to tell two logs in one process apart.
-fn rand_u128() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let number = || u128::from(RandomState::new().hash_one(0));
-    (number() << 64) | number()
 }
 
 impl fmt::Debug for MemoryEvents {
