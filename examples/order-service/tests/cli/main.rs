@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows tests by their attribute, not the helpers beside them")]
 
+mod fold;
 #[cfg(unix)]
 mod processes;
+#[cfg(unix)]
+mod stores;
 mod support;
 
 use std::fs;
