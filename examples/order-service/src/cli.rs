@@ -91,6 +91,16 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Show how far each projection is: its position, how many commits it is behind and for how long, how fast that
+    /// gets less, how long it will take, and how many events it has set aside.
+    ///
+    /// It only looks, at what is stored; whatever process keeps the views up to date is not disturbed.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// How the status is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Keep the views up to date and let submitted orders go their way, until Ctrl-C.
     Serve,
 }
@@ -103,6 +113,12 @@ pub(crate) enum Format {
     /// One JSON object for programs; amounts of money are strings, so that they stay exact.
     Json,
 }
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  order-service status --nats nats://localhost:4222
+  order-service status --nats nats://localhost:4222 --views postgres --format json
+  watch order-service status                    again and again";
 
 /// How far an order is, as a word on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

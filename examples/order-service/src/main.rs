@@ -8,6 +8,7 @@ mod orders;
 mod report;
 mod scenario;
 mod serve;
+mod status;
 mod tables;
 mod view_store;
 
@@ -50,6 +51,7 @@ async fn run(cli: Cli) -> Result<()> {
             let status = status.map(Into::into);
             Job::Orders(ListOrders { status, country, after, limit }, format)
         }
+        Some(Task::Status { format }) => Job::Status(format),
         Some(Task::Serve) => Job::Serve,
     };
     let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
@@ -69,6 +71,7 @@ enum Job {
     Import(Northwind, cli::Format),
     Report(Option<i16>, cli::Format),
     Orders(ListOrders, cli::Format),
+    Status(cli::Format),
     Serve,
 }
 
@@ -80,6 +83,7 @@ impl Job {
         let service = match self {
             Self::Scenario | Self::Serve => builder.policy::<Fulfilment>().start().await,
             Self::Import(..) | Self::Report(..) | Self::Orders(..) => builder.start().await,
+            Self::Status(_) => builder.policy::<Fulfilment>().without_projectors().start().await,
         };
         let service = service.context("the service cannot start")?;
         let out = &mut anstream::stdout().lock();
@@ -96,6 +100,10 @@ impl Job {
             Self::Orders(wanted, format) => {
                 anstream::eprintln!("{words}");
                 orders::run(&service, wanted, format, out).await
+            }
+            Self::Status(format) => {
+                anstream::eprintln!("{words}");
+                status::run(&service, &views, format, out).await
             }
             Self::Serve => serve::run(&service, words, out).await,
         };

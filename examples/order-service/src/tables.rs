@@ -1,6 +1,9 @@
 //! Tables and numbers for people.
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use comfy_table::{CellAlignment, presets};
 use order_service::{Money, views::Sales};
@@ -53,6 +56,18 @@ pub(crate) fn grouped(number: impl Display) -> String {
     grouped + fraction
 }
 
+/// A duration for people: `0 s`, `12 s`, `3 min 20 s`, `5 h 3 min`, `2 d 4 h`.
+pub(crate) fn lasting(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
 /// An amount of money with at least so many decimals, so that a column of them lines up; never rounded.
 pub(crate) fn exact(money: Money, decimals: u32) -> String {
     let amount = money.amount().normalize();
@@ -62,6 +77,19 @@ pub(crate) fn exact(money: Money, decimals: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_have_their_two_largest_parts() {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (200, "3 min 20 s"),
+            (5 * 3_600 + 200, "5 h 3 min"),
+            (50 * 3_600, "2 d 2 h"),
+        ] {
+            assert_eq!(lasting(Duration::from_secs(seconds)), expected);
+        }
+    }
 
     #[test]
     fn thousands_stand_apart() {

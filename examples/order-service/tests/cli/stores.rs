@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     EVENTS, fold, northwind_figures,
-    support::{NORTHWIND, Run, order_service},
+    support::{NORTHWIND, Run, Small, order_service},
 };
 
 /// A view store on the command line, with what a test has there.
@@ -120,4 +120,123 @@ async fn a_killed_import_is_run_again_into_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_import_is_run_again_into_memory_which_is_built_from_the_log() {
     a_killed_import_is_run_again("memory").await;
+}
+
+/// The state, position and commits behind of each projection.
+fn states(status: &Value) -> Vec<(String, String, u64, u64)> {
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
+    let number = |row: &Value, field: &str| row[field].as_u64().unwrap();
+    let row = |row| {
+        (text(row, "projection"), text(row, "state"), number(row, "position"), number(row, "commits_behind"))
+    };
+    status.as_array().unwrap().iter().map(row).collect()
+}
+
+async fn the_status_says_how_far_each_projection_is(views: &str, tables: usize) {
+    let (store, small) = (Store::new(views).await, Small::new());
+    let elsewhere = ["import", small.path(), "--context", &store.context.name, "--views", "memory"];
+    assert!(order_service(elsewhere).nats().await.run().success());
+    let status = async || store.run(&["status", "--format", "json"]).await.run().json();
+
+    // Nobody has built the views in this store, and looking does not.
+    for _ in 0..2 {
+        let status = status().await;
+        let states = states(&status);
+        assert_eq!(states.len(), 7 + tables);
+        assert!(
+            states.iter().all(|(_, state, position, _)| state == "stands_still" && *position == 0),
+            "{states:?}"
+        );
+        // Eight events of orders, and one of the stock.
+        let behind = |view: &str| states.iter().find(|(name, ..)| name == view).unwrap().3;
+        assert_eq!((behind("order-summary-v1"), behind("stock-level-v1"), behind("history-v1")), (8, 1, 9));
+        assert!(status.as_array().unwrap().iter().all(|row| row["seconds_behind"].as_f64().unwrap() > 0.0));
+        assert!(status.as_array().unwrap().iter().all(|row| row["seconds_to_go"].is_null()));
+    }
+
+    let mut serving = store.run(&["serve"]).await.begin();
+    serving.says("until Ctrl-C");
+    eventually("everything is caught up", async || {
+        states(&status().await)
+            .iter()
+            .all(|(_, state, position, behind)| state == "caught_up" && *position > 0 && *behind == 0)
+    })
+    .await;
+    let table = store.run(&["status"]).await.run();
+    assert!(table.has_row("history-v1 caught up 9 0 0 s 0 0 s 0"), "{}", table.stdout);
+    assert!(serving.interrupt().0.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_says_how_far_each_projection_is_in_buckets() {
+    the_status_says_how_far_each_projection_is("kv", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_says_how_far_each_projection_is_in_a_database() {
+    the_status_says_how_far_each_projection_is("sqlite", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_are_listed_page_by_page() {
+    let store = Store::new("sqlite").await;
+    assert!(store.run(&["import", NORTHWIND]).await.run().success());
+    for views in ["sqlite", "kv"] {
+        let (mut seen, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let mut arguments = vec!["orders", "--country", "Germany", "--limit", "50", "--format", "json"];
+            arguments.extend(after.iter().flat_map(|after| ["--after", after]));
+            let run =
+                order_service(arguments.iter().chain(&["--context", &store.context.name, "--views", views]));
+            let folder = store.folder.path().to_str().unwrap();
+            let page = run.arguments(["--data", folder]).nats().await.run().json();
+            let orders = page["orders"].as_array().unwrap();
+            assert!(orders.iter().all(|order| order["sale"]["country"] == "Germany"));
+            seen.extend(orders.iter().map(|order| order["order"].as_str().unwrap().to_owned()));
+            match page["next"].as_str() {
+                Some(next) => after = Some(next.to_owned()),
+                None => break,
+            }
+        }
+        assert_eq!(seen.len(), 122, "{views}");
+        assert!(seen.is_sorted() && seen.windows(2).all(|two| two[0] != two[1]), "{seen:?}");
+    }
+    let never = store.run(&["orders", "--status", "paid"]).await.run();
+    assert!(never.stdout.contains("There are more: --after 1"), "{}", never.stdout);
+}
+
+#[tokio::test]
+async fn events_in_memory_go_with_views_in_every_store_but_buckets_and_begin_anew() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let file = format!("sqlite:{}/views.db", folder.path().display());
+    let database = TestDatabase::new("views-of-memory").await;
+    let import = async |views: &str| {
+        let arguments =
+            ["--memory", "--context", &database.context, "--views", views, "import", small.path()];
+        let run = order_service(arguments).arguments(["--format", "json"]).env("DATABASE_URL", &database.url);
+        run.run()
+    };
+    for views in ["memory", "sqlite", &file, &file, "postgres", "postgres"] {
+        let figures = import(views).await.json();
+        assert_eq!((&figures["orders"], &figures["new_events"]), (&2.into(), &9.into()), "{views}");
+    }
+    database.run(&format!("DROP SCHEMA \"{}-passing\" CASCADE", database.context)).await;
+    import("kv").await.is_refused_with(&["--views kv", "--nats", "--views memory, sqlite or postgres"]);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_had_is_one_clear_line_without_secrets() {
+    for (views, words) in [
+        ("postgres", "needs DATABASE_URL"),
+        ("postgres://anna:s3cret@127.0.0.1:1/shop", "postgres://127.0.0.1:1/shop cannot be reached"),
+        ("mysql://anna:s3cret@host/shop", "--views takes kv, memory, sqlite"),
+        ("sqlite:no/such/folder/views.db", "no/such/folder/views.db cannot be reached"),
+    ] {
+        order_service(["--memory", "--views", views, "report"]).run().is_refused_with(&[words]);
+    }
+    let address = order_service(["--memory", "--views", "postgres", "report"]);
+    address
+        .env("DATABASE_URL", "postgres://anna:s3cret@host:port/shop")
+        .run()
+        .is_refused_with(&["not the address"]);
 }

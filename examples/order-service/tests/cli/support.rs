@@ -37,6 +37,14 @@ impl Run {
         self
     }
 
+    pub(crate) fn arguments<Argument: AsRef<OsStr>>(
+        mut self,
+        arguments: impl IntoIterator<Item = Argument>,
+    ) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
     /// On the server that all tests share.
     pub(crate) async fn nats(self) -> Self {
         let url = cqrs_tests::server().await.url();
