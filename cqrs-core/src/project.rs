@@ -183,16 +183,14 @@ impl<E: EventStore> Projector<E> {
     async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
         let log = self.events.log(aggregates).await?;
-        let (checkpoint, revision, last_event) = match saved.checkpoint {
+        let (begun, last_event) = match saved.checkpoint {
             Some(checkpoint) => {
-                let (checkpoint, last_event) = self.check_log(checkpoint, &log).await?;
-                (checkpoint, saved.revision, last_event)
+                let last_event = self.check_log(&checkpoint, &log).await?;
+                ((checkpoint, saved.revision), last_event)
             }
-            None => {
-                let (checkpoint, revision) = self.begin(log, saved.revision).await?;
-                (checkpoint, revision, None)
-            }
+            None => (self.begin(log, saved.revision).await?, None),
         };
+        let (checkpoint, revision) = begun;
         let mut parked = Parked::default();
         parked.add(&dead_letter::read(&*self.projection, &self.id).await?);
         Ok(Place { checkpoint, revision, last_event, parked, versions: HashMap::new() })
@@ -215,20 +213,16 @@ impl<E: EventStore> Projector<E> {
 
     /// A view that was built from another log, or from more of it than there is, must not go on; nor one of
     /// a log that lost its end and has grown again since. Tells when the last event happened, if it names one.
-    async fn check_log(
-        &self,
-        checkpoint: Checkpoint,
-        log: &Log,
-    ) -> Result<(Checkpoint, Option<Timestamp>), StoreError> {
-        let mut last_event = None;
+    async fn check_log(&self, checkpoint: &Checkpoint, log: &Log) -> Result<Option<Timestamp>, StoreError> {
+        let mut last = None;
         let mut same = checkpoint.log == log.id && checkpoint.sequence <= log.last_sequence;
         if let Some(event) = checkpoint.event.filter(|_| same) {
             let there = self.events.commit_at(checkpoint.sequence).await?;
-            last_event = there.as_ref().and_then(time);
-            same = there.is_some_and(|there| self::last_event(&there) == Some(event));
+            last = there.as_ref().and_then(time);
+            same = there.is_some_and(|there| last_event(&there) == Some(event));
         }
         if same {
-            return Ok((checkpoint, last_event));
+            return Ok(last);
         }
         Err(StoreError::ForeignLog {
             view: self.id.to_string(),

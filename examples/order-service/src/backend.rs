@@ -94,7 +94,7 @@ impl Events {
     fn on_nats(NatsBackend { events, views }: NatsBackend, on: &str, private: Option<Private>) -> Self {
         Self {
             log: Log::OnNats(Box::new(events)),
-            beside: AnyViews::Kv(views),
+            beside: AnyViews::Kv(Box::new(views)),
             words: [format!("Events and views are kept on {on}."), format!("Events are kept on {on}")],
             private,
             passing: false,

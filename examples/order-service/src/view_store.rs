@@ -55,7 +55,7 @@ impl Choice {
 /// The store that was chosen.
 #[derive(Debug, Clone)]
 pub(crate) enum AnyViews {
-    Kv(KvViews),
+    Kv(Box<KvViews>),
     Memory(MemoryViews),
     Sqlite(SqliteViews),
     Postgres(PostgresViews),

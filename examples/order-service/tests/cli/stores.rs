@@ -141,14 +141,14 @@ async fn the_status_says_how_far_each_projection_is(views: &str, tables: usize) 
     // Nobody has built the views in this store, and looking does not.
     for _ in 0..2 {
         let status = status().await;
-        let states = states(&status);
-        assert_eq!(states.len(), 7 + tables);
+        let rows = states(&status);
+        assert_eq!(rows.len(), 7 + tables);
         assert!(
-            states.iter().all(|(_, state, position, _)| state == "stands_still" && *position == 0),
-            "{states:?}"
+            rows.iter().all(|(_, state, position, _)| state == "stands_still" && *position == 0),
+            "{rows:?}"
         );
         // Eight events of orders, and one of the stock.
-        let behind = |view: &str| states.iter().find(|(name, ..)| name == view).unwrap().3;
+        let behind = |view: &str| rows.iter().find(|(name, ..)| name == view).unwrap().3;
         assert_eq!((behind("order-summary-v1"), behind("stock-level-v1"), behind("history-v1")), (8, 1, 9));
         assert!(status.as_array().unwrap().iter().all(|row| row["seconds_behind"].as_f64().unwrap() > 0.0));
         assert!(status.as_array().unwrap().iter().all(|row| row["seconds_to_go"].is_null()));
