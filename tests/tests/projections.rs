@@ -119,6 +119,7 @@ async fn what_cannot_be_applied_is_set_aside_with_what_follows_it<B: Backend>(ba
     let stored = dead.event(&letters[0]).await.unwrap().unwrap().unwrap();
     assert_eq!(stored.commit.events[0].data, r#"{"amount":13}"#);
     assert_eq!(bank.projectors()[0].dead_letters, 2);
+    assert_eq!(bank.progress().await.unwrap()[0].dead_letters, 2);
 
     let again = dead.retry(&key("a")).await.unwrap();
     let stopped_at = again.stopped_at.unwrap();
@@ -129,6 +130,7 @@ async fn what_cannot_be_applied_is_set_aside_with_what_follows_it<B: Backend>(ba
     let again = dead.retry(&key("a")).await.unwrap();
     assert_eq!((again.applied, again.stopped_at), (2, None));
     assert_eq!(dead.list().await.unwrap(), []);
+    assert_eq!(bank.progress().await.unwrap()[0].dead_letters, 0);
     let seen = deposit(&bank, "a", 2).await;
     assert_eq!(picked(&bank, "a", &seen).await, [1, 2, 3, 4], "the projector has noticed");
     assert_eq!(bank.projectors()[0].dead_letters, 0);

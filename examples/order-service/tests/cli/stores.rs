@@ -8,7 +8,7 @@ use cqrs_tests::{
 use serde_json::Value;
 
 use crate::{
-    EVENTS, fold, northwind_figures,
+    EVENTS, check_scenario, fold, northwind_figures,
     support::{NORTHWIND, Run, Small, order_service},
 };
 
@@ -64,6 +64,16 @@ impl Store {
         .await;
         let ended = importing.kill();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "it had ended before");
+    }
+}
+
+/// The scenario asks every view that the service has, also the one of both aggregates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scenario_runs_on_every_store() {
+    for views in ["kv", "sqlite", "postgres", "memory"] {
+        let output = Store::new(views).await.run(&[]).await.run();
+        assert!(output.success(), "{output:?}");
+        check_scenario(&output.stdout);
     }
 }
 
