@@ -114,7 +114,9 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     buckets.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
     deposit_and_see(&buckets, 10, 11).await;
 
-    let memory = instance_with(&context.name, MemoryViews::default()).await;
+    let views = MemoryViews::default();
+    let memory_place = views.place();
+    let memory = instance_with(&context.name, views).await;
     let another = instance_with(&context.name, MemoryViews::default()).await;
     let sqlite = instance_with(&context.name, SqliteViews::in_memory("places").await.unwrap()).await;
     let postgres = instance_with(&context.name, database.views().await).await;
@@ -132,4 +134,7 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     let mut stream = jetstream.get_stream(context.stream()).await.unwrap();
     assert_eq!(stream.info().await.unwrap().state.consumer_count, 5, "one for each store");
+    let place = memory_place.unwrap();
+    let forgotten = stream.consumer_info(format!("statement-v1-at-{place}")).await.unwrap();
+    assert_eq!(forgotten.config.inactive_threshold, Duration::from_hours(1), "the memory may not come back");
 }

@@ -118,7 +118,8 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   order-service status --nats nats://localhost:4222
   order-service status --nats nats://localhost:4222 --views postgres --format json
-  watch order-service status                    again and again";
+  watch order-service status --nats nats://localhost:4222
+                                                again and again";
 
 /// How far an order is, as a word on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
