@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     cli::Format,
-    tables::{Table, grouped, lasting},
+    tables::{Table, lasting},
     view_store::AnyViews,
 };
 
@@ -107,9 +107,8 @@ fn write_table(rows: &[Row], out: &mut impl Write) -> Result<()> {
     for row in rows {
         let behind = Duration::from_secs_f64(row.seconds_behind);
         let to_go = row.seconds_to_go.map_or("?".to_owned(), |seconds| lasting(Duration::from_secs(seconds)));
-        let (position, commits) = (grouped(row.position), grouped(row.commits_behind));
-        let (rate, letters) = (grouped(row.rate), grouped(row.dead_letters));
-        let numbers = [position, commits, lasting(behind), rate, to_go, letters];
+        let [position, commits, rate] = [row.position, row.commits_behind, row.rate].map(|n| n.to_string());
+        let numbers = [position, commits, lasting(behind), rate, to_go, row.dead_letters.to_string()];
         table.row(&[&row.projection, row.state.words()], &numbers);
     }
     writeln!(out, "{table}")?;

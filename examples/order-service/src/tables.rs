@@ -41,10 +41,11 @@ pub(crate) fn sales(sales: &Sales) -> [String; 4] {
     [sales.orders.to_string(), sales.units.to_string(), exact(sales.gross, 2), exact(sales.net, 4)]
 }
 
-/// A number with its thousands apart: 1,265,793.0395.
+/// A number with its thousands apart, and whatever stands behind it: 1,265,793.0395, 12 s.
 pub(crate) fn grouped(number: impl Display) -> String {
     let text = number.to_string();
-    let (whole, fraction) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let (whole, fraction) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len()));
     let mut grouped = String::new();
     for (place, digit) in whole.char_indices() {
         let left = whole.len() - place;
@@ -99,6 +100,8 @@ mod tests {
             ("51317", "51,317"),
             ("1265793.0395", "1,265,793.0395"),
             ("-123456.7", "-123,456.7"),
+            ("13 s", "13 s"),
+            ("1234 d 10 h", "1,234 d 10 h"),
         ] {
             assert_eq!(grouped(number), expected);
         }
