@@ -122,6 +122,7 @@ impl<B: Backend> Cqrs<B, (), ()> {
             later: Vec::new(),
             deadlines: None,
             build_changed: false,
+            projects: true,
             lists: PhantomData,
         }
     }
@@ -189,9 +190,30 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ok(NoticesOf::new(self.inner.shell.events.listen(&[T::NAME]).await?))
     }
 
-    /// What each projector is doing: one for each build of a projection that is in use.
+    /// What each projector is doing, as far as this process knows it: one for each build of a projection that is in
+    /// use. It asks nobody; [`progress`](Self::progress) asks the stores.
     pub fn projectors(&self) -> Vec<ProjectorStatus> {
         self.inner.workers.iter().flat_map(|worker| worker.statuses()).collect()
+    }
+
+    /// [`projectors`](Self::projectors), with what the stores say at the moment: how far each build is, whoever
+    /// projects it, how many commits it has still to do and since when the first of them waits, and how many dead
+    /// letters it has. So it is true also of a projector that has halted, that waits for its turn behind another
+    /// process, or that runs [elsewhere](crate::ProjectorState::Elsewhere).
+    ///
+    /// # Errors
+    ///
+    /// The stores'.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn progress(&self) -> Result<Vec<ProjectorStatus>, Error> {
+        let mut all = Vec::new();
+        for worker in &self.inner.workers {
+            all.extend(worker.progress().await?);
+        }
+        Ok(all)
     }
 
     /// Builds a projection anew from the beginning, beside the build that answers, which goes on doing so. When
@@ -346,6 +368,7 @@ pub struct Builder<B: Backend, A, V> {
     /// What keeps deadlines, if there is a policy.
     deadlines: Option<OpenDeadlines<B>>,
     build_changed: bool,
+    projects: bool,
     lists: PhantomData<fn() -> (A, V)>,
 }
 
@@ -436,6 +459,13 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
+    /// Starts no projectors, policies, handlers or timers: for a process that sends commands, asks, or looks how far
+    /// others are, while they run elsewhere. Its queries wait for the views as always.
+    pub fn without_projectors(mut self) -> Self {
+        self.projects = false;
+        self
+    }
+
     /// Takes the time and new ids from `clock` instead of the machine.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -496,6 +526,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             later: self.later,
             deadlines: self.deadlines,
             build_changed: self.build_changed,
+            projects: self.projects,
             lists: PhantomData,
         }
     }
@@ -532,6 +563,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             clock: Arc::clone(&self.clock),
             tasks: tasks.clone(),
             stop: stop.clone(),
+            projects: self.projects,
         });
         let workers = starts.starts.into_iter();
         let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, Arc::clone(&shared)));
@@ -549,7 +581,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         carrier.set_dispatch(Routed { inner: Arc::downgrade(&inner), routes });
         if let Some(deadlines) = deadlines {
             deadlines.prepare.await?;
-            tasks.spawn((deadlines.timer)(carrier, self.clock, stop));
+            if self.projects {
+                tasks.spawn((deadlines.timer)(carrier, self.clock, stop));
+            }
         }
         for worker in &inner.workers {
             worker.start(self.build_changed).await?;

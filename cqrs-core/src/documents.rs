@@ -45,6 +45,10 @@ impl<V: View, S: ViewStore> Projection for DocumentProjection<V, S> {
         self.views.max_writes()
     }
 
+    fn place(&self) -> Option<String> {
+        self.views.place()
+    }
+
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.views.open(projection).await
     }

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::{AggregateKey, Commit, StoreError, StoredCommit};
 
@@ -91,6 +92,28 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// Dropping it loses nothing.
     fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send;
+
+    /// How much there is for some aggregate types after a place. What was stored before the call is counted.
+    ///
+    /// Unless an adapter knows better, every place up to the last one is counted, whosever it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn backlog(
+        &self,
+        aggregates: &[&'static str],
+        after: u64,
+    ) -> impl Future<Output = Result<Backlog, StoreError>> + Send {
+        async move {
+            let last = self.log(aggregates).await?.last_sequence;
+            Ok(Backlog { commits: last.saturating_sub(after), since: None })
+        }
+    }
 
     /// Follows the commits of some aggregate types from a place on, first the stored ones and then
     /// new ones as they come.
@@ -196,6 +219,14 @@ impl<S: EventStore> EventStore for Arc<S> {
 
     fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send {
         S::log(self, aggregates)
+    }
+
+    fn backlog(
+        &self,
+        aggregates: &[&'static str],
+        after: u64,
+    ) -> impl Future<Output = Result<Backlog, StoreError>> + Send {
+        S::backlog(self, aggregates, after)
     }
 
     fn subscribe(
@@ -365,4 +396,13 @@ pub struct Log {
     pub id: String,
     /// The sequence of the last commit of the aggregate types that were asked about; 0 for none.
     pub last_sequence: u64,
+}
+
+/// What there is after a place in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// How many commits.
+    pub commits: u64,
+    /// When the first of them happened, where that is known.
+    pub since: Option<Timestamp>,
 }

@@ -119,6 +119,10 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         MAX_EVENTS
     }
 
+    fn place(&self) -> Option<String> {
+        self.views.place()
+    }
+
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.views.open(projection).await
     }

@@ -78,7 +78,8 @@ pub use envelope::Envelope;
 pub use error::{CommandError, Error, Refused, Source, StoreError};
 pub use event::{Event, EventType, Events};
 pub use event_store::{
-    AppendError, Appended, Delivery, EventStore, Expected, Log, Page, Subscribe, Subscription, Unreadable,
+    AppendError, Appended, Backlog, Delivery, EventStore, Expected, Log, Page, Subscribe, Subscription,
+    Unreadable,
 };
 pub use handler::{Handler, HandlerError, HandlerSources, On};
 pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};

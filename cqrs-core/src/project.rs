@@ -64,6 +64,8 @@ pub(crate) struct Projector<E> {
 struct Place {
     checkpoint: Checkpoint,
     revision: u64,
+    /// When the last event of the checkpoint happened, where that is known.
+    last_event: Option<Timestamp>,
     parked: Parked,
     versions: HashMap<AggregateKey, u64>,
 }
@@ -110,7 +112,7 @@ impl<E: EventStore> Projector<E> {
         let mut subscription = self
             .events
             .subscribe(Subscribe {
-                subscriber: &self.id.to_string(),
+                subscriber: &self.projection.subscriber(&self.id),
                 aggregates: &aggregates,
                 after: place.checkpoint.sequence,
             })
@@ -181,13 +183,17 @@ impl<E: EventStore> Projector<E> {
     async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
         let log = self.events.log(aggregates).await?;
-        let (checkpoint, revision) = match saved.checkpoint {
-            Some(checkpoint) => (self.check_log(checkpoint, &log).await?, saved.revision),
-            None => self.begin(log, saved.revision).await?,
+        let (begun, last_event) = match saved.checkpoint {
+            Some(checkpoint) => {
+                let last_event = self.check_log(&checkpoint, &log).await?;
+                ((checkpoint, saved.revision), last_event)
+            }
+            None => (self.begin(log, saved.revision).await?, None),
         };
+        let (checkpoint, revision) = begun;
         let mut parked = Parked::default();
         parked.add(&dead_letter::read(&*self.projection, &self.id).await?);
-        Ok(Place { checkpoint, revision, parked, versions: HashMap::new() })
+        Ok(Place { checkpoint, revision, last_event, parked, versions: HashMap::new() })
     }
 
     /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.
@@ -206,15 +212,17 @@ impl<E: EventStore> Projector<E> {
     }
 
     /// A view that was built from another log, or from more of it than there is, must not go on; nor one of
-    /// a log that lost its end and has grown again since.
-    async fn check_log(&self, checkpoint: Checkpoint, log: &Log) -> Result<Checkpoint, StoreError> {
+    /// a log that lost its end and has grown again since. Tells when the last event happened, if it names one.
+    async fn check_log(&self, checkpoint: &Checkpoint, log: &Log) -> Result<Option<Timestamp>, StoreError> {
+        let mut last = None;
         let mut same = checkpoint.log == log.id && checkpoint.sequence <= log.last_sequence;
         if let Some(event) = checkpoint.event.filter(|_| same) {
             let there = self.events.commit_at(checkpoint.sequence).await?;
+            last = there.as_ref().and_then(time);
             same = there.is_some_and(|there| last_event(&there) == Some(event));
         }
         if same {
-            return Ok(checkpoint);
+            return Ok(last);
         }
         Err(StoreError::ForeignLog {
             view: self.id.to_string(),
@@ -329,9 +337,12 @@ impl<E: EventStore> Projector<E> {
             status.state = ProjectorState::Running;
             status.pending = pending;
             status.dead_letters = place.parked.len();
-            if let Some((chunk, speed)) = applied {
-                status.rate = speed.rate();
-                status.last_event = chunk.iter().rev().find_map(time).or(status.last_event);
+            match applied {
+                Some((chunk, speed)) => {
+                    status.pace = Some(speed.clone());
+                    status.last_event = chunk.iter().rev().find_map(time).or(status.last_event);
+                }
+                None => status.last_event = place.last_event.or(status.last_event),
             }
         });
     }

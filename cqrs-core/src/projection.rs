@@ -45,6 +45,12 @@ pub trait Projection: Send + Sync + 'static {
     /// more; at least 1.
     fn max_events(&self) -> usize;
 
+    /// What tells its store from others that keep such results for the same log; see
+    /// [`ViewStore::place`](crate::ViewStore::place).
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// Prepares the place for the results, if it is not there.
     ///
     /// # Errors
@@ -249,6 +255,7 @@ impl From<StoreError> for ProjectError {
         Self::Save(SaveError::Failed(error))
     }
 }
+
 /// [`Projection`] without its type, so that one projector serves them all: its calls are one for each batch.
 pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn aggregates(&self) -> Vec<&'static str>;
@@ -257,6 +264,8 @@ pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn start(&self) -> Start;
     fn has_effects(&self) -> bool;
     fn max_events(&self) -> usize;
+    /// The name under which the projector of a build follows the log.
+    fn subscriber(&self, id: &ProjectionId) -> String;
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
     fn checkpoint<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<SavedCheckpoint, StoreError>>;
     fn notes<'a>(
@@ -302,6 +311,10 @@ impl<P: Projection> AnyProjection for P {
 
     fn max_events(&self) -> usize {
         P::max_events(self)
+    }
+
+    fn subscriber(&self, id: &ProjectionId) -> String {
+        P::place(self).map_or_else(|| id.to_string(), |place| format!("{id}-at-{place}"))
     }
 
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>> {

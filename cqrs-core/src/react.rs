@@ -139,6 +139,10 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         (self.views.max_writes() / 4).max(1)
     }
 
+    fn place(&self) -> Option<String> {
+        self.views.place()
+    }
+
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.views.open(projection).await
     }

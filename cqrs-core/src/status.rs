@@ -28,6 +28,9 @@ pub enum ProjectorState {
     },
     /// It was told to stop.
     Stopped,
+    /// It is none of this service's, which was started with
+    /// [`without_projectors`](crate::Builder::without_projectors).
+    Elsewhere,
 }
 
 /// One projector, seen from outside.
@@ -42,12 +45,15 @@ pub struct ProjectorStatus {
     pub sequence: u64,
     /// About how many commits it has still to project.
     pub pending: u64,
-    /// When the last event happened that it has projected since it started.
+    /// When the first of them happened, where that is known: [`Cqrs::progress`](crate::Cqrs::progress) asks for it.
+    pub pending_since: Option<Timestamp>,
+    /// When the last event happened that it has projected.
     pub last_event: Option<Timestamp>,
-    /// How many commits it has projected in a second lately; 0 while there is nothing to do.
+    /// How many commits it has projected in a second lately; 0 when there was nothing to do for some seconds.
     pub rate: u64,
     /// How many events it has set aside as dead letters.
     pub dead_letters: usize,
+    pub(crate) pace: Option<Pace>,
 }
 
 impl ProjectorStatus {
@@ -57,16 +63,24 @@ impl ProjectorStatus {
             state: ProjectorState::Starting,
             sequence: 0,
             pending: 0,
+            pending_since: None,
             last_event: None,
             rate: 0,
             dead_letters: 0,
+            pace: None,
         }
     }
 
-    /// How far the view is behind in time, at `now`: the age of the last projected event while there are
-    /// more to project, else zero.
+    /// It as it is now: a rate goes down while nothing comes.
+    pub(crate) fn at(mut self, now: Instant) -> Self {
+        self.rate = self.pace.as_ref().map_or(0, |pace| pace.rate(now));
+        self
+    }
+
+    /// How far the view is behind in time, at `now`: the age of the first event that it has still to project, or,
+    /// where that is not known, of the last one that it has; zero while there are none.
     pub fn lag(&self, now: Timestamp) -> Duration {
-        let behind = self.last_event.filter(|_| self.pending > 0);
+        let behind = self.pending_since.or(self.last_event).filter(|_| self.pending > 0);
         behind.map_or(Duration::ZERO, |event| now.duration_since(event).try_into().unwrap_or_default())
     }
 
@@ -83,18 +97,17 @@ impl ProjectorStatus {
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// How many commits come in a second: those of the last [`WINDOW`] or two.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pace {
     from: Instant,
     count: u64,
     /// The window before this one.
     before: Option<(Instant, u64)>,
-    rate: u64,
 }
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { from: now, count: 0, before: None, rate: 0 }
+        Self { from: now, count: 0, before: None }
     }
 
     pub(crate) fn count(&mut self, commits: usize, now: Instant) {
@@ -105,15 +118,18 @@ impl Pace {
             (self.from, self.count) = (now, 0);
         }
         self.count += commits as u64;
-        let (from, before) = self.before.unwrap_or((self.from, 0));
-        let seconds = (now - from).as_secs_f64().max(0.001);
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let rate = ((self.count + before) as f64 / seconds) as u64;
-        self.rate = rate;
     }
 
-    pub(crate) fn rate(&self) -> u64 {
-        self.rate
+    pub(crate) fn rate(&self, now: Instant) -> u64 {
+        if now - self.from > 2 * WINDOW {
+            return 0;
+        }
+        let (from, before) = self.before.unwrap_or((self.from, 0));
+        // What came within a moment says little about a second, so that it is taken as all that came in one.
+        let seconds = (now - from).as_secs_f64().max(1.0);
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let rate = ((self.count + before) as f64 / seconds).ceil() as u64;
+        rate
     }
 }
 
@@ -128,9 +144,12 @@ mod tests {
         for second in 1..=20 {
             pace.count(100, start + Duration::from_secs(second));
         }
-        assert!((80..=120).contains(&pace.rate()), "{}", pace.rate());
-        pace.count(10, start + Duration::from_secs(1_000));
-        assert!(pace.rate() > 0);
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!((80..=120).contains(&pace.rate(after(20))), "{}", pace.rate(after(20)));
+        assert!(pace.rate(after(25)) < pace.rate(after(20)), "it goes down while nothing comes");
+        assert_eq!(pace.rate(after(40)), 0, "and is over some seconds later");
+        pace.count(10, after(1_000));
+        assert_eq!(pace.rate(after(1_000)), 10, "a moment is no measure");
     }
 
     #[test]
@@ -143,6 +162,8 @@ mod tests {
         assert_eq!(status.remaining(), Some(Duration::from_secs(11)));
         status.last_event = Timestamp::new(100, 0).ok();
         assert_eq!(status.lag(Timestamp::new(130, 0).unwrap()), Duration::from_secs(30));
+        status.pending_since = Timestamp::new(129, 0).ok();
+        assert_eq!(status.lag(Timestamp::new(130, 0).unwrap()), Duration::from_secs(1));
         status.pending = 0;
         assert_eq!(status.lag(Timestamp::new(130, 0).unwrap()), Duration::ZERO);
     }

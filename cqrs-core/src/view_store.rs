@@ -93,6 +93,13 @@ pub trait ViewStore: Send + Sync + 'static {
     /// The most documents and notes that one [`save`](ViewStore::save) takes.
     fn max_writes(&self) -> usize;
 
+    /// What tells this store from others that keep views of the same log: at most 32 of `a-z`, `0-9`, `_` and
+    /// `-`. Projectors on one store take turns; those on different ones go on beside each other. None for a store
+    /// of which each log has one.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// The document of one key, for queries.
     ///
     /// # Errors
@@ -246,6 +253,10 @@ impl<S: ViewStore> ViewStore for Arc<S> {
 
     fn max_writes(&self) -> usize {
         S::max_writes(self)
+    }
+
+    fn place(&self) -> Option<String> {
+        S::place(self)
     }
 
     fn get(

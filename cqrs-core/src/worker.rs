@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BoxFuture, Clock, Error, EventStore, ProjectionId, StoreError, ViewStore, backoff,
     builds::{self, Version},
-    dead_letter::DeadLetters,
+    dead_letter::{self, DeadLetters},
     project::{Projector, describe},
     projection::AnyProjection,
     status::{ProjectorState, ProjectorStatus},
@@ -28,6 +28,8 @@ pub(crate) struct Shared<E, S> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    /// Whether projectors run.
+    pub(crate) projects: bool,
 }
 
 /// One projection of a service.
@@ -124,7 +126,7 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
         }
         for id in &removed {
             self.projection.remove(id).await?;
-            self.shared.events.forget(&id.to_string()).await?;
+            self.shared.events.forget(&self.projection.subscriber(id)).await?;
         }
         let versions: Vec<_> = removed.iter().map(|id| id.version).filter(|v| *v != self.version).collect();
         let forget = |builds: &mut builds::Builds| versions.iter().for_each(|v| drop(builds.forget(*v)));
@@ -133,7 +135,22 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
     }
 
     pub(crate) fn statuses(&self) -> Vec<ProjectorStatus> {
-        self.lock().values().map(|running| running.status.borrow().clone()).collect()
+        let now = Instant::now();
+        self.lock().values().map(|running| running.status.borrow().clone().at(now)).collect()
+    }
+
+    /// The builds with what the stores say about them, also of what other processes do.
+    pub(crate) async fn progress(&self) -> Result<Vec<ProjectorStatus>, Error> {
+        let mut all = self.statuses();
+        for status in &mut all {
+            let id = status.projection.clone();
+            let saved = self.projection.checkpoint(&id).await?.checkpoint;
+            status.sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
+            let backlog = self.shared.events.backlog(&self.aggregates, status.sequence).await?;
+            (status.pending, status.pending_since) = (backlog.commits, backlog.since);
+            status.dead_letters = dead_letter::read(&*self.projection, &id).await?.len();
+        }
+        Ok(all)
     }
 
     /// The build that answers, once there is one.
@@ -221,6 +238,12 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
         }
         let (sender, status) = watch::channel(ProjectorStatus::starting(id.clone()));
         let (stop, ended) = (self.shared.stop.child_token(), CancellationToken::new());
+        if !self.shared.projects {
+            sender.send_modify(|status| status.state = ProjectorState::Elsewhere);
+            ended.cancel();
+            all.insert(build, Running { status, stop, ended });
+            return Ok(());
+        }
         let projector = Projector {
             events: Arc::clone(&self.shared.events),
             projection: Arc::clone(&self.projection),
@@ -367,7 +390,7 @@ pub struct Rebuild {
 impl Rebuild {
     /// How far it is.
     pub fn progress(&self) -> ProjectorStatus {
-        self.status.borrow().clone()
+        self.status.borrow().clone().at(Instant::now())
     }
 
     /// Whether it answers.

@@ -10,12 +10,12 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
-    StoredCommit, Subscribe, Unreadable,
+    AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page,
+    StoreError, StoredCommit, Subscribe, Unreadable,
 };
 
 use crate::{
-    NatsSubscription, Topology,
+    NatsSubscription, Topology, backlog,
     connection::{Connection, NoAnswer},
     diagnosis::Call,
     direct_get::{Get, direct_get},
@@ -190,6 +190,10 @@ impl EventStore for NatsEvents {
         }
         let id = self.topology.log_id(&self.connection).await.map_err(|error| unavailable(what(), error))?;
         Ok(Log { id, last_sequence })
+    }
+
+    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
+        backlog::after(&self.connection, &self.topology, aggregates, after).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {

@@ -21,6 +21,7 @@
 //! survives which failure, at [`what_happens_to_a_command`].
 
 mod atomic_batch;
+mod backlog;
 mod connect;
 mod connection;
 mod deadlines;

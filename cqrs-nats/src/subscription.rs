@@ -39,6 +39,10 @@ use crate::{
 /// once, so that it never waits for the projector's account.
 const MAX_UNACKNOWLEDGED: i64 = 8_192;
 
+/// How long the server keeps a consumer that nobody asks for messages. Whoever comes later makes it anew; it is the
+/// ones of processes with views in memory that nobody comes back to.
+const KEPT: Duration = Duration::from_secs(3_600);
+
 /// How many messages are under way at once.
 const PULL: usize = 1_024;
 
@@ -339,6 +343,7 @@ fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: request.after + 1 },
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
+        inactive_threshold: KEPT,
         max_ack_pending: MAX_UNACKNOWLEDGED,
         filter_subjects: filters,
         priority_policy: PriorityPolicy::PinnedClient,

@@ -31,6 +31,9 @@ pub trait Dialect: Database {
     /// The type of columns that hold keys.
     const KEY: &'static str;
 
+    /// An id of 32 hexadecimal digits that there is nowhere else.
+    const NEW_ID: &'static str;
+
     /// Lists the tables of the context `$1` whose names begin with `$2`.
     const TABLES: &'static str;
 

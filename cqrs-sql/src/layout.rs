@@ -41,6 +41,30 @@ pub(crate) async fn open_context<DB: Dialect>(
     Err(SqlError::Layout { place: place.to_owned(), context, found, known: LAYOUT })
 }
 
+/// What tells the context's views in this database from those in others: an id, made when it is first opened and
+/// kept with what is noted about views, under a name that no view has.
+pub(crate) async fn place_id<DB: Dialect>(
+    pool: &Pool<DB>,
+    names: &Names<DB>,
+    place: &str,
+) -> Result<String, SqlError> {
+    let failed = |error| SqlError::new(place, error);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    let read = format!("SELECT view, content, revision FROM {} WHERE view = ''", names.about());
+    let mut rows = DB::fetch(&mut connection, read.clone(), &[]).await.map_err(failed)?;
+    if rows.is_empty() {
+        let sql = format!(
+            "INSERT INTO {} (view, content, revision) VALUES ('', {}, 1) ON CONFLICT DO NOTHING",
+            names.about(),
+            DB::NEW_ID
+        );
+        DB::execute(&mut connection, sql, &[]).await.map_err(failed)?;
+        // Somebody else may have been faster.
+        rows = DB::fetch(&mut connection, read, &[]).await.map_err(failed)?;
+    }
+    Ok(rows.into_iter().find_map(|(_, id, _)| id).unwrap_or_default())
+}
+
 async fn create_context<DB: Dialect>(pool: &Pool<DB>, names: &Names<DB>) -> Result<(), sqlx::Error> {
     let mut transaction = exclusive(pool).await?;
     if tables::<DB>(&mut transaction, names, "layout").await?.contains(&"layout".to_owned()) {

@@ -132,6 +132,7 @@ impl Dialect for Postgres {
     const EACH: &'static str = "json_array_elements($1::json)";
     // Keys are compared as bytes, which is fast and the same everywhere.
     const KEY: &'static str = "text COLLATE \"C\"";
+    const NEW_ID: &'static str = "replace(gen_random_uuid()::text, '-', '')";
     const TABLES: &'static str = "SELECT tablename::text, '', 0::bigint FROM pg_tables \
          WHERE schemaname = $1 AND starts_with(tablename, $2)";
     const EXCLUDE: Option<&'static str> =

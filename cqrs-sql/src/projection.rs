@@ -122,6 +122,10 @@ impl<DB: Sql, V: SqlView<DB>> Projection for SqlProjection<DB, V> {
         MAX_EVENTS
     }
 
+    fn place(&self) -> Option<String> {
+        self.views.place()
+    }
+
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         check_name::<DB>(&projection.to_string())?;
         for table in V::TABLES {

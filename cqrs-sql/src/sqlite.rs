@@ -110,6 +110,7 @@ impl Dialect for Sqlite {
     const MAX_NAME: usize = 1_000;
     const EACH: &'static str = "json_each($1)";
     const KEY: &'static str = "text";
+    const NEW_ID: &'static str = "lower(hex(randomblob(16)))";
     const TABLES: &'static str = "SELECT substr(name, length($1) + 2), '', 0 FROM sqlite_master \
          WHERE type = 'table' AND substr(name, 1, length($1) + 1 + length($2)) = $1 || '.' || $2";
     const EXCLUDE: Option<&'static str> = None;

@@ -40,6 +40,8 @@ pub(crate) struct Shared<DB: Sql> {
     reader: Pool<DB>,
     pub(crate) names: Arc<Names<DB>>,
     place: String,
+    /// What tells the place from others.
+    id: String,
     reached: Arc<Reached>,
     /// Follows what other processes save, once somebody waits.
     follower: OnceLock<AbortHandle>,
@@ -54,13 +56,19 @@ impl<DB: Sql> SqlViews<DB> {
     ) -> Result<Self, SqlError> {
         let names = Arc::new(Names::new(context)?);
         layout::open_context(&writer, &names, &place).await?;
+        let id = layout::place_id(&writer, &names, &place).await?;
         let (reached, follower) = (Arc::default(), OnceLock::new());
-        Ok(Self { shared: Arc::new(Shared { writer, reader, names, place, reached, follower }) })
+        Ok(Self { shared: Arc::new(Shared { writer, reader, names, place, id, reached, follower }) })
     }
 
     /// The connections that read, for queries of your own.
     pub fn pool(&self) -> &Pool<DB> {
         &self.shared.reader
+    }
+
+    /// Where the database is, without a user or a password.
+    pub fn address(&self) -> &str {
+        &self.shared.place
     }
 
     /// The table with the documents of a projection, quoted, for queries of your own. Its columns are `key`,
@@ -193,6 +201,10 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
 
     fn max_writes(&self) -> usize {
         MAX_WRITES
+    }
+
+    fn place(&self) -> Option<String> {
+        Some(self.shared.id.clone())
     }
 
     async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {

@@ -4,16 +4,18 @@
 
 use std::time::Duration;
 
-use cqrs_core::{Cqrs, ProjectorState};
-use cqrs_nats::{Nats, NatsBackend};
+use cqrs_core::{Backend, Cqrs, ProjectorState, ViewStore, memory::MemoryViews};
+use cqrs_nats::{Nats, NatsBackend, NatsEvents};
+use cqrs_sql::SqliteViews;
 use cqrs_tests::{
     TestContext,
     domain::{Account, Deposit, GetStatement, Open, Statement},
+    postgres::TestDatabase,
     server,
 };
 use tokio::runtime::{Builder, Runtime};
 
-type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
+type Bank<B = NatsBackend> = Cqrs<B, (Account,), (Statement,)>;
 
 /// An instance with a connection of its own.
 async fn instance(context: &str) -> Bank {
@@ -39,7 +41,7 @@ fn deposit() -> Deposit {
 }
 
 /// Makes `count` deposits and waits until this instance's view has them.
-async fn deposit_and_see(bank: &Bank, count: u64, versions: u64) {
+async fn deposit_and_see<B: Backend>(bank: &Bank<B>, count: u64, versions: u64) {
     let mut last = None;
     for _ in 0..count {
         last = Some(bank.execute(deposit()).await.unwrap());
@@ -95,4 +97,44 @@ async fn an_instance_that_dies_is_followed_by_another() {
     runtime.shutdown_background();
     let last = instance(&context.name).await;
     deposit_and_see(&last, 10, 71).await;
+}
+
+/// An instance that keeps its views elsewhere than in the buckets of the context.
+async fn instance_with<V: ViewStore>(context: &str, views: V) -> Bank<(NatsEvents, V)> {
+    let nats = Nats::connect(server().await.url()).await.unwrap();
+    let events = nats.context(context).await.unwrap().events;
+    Cqrs::builder((events, views)).aggregate::<Account>().view::<Statement>().start().await.unwrap()
+}
+
+/// None waits for its turn behind the others: each has views that nobody else brings up to date.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
+    let (context, database) = (TestContext::new("places").await, TestDatabase::new("places").await);
+    let buckets = instance(&context.name).await;
+    buckets.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    deposit_and_see(&buckets, 10, 11).await;
+
+    let views = MemoryViews::default();
+    let memory_place = views.place();
+    let memory = instance_with(&context.name, views).await;
+    let another = instance_with(&context.name, MemoryViews::default()).await;
+    let sqlite = instance_with(&context.name, SqliteViews::in_memory("places").await.unwrap()).await;
+    let postgres = instance_with(&context.name, database.views().await).await;
+    deposit_and_see(&memory, 10, 21).await;
+    deposit_and_see(&another, 10, 31).await;
+    deposit_and_see(&sqlite, 10, 41).await;
+    deposit_and_see(&postgres, 10, 51).await;
+    deposit_and_see(&buckets, 10, 61).await;
+
+    // Those on one store take turns.
+    let second = instance_with(&context.name, database.views().await).await;
+    deposit_and_see(&second, 10, 71).await;
+    postgres.stop().await;
+    deposit_and_see(&second, 10, 81).await;
+    let jetstream = async_nats::jetstream::new(context.nats.client().clone());
+    let mut stream = jetstream.get_stream(context.stream()).await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.consumer_count, 5, "one for each store");
+    let place = memory_place.unwrap();
+    let forgotten = stream.consumer_info(format!("statement-v1-at-{place}")).await.unwrap();
+    assert_eq!(forgotten.config.inactive_threshold, Duration::from_hours(1), "the memory may not come back");
 }

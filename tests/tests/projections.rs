@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use cqrs_core::{
-    AggregateKey, Backend, Checkpoint, Cqrs, Envelope, Error, EventId, OnFailure, Project, ProjectionId,
-    ProjectorState, Query, Receipt, Save, View, ViewStore as _, Write, memory::Memory,
+    AggregateKey, Backend, Checkpoint, Cqrs, Envelope, Error, EventId, EventStore as _, OnFailure, Project,
+    ProjectionId, ProjectorState, Query, Receipt, Save, View, ViewStore as _, Write, memory::Memory,
 };
 use cqrs_tests::{
     TestContext,
@@ -44,6 +44,8 @@ on_every_backend! {
     a_changed_version_is_built_when_the_user_says_so
     a_log_that_lost_its_end_and_grew_again_is_refused
     what_a_projector_does_can_be_seen
+    a_projector_that_stands_still_is_seen_to_fall_behind
+    who_has_no_projectors_asks_and_looks_at_those_of_others
 }
 
 fn key(account: &str) -> AggregateKey {
@@ -117,6 +119,7 @@ async fn what_cannot_be_applied_is_set_aside_with_what_follows_it<B: Backend>(ba
     let stored = dead.event(&letters[0]).await.unwrap().unwrap().unwrap();
     assert_eq!(stored.commit.events[0].data, r#"{"amount":13}"#);
     assert_eq!(bank.projectors()[0].dead_letters, 2);
+    assert_eq!(bank.progress().await.unwrap()[0].dead_letters, 2);
 
     let again = dead.retry(&key("a")).await.unwrap();
     let stopped_at = again.stopped_at.unwrap();
@@ -127,6 +130,7 @@ async fn what_cannot_be_applied_is_set_aside_with_what_follows_it<B: Backend>(ba
     let again = dead.retry(&key("a")).await.unwrap();
     assert_eq!((again.applied, again.stopped_at), (2, None));
     assert_eq!(dead.list().await.unwrap(), []);
+    assert_eq!(bank.progress().await.unwrap()[0].dead_letters, 0);
     let seen = deposit(&bank, "a", 2).await;
     assert_eq!(picked(&bank, "a", &seen).await, [1, 2, 3, 4], "the projector has noticed");
     assert_eq!(bank.projectors()[0].dead_letters, 0);
@@ -429,4 +433,50 @@ async fn what_a_projector_does_can_be_seen<B: Backend>(backend: B) {
     assert_eq!(status.lag(last), Duration::ZERO);
     bank.stop().await;
     assert_eq!(bank.projectors()[0].state, ProjectorState::Stopped);
+}
+
+/// The times of the account's events, by version.
+async fn times<B: Backend>(events: &B::Events, account: &str) -> Vec<jiff::Timestamp> {
+    let page = events.read(&key(account), 0, 100).await.unwrap();
+    page.commits.iter().flat_map(|stored| &stored.commit.events).map(|event| event.origin.time).collect()
+}
+
+async fn a_projector_that_stands_still_is_seen_to_fall_behind<B: Backend + Clone>(backend: B) {
+    let (events, _) = backend.clone().split();
+    let bank = bank::<_, Strict>(backend).await;
+    open(&bank, "a").await;
+    let before = deposit(&bank, "a", 1).await;
+    bank.seen(Strict::NAME, &before).await.unwrap();
+    let refused = deposit(&bank, "a", 13).await;
+    let error = bank.seen(Strict::NAME, &refused).await.unwrap_err();
+    assert!(matches!(error, Error::ProjectionHalted { .. }), "{error:?}");
+    for _ in 0..4 {
+        deposit(&bank, "a", 1).await;
+    }
+    let status = bank.progress().await.unwrap().swap_remove(0);
+    assert!(matches!(status.state, ProjectorState::Halted { .. }), "{status:?}");
+    assert_eq!((status.sequence, status.pending), (refused.position.sequence - 1, 5));
+    let waits_since = times::<B>(&events, "a").await[2];
+    assert_eq!(status.pending_since, Some(waits_since));
+    assert_eq!(status.lag(waits_since + Duration::from_mins(1)), Duration::from_mins(1));
+}
+
+async fn who_has_no_projectors_asks_and_looks_at_those_of_others<B: Backend + Clone>(backend: B) {
+    let builder = Cqrs::builder(backend.clone()).aggregate::<Account>().view::<Statement>();
+    let looking: Bank<B, Statement> = builder.without_projectors().start().await.unwrap();
+    open(&looking, "a").await;
+    let receipt = deposit(&looking, "a", 1).await;
+    let status = looking.progress().await.unwrap().swap_remove(0);
+    assert_eq!((&status.state, status.sequence, status.pending), (&ProjectorState::Elsewhere, 0, 2));
+    let early = looking.query(statement("a")).after(&receipt).patience(Duration::from_millis(50)).await;
+    assert!(matches!(early, Err(Error::ViewBehind { .. })), "{early:?}");
+
+    let projecting = bank::<_, Statement>(backend).await;
+    assert_eq!(looking.query(statement("a")).after(&receipt).await.unwrap().unwrap().versions, [1, 2]);
+    let status = looking.progress().await.unwrap().swap_remove(0);
+    assert_eq!((status.sequence, status.pending), (receipt.position.sequence, 0));
+    assert_eq!(status.remaining(), Some(Duration::ZERO));
+    projecting.stop().await;
+    deposit(&projecting, "a", 1).await;
+    assert_eq!(looking.progress().await.unwrap()[0].pending, 1);
 }

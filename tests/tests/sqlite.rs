@@ -60,8 +60,15 @@ async fn the_other_process() {
     match task {
         "count" => {
             let views = open(&folder).await;
-            while let Ok(number) = count(&views).await {
-                fs::write(folder.join("confirmed"), number.to_string()).expect("a file");
+            loop {
+                match count(&views).await {
+                    Ok(number) => {
+                        fs::write(folder.join("confirmed"), number.to_string()).expect("a file");
+                    }
+                    // Somebody else was faster.
+                    Err(SaveError::Conflict) => {}
+                    Err(_) => break,
+                }
             }
         }
         "lock" => {

@@ -201,6 +201,24 @@ pub async fn a_log_knows_its_end_by_aggregate_type<S: EventStore>(store: &S) {
 }
 
 /// Takes exactly `count` commits from a subscription.
+/// What comes after a place is counted by aggregate type, and it is told when the first of it happened.
+pub async fn what_comes_after_a_place_is_counted<S: EventStore>(store: &S) {
+    let things = append_chain(store, &key("thing", "1"), 2).await;
+    let others = append_chain(store, &key("other", "1"), 3).await;
+    let more = append_chain(store, &key("thing", "2"), 2).await;
+    let since = |stored: &StoredCommit| Some(stored.commit.events[0].origin.time);
+    let counted = async |aggregates: &[&'static str], after: u64| {
+        let backlog = store.backlog(aggregates, after).await.expect("a count");
+        (backlog.commits, backlog.since)
+    };
+    assert_eq!(counted(&["thing"], 0).await, (4, since(&things[0])));
+    assert_eq!(counted(&["thing"], things[0].sequence).await, (3, since(&things[1])));
+    assert_eq!(counted(&["thing"], others[2].sequence).await, (2, since(&more[0])));
+    assert_eq!(counted(&["thing", "other"], things[1].sequence).await, (5, since(&others[0])));
+    assert_eq!(counted(&["other"], others[2].sequence).await, (0, None));
+    assert_eq!(counted(&["nothing"], 0).await, (0, None));
+}
+
 async fn take<S: Subscription>(subscription: &mut S, count: usize) -> Vec<StoredCommit> {
     let mut taken = Vec::new();
     while taken.len() < count {

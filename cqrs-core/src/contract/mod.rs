@@ -77,6 +77,7 @@ macro_rules! event_store_contract {
             the_next_commit_after_a_place_is_found
             no_id_reaches_another
             a_log_knows_its_end_by_aggregate_type
+            what_comes_after_a_place_is_counted
             a_subscription_follows_from_the_beginning_into_the_present
             a_subscription_starts_where_it_is_told
             a_subscription_has_only_the_aggregates_it_asks_for
@@ -111,6 +112,7 @@ macro_rules! view_store_contract {
             documents_can_be_removed
             a_projection_can_be_removed
             a_view_can_be_noted_about
+            its_place_is_a_name_that_stays
         }
     };
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{HOSTILE, soon};
 use crate::{
     Checkpoint, EventId, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore,
-    Write,
+    Write, id::is_name,
 };
 
 const VIEW: ProjectionId = ProjectionId::new("contract", 1);
@@ -347,4 +347,13 @@ pub async fn a_view_can_be_noted_about<S: ViewStore>(store: &S) {
     let saved = SavedDocument { document: Some(document("two")), revision: second };
     assert_eq!(store.about("contract").await.expect("what is noted"), saved);
     assert_eq!(store.about("contract-2").await.expect("what is noted"), none);
+}
+
+/// What tells a store from others can be part of a subscriber's name.
+pub async fn its_place_is_a_name_that_stays<S: ViewStore>(store: &S) {
+    let Some(place) = store.place() else { return };
+    assert!(is_name(&place) && place.len() <= 32, "{place:?}");
+    store.open(&VIEW).await.expect("the place");
+    save(store, &VIEW, &[], 1).await;
+    assert_eq!(store.place(), Some(place));
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
-use super::{MemoryDeadlines, lock};
+use super::{MemoryDeadlines, lock, random};
 use crate::{
-    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, EventStore, Expected,
-    Log, Notice, Notices, Page, StoreError, StoredCommit, Subscribe, Subscription,
+    AggregateKey, AppendError, Appended, Backlog, Clock, Commit, Deadline, Deadlines, Delivery, EventStore,
+    Expected, Log, Notice, Notices, Page, StoreError, StoredCommit, Subscribe, Subscription,
 };
 
 /// An event store in memory. Clones share the same log.
@@ -35,6 +35,8 @@ const NEWS: usize = 1_024;
 struct Commits {
     all: Vec<Arc<Commit>>,
     by_aggregate: HashMap<AggregateKey, Vec<u64>>,
+    /// The sequences of each type of aggregate.
+    by_type: HashMap<String, Vec<u64>>,
     snapshots: HashMap<AggregateKey, Bytes>,
 }
 
@@ -43,6 +45,19 @@ impl Commits {
         let index = usize::try_from(sequence.checked_sub(1)?).ok()?;
         let commit = self.all.get(index)?;
         Some(StoredCommit { sequence, commit: Commit::clone(commit) })
+    }
+
+    /// The sequences of a type of aggregate after `after`.
+    fn after_of_type(&self, aggregate: &str, after: u64) -> &[u64] {
+        let all = self.by_type.get(aggregate).map_or(&[][..], Vec::as_slice);
+        &all[all.partition_point(|sequence| *sequence <= after)..]
+    }
+
+    /// How many commits of some types of aggregates come after `after`, and the first of them.
+    fn backlog(&self, aggregates: &[&'static str], after: u64) -> (u64, Option<u64>) {
+        let parts = aggregates.iter().map(|aggregate| self.after_of_type(aggregate, after));
+        let first = parts.clone().filter_map(<[u64]>::first).min().copied();
+        (parts.map(|part| part.len() as u64).sum(), first)
     }
 
     /// The sequences of an aggregate's commits after `after`.
@@ -57,18 +72,11 @@ impl Default for MemoryEvents {
         Self {
             log: Arc::default(),
             last: watch::Sender::new(0),
-            id: format!("memory-{}", Uuid::from_u128(rand_u128())).into(),
+            id: format!("memory-{}", Uuid::from_u128(random())).into(),
             news: broadcast::Sender::new(NEWS),
             deadlines: MemoryDeadlines::default(),
         }
     }
-}
-
-/// Two numbers from two newly keyed hashers: enough to tell two logs in one process apart.
-fn rand_u128() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let number = || u128::from(RandomState::new().hash_one(0));
-    (number() << 64) | number()
 }
 
 impl fmt::Debug for MemoryEvents {
@@ -96,6 +104,7 @@ impl EventStore for MemoryEvents {
         log.all.push(Arc::new(commit.clone()));
         let sequence = log.all.len() as u64;
         log.by_aggregate.entry(commit.aggregate.clone()).or_default().push(sequence);
+        log.by_type.entry(commit.aggregate.name().to_owned()).or_default().push(sequence);
         // Still under the lock, so that waiters never see the number fall.
         self.last.send_replace(sequence);
         if self.news.receiver_count() > 0 {
@@ -127,8 +136,16 @@ impl EventStore for MemoryEvents {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let log = lock(&self.log);
-        let last = log.all.iter().rposition(|commit| aggregates.contains(&commit.aggregate.name()));
-        Ok(Log { id: self.id.to_string(), last_sequence: last.map_or(0, |index| index as u64 + 1) })
+        let last = aggregates.iter().filter_map(|aggregate| log.by_type.get(*aggregate)?.last()).max();
+        Ok(Log { id: self.id.to_string(), last_sequence: last.copied().unwrap_or(0) })
+    }
+
+    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
+        let log = lock(&self.log);
+        let (commits, first) = log.backlog(aggregates, after);
+        let first = first.and_then(|sequence| log.stored(sequence));
+        let since = first.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
+        Ok(Backlog { commits, since })
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {
@@ -181,7 +198,7 @@ impl MemorySubscription {
 
 impl Subscription for MemorySubscription {
     fn pending(&self) -> u64 {
-        self.last.borrow().saturating_sub(self.seen)
+        lock(&self.log).backlog(&self.aggregates, self.seen).0
     }
 
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {

@@ -36,3 +36,10 @@ impl Backend for Memory {
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+/// Two numbers from two newly keyed hashers: enough to tell two stores apart.
+fn random() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let number = || u128::from(RandomState::new().hash_one(0));
+    (number() << 64) | number()
+}

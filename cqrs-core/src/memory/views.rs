@@ -8,15 +8,17 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use super::lock;
+use super::{lock, random};
 use crate::{
     Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
 };
 
 /// A view store in memory. Clones share the same documents.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryViews {
+    id: Arc<str>,
     places: Arc<Mutex<HashMap<ProjectionId, Arc<Mutex<Place>>>>>,
     about: Arc<Mutex<HashMap<String, (Bytes, u64)>>>,
 }
@@ -32,8 +34,15 @@ struct Place {
     reached: watch::Sender<u64>,
 }
 
+impl Default for MemoryViews {
+    fn default() -> Self {
+        let id = format!("{:x}", Uuid::from_u128(random()).simple()).into();
+        Self { id, places: Arc::default(), about: Arc::default() }
+    }
+}
+
 impl MemoryViews {
-    fn place(&self, projection: &ProjectionId) -> Arc<Mutex<Place>> {
+    fn of(&self, projection: &ProjectionId) -> Arc<Mutex<Place>> {
         Arc::clone(lock(&self.places).entry(projection.clone()).or_default())
     }
 }
@@ -46,12 +55,12 @@ impl fmt::Debug for MemoryViews {
 
 impl ViewStore for MemoryViews {
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.place(projection);
+        self.of(projection);
         Ok(())
     }
 
     async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        let place = self.place(projection);
+        let place = self.of(projection);
         let place = lock(&place);
         Ok(SavedCheckpoint { checkpoint: place.checkpoint.clone(), revision: place.revision })
     }
@@ -61,7 +70,7 @@ impl ViewStore for MemoryViews {
         projection: &ProjectionId,
         keys: &[String],
     ) -> Result<Vec<SavedDocument>, StoreError> {
-        let place = self.place(projection);
+        let place = self.of(projection);
         let place = lock(&place);
         Ok(keys.iter().map(|key| saved(place.documents.get(key))).collect())
     }
@@ -71,7 +80,7 @@ impl ViewStore for MemoryViews {
         projection: &ProjectionId,
         prefix: &str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let place = self.place(projection);
+        let place = self.of(projection);
         let place = lock(&place);
         let after = place.notes.range(prefix.to_owned()..);
         let found = after.take_while(|(key, _)| key.starts_with(prefix));
@@ -79,7 +88,7 @@ impl ViewStore for MemoryViews {
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
-        let place = self.place(projection);
+        let place = self.of(projection);
         let mut place = lock(&place);
         let current = |key: &String| place.documents.get(key).map_or(0, |(_, revision)| *revision);
         let overtaken = save.writes.iter().any(|write| current(&write.key) != write.revision);
@@ -109,20 +118,25 @@ impl ViewStore for MemoryViews {
         usize::MAX
     }
 
+    /// Another process has views of its own, which nobody but it can bring up to date.
+    fn place(&self) -> Option<String> {
+        Some(self.id.to_string())
+    }
+
     async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let place = self.place(projection);
+        let place = self.of(projection);
         let place = lock(&place);
         Ok(place.documents.get(key).map(|(document, _)| document.clone()))
     }
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let place = self.place(projection);
+        let place = self.of(projection);
         let place = lock(&place);
         Ok(place.documents.iter().map(|(key, (document, _))| (key.clone(), document.clone())).collect())
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
-        let place = self.place(projection);
+        let place = self.of(projection);
         let mut reached = lock(&place).reached.subscribe();
         // The sender lives in `place`, which is held here, so waiting ends only with the sequence.
         let _ = reached.wait_for(|reached| *reached >= sequence).await;

@@ -7,30 +7,64 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use cqrs_core::memory::Memory;
-use cqrs_nats::{LocalServer, Nats, NatsBackend};
+use cqrs_core::memory::{MemoryEvents, MemoryViews};
+use cqrs_nats::{LocalServer, Nats, NatsBackend, NatsEvents};
 
-use crate::cli::Place;
+use crate::{
+    cli::Place,
+    view_store::{AnyViews, Choice},
+};
 
 /// The folder of the private server, unless another is named.
 const DATA: &str = "order-service-data";
 
 /// A backend, what to say about it, and the server that has to be stopped in the end.
 pub(crate) struct Opened {
-    pub(crate) kept: Kept,
+    pub(crate) events: Log,
+    pub(crate) views: AnyViews,
     pub(crate) words: String,
     pub(crate) private: Option<Private>,
 }
 
-pub(crate) enum Kept {
-    InMemory(Memory),
-    OnNats(Box<NatsBackend>),
+pub(crate) enum Log {
+    InMemory(MemoryEvents),
+    OnNats(Box<NatsEvents>),
+}
+
+/// Where the events are, before it is known where the views are.
+struct Events {
+    log: Log,
+    /// The view store beside the events, which is taken unless another is asked for.
+    beside: AnyViews,
+    /// What to say where the views are beside the events, and what where they are not.
+    words: [String; 2],
+    private: Option<Private>,
+    /// Whether the log ends with this process.
+    passing: bool,
 }
 
 impl Opened {
     /// Opens the place that `place` and the machine lead to.
     pub(crate) async fn open(place: &Place, scenario: bool) -> Result<Self> {
+        // What is wrong on the command line is said before a server is started.
+        let choice = place.views.as_deref().map(Choice::read).transpose()?;
         let context = place.context.as_deref().unwrap_or(if scenario { "orders-scenario" } else { "orders" });
+        let events = Events::open(place, context, scenario).await?;
+        let opened = events.with_views(choice, place, context).await;
+        match opened {
+            Ok(opened) => Ok(opened),
+            Err((error, private)) => {
+                if let Some(private) = private {
+                    private.stop().await;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Events {
+    async fn open(place: &Place, context: &str, scenario: bool) -> Result<Self> {
         if place.memory {
             return Ok(Self::in_memory("as asked for with --memory"));
         }
@@ -45,14 +79,31 @@ impl Opened {
     }
 
     fn in_memory(why: &str) -> Self {
-        let words = format!("Events and views are kept in memory and end with this process ({why}).");
-        Self { kept: Kept::InMemory(Memory::default()), words, private: None }
+        Self {
+            log: Log::InMemory(MemoryEvents::default()),
+            beside: AnyViews::Memory(MemoryViews::default()),
+            words: [
+                format!("Events and views are kept in memory and end with this process ({why})."),
+                format!("Events are kept in memory and end with this process ({why})"),
+            ],
+            private: None,
+            passing: true,
+        }
+    }
+
+    fn on_nats(NatsBackend { events, views }: NatsBackend, on: &str, private: Option<Private>) -> Self {
+        Self {
+            log: Log::OnNats(Box::new(events)),
+            beside: AnyViews::Kv(Box::new(views)),
+            words: [format!("Events and views are kept on {on}."), format!("Events are kept on {on}")],
+            private,
+            passing: false,
+        }
     }
 
     async fn on_server(url: &str, context: &str) -> Result<Self> {
         let backend = connect(url, context).await?;
-        let words = format!("Events and views are kept on {}, context {context}.", without_secrets(url));
-        Ok(Self { kept: Kept::OnNats(Box::new(backend)), words, private: None })
+        Ok(Self::on_nats(backend, &format!("{}, context {context}", without_secrets(url)), None))
     }
 
     async fn on_private_server(
@@ -70,13 +121,64 @@ impl Opened {
         let private = Private::start(binary, folder.as_deref()).await?;
         let url = private.server.url();
         let backend = connect(url, context).await?;
+        let passing = folder.is_none();
         let folder =
             folder.map_or_else(|| "a temporary folder".to_owned(), |folder| folder.display().to_string());
-        let words = format!(
-            "Events and views are kept on a private NATS server at {url} ({shown}), data in {folder}, context {context}."
-        );
-        Ok(Self { kept: Kept::OnNats(Box::new(backend)), words, private: Some(private) })
+        let on = format!("a private NATS server at {url} ({shown}), data in {folder}, context {context}");
+        Ok(Self { passing, ..Self::on_nats(backend, &on, Some(private)) })
     }
+
+    /// Opens the views, or gives the server back that has to be stopped.
+    async fn with_views(
+        self,
+        choice: Option<Choice>,
+        place: &Place,
+        context: &str,
+    ) -> Result<Opened, (anyhow::Error, Option<Private>)> {
+        let Self { log, beside, words: [both, alone], private, passing } = self;
+        let (views, words) = match choice {
+            None => (beside, both),
+            Some(choice) => match open_views(choice, &beside, passing, place, context).await {
+                Ok(views) => {
+                    let words = format!("{alone}; views {}.", views.words());
+                    (views, words)
+                }
+                Err(error) => return Err((error, private)),
+            },
+        };
+        Ok(Opened { events: log, views, words, private })
+    }
+}
+
+/// Opens the view store that was asked for. What a database keeps of a log that ends with this process is of no use
+/// to the next one, so it is kept apart, and begun anew each time.
+async fn open_views(
+    choice: Choice,
+    beside: &AnyViews,
+    passing: bool,
+    place: &Place,
+    context: &str,
+) -> Result<AnyViews> {
+    let context = if passing { format!("{context}-passing") } else { context.to_owned() };
+    let folder = (!passing).then(|| place.data.as_deref().unwrap_or(Path::new(DATA)));
+    let views = match choice {
+        Choice::Kv => {
+            if matches!(beside, AnyViews::Kv(_)) {
+                return Ok(beside.clone());
+            }
+            bail!(
+                "--views kv keeps views on a NATS server, and the events are in memory: name the server with \
+                 --nats, or take --views memory, sqlite or postgres"
+            )
+        }
+        Choice::Memory => return Ok(AnyViews::Memory(MemoryViews::default())),
+        Choice::Sqlite(file) => AnyViews::sqlite(file.as_deref(), folder, &context).await?,
+        Choice::Postgres(url) => AnyViews::postgres(url.as_deref(), &context).await?,
+    };
+    if passing {
+        views.begin_anew().await?;
+    }
+    Ok(views)
 }
 
 async fn connect(url: &str, context: &str) -> Result<NatsBackend> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use order_service::{Country, OrderId, Status};
 
 /// Orders and stock as an event-sourced service: see it work, fill it, ask it.
 ///
@@ -32,7 +33,12 @@ pub(crate) struct Place {
     /// PATH. The scenario uses a temporary folder unless one is given.
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data: Option<PathBuf>,
-    /// The bounded context, which names the stream and the buckets on the server. It is `orders`, or
+    /// Where views are kept: `kv`, buckets on the NATS server of the events; `memory`, built from the log each
+    /// time; `sqlite`, a file in --data, or `sqlite:FILE`; `postgres`, at `DATABASE_URL`, or a URL that begins with
+    /// `postgres://`. They are kept beside the events unless this is given.
+    #[arg(long, value_name = "STORE", global = true)]
+    pub(crate) views: Option<String>,
+    /// The bounded context, which names the stream, the buckets and the tables. It is `orders`, or
     /// `orders-scenario` for the scenario, so that its orders stay out of the figures.
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) context: Option<String>,
@@ -54,9 +60,44 @@ pub(crate) enum Task {
         format: Format,
     },
     /// Print the sales by country and by customer, as the views have them. Nothing is replayed.
+    ///
+    /// Where the views are in SQLite or Postgres, it also prints the sales of one year by month and country, which are
+    /// rows of a table.
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
+        /// The year whose months are printed; the last one with sales unless it is given.
+        #[arg(long)]
+        year: Option<i16>,
         /// How the figures are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List orders, page by page, of all or of those that are wanted.
+    #[command(after_help = ORDERS_EXAMPLES)]
+    Orders {
+        /// Only orders that are this far.
+        #[arg(long, value_enum)]
+        status: Option<Wanted>,
+        /// Only orders that are shipped to this country.
+        #[arg(long)]
+        country: Option<Country>,
+        /// Only orders after this one: where the page before ended.
+        #[arg(long, value_name = "ORDER")]
+        after: Option<OrderId>,
+        /// How many orders, up to 1,000.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// How the orders are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show how far each projection is: its position, how many commits it is behind and for how long, how fast that
+    /// gets less, how long it will take, and how many events it has set aside.
+    ///
+    /// It only looks, at what is stored; whatever process keeps the views up to date is not disturbed.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// How the status is printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
@@ -73,12 +114,46 @@ pub(crate) enum Format {
     Json,
 }
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  order-service status --nats nats://localhost:4222
+  order-service status --nats nats://localhost:4222 --views postgres --format json
+  watch order-service status --nats nats://localhost:4222
+                                                again and again";
+
+/// How far an order is, as a word on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wanted {
+    Created,
+    Confirmed,
+    Paid,
+    Shipped,
+    Delivered,
+    Cancelled,
+}
+
+impl From<Wanted> for Status {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Created => Self::Created,
+            Wanted::Confirmed => Self::Confirmed,
+            Wanted::Paid => Self::Paid,
+            Wanted::Shipped => Self::Shipped,
+            Wanted::Delivered => Self::Delivered,
+            Wanted::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   order-service                                 play the scenario
   order-service --memory                        play it without any server
   order-service import data/northwind           fill the views with 830 orders
   order-service report                          ask the views, without a replay
+  order-service report --views sqlite           ask views in SQLite, which are built first
+  DATABASE_URL=postgres://anna@localhost/shop order-service serve --views postgres
+                                                keep views in Postgres up to date
   NATS_URL=nats://localhost:4222 order-service serve
                                                 keep the views of that server up to date
 
@@ -93,4 +168,11 @@ Examples:
 const REPORT_EXAMPLES: &str = "\
 Examples:
   order-service report
-  order-service report --format json | jq '.countries[0]'";
+  order-service report --format json | jq '.countries[0]'
+  order-service report --views sqlite --year 1997";
+
+const ORDERS_EXAMPLES: &str = "\
+Examples:
+  order-service orders --country Germany --limit 10
+  order-service orders --status paid --format json | jq '.orders[].order'
+  order-service orders --after 10267            the page after order 10267";

@@ -35,6 +35,6 @@ pub use order::{
     OrderRejection, PayOrder, ShipOrder, Status, SubmitOrder,
 };
 pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
-pub use service::{Aggregates, OrderService, Views, start, start_with_fulfilment};
+pub use service::{Aggregates, OrderService, Views, builder, projections, start, start_with_fulfilment};
 pub use stock::{ReceiveStock, ReleaseStock, ReserveStock, ShipStock, Stock, StockEvent, StockRejection};
 pub use text::{BadText, Country, Customer, CustomerId, MAX_TEXT_BYTES, Name, OrderId, ProductId, Reason};

@@ -4,21 +4,26 @@ mod backend;
 mod cli;
 mod import;
 mod northwind;
+mod orders;
 mod report;
 mod scenario;
 mod serve;
+mod status;
 mod tables;
+mod view_store;
 
 use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use cqrs_core::{Backend, Deadlines};
+use cqrs_core::{Deadlines, EventStore};
+use order_service::{Fulfilment, views::ListOrders};
 
 use crate::{
-    backend::{Kept, Opened},
+    backend::{Log, Opened},
     cli::{Cli, Task},
     northwind::Northwind,
+    view_store::AnyViews,
 };
 
 #[tokio::main]
@@ -41,14 +46,19 @@ async fn run(cli: Cli) -> Result<()> {
     let job = match cli.command {
         None => Job::Scenario,
         Some(Task::Import { folder, format }) => Job::Import(Northwind::read(&folder)?, format),
-        Some(Task::Report { format }) => Job::Report(format),
+        Some(Task::Report { year, format }) => Job::Report(year, format),
+        Some(Task::Orders { status, country, after, limit, format }) => {
+            let status = status.map(Into::into);
+            Job::Orders(ListOrders { status, country, after, limit }, format)
+        }
+        Some(Task::Status { format }) => Job::Status(format),
         Some(Task::Serve) => Job::Serve,
     };
     let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
-    let Opened { kept, words, private } = opened;
-    let result = match kept {
-        Kept::InMemory(backend) => job.run(backend, &words).await,
-        Kept::OnNats(backend) => job.run(*backend, &words).await,
+    let Opened { events, views, words, private } = opened;
+    let result = match events {
+        Log::InMemory(events) => job.run(events, views, &words).await,
+        Log::OnNats(events) => job.run(*events, views, &words).await,
     };
     if let Some(private) = private {
         private.stop().await;
@@ -59,17 +69,21 @@ async fn run(cli: Cli) -> Result<()> {
 enum Job {
     Scenario,
     Import(Northwind, cli::Format),
-    Report(cli::Format),
+    Report(Option<i16>, cli::Format),
+    Orders(ListOrders, cli::Format),
+    Status(cli::Format),
     Serve,
 }
 
 impl Job {
-    /// Starts the service on `backend`, does the job, and stops the service.
-    async fn run<B: Backend<Events: Deadlines>>(self, backend: B, words: &str) -> Result<()> {
+    /// Starts the service, does the job, and stops the service.
+    async fn run<E: EventStore + Deadlines>(self, events: E, views: AnyViews, words: &str) -> Result<()> {
+        let builder = views.add_tables(order_service::builder((events, views.clone())));
         // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
         let service = match self {
-            Self::Scenario | Self::Serve => order_service::start_with_fulfilment(backend).await,
-            Self::Import(..) | Self::Report(_) => order_service::start(backend).await,
+            Self::Scenario | Self::Serve => builder.policy::<Fulfilment>().start().await,
+            Self::Import(..) | Self::Report(..) | Self::Orders(..) => builder.start().await,
+            Self::Status(_) => builder.policy::<Fulfilment>().without_projectors().start().await,
         };
         let service = service.context("the service cannot start")?;
         let out = &mut anstream::stdout().lock();
@@ -79,9 +93,17 @@ impl Job {
                 anstream::eprintln!("{words}");
                 import::run(&service, northwind, format, out).await
             }
-            Self::Report(format) => {
+            Self::Report(year, format) => {
                 anstream::eprintln!("{words}");
-                report::run(&service, format, out).await
+                report::run(&service, &views, year, format, out).await
+            }
+            Self::Orders(wanted, format) => {
+                anstream::eprintln!("{words}");
+                orders::run(&service, wanted, format, out).await
+            }
+            Self::Status(format) => {
+                anstream::eprintln!("{words}");
+                status::run(&service, &views, format, out).await
             }
             Self::Serve => serve::run(&service, words, out).await,
         };

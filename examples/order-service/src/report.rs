@@ -2,19 +2,21 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cqrs_core::Backend;
 use order_service::{
     OrderService,
     views::{
-        CountrySales, CustomerSales, GetTotals, OrderBy, Sales, SalesTotals, TopCountries, TopCustomers,
+        CountrySales, CustomerSales, GetTotals, MonthSales, OrderBy, Sales, SalesTotals, TopCountries,
+        TopCustomers,
     },
 };
 use serde::Serialize;
 
 use crate::{
     cli::Format,
-    tables::{SALES, Table, sales},
+    tables::{SALES, Table, exact, sales},
+    view_store::AnyViews,
 };
 
 #[derive(Debug, Serialize)]
@@ -22,6 +24,9 @@ struct Report {
     totals: Totals,
     countries: Vec<CountrySales>,
     customers: Vec<CustomerSales>,
+    /// Only where the views are in a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    months: Option<Vec<MonthSales>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,17 +40,24 @@ struct Totals {
 /// Asks the views and prints the answers.
 pub(crate) async fn run<B: Backend>(
     service: &OrderService<B>,
+    views: &AnyViews,
+    year: Option<i16>,
     format: Format,
     out: &mut impl Write,
 ) -> Result<()> {
     // The projectors go on from their checkpoints; they have work only if another process was killed.
     service.caught_up().await?;
+    let months = views.sales_of_year(service, year).await?;
+    if year.is_some() && months.is_none() {
+        bail!("sales by month are rows of a database: --year needs --views sqlite or postgres");
+    }
     let totals: SalesTotals = service.query(GetTotals).await?;
     let never_shipped = totals.never_shipped();
     let report = Report {
         totals: Totals { sales: totals.sales, shipped: totals.shipped, never_shipped },
         countries: service.query(TopCountries { by: OrderBy::Net, limit: None }).await?,
         customers: service.query(TopCustomers { by: OrderBy::Net, limit: None }).await?,
+        months,
     };
     match format {
         Format::Text => report.write_tables(out)?,
@@ -68,6 +80,13 @@ impl Report {
         }
         customers.row(&["all", ""], &sales(&self.totals.sales));
         writeln!(out, "Sales by country\n{countries}\n\nSales by customer\n{customers}\n")?;
+        if let Some(rows) = &self.months {
+            let mut months = Table::new(&["month", "country"], &["orders", "units", "net"]);
+            for MonthSales { month, country, orders, units, net } in rows {
+                months.row(&[month, country], &[orders.to_string(), units.to_string(), exact(*net, 4)]);
+            }
+            writeln!(out, "Sales by month and country\n{months}\n")?;
+        }
         let Totals { shipped, never_shipped, .. } = self.totals;
         writeln!(out, "{shipped} orders were shipped, {never_shipped} were not.")?;
         Ok(())

@@ -16,7 +16,10 @@ pub(crate) async fn run<B: Backend>(
     out: &mut impl Write,
 ) -> Result<()> {
     writeln!(out, "{words}")?;
-    writeln!(out, "The views are kept up to date, and submitted orders go their way, until Ctrl-C.")?;
+    writeln!(
+        out,
+        "The views are kept up to date, and submitted orders go their way, until Ctrl-C; status shows how far they are."
+    )?;
     out.flush()?;
     let mut troubles = Troubles::default();
     let mut looks = tokio::time::interval(LOOK);

@@ -1,6 +1,6 @@
 //! The service: its aggregates and its views, put together.
 
-use cqrs_core::{Backend, Builder, Cqrs, Deadlines, Error};
+use cqrs_core::{Backend, Builder, Cqrs, Deadlines, Error, Policy as _, ProjectionId, View as _};
 
 use crate::{
     Fulfilment, Order, Stock,
@@ -44,7 +44,8 @@ pub async fn start_with_fulfilment<B: Backend<Events: Deadlines>>(
     builder(backend).policy::<Fulfilment>().start().await
 }
 
-fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
+/// The service on `backend`, to be added to before it is started.
+pub fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
     Cqrs::builder(backend)
         .aggregate::<Order>()
         .aggregate::<Stock>()
@@ -54,4 +55,17 @@ fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
         .view::<SalesTotals>()
         .view::<StockLevel>()
         .view::<History>()
+}
+
+/// What the service keeps in a view store: its views, and what its process remembers.
+pub fn projections() -> Vec<ProjectionId> {
+    vec![
+        OrderSummary::projection(),
+        SalesByCountry::projection(),
+        SalesByCustomer::projection(),
+        SalesTotals::projection(),
+        StockLevel::projection(),
+        History::projection(),
+        ProjectionId::new(Fulfilment::NAME, 1),
+    ]
 }

@@ -1,6 +1,9 @@
 //! Tables and numbers for people.
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use comfy_table::{CellAlignment, presets};
 use order_service::{Money, views::Sales};
@@ -38,10 +41,11 @@ pub(crate) fn sales(sales: &Sales) -> [String; 4] {
     [sales.orders.to_string(), sales.units.to_string(), exact(sales.gross, 2), exact(sales.net, 4)]
 }
 
-/// A number with its thousands apart: 1,265,793.0395.
+/// A number with its thousands apart, and whatever stands behind it: 1,265,793.0395, 12 s.
 pub(crate) fn grouped(number: impl Display) -> String {
     let text = number.to_string();
-    let (whole, fraction) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let (whole, fraction) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len()));
     let mut grouped = String::new();
     for (place, digit) in whole.char_indices() {
         let left = whole.len() - place;
@@ -51,6 +55,18 @@ pub(crate) fn grouped(number: impl Display) -> String {
         grouped.push(digit);
     }
     grouped + fraction
+}
+
+/// A duration for people: `0 s`, `12 s`, `3 min 20 s`, `5 h 3 min`, `2 d 4 h`.
+pub(crate) fn lasting(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
 }
 
 /// An amount of money with at least so many decimals, so that a column of them lines up; never rounded.
@@ -64,6 +80,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn durations_have_their_two_largest_parts() {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (200, "3 min 20 s"),
+            (5 * 3_600 + 200, "5 h 3 min"),
+            (50 * 3_600, "2 d 2 h"),
+        ] {
+            assert_eq!(lasting(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
     fn thousands_stand_apart() {
         for (number, expected) in [
             ("0", "0"),
@@ -71,6 +100,8 @@ mod tests {
             ("51317", "51,317"),
             ("1265793.0395", "1,265,793.0395"),
             ("-123456.7", "-123,456.7"),
+            ("13 s", "13 s"),
+            ("1234 d 10 h", "1,234 d 10 h"),
         ] {
             assert_eq!(grouped(number), expected);
         }

@@ -1,10 +1,10 @@
 //! Each order as its customer sees it.
 
-use cqrs_core::{Envelope, Project, Query, View};
+use cqrs_core::{Answer, Documents, Envelope, Error, Project, Query, View};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::{Order, OrderEvent, OrderId, Sale, Status};
+use crate::{Country, Order, OrderEvent, OrderId, Sale, Status};
 
 /// One order; the key is its id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,4 +55,74 @@ pub struct GetOrder {
     /// Which order.
     #[query(key)]
     pub order: OrderId,
+}
+
+/// Asks for orders, page by page in the order of their ids, of all or of those that are wanted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, Query)]
+#[query(view = OrderSummary, answer = OrderPage)]
+pub struct ListOrders {
+    /// Only orders that are this far.
+    pub status: Option<Status>,
+    /// Only orders that are shipped to this country.
+    pub country: Option<Country>,
+    /// Only orders after this one: [`OrderPage::next`] of the page before.
+    pub after: Option<OrderId>,
+    /// How many orders, at least one and at most [`OrderPage::MAX`].
+    pub limit: usize,
+}
+
+/// Some orders.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderPage {
+    /// The orders.
+    pub orders: Vec<OrderRow>,
+    /// What the next page comes after; none where this one is the last.
+    pub next: Option<String>,
+}
+
+impl OrderPage {
+    /// The most orders of one page.
+    pub const MAX: usize = 1_000;
+}
+
+/// One order of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRow {
+    /// Its id.
+    pub order: String,
+    /// What is known about it.
+    #[serde(flatten)]
+    pub summary: OrderSummary,
+}
+
+impl ListOrders {
+    fn wants(&self, summary: &OrderSummary) -> bool {
+        let country = summary.sale.as_ref().map(|sale| &sale.country);
+        self.status.is_none_or(|status| status == summary.status)
+            && self.country.as_ref().is_none_or(|wanted| Some(wanted) == country)
+    }
+}
+
+impl Answer<ListOrders> for OrderSummary {
+    /// Reads as many pages of documents as it takes to find what is wanted, and one more, which tells that there is
+    /// another page.
+    async fn answer(query: ListOrders, documents: &impl Documents<Self>) -> Result<OrderPage, Error> {
+        let limit = query.limit.clamp(1, OrderPage::MAX);
+        let mut after = query.after.as_ref().map(ToString::to_string);
+        let mut orders = Vec::new();
+        loop {
+            let page = documents.page(after.as_deref(), OrderPage::MAX).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            let wanted = page.into_iter().filter(|(_, summary)| query.wants(summary));
+            orders.extend(wanted.map(|(order, summary)| OrderRow { order, summary }));
+            if orders.len() > limit {
+                break;
+            }
+        }
+        let more = orders.len() > limit;
+        orders.truncate(limit);
+        let next = if more { orders.last().map(|row| row.order.clone()) } else { None };
+        Ok(OrderPage { orders, next })
+    }
 }

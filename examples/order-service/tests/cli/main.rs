@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows tests by their attribute, not the helpers beside them")]
 
+mod fold;
 #[cfg(unix)]
 mod processes;
+#[cfg(unix)]
+mod stores;
 mod support;
 
 use std::fs;
@@ -243,7 +246,13 @@ fn an_unreachable_server_is_one_clear_line() {
 
 #[test]
 fn help_teaches_with_examples() {
-    for command in [&["--help"][..], &["import", "--help"], &["report", "--help"]] {
+    for command in [
+        &["--help"][..],
+        &["import", "--help"],
+        &["report", "--help"],
+        &["orders", "--help"],
+        &["status", "--help"],
+    ] {
         let Output { stdout, .. } = order_service(command).run();
         assert!(stdout.contains("Examples:\n  order-service"), "{stdout}");
     }

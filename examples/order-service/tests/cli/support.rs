@@ -19,7 +19,7 @@ pub(crate) fn order_service<Argument: AsRef<OsStr>>(arguments: impl IntoIterator
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
-    for variable in ["NATS_URL", "RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+    for variable in ["NATS_URL", "DATABASE_URL", "RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);
     }
     Run { command, _folder: folder }
@@ -34,6 +34,14 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn arguments<Argument: AsRef<OsStr>>(
+        mut self,
+        arguments: impl IntoIterator<Item = Argument>,
+    ) -> Self {
+        self.command.args(arguments);
         self
     }
 
@@ -125,6 +133,12 @@ impl Running {
                 return line;
             }
         }
+    }
+
+    /// Kills it as a crash would, and returns how it ended.
+    pub(crate) fn kill(mut self) -> ExitStatus {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap()
     }
 
     /// Does what Ctrl-C does, and returns the status and what was still said.

@@ -1,0 +1,76 @@
+//! How much there is after a place: the server counts it for a consumer, which is made for that and removed.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use cqrs_core::{Backlog, StoreError};
+use futures_util::StreamExt as _;
+use uuid::Uuid;
+
+use crate::{
+    Topology,
+    connection::Connection,
+    errors::{no_answer, store_error, unavailable},
+    events::delivered,
+    subject::filter_of,
+};
+
+/// How long the server keeps the consumer if it is not removed.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// How long the first message may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The commits of some types of aggregates after a place.
+pub(crate) async fn after(
+    connection: &Connection,
+    topology: &Topology,
+    aggregates: &[&'static str],
+    after: u64,
+) -> Result<Backlog, StoreError> {
+    let what = || format!("counting what stream {} has after sequence {after}", topology.stream());
+    let name = format!("counting-{}", Uuid::new_v4().simple());
+    let subject = format!("$JS.API.CONSUMER.CREATE.{}.{name}", topology.stream());
+    let counting = Box::pin(count(connection, topology, aggregates, after, name));
+    connection.answer(&[&subject], counting).await.map_err(|why| no_answer(what(), why))?
+}
+
+async fn count(
+    connection: &Connection,
+    topology: &Topology,
+    aggregates: &[&'static str],
+    after: u64,
+    name: String,
+) -> Result<Backlog, StoreError> {
+    let what = || format!("counting what stream {} has after sequence {after}", topology.stream());
+    let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
+    let stream = stream.map_err(|error| store_error(what(), error))?;
+    let config = pull::Config {
+        name: Some(name),
+        description: Some("counts what a projection has still to do".to_owned()),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
+        ack_policy: AckPolicy::None,
+        filter_subjects: aggregates.iter().map(|name| filter_of(topology.context(), name)).collect(),
+        inactive_threshold: KEPT,
+        memory_storage: true,
+        num_replicas: 1,
+        ..pull::Config::default()
+    };
+    let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
+    let commits = consumer.cached_info().num_pending;
+    let mut since = None;
+    if commits > 0 {
+        let first = consumer.fetch().max_messages(1).expires(PATIENCE).messages().await;
+        let mut first = first.map_err(|error| unavailable(what(), error))?;
+        if let Some(message) = first.next().await {
+            let message = message.map_err(|error| unavailable(what(), error))?;
+            let headers = message.headers.clone().unwrap_or_default();
+            let payload = message.payload.clone();
+            let commit = delivered(topology.context(), &message.subject, after + 1, &headers, payload).ok();
+            since = commit.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
+        }
+    }
+    // The server does it by itself a little later.
+    let _ = stream.delete_consumer(&consumer.cached_info().name).await;
+    Ok(Backlog { commits, since })
+}

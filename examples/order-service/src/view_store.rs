@@ -1,0 +1,250 @@
+//! Where the service keeps its views: one of four stores, which is decided when it starts.
+//!
+//! The ports have no `dyn`, so that a choice at run time is an enum, each of whose calls goes to the store that was
+//! chosen. A service whose store is known needs none of this.
+
+use std::{env, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use cqrs_core::{
+    Backend, Builder, Cqrs, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError,
+    ViewStore, memory::MemoryViews,
+};
+use cqrs_nats::KvViews;
+use cqrs_sql::{PostgresViews, SqlView, SqliteViews, sqlx::Postgres};
+use order_service::views::{MonthSales, SalesByMonth, SalesOfYear as _};
+
+/// The file of SQLite, unless another is named.
+const FILE: &str = "views.db";
+
+/// Which store was asked for with `--views`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Kv,
+    Memory,
+    /// In this file, or in the one that is always taken.
+    Sqlite(Option<String>),
+    /// At this address, or at that of `DATABASE_URL`.
+    Postgres(Option<String>),
+}
+
+impl Choice {
+    /// Reads what stands behind `--views`. It may hold a password, so it is not said again when it is wrong.
+    pub(crate) fn read(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            None if text == "kv" => Ok(Self::Kv),
+            None if text == "memory" => Ok(Self::Memory),
+            None if text == "sqlite" => Ok(Self::Sqlite(None)),
+            None if text == "postgres" => Ok(Self::Postgres(None)),
+            Some(("sqlite", file)) if !file.is_empty() => Ok(Self::Sqlite(Some(file.to_owned()))),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(Some(text.to_owned())))
+            }
+            Some(("postgres", url)) if url.starts_with("postgres") => {
+                Ok(Self::Postgres(Some(url.to_owned())))
+            }
+            _ => bail!(
+                "--views takes kv, memory, sqlite, sqlite:FILE, postgres (at DATABASE_URL) or a URL that begins \
+                 with postgres://"
+            ),
+        }
+    }
+}
+
+/// The store that was chosen.
+#[derive(Debug, Clone)]
+pub(crate) enum AnyViews {
+    Kv(Box<KvViews>),
+    Memory(MemoryViews),
+    Sqlite(SqliteViews),
+    Postgres(PostgresViews),
+}
+
+impl AnyViews {
+    /// Opens SQLite. Without a file the views are in `folder`, or in memory where there is none.
+    pub(crate) async fn sqlite(file: Option<&str>, folder: Option<&Path>, context: &str) -> Result<Self> {
+        let file = match (file, folder) {
+            (Some(":memory:"), _) | (None, None) => {
+                return Ok(Self::Sqlite(SqliteViews::in_memory(context).await?));
+            }
+            (Some(file), _) => file.into(),
+            (None, Some(folder)) => {
+                let failed = || format!("cannot make the folder {}", folder.display());
+                fs::create_dir_all(folder).with_context(failed)?;
+                folder.join(FILE)
+            }
+        };
+        Ok(Self::Sqlite(SqliteViews::open(file, context).await?))
+    }
+
+    /// Connects to Postgres, at `DATABASE_URL` unless there is a URL.
+    pub(crate) async fn postgres(url: Option<&str>, context: &str) -> Result<Self> {
+        let variable = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+        let Some(url) = url.or(variable.as_deref()) else {
+            bail!(
+                "--views postgres needs DATABASE_URL, or the URL itself: --views postgres://user@host/database"
+            )
+        };
+        Ok(Self::Postgres(PostgresViews::connect(url, context).await?))
+    }
+
+    /// Where it is, in words without secrets.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Kv(_) => "in key-value buckets beside the events".to_owned(),
+            Self::Memory(_) => "in memory, built from the log each time".to_owned(),
+            Self::Sqlite(views) if views.address() == "memory" => {
+                "in SQLite in memory, built from the log each time".to_owned()
+            }
+            Self::Sqlite(views) => format!("in SQLite, file {}", views.address()),
+            Self::Postgres(views) => format!("in Postgres, {}", views.address()),
+        }
+    }
+
+    /// Removes the views of a log that is no more.
+    pub(crate) async fn begin_anew(&self) -> Result<(), StoreError> {
+        for id in order_service::projections().into_iter().chain([by_month()]) {
+            self.remove(&id).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the service keeps in tables of its own, where there are tables.
+    pub(crate) fn add_tables<B: Backend, A, V>(&self, builder: Builder<B, A, V>) -> Builder<B, A, V> {
+        match self {
+            Self::Kv(_) | Self::Memory(_) => builder,
+            Self::Sqlite(views) => builder.projection(by_month(), views.projection(SalesByMonth)),
+            Self::Postgres(views) => builder.projection(by_month(), views.projection(SalesByMonth)),
+        }
+    }
+
+    /// The sales of a year by month and country; none where there are no tables.
+    pub(crate) async fn sales_of_year<B, A, V>(
+        &self,
+        service: &Cqrs<B, A, V>,
+        year: Option<i16>,
+    ) -> Result<Option<Vec<MonthSales>>>
+    where
+        B: Backend,
+        A: cqrs_core::AggregateList,
+        V: cqrs_core::ViewList,
+    {
+        let build = || service.active_build(by_month().name).map(|build| build.unwrap_or_else(by_month));
+        Ok(match self {
+            Self::Kv(_) | Self::Memory(_) => None,
+            Self::Sqlite(views) => Some(views.sales_of_year(&build()?, year).await?),
+            Self::Postgres(views) => Some(views.sales_of_year(&build()?, year).await?),
+        })
+    }
+}
+
+/// The view in tables of its own, under the same name in either database.
+fn by_month() -> ProjectionId {
+    <SalesByMonth as SqlView<Postgres>>::id()
+}
+
+/// The same call on whichever store it is.
+macro_rules! each {
+    ($any:expr, $views:ident => $call:expr) => {
+        match $any {
+            Self::Kv($views) => $call,
+            Self::Memory($views) => $call,
+            Self::Sqlite($views) => $call,
+            Self::Postgres($views) => $call,
+        }
+    };
+}
+
+impl ViewStore for AnyViews {
+    async fn open(&self, id: &ProjectionId) -> Result<(), StoreError> {
+        each!(self, views => views.open(id).await)
+    }
+
+    async fn checkpoint(&self, id: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
+        each!(self, views => views.checkpoint(id).await)
+    }
+
+    async fn load(&self, id: &ProjectionId, keys: &[String]) -> Result<Vec<SavedDocument>, StoreError> {
+        each!(self, views => views.load(id, keys).await)
+    }
+
+    async fn notes(&self, id: &ProjectionId, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        each!(self, views => views.notes(id, prefix).await)
+    }
+
+    async fn save(&self, id: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
+        each!(self, views => views.save(id, save).await)
+    }
+
+    fn max_writes(&self) -> usize {
+        each!(self, views => views.max_writes())
+    }
+
+    fn place(&self) -> Option<String> {
+        each!(self, views => views.place())
+    }
+
+    async fn get(&self, id: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
+        each!(self, views => views.get(id, key).await)
+    }
+
+    async fn list(&self, id: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
+        each!(self, views => views.list(id).await)
+    }
+
+    async fn page(
+        &self,
+        id: &ProjectionId,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        each!(self, views => views.page(id, after, max).await)
+    }
+
+    async fn reached(&self, id: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+        each!(self, views => views.reached(id, sequence).await)
+    }
+
+    async fn remove(&self, id: &ProjectionId) -> Result<(), StoreError> {
+        each!(self, views => views.remove(id).await)
+    }
+
+    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
+        each!(self, views => views.about(view).await)
+    }
+
+    async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
+        each!(self, views => views.set_about(view, content, revision).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_store_has_a_name_and_a_database_an_address() {
+        let some = |text: &str| Some(text.to_owned());
+        for (text, expected) in [
+            ("kv", Choice::Kv),
+            ("memory", Choice::Memory),
+            ("sqlite", Choice::Sqlite(None)),
+            ("sqlite:a/b.db", Choice::Sqlite(some("a/b.db"))),
+            ("postgres", Choice::Postgres(None)),
+            ("postgres://anna@host/db", Choice::Postgres(some("postgres://anna@host/db"))),
+            ("postgresql://host/db", Choice::Postgres(some("postgresql://host/db"))),
+            ("postgres:postgres://host/db", Choice::Postgres(some("postgres://host/db"))),
+        ] {
+            assert_eq!(Choice::read(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_store_is_not_said_again() {
+        for text in ["", "redis", "mysql://anna:s3cret@host/db", "sqlite:", "postgres:s3cret@host"] {
+            let refusal = Choice::read(text).unwrap_err().to_string();
+            assert!(refusal.contains("postgres://") && !refusal.contains("s3cret"), "{refusal}");
+        }
+    }
+}
