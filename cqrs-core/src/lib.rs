@@ -9,6 +9,23 @@
 #[doc = include_str!("../docs/events.md")]
 pub mod what_happens_to_an_event {}
 
+/// Marks a place at which a test can let the process die; see [`failpoint`]. Without the feature it is nothing.
+#[cfg(feature = "failpoints")]
+macro_rules! failpoint {
+    ($point:ident, $whom:expr) => {
+        crate::failpoint::reached(crate::failpoint::Point::$point, $whom).await
+    };
+}
+
+#[cfg(not(feature = "failpoints"))]
+macro_rules! failpoint {
+    ($point:ident, $whom:expr) => {
+        if false {
+            let _ = $whom;
+        }
+    };
+}
+
 mod aggregate;
 mod append;
 mod backoff;
@@ -32,6 +49,8 @@ mod error;
 mod event;
 mod event_store;
 mod execute;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 mod handle_events;
 mod handler;
 mod id;

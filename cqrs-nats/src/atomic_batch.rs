@@ -59,6 +59,8 @@ pub(crate) async fn publish(
             })?;
             continue;
         }
+        #[cfg(feature = "failpoints")]
+        cqrs_core::failpoint::reached(cqrs_core::failpoint::Point::InSave, stream).await;
         if last > 1 {
             headers.insert("Nats-Batch-Commit", "1");
         }
