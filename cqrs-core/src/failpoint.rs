@@ -4,13 +4,12 @@
 //! environment variable [`VARIABLE`] arms one when the process starts: `die after-save statement-v1` aborts the
 //! process where the projection of that name has just been saved for the first time, `die in-save generous-v1 2`
 //! within its second save, `wait before-arm` says on standard output that it has come before the first deadline is
-//! armed, and goes on when it reads a line on standard input.
+//! armed, and goes when it is told to [`go_on`].
 //!
 //! An abort is the end of the process at that very instruction: nothing is flushed, dropped or sent after it.
 
 use std::{
-    env, io,
-    io::Write as _,
+    env,
     str::FromStr,
     sync::{
         OnceLock,
@@ -18,12 +17,17 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
 /// The environment variable that arms a point: an action, a point, whom it concerns (or `any`), and the how
 /// manieth time; the last two may be missing.
 pub const VARIABLE: &str = "CQRS_FAILPOINT";
 
 /// What a process says that waits at its point.
 pub const REACHED: &str = "reached";
+
+/// Whether what waits may go on.
+static GO: Notify = Notify::const_new();
 
 macro_rules! points {
     ($($(#[$docs:meta])+ $point:ident = $name:literal;)+) => {
@@ -112,17 +116,19 @@ pub async fn reached(point: Point, whom: &str) {
     }
     match armed.action {
         Action::Die => std::process::abort(),
-        // Whoever has armed it and does not answer any more is gone.
-        Action::Wait => drop(tokio::task::spawn_blocking(wait).await),
+        Action::Wait => {
+            println!("{REACHED}");
+            GO.notified().await;
+        }
     }
 }
 
-fn wait() -> io::Result<()> {
-    println!("{REACHED}");
-    io::stdout().flush()?;
-    io::stdin().read_line(&mut String::new()).map(drop)
+/// Lets what waits at a point go on, or what will come to it.
+pub fn go_on() {
+    GO.notify_one();
 }
 
+/// What the environment has armed.
 #[derive(Debug)]
 struct Armed {
     action: Action,
