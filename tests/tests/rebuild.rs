@@ -18,9 +18,9 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Clock as _, CommandId, Commit, Cqrs, Envelope, EventId, EventStore as _, Expected, JSON,
-    Metadata, Origin, Project, ProjectionId, Query, RecordedEvent, SystemClock, View, ViewStore as _,
-    failpoint,
+    AggregateKey, AppendError, Clock as _, CommandId, Commit, Cqrs, Envelope, EventId, EventStore as _,
+    Expected, JSON, Metadata, Origin, Project, ProjectionId, Query, RecordedEvent, SystemClock, View,
+    ViewStore as _, failpoint,
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_sql::SqliteViews;
@@ -127,7 +127,22 @@ async fn fill_account(events: &NatsEvents, account: u64, number: u64) {
             source: events.source().to_owned(),
             events: (first_version..first_version + IN_ONE_COMMIT).map(event).collect(),
         };
-        last = events.append(&commit, Expected::after(last)).await.unwrap().sequence;
+        last = append(events, &commit, last).await;
+    }
+}
+
+/// Appends until the answer is definite; nobody else writes to the account.
+async fn append(events: &NatsEvents, commit: &Commit, last: u64) -> u64 {
+    loop {
+        match events.append(commit, Expected::after(last)).await {
+            Ok(appended) => return appended.sequence,
+            Err(AppendError::Busy(_) | AppendError::Unknown(_)) => {}
+            // An attempt without an answer was stored.
+            Err(AppendError::Conflict) => {
+                return events.next_after(&commit.aggregate, last).await.unwrap().unwrap().sequence;
+            }
+            Err(AppendError::Failed(error)) => panic!("{error}"),
+        }
     }
 }
 
