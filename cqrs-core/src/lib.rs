@@ -4,10 +4,14 @@
 //! and [`ViewStore`]; [`memory`] keeps both in the process, and the crate `cqrs-nats` in NATS JetStream.
 //!
 //! What a view promises, and what to do when something is wrong with one, is told at
-//! [`what_happens_to_an_event`].
+//! [`what_happens_to_an_event`]. What else can follow from an event, and how often it happens, is told at
+//! [`what_follows_from_an_event`].
 
 #[doc = include_str!("../docs/events.md")]
 pub mod what_happens_to_an_event {}
+
+#[doc = include_str!("../docs/effects.md")]
+pub mod what_follows_from_an_event {}
 
 /// Marks a place at which a test can let the process die; see [`failpoint`]. Without the feature it is nothing.
 #[cfg(feature = "failpoints")]
