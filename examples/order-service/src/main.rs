@@ -4,6 +4,7 @@ mod backend;
 mod cli;
 mod import;
 mod northwind;
+mod rebuild;
 mod report;
 mod scenario;
 mod serve;
@@ -42,6 +43,7 @@ async fn run(cli: Cli) -> Result<()> {
         None => Job::Scenario,
         Some(Task::Import { folder, format }) => Job::Import(Northwind::read(&folder)?, format),
         Some(Task::Report { format }) => Job::Report(format),
+        Some(Task::Rebuild { view }) => Job::Rebuild(view),
         Some(Task::Serve) => Job::Serve,
     };
     let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
@@ -60,6 +62,7 @@ enum Job {
     Scenario,
     Import(Northwind, cli::Format),
     Report(cli::Format),
+    Rebuild(String),
     Serve,
 }
 
@@ -69,7 +72,7 @@ impl Job {
         // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
         let service = match self {
             Self::Scenario | Self::Serve => order_service::start_with_fulfilment(backend).await,
-            Self::Import(..) | Self::Report(_) => order_service::start(backend).await,
+            Self::Import(..) | Self::Report(_) | Self::Rebuild(_) => order_service::start(backend).await,
         };
         let service = service.context("the service cannot start")?;
         let out = &mut anstream::stdout().lock();
@@ -82,6 +85,10 @@ impl Job {
             Self::Report(format) => {
                 anstream::eprintln!("{words}");
                 report::run(&service, format, out).await
+            }
+            Self::Rebuild(view) => {
+                anstream::eprintln!("{words}");
+                rebuild::run(&service, &view, out).await
             }
             Self::Serve => serve::run(&service, words, out).await,
         };
