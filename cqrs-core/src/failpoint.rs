@@ -108,9 +108,7 @@ points! {
 ///
 /// Dropped while it waits, it has been reached.
 pub async fn reached(point: Point, whom: &str) {
-    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
-    let armed = ARMED.get_or_init(|| env::var(VARIABLE).ok().map(|text| read(&text)));
-    let Some(armed) = armed.as_ref().filter(|armed| armed.concerns(point, whom)) else { return };
+    let Some(armed) = armed(point, whom) else { return };
     if armed.passed.fetch_add(1, Ordering::SeqCst) + 1 != armed.time {
         return;
     }
@@ -121,6 +119,21 @@ pub async fn reached(point: Point, whom: &str) {
             GO.notified().await;
         }
     }
+}
+
+/// Whether this point is armed: where what was sent has to leave the process before it dies.
+///
+/// # Panics
+///
+/// When the environment arms something that is none of the points.
+pub fn is_armed(point: Point, whom: &str) -> bool {
+    armed(point, whom).is_some()
+}
+
+fn armed(point: Point, whom: &str) -> Option<&'static Armed> {
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    let armed = ARMED.get_or_init(|| env::var(VARIABLE).ok().map(|text| read(&text)));
+    armed.as_ref().filter(|armed| armed.concerns(point, whom))
 }
 
 /// Lets what waits at a point go on, or what will come to it.
