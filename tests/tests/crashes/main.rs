@@ -43,9 +43,6 @@ use crate::{
     steps::{Step, chosen},
 };
 
-/// How many crashes happen at the same time: most of each is waiting.
-const AT_ONCE: usize = 6;
-
 /// Where the views are.
 #[derive(Debug, Clone, Copy)]
 enum Place {
@@ -121,7 +118,7 @@ async fn postgres_dies_under_a_worker() {
 
 async fn workers_die(place: Place, on: u8) {
     let deaths = stream::iter(chosen(on)).map(|step| worker_dies(place, step));
-    report("the worker dies", place, &deaths.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
+    report("the worker dies", place, &deaths.buffer_unordered(place.at_once()).collect::<Vec<_>>().await);
 }
 
 /// A worker dies, and another goes on in its place.
@@ -159,7 +156,11 @@ async fn another_goes_on<V: Store>(events: &NatsEvents, views: &V, folder: &Path
 
 async fn servers_die(place: Place, on: u8) {
     let deaths = stream::iter(chosen(on)).map(|step| server_dies(place, step));
-    report("the NATS server dies", place, &deaths.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
+    report(
+        "the NATS server dies",
+        place,
+        &deaths.buffer_unordered(place.at_once()).collect::<Vec<_>>().await,
+    );
 }
 
 /// The server dies while the worker stands at the step, and the worker goes on.
@@ -209,6 +210,12 @@ async fn ends_well<V: Store>(
 }
 
 impl Place {
+    /// How many crashes happen at the same time: most of each is waiting. In Postgres each has some twenty
+    /// connections, and a server takes a hundred unless it is told otherwise.
+    fn at_once(self) -> usize {
+        if matches!(self, Self::Postgres) { 2 } else { 6 }
+    }
+
     /// What the worker is told, and what is to be removed in the end.
     async fn prepare(self, context: &str, folder: &Path) -> (String, Option<TestDatabase>) {
         match self {
