@@ -58,7 +58,10 @@ pub(crate) async fn append<S: EventStore>(
     let mut ambiguous = false;
     let mut attempt = 0;
     loop {
-        let mut next = after_answer(store.append(commit, expected).await, expected, attempt, ambiguous);
+        failpoint!(BeforeAppend, &commit.aggregate.to_string());
+        let answer = store.append(commit, expected).await;
+        failpoint!(AfterAppend, &commit.aggregate.to_string());
+        let mut next = after_answer(answer, expected, attempt, ambiguous);
         if let Next::Look = next {
             let found = store.next_after(&commit.aggregate, expected.sequence()).await;
             next = after_look(commit, found, attempt);

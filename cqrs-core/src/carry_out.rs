@@ -142,17 +142,28 @@ impl Carrier {
     async fn perform(&self, intent: &Intent) -> Outcome {
         let done = |result: Result<(), StoreError>| result.map_or_else(Outcome::Failed, |()| Outcome::Done);
         match (&intent.action, &self.deadlines) {
-            (Action::Send(request), _) => self.send(request).await,
+            (Action::Send(request), _) => {
+                failpoint!(BeforeSend, &request.command);
+                let outcome = self.send(request).await;
+                failpoint!(AfterSend, &request.command);
+                outcome
+            }
             (Action::Arm { deadline, at, request }, Some(deadlines)) => {
                 let payload = match codec::to_json(request) {
                     Ok(payload) => payload,
                     Err(error) => return Outcome::Failed(StoreError::refused(request.shown(), error)),
                 };
                 let (id, order, arming) = (deadline.clone(), intent.order, request.id.0);
-                done(deadlines.arm(&Deadline { id, at: *at, payload, order, arming }).await)
+                failpoint!(BeforeArm, deadline);
+                let armed = deadlines.arm(&Deadline { id, at: *at, payload, order, arming }).await;
+                failpoint!(AfterArm, deadline);
+                done(armed)
             }
             (Action::Disarm { deadline }, Some(deadlines)) => {
-                done(deadlines.disarm(deadline, intent.order).await)
+                failpoint!(BeforeDisarm, deadline);
+                let disarmed = deadlines.disarm(deadline, intent.order).await;
+                failpoint!(AfterDisarm, deadline);
+                done(disarmed)
             }
             // Policies cannot be added without deadlines.
             (Action::Arm { .. } | Action::Disarm { .. }, None) => {

@@ -72,11 +72,13 @@ impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
 /// Handles the events of one aggregate, up to one that fails.
 async fn handle(work: Vec<Work>) -> Ended {
     let mut ended = Ended { done: Vec::with_capacity(work.len()), failure: None };
-    for Work { index, position, handling, .. } in work {
+    for Work { index, aggregate, position, handling } in work {
+        failpoint!(BeforeHandle, &aggregate.to_string());
         if let Err(error) = unless_panics(handling).await {
             ended.failure = Some((index, error));
             break;
         }
+        failpoint!(AfterHandle, &aggregate.to_string());
         ended.done.push(position);
     }
     ended

@@ -4,13 +4,34 @@
 //! and [`ViewStore`]; [`memory`] keeps both in the process, and the crate `cqrs-nats` in NATS JetStream.
 //!
 //! What a view promises, and what to do when something is wrong with one, is told at
-//! [`what_happens_to_an_event`]; how stored events change with the program, at [`events_that_live_for_years`].
+//! [`what_happens_to_an_event`]; what else can follow from an event, and how often it happens, at
+//! [`what_follows_from_an_event`]; how stored events change with the program, at [`events_that_live_for_years`].
 
 #[doc = include_str!("../docs/events.md")]
 pub mod what_happens_to_an_event {}
 
+#[doc = include_str!("../docs/effects.md")]
+pub mod what_follows_from_an_event {}
+
 #[doc = include_str!("../docs/schema.md")]
 pub mod events_that_live_for_years {}
+
+/// Marks a place at which a test can let the process die; see [`failpoint`]. Without the feature it is nothing.
+#[cfg(feature = "failpoints")]
+macro_rules! failpoint {
+    ($point:ident, $whom:expr) => {
+        crate::failpoint::reached(crate::failpoint::Point::$point, $whom).await
+    };
+}
+
+#[cfg(not(feature = "failpoints"))]
+macro_rules! failpoint {
+    ($point:ident, $whom:expr) => {
+        if false {
+            let _ = $whom;
+        }
+    };
+}
 
 mod aggregate;
 mod append;
@@ -35,6 +56,8 @@ mod error;
 mod event;
 mod event_store;
 mod execute;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 #[cfg(feature = "bincode")]
 mod guard;
 mod handle_events;

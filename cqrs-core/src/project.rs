@@ -151,6 +151,7 @@ impl<E: EventStore> Projector<E> {
             if let Err(error) = subscription.done(place.checkpoint.sequence).await {
                 debug!(%error, "the store was not told about progress");
             }
+            failpoint!(AfterAck, &self.id.to_string());
         }
     }
 
@@ -239,8 +240,16 @@ impl<E: EventStore> Projector<E> {
         loop {
             let plan = plan(chunk, self.projection.ignored(), &place.parked, &poison, || self.clock.now());
             self.check_failures(place, &plan.letters)?;
+            failpoint!(BeforeSave, &self.id.to_string());
+            if !plan.letters.is_empty() {
+                failpoint!(BeforePark, &self.id.to_string());
+            }
             match self.save(place, chunk, &plan).await {
                 Ok(revision) => {
+                    failpoint!(AfterSave, &self.id.to_string());
+                    if !plan.letters.is_empty() {
+                        failpoint!(AfterPark, &self.id.to_string());
+                    }
                     place.revision = revision;
                     place.parked.add(&plan.letters);
                     return Ok(());

@@ -109,7 +109,10 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         notes.extend(follow.iter().map(note).collect::<Result<Vec<_>, _>>()?);
         let writes = states.writes(id)?;
         let save = Save { writes: &writes, notes: &notes, checkpoint, revision };
-        Ok((self.views.save(id, save).await?, follow))
+        failpoint!(BeforeSettle, &id.to_string());
+        let revision = self.views.save(id, save).await?;
+        failpoint!(AfterSettle, &id.to_string());
+        Ok((revision, follow))
     }
 }
 
@@ -171,6 +174,9 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         let Batch { checkpoint, revision, .. } = batch;
         let save = Save { writes: &writes, notes: &notes, checkpoint, revision };
         let revision = self.views.save(projection, save).await?;
+        if !pending.is_empty() {
+            failpoint!(BeforeCarryOut, &projection.to_string());
+        }
         Ok(self.carry_out(projection, checkpoint, revision, pending).await?)
     }
 

@@ -68,6 +68,7 @@ async fn follow<D: Deadlines>(
             if let Err(error) = send(&carrier, due).await {
                 debug!(%error, deadline = id, "the store was not told about a deadline, which comes again");
             }
+            failpoint!(AfterDone, &id);
         });
         while sending.try_join_next().is_some() {}
     }
@@ -82,16 +83,22 @@ async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
             return due.later(HOPELESS).await;
         }
     };
+    failpoint!(BeforeDue, due.id());
     match carrier.send(&request).await {
         Outcome::Done => {
             info!(deadline = due.id(), command = request.command, "a deadline has passed");
-            due.done().await
+            over(due).await
         }
-        Outcome::Refused(_) => due.done().await,
+        Outcome::Refused(_) => over(due).await,
         Outcome::Failed(error) if error.is_transient() => due.later(AGAIN).await,
         Outcome::Failed(error) => {
             error!(%error, deadline = due.id(), "the command of a deadline cannot be sent");
             due.later(HOPELESS).await
         }
     }
+}
+
+async fn over(due: Due) -> Result<(), StoreError> {
+    failpoint!(AfterDue, due.id());
+    due.done().await
 }

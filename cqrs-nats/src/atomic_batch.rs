@@ -59,6 +59,8 @@ pub(crate) async fn publish(
             })?;
             continue;
         }
+        #[cfg(feature = "failpoints")]
+        before_commit(connection, stream).await;
         if last > 1 {
             headers.insert("Nats-Batch-Commit", "1");
         }
@@ -70,4 +72,16 @@ pub(crate) async fn publish(
         return connection.jetstream.send_publish(message.subject, commit).await?.await;
     }
     Ok(PublishAck::default())
+}
+
+/// A test may let the process die here, when the server has all of the batch but its end.
+#[cfg(feature = "failpoints")]
+async fn before_commit(connection: &Connection, stream: &str) {
+    use cqrs_core::failpoint::{Point, is_armed, reached};
+
+    if is_armed(Point::InSave, stream) {
+        // Without a connection there is nothing to be sent.
+        let _ = connection.client.flush().await;
+    }
+    reached(Point::InSave, stream).await;
 }

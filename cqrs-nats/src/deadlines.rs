@@ -40,8 +40,9 @@ const ORDER: &str = "Deadline-Order";
 /// Which arming it is; see [`Deadline::arming`].
 const ARMING: &str = "Deadline-Arming";
 
-/// How long one who was handed a deadline may take before another gets it.
-const ACK_WAIT: Duration = Duration::from_secs(15);
+/// How long one who was handed a deadline may take before another gets it: how late a deadline is whose worker died.
+/// Whoever takes longer has its command sent by another as well, under the same id.
+const ACK_WAIT: Duration = Duration::from_secs(3);
 
 /// How many deadlines are handed out at once, at most, and to each instance.
 const HANDED_OUT: i64 = 1_024;

@@ -61,7 +61,8 @@
 //! # }
 //! ```
 //!
-//! Views that are not documents have tables of their own, which they change with SQL: [`SqlView`].
+//! Views that are not documents have tables of their own, which they change with SQL: [`SqlView`]. They need not be
+//! views: [`effectively_once`] tells how whatever is a row in a database follows from each event once.
 //!
 //! # What is stored
 //!
@@ -82,6 +83,9 @@
 //! and never come again, not even when it is removed and built anew.
 //!
 //! SQLite is compiled into the program, which takes a C compiler.
+
+#[doc = include_str!("../docs/once.md")]
+pub mod effectively_once {}
 
 mod dialect;
 mod errors;

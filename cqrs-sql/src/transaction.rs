@@ -122,6 +122,8 @@ impl<'a, DB: Dialect> Saving<'a, DB> {
     /// Postgres answers the commit of a transaction in which a statement failed as if it were a success. The
     /// notification before it is a statement, which in such a transaction fails.
     pub(crate) async fn commit(mut self) -> Result<u64, Failure> {
+        #[cfg(feature = "failpoints")]
+        cqrs_core::failpoint::reached(cqrs_core::failpoint::Point::InSave, self.projection).await;
         if let Some(sql) = DB::NOTIFY {
             DB::fetch(&mut self.transaction, sql.to_owned(), &[Value::Text(self.names.context())]).await?;
         }

@@ -44,6 +44,11 @@ impl TestContext {
         self.nats.context(&self.name).await.expect("the context")
     }
 
+    /// Where its server is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The name of the context's stream.
     pub fn stream(&self) -> String {
         Topology::new(&*self.name).stream().to_owned()

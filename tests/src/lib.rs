@@ -28,6 +28,7 @@ pub mod domain;
 pub mod flaky;
 pub mod history;
 pub mod lines;
+pub mod mortal;
 pub mod postgres;
 pub mod proxy;
 pub mod scratch;

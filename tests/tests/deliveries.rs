@@ -101,6 +101,41 @@ async fn a_view_is_right_although_deliveries_were_stolen() {
     bank.stop().await;
 }
 
+/// Somebody takes deliveries, and sends every one of them back at once, in no order: what was delivered comes again
+/// and again, behind what comes after it.
+#[tokio::test]
+async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
+    let context = TestContext::new("naks").await;
+    let builder = Cqrs::builder(context.backend().await).aggregate::<Account>().view::<Statement>();
+    let bank = builder.start().await.unwrap();
+    let mut receipt = bank.execute(open()).await.unwrap();
+    let mut refused = 0;
+    for _ in 0..3 {
+        bank.seen("statement", &receipt).await.unwrap();
+        let mut stolen = steal(context.nats.client(), &context.stream(), "statement-v1").await;
+        for _ in 0..20 {
+            receipt = bank.execute(deposit()).await.unwrap();
+        }
+        // The consumer acknowledges all up to a message: one that is refused comes again behind later ones.
+        let mut taken = vec![stolen.next().await.unwrap()];
+        while let Ok(Some(more)) = tokio::time::timeout(Duration::from_millis(50), stolen.next()).await {
+            taken.push(more);
+        }
+        for message in taken.iter().rev().cycle().take(50) {
+            let Some(reply) = message.reply.clone().filter(|_| is_message(message.headers.as_ref())) else {
+                continue;
+            };
+            context.nats.client().publish(reply, "-NAK".into()).await.unwrap();
+            refused += 1;
+        }
+        let statement = bank.query(GetStatement { account: "1".into() }).after(&receipt);
+        let seen = statement.patience(Duration::from_mins(1)).await.unwrap();
+        assert_eq!(seen.unwrap().versions, (1..=receipt.version).collect::<Vec<_>>());
+    }
+    assert!(refused > 50, "{refused}");
+    bank.stop().await;
+}
+
 /// An instance of its own: another connection, and what it knows about turns.
 async fn instance(context: &TestContext) -> NatsEvents {
     let nats = Nats::connect(server().await.url()).await.unwrap();

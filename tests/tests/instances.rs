@@ -4,12 +4,16 @@
 
 use std::time::Duration;
 
-use cqrs_core::{Backend, Cqrs, ProjectorState, ViewStore, memory::MemoryViews};
+use cqrs_core::{Backend, Cqrs, ProjectorState, View as _, ViewStore, memory::MemoryViews};
 use cqrs_nats::{Nats, NatsBackend, NatsEvents};
-use cqrs_sql::SqliteViews;
+use cqrs_sql::{
+    SqliteViews,
+    sqlx::{self, Connection as _, PgConnection},
+};
 use cqrs_tests::{
     TestContext,
     domain::{Account, Deposit, GetStatement, Open, Statement},
+    eventually,
     postgres::TestDatabase,
     server,
 };
@@ -137,4 +141,49 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     let place = memory_place.unwrap();
     let forgotten = stream.consumer_info(format!("statement-v1-at-{place}")).await.unwrap();
     assert_eq!(forgotten.config.inactive_threshold, Duration::from_hours(1), "the memory may not come back");
+}
+
+/// What a save takes is longer than a worker's turn: another one gets it, and both have the same events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_slower_than_a_turn_is_written_once() {
+    let context = TestContext::new("slow").await;
+    let database = TestDatabase::new("slow").await;
+    let bank = async || {
+        let nats = Nats::connect(server().await.url()).await.unwrap();
+        let backend = (nats.context(&context.name).await.unwrap().events, database.views().await);
+        Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap()
+    };
+    let (first, second) = (bank().await, bank().await);
+    let open = Open { account: "1".into(), owner: "anna".into(), amount: 0 };
+    let receipt = first.execute(open).await.unwrap();
+    first.seen("statement", &receipt).await.unwrap();
+
+    // Saves get as far as the documents, behind this lock, and stay there until both workers wait.
+    let mut holder = PgConnection::connect(&database.url).await.unwrap();
+    let mut lock = holder.begin().await.unwrap();
+    let table = database.views().await.table(&Statement::projection());
+    let sql = format!("LOCK TABLE {table} IN SHARE MODE");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *lock).await.unwrap();
+    let mut last = receipt;
+    for _ in 0..10 {
+        last = first.execute(deposit()).await.unwrap();
+    }
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%\"{}\"%'",
+        database.context
+    );
+    eventually("both workers save the same", async || {
+        let waiting = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waiting.clone()));
+        waiting.fetch_one(&mut *lock).await.unwrap() == 2
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    for bank in [&first, &second] {
+        let query = bank.query(GetStatement { account: "1".into() }).after(&last);
+        let seen = query.patience(Duration::from_mins(1)).await.unwrap().unwrap();
+        assert_eq!(seen.versions, (1..=11).collect::<Vec<_>>());
+        eventually("it goes on", async || bank.projectors()[0].state == ProjectorState::Running).await;
+    }
+    first.stop().await;
+    second.stop().await;
 }

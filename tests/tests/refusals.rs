@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
-use cqrs_core::{CommandError, Cqrs, Error, StoreError};
+use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, StoreError};
 use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
     TestContext,
     domain::{Account, Deposit, GetStatement, Open, Statement},
-    server_binary,
+    eventually, server_binary,
 };
 
 type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
@@ -159,6 +159,39 @@ async fn a_stream_that_was_made_anew() {
     let error = second.query(statement("2")).after(&receipt).await.unwrap_err();
     let foreign = |reason: &str| reason.contains("was built from log");
     assert!(matches!(&error, Error::ProjectionHalted { reason, .. } if foreign(reason)), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_deleted_under_a_worker_is_waited_for_and_not_mistaken_for_another() {
+    let context = TestContext::new("under").await;
+    let bank = bank(context.backend().await).await;
+    let receipt = bank.execute(open("1")).await.unwrap();
+    let before = bank.query(statement("1")).after(&receipt).await.unwrap();
+    let jetstream = async_nats::jetstream::new(context.nats.client().clone());
+    jetstream.delete_stream(context.stream()).await.unwrap();
+    eventually("the projector says that it waits", async || {
+        matches!(&bank.projectors()[0].state, ProjectorState::Retrying { reason } if reason.contains("stream"))
+    })
+    .await;
+    assert_eq!(bank.query(statement("1")).await.unwrap(), before, "the view stands where it was");
+
+    // Somebody makes it anew, and it grows beyond the place where the view is.
+    let other = self::bank(context.backend().await).await;
+    for account in ["2", "3", "4"] {
+        other.execute(open(account)).await.unwrap();
+    }
+    for bank in [&bank, &other] {
+        eventually("the log is refused", async || {
+            matches!(&bank.projectors()[0].state, ProjectorState::Halted { reason } if reason.contains("was built from log"))
+        })
+        .await;
+        assert_eq!(bank.query(statement("1")).await.unwrap(), before);
+        assert_eq!(
+            bank.query(statement("2")).await.unwrap(),
+            None,
+            "nothing of the other log is in the view"
+        );
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,21 @@ fn ci_runs_the_test_command_that_the_readme_names() {
     assert!(ran, "`{command}` is not a line of .ci/run");
 }
 
+/// They let a process die; with the feature off there is nothing of them in the program.
+#[test]
+fn nothing_but_the_tests_asks_for_failpoints() {
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let asks = |package: &&Value| package["dependencies"].to_string().contains("\"failpoints\"");
+    let asking: Vec<_> = packages.iter().filter(asks).map(|package| &package["name"]).collect();
+    assert_eq!(asking, ["cqrs-tests"]);
+    let features = packages.iter().flat_map(|package| package["features"].as_object().expect("features"));
+    for (feature, leads_to) in features.filter(|(feature, _)| *feature != "failpoints") {
+        assert!(!leads_to.to_string().contains("failpoints"), "{feature} leads to {leads_to}");
+    }
+}
+
 #[test]
 fn every_crate_has_a_licence() {
     let metadata: Value =

@@ -101,6 +101,13 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Build a view anew from the whole log, beside the build that answers until it is done.
+    ///
+    /// It may be interrupted, and goes on when it is run again.
+    Rebuild {
+        /// Its name, such as `sales-totals`.
+        view: String,
+    },
     /// Keep the views up to date and let submitted orders go their way, until Ctrl-C.
     Serve,
 }
@@ -154,6 +161,7 @@ Examples:
   order-service report --views sqlite           ask views in SQLite, which are built first
   DATABASE_URL=postgres://anna@localhost/shop order-service serve --views postgres
                                                 keep views in Postgres up to date
+  order-service rebuild sales-totals            build a view anew while it answers
   NATS_URL=nats://localhost:4222 order-service serve
                                                 keep the views of that server up to date
 

@@ -5,6 +5,7 @@ mod cli;
 mod import;
 mod northwind;
 mod orders;
+mod rebuild;
 mod report;
 mod scenario;
 mod serve;
@@ -52,6 +53,7 @@ async fn run(cli: Cli) -> Result<()> {
             Job::Orders(ListOrders { status, country, after, limit }, format)
         }
         Some(Task::Status { format }) => Job::Status(format),
+        Some(Task::Rebuild { view }) => Job::Rebuild(view),
         Some(Task::Serve) => Job::Serve,
     };
     let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
@@ -72,6 +74,7 @@ enum Job {
     Report(Option<i16>, cli::Format),
     Orders(ListOrders, cli::Format),
     Status(cli::Format),
+    Rebuild(String),
     Serve,
 }
 
@@ -82,7 +85,7 @@ impl Job {
         // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
         let service = match self {
             Self::Scenario | Self::Serve => builder.policy::<Fulfilment>().start().await,
-            Self::Import(..) | Self::Report(..) | Self::Orders(..) => builder.start().await,
+            Self::Import(..) | Self::Report(..) | Self::Orders(..) | Self::Rebuild(_) => builder.start().await,
             Self::Status(_) => builder.policy::<Fulfilment>().without_projectors().start().await,
         };
         let service = service.context("the service cannot start")?;
@@ -104,6 +107,10 @@ impl Job {
             Self::Status(format) => {
                 anstream::eprintln!("{words}");
                 status::run(&service, &views, format, out).await
+            }
+            Self::Rebuild(view) => {
+                anstream::eprintln!("{words}");
+                rebuild::run(&service, &view, out).await
             }
             Self::Serve => serve::run(&service, words, out).await,
         };

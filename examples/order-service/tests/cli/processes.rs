@@ -50,3 +50,26 @@ async fn an_import_beside_a_running_service_gives_the_exact_figures() {
     let (status, said) = serving.interrupt();
     assert!(status.success() && said.ends_with("Stopped.\n"), "{status}: {said}");
 }
+
+#[tokio::test]
+async fn a_view_is_built_anew_from_what_is_there() {
+    let context = TestContext::new("order-rebuild").await;
+    let arguments = |command: &[&str]| {
+        let context = ["--context", &context.name];
+        command.iter().chain(&context).map(|word| (*word).to_owned()).collect::<Vec<_>>()
+    };
+    assert!(order_service(arguments(&["import", NORTHWIND])).nats().await.run().success());
+    let report = arguments(&["report", "--format", "json"]);
+    let before = order_service(report.clone()).nats().await.run().json();
+
+    let refused = order_service(arguments(&["rebuild", "sales"])).nats().await.run();
+    assert!(!refused.success() && refused.stderr.contains("sales-by-country"), "{refused:?}");
+    let rebuilt = order_service(arguments(&["rebuild", "sales-by-country"])).nats().await.run();
+    assert!(rebuilt.success(), "{rebuilt:?}");
+    assert!(rebuilt.stdout.contains("sales-by-country was built anew from"), "{rebuilt:?}");
+    assert!(
+        rebuilt.stdout.ends_with("sales-by-country-v1, which answered before, is removed.\n"),
+        "{rebuilt:?}"
+    );
+    assert_eq!(order_service(report).nats().await.run().json(), before);
+}

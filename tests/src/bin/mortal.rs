@@ -1,0 +1,82 @@
+//! The process that the tests let die: the service of `cqrs_tests::mortal`, with a point armed by the environment.
+//!
+//! It takes the NATS server's address, the context, the file of its handler, and where its views are: `kv`, `memory`,
+//! `sqlite:<file>` or a URL of Postgres. It ends in order when standard input closes; a line lets what waits at its
+//! point go on.
+
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    process::exit,
+};
+
+use cqrs_core::{Error, failpoint, memory::MemoryViews};
+use cqrs_nats::{Nats, NatsEvents};
+use cqrs_sql::{PostgresViews, SqliteViews};
+use cqrs_tests::mortal::{Store, run};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // For whoever looks after a failure: RUST_LOG=debug.
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [url, context, handled, place] = arguments.as_slice() else {
+        eprintln!("usage: mortal <nats-url> <context> <file> kv|memory|sqlite:<file>|<postgres-url>");
+        exit(2)
+    };
+    quiet_about_thirteen();
+    let end = standard_input();
+    let backend = Nats::connect(url).await?.context(context).await?;
+    let (events, handled) = (backend.events, PathBuf::from(handled));
+    match place.as_str() {
+        "kv" => live(events, backend.views, &handled, end).await?,
+        "memory" => live(events, MemoryViews::default(), &handled, end).await?,
+        file if file.starts_with("sqlite:") => {
+            live(events, SqliteViews::open(file, context).await?, &handled, end).await?;
+        }
+        url => live(events, PostgresViews::connect(url, context).await?, &handled, end).await?,
+    }
+    Ok(())
+}
+
+/// Rules that panic by plan need not be told of.
+fn quiet_about_thirteen() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str() != Some("no thirteen") {
+            tell(panic);
+        }
+    }));
+}
+
+/// What ends when standard input does.
+fn standard_input() -> mpsc::Receiver<()> {
+    let (open, end) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for _ in io::stdin().lines().map_while(Result::ok) {
+            failpoint::go_on();
+        }
+        drop(open);
+    });
+    end
+}
+
+async fn live<V: Store>(
+    events: NatsEvents,
+    views: V,
+    handled: &Path,
+    mut end: mpsc::Receiver<()>,
+) -> Result<(), Error> {
+    let service = loop {
+        match run(events.clone(), views.clone(), handled).await {
+            // A server that dies while the service starts: whoever supervises it starts it again.
+            Err(Error::Store(error)) if error.is_transient() => eprintln!("starting again: {error}"),
+            started => break started?,
+        }
+    };
+    end.recv().await;
+    service.stop().await;
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! A service in which everything is that can follow from events, for tests that let it die at every step.
+//!
+//! [`run`] starts it on a view store of any kind. The process `mortal` does so for the tests to kill; what it has
+//! to leave behind follows from the log alone.
+
+use std::{
+    fs::File,
+    future::Future,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use cqrs_core::{
+    Builder, Cqrs, Effects, Envelope, Error, Handler, HandlerError, On, Policy, Project, ProjectionId, React,
+    Refusal, View, ViewStore, memory::MemoryViews,
+};
+use cqrs_nats::{KvViews, NatsEvents};
+use cqrs_sql::{
+    PostgresViews, SqlProject, SqlView, SqliteViews, Tables,
+    sqlx::{self, PgConnection, Postgres, Sqlite, SqliteConnection},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Account, AccountEvent, Deposit, Statement, Withdraw};
+
+/// The projections of the service.
+pub const PROJECTIONS: [&str; 4] = [Statement::NAME, Picky::NAME, Generous::NAME, Notary::NAME];
+
+/// The one of a service on a database.
+pub const ROWS: ProjectionId = ProjectionId::new("rows", 1);
+
+/// What the rules of [`Picky`] and [`Generous`] cannot cope with.
+pub const THIRTEEN: u64 = 13;
+
+/// The service.
+pub type Mortal<V> = Cqrs<(NatsEvents, V), (Account,), (Statement, Picky)>;
+
+type MortalBuilder<V> = Builder<(NatsEvents, V), (Account,), (Statement, Picky)>;
+
+/// A view store that the service can run on.
+pub trait Store: ViewStore + Clone {
+    /// Adds what only this store has.
+    #[must_use]
+    fn add(&self, builder: MortalBuilder<Self>) -> MortalBuilder<Self> {
+        builder
+    }
+
+    /// The accounts and versions of all events, as [`Rows`] keeps them; none where it does not.
+    fn rows(&self) -> impl Future<Output = Option<Vec<(String, i64)>>> + Send {
+        std::future::ready(None)
+    }
+}
+
+impl Store for KvViews {}
+
+impl Store for MemoryViews {}
+
+macro_rules! store_of_rows {
+    ($store:ty, $database:ty, $connection:ty) => {
+        impl Store for $store {
+            fn add(&self, builder: MortalBuilder<Self>) -> MortalBuilder<Self> {
+                builder.projection(ROWS, self.projection(Rows))
+            }
+
+            async fn rows(&self) -> Option<Vec<(String, i64)>> {
+                let tables = self.tables::<Rows>(&ROWS);
+                let select = tables.sql("SELECT account, version FROM {events} ORDER BY account, version");
+                Some(sqlx::query_as(select).fetch_all(self.pool()).await.expect("the rows"))
+            }
+        }
+
+        impl SqlView<$database> for Rows {
+            const NAME: &'static str = ROWS.name;
+            const TABLES: &'static [&'static str] = &["events"];
+            type Of = (Account,);
+
+            async fn create(&self, tables: &Tables, connection: &mut $connection) -> sqlx::Result<()> {
+                let create = "CREATE TABLE {events} (account text NOT NULL, version bigint NOT NULL)";
+                sqlx::query(tables.sql(create)).execute(connection).await?;
+                Ok(())
+            }
+        }
+
+        impl SqlProject<AccountEvent, $database> for Rows {
+            async fn project(
+                &self,
+                event: &Envelope<AccountEvent>,
+                tables: &Tables,
+                connection: &mut $connection,
+            ) -> sqlx::Result<()> {
+                let insert = sqlx::query(tables.sql("INSERT INTO {events} VALUES ($1, $2)"));
+                insert.bind(event.subject()).bind(event.version.cast_signed()).execute(connection).await?;
+                Ok(())
+            }
+        }
+    };
+}
+
+store_of_rows!(SqliteViews, Sqlite, SqliteConnection);
+store_of_rows!(PostgresViews, Postgres, PgConnection);
+
+/// A row for each event, and nothing that would keep a second one out.
+#[derive(Debug)]
+pub struct Rows;
+
+/// Starts the service; what its handler does is a line in the file `handled`.
+///
+/// # Errors
+///
+/// The service's.
+///
+/// # Cancel safety
+///
+/// Dropping it stops what was started.
+pub async fn run<V: Store>(events: NatsEvents, views: V, handled: &Path) -> Result<Mortal<V>, Error> {
+    let builder = Cqrs::builder((events, views.clone()))
+        .aggregate::<Account>()
+        .view::<Statement>()
+        .view::<Picky>()
+        .policy::<Generous>()
+        .handler(Notary::new(handled.to_owned()));
+    views.add(builder).start().await
+}
+
+/// The versions of the events that were applied; the rules cannot cope with [`THIRTEEN`].
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picky {
+    /// The versions.
+    pub versions: Vec<u64>,
+}
+
+impl View for Picky {
+    const NAME: &'static str = "picky";
+    type Of = Account;
+}
+
+impl Project<AccountEvent> for Picky {
+    fn project(&mut self, event: &Envelope<AccountEvent>) {
+        assert!(event.data != AccountEvent::Deposited { amount: THIRTEEN }, "no thirteen");
+        self.versions.push(event.version);
+    }
+}
+
+/// Who opens an account gets five; who pays in fifty is lent a hundred by the bank, which may have less, and then
+/// consolation gets one. Who pays in seven has until a time to pay in nine, or loses one; who pays in seventy has
+/// longer.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generous {
+    /// How many events this state has seen.
+    pub seen: u32,
+    /// Why commands were refused.
+    pub refused: Vec<String>,
+}
+
+/// How long one has who pays in seven, and who pays in seventy.
+const SOON: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_hours(1);
+
+impl Policy for Generous {
+    const NAME: &'static str = "generous";
+    type Of = Account;
+
+    fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {
+        self.refused.push(refusal.reason().to_owned());
+        effects.send(Deposit { account: "consolation".into(), amount: 1 });
+    }
+}
+
+impl React<AccountEvent> for Generous {
+    fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
+        self.seen += 1;
+        let account = event.subject().to_owned();
+        match &event.data {
+            AccountEvent::Opened { .. } => effects.send(Deposit { account, amount: 5 }),
+            AccountEvent::Deposited { amount: 50 } => {
+                effects.send(Withdraw { account: "bank".into(), amount: 100 });
+            }
+            AccountEvent::Deposited { amount: 7 } => {
+                effects.at("nine", event.time + SOON, Withdraw { account, amount: 1 });
+            }
+            AccountEvent::Deposited { amount: 70 } => {
+                effects.at("nine", event.time + LATE, Withdraw { account, amount: 1 });
+            }
+            AccountEvent::Deposited { amount: 9 } => effects.disarm("nine"),
+            AccountEvent::Deposited { amount: THIRTEEN } => panic!("no thirteen"),
+            _ => {}
+        }
+    }
+}
+
+/// Writes each event into a file, as an effect in the world that nobody takes back.
+#[derive(Debug)]
+pub struct Notary {
+    path: PathBuf,
+    file: Mutex<Option<File>>,
+}
+
+impl Notary {
+    fn new(path: PathBuf) -> Self {
+        Self { path, file: Mutex::default() }
+    }
+}
+
+impl Handler for Notary {
+    const NAME: &'static str = "notary";
+    type Of = Account;
+}
+
+impl On<AccountEvent> for Notary {
+    async fn on(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
+        let mut file = self.file.lock().map_err(|error| HandlerError::permanent(error.to_string()))?;
+        let file = match &mut *file {
+            Some(file) => file,
+            none => none.insert(File::options().append(true).create(true).open(&self.path)?),
+        };
+        file.write_all(format!("{} {}\n", event.subject(), event.version).as_bytes())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! What is put into the log, and what must be there in the end, computed from the log without the framework's
+//! projections.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
+
+use cqrs_core::{AggregateKey, Cqrs, EventStore as _, Position, ProjectionId, memory::MemoryViews};
+use cqrs_nats::NatsEvents;
+use cqrs_tests::{
+    domain::{Account, Deposit, Open, Statement},
+    mortal::{Generous, PROJECTIONS, Picky, ROWS, Store, THIRTEEN},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::steps::Step;
+
+/// Each account with its events in the end, sorted.
+const ACCOUNTS: [(&str, &[&str]); 5] = [
+    ("bank", &["deposited 5", "opened null"]),
+    ("consolation", &["deposited 1", "deposited 5", "opened null"]),
+    ("disarmed", &["deposited 5", "deposited 70", "deposited 9", "opened null"]),
+    ("expires", &["deposited 5", "deposited 50", "deposited 7", "opened null", "withdrawn 1"]),
+    ("poison", &["deposited 1", "deposited 13", "deposited 5", "opened null"]),
+];
+
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Puts what everything follows from into the log.
+pub(crate) async fn fill(events: &NatsEvents) {
+    let service =
+        Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Account>().start().await;
+    let service = service.unwrap();
+    for (account, _) in ACCOUNTS {
+        let open = Open { account: account.into(), owner: "anna".into(), amount: 0 };
+        service.execute(open).await.unwrap();
+    }
+    for (account, amount) in [
+        ("expires", 50),
+        ("expires", 7),
+        ("disarmed", 70),
+        ("disarmed", 9),
+        ("poison", THIRTEEN),
+        ("poison", 1),
+    ] {
+        service.execute(Deposit { account: account.into(), amount }).await.unwrap();
+    }
+}
+
+/// One event of the log.
+struct Told {
+    words: String,
+    version: u64,
+    amount: i64,
+    position: Position,
+}
+
+/// An account's events as they are in the log.
+async fn told(events: &NatsEvents, account: &str) -> Option<Vec<Told>> {
+    let key = AggregateKey::new("account", account).unwrap();
+    let page = events.read(&key, 0, 1_000).await.ok()?;
+    let mut told = Vec::new();
+    for stored in page.commits {
+        for (event, index) in stored.commit.events.iter().zip(0..) {
+            let data: Value = serde_json::from_slice(&event.data).unwrap();
+            let kind = event.event_type.trim_start_matches("account.");
+            let amount = data["amount"].as_i64().unwrap_or(0);
+            told.push(Told {
+                words: format!("{kind} {}", data["amount"]),
+                version: stored.commit.first_version + u64::from(index),
+                amount: if kind == "withdrawn" { -amount } else { amount },
+                position: Position { sequence: stored.sequence, index },
+            });
+        }
+    }
+    Some(told)
+}
+
+fn sorted(told: &[Told]) -> Vec<&str> {
+    let mut words: Vec<_> = told.iter().map(|told| told.words.as_str()).collect();
+    words.sort_unstable();
+    words
+}
+
+fn id(name: &'static str) -> ProjectionId {
+    ProjectionId::new(name, 1)
+}
+
+/// Waits until nothing more is to come.
+pub(crate) async fn until_done<V: Store>(events: &NatsEvents, views: &V, step: Step) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(missing) = missing(events, views).await {
+        assert!(Instant::now() < deadline, "{step}: after {PATIENCE:?} still not: {missing}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What is still to come, as far as it can be seen.
+async fn missing<V: Store>(events: &NatsEvents, views: &V) -> Option<String> {
+    for (account, expected) in ACCOUNTS {
+        let Some(told) = told(events, account).await else { return Some("an answer of the log".into()) };
+        if sorted(&told).len() < expected.len() {
+            return Some(format!("{account} has {expected:?} (has {:?})", sorted(&told)));
+        }
+    }
+    let Ok(log) = events.log(&["account"]).await else { return Some("the end of the log".into()) };
+    let rows = views.rows().await.map(|_| ROWS);
+    for id in PROJECTIONS.map(id).into_iter().chain(rows) {
+        let saved = views.checkpoint(&id).await.ok().and_then(|saved| saved.checkpoint);
+        let sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
+        if sequence < log.last_sequence {
+            return Some(format!("{id} is at {}, not {sequence}", log.last_sequence));
+        }
+    }
+    match views.notes(&id(PROJECTIONS[2]), "pending/").await {
+        Ok(pending) if pending.is_empty() => None,
+        pending => Some(format!("everything that the policy wants is done: {pending:?}")),
+    }
+}
+
+/// Checks all that there is against the log.
+pub(crate) async fn check<V: Store>(events: &NatsEvents, views: &V, handled: &Path, step: Step) {
+    let mut logs = BTreeMap::new();
+    for (account, expected) in ACCOUNTS {
+        let told = told(events, account).await.unwrap();
+        assert_eq!(sorted(&told), expected, "{step}: each command of {account} took effect once");
+        let versions: Vec<_> = told.iter().map(|told| told.version).collect();
+        assert_eq!(versions, (1..=expected.len() as u64).collect::<Vec<_>>(), "{step}: {account}");
+        logs.insert(account.to_owned(), told);
+    }
+    let of_all =
+        |of: fn(&[Told]) -> _| logs.iter().map(|(account, told)| (account.clone(), of(told))).collect();
+    let statements: BTreeMap<_, Statement> = of_all(|told| Statement {
+        balance: told.iter().map(|told| told.amount).sum(),
+        versions: told.iter().map(|told| told.version).collect(),
+    });
+    assert_eq!(documents(views, PROJECTIONS[0]).await, statements, "{step}: the view is the fold of the log");
+
+    let applied = |told: &[Told]| told.iter().take_while(|told| told.words != "deposited 13").count() as u64;
+    let picky: BTreeMap<_, Picky> = logs
+        .iter()
+        .map(|(account, told)| (account.clone(), Picky { versions: (1..=applied(told)).collect() }))
+        .collect();
+    assert_eq!(documents(views, PROJECTIONS[1]).await, picky, "{step}: the view without what is set aside");
+
+    let states = documents::<Generous, _>(views, PROJECTIONS[2]).await;
+    let seen: BTreeMap<_, _> = states
+        .iter()
+        .map(|(account, state)| (account.clone(), (u64::from(state.seen), state.refused.len())))
+        .collect();
+    let expected: BTreeMap<_, _> = logs
+        .iter()
+        .map(|(account, told)| (account.clone(), (applied(told), usize::from(account == "expires"))))
+        .collect();
+    assert_eq!(seen, expected, "{step}: the policy has seen each event once, and the refusal once");
+
+    let set_aside: Vec<_> = logs["poison"].iter().skip_while(|told| told.words != "deposited 13").collect();
+    for name in [PROJECTIONS[1], PROJECTIONS[2]] {
+        let letters = views.notes(&id(name), "dead/").await.unwrap();
+        let places: Vec<_> = letters.iter().map(|(_, content)| place(content)).collect();
+        let expected: Vec<_> =
+            set_aside.iter().map(|told| (told.position, told.version, "poison".into())).collect();
+        assert_eq!(places, expected, "{step}: dead letters of {name}, each once");
+    }
+
+    let all: Vec<_> = logs
+        .iter()
+        .flat_map(|(account, told)| told.iter().map(|told| (account.clone(), told.version.cast_signed())))
+        .collect();
+    if let Some(rows) = views.rows().await {
+        assert_eq!(rows, all, "{step}: a row for each event");
+    }
+    handled_all(handled, &all, step);
+}
+
+/// Each event was handled at least once, and those of one account for the first time in their order.
+fn handled_all(handled: &Path, all: &[(String, i64)], step: Step) {
+    let lines = fs::read_to_string(handled).unwrap();
+    let mut first = BTreeMap::<_, Vec<_>>::new();
+    let mut known = BTreeSet::new();
+    for line in lines.lines() {
+        let (account, version) = line.split_once(' ').unwrap();
+        let version: i64 = version.parse().unwrap();
+        if known.insert((account.to_owned(), version)) {
+            first.entry(account).or_default().push(version);
+        }
+    }
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), all, "{step}: each event was handled");
+    assert!(first.values().all(|versions| versions.is_sorted()), "{step}: {first:?}");
+}
+
+fn place(letter: &[u8]) -> (Position, u64, String) {
+    let letter: cqrs_core::DeadLetter = serde_json::from_slice(letter).unwrap();
+    (letter.position, letter.version.unwrap(), letter.aggregate.id().to_owned())
+}
+
+async fn documents<D: DeserializeOwned, V: Store>(views: &V, name: &'static str) -> BTreeMap<String, D> {
+    let all = views.list(&id(name)).await.unwrap().into_iter();
+    all.map(|(key, document)| (key, serde_json::from_slice(&document).unwrap())).collect()
+}

@@ -1,0 +1,251 @@
+//! The crash matrix: whatever dies at whatever step, each event is in each view once, dead letters are set aside
+//! once, each command of a policy takes effect once, and everything is caught up soon after.
+//!
+//! | | |
+//! |---|---|
+//! | steps | 35, and 4 more of a view in tables of its own where the views are in a database: `steps.rs` |
+//! | stores of the views | NATS KV, SQLite, Postgres; memory, where the events outlive the views |
+//! | kinds of death | the worker (it aborts at that very instruction), the NATS server (`kill -9` while the worker stands there, and again up a little later), Postgres (the same) |
+//!
+//! That makes 294 crashes: 35 + 39 + 39 + 29 of the worker (memory has no write to die in), 35 + 39 + 39 of the NATS
+//! server and 39 of Postgres. The tests print what they went through and how soon everything was caught up, and
+//! `the_matrix_is_as_large_as_it_says` counts. The worker is a process of its own, with a view of documents, a view
+//! that cannot cope with an event, a view in tables, a policy with states, refusals and deadlines, and a handler
+//! (`cqrs_tests::mortal`). What must be there afterwards is computed from the log by a fold of its own, in `check.rs`.
+//!
+//! `CRASH_STEP="after-append account/bank"` runs the steps that begin so, and `RUST_LOG=debug` shows what the worker does.
+#![cfg(not(feature = "testcontainers"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod check;
+mod death;
+mod steps;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use cqrs_core::memory::MemoryViews;
+use cqrs_nats::{LocalServer, Nats, NatsEvents};
+use cqrs_sql::{PostgresViews, SqliteViews};
+use cqrs_tests::{
+    TestContext,
+    mortal::{Store, run},
+    postgres::{LocalPostgres, TestDatabase, postgres},
+    server_binary, unique_context,
+};
+use futures_util::{StreamExt as _, stream};
+
+use crate::{
+    check::{check, fill, until_done},
+    death::Worker,
+    steps::{Step, chosen},
+};
+
+/// Where the views are.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Kv,
+    Sqlite,
+    Postgres,
+    Memory,
+}
+
+#[test]
+fn the_matrix_is_as_large_as_it_says() {
+    let [kv, database, memory] =
+        [steps::ON_KV, steps::ON_DATABASE, steps::ON_MEMORY].map(|on| steps::steps(on).len());
+    assert_eq!((kv, database, memory), (35, 39, 29));
+    assert_eq!(steps::points_without_a_step(), [], "every point of the code is met");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_with_views_in_nats_dies() {
+    workers_die(Place::Kv, steps::ON_KV).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_with_views_in_sqlite_dies() {
+    workers_die(Place::Sqlite, steps::ON_DATABASE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_with_views_in_postgres_dies() {
+    workers_die(Place::Postgres, steps::ON_DATABASE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_with_views_in_memory_dies() {
+    workers_die(Place::Memory, steps::ON_MEMORY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_dies_under_a_worker_with_views_in_nats() {
+    servers_die(Place::Kv, steps::ON_KV).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_dies_under_a_worker_with_views_in_sqlite() {
+    servers_die(Place::Sqlite, steps::ON_DATABASE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_dies_under_a_worker_with_views_in_postgres() {
+    servers_die(Place::Postgres, steps::ON_DATABASE).await;
+}
+
+/// One after the other, since they share the server that dies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_dies_under_a_worker() {
+    let mut postgres = LocalPostgres::start().await;
+    let mut times = Vec::new();
+    for step in chosen(steps::ON_DATABASE) {
+        let context = TestContext::new("crash").await;
+        let (events, folder) = (context.backend().await.events, tempfile::tempdir().unwrap());
+        fill(&events).await;
+        let url = postgres.url();
+        let mut worker = Worker::start(context.url(), &context.name, folder.path(), &url, "wait", step);
+        worker.until_it_waits().await;
+        postgres.kill();
+        worker.go_on().await;
+        postgres.restart().await;
+        let views = PostgresViews::connect(&url, &context.name).await.unwrap();
+        times.push(ends_well(worker, &events, &views, folder.path(), step).await);
+    }
+    report("Postgres dies", Place::Postgres, &times);
+}
+
+async fn workers_die(place: Place, on: u8) {
+    let deaths = stream::iter(chosen(on)).map(|step| worker_dies(place, step));
+    report("the worker dies", place, &deaths.buffer_unordered(place.at_once()).collect::<Vec<_>>().await);
+}
+
+/// A worker dies, and another goes on in its place.
+async fn worker_dies(place: Place, step: Step) -> Duration {
+    let context = TestContext::new("crash").await;
+    let (backend, folder) = (context.backend().await, tempfile::tempdir().unwrap());
+    fill(&backend.events).await;
+    let (spec, _database) = place.prepare(&context.name, folder.path()).await;
+    let worker = Worker::start(context.url(), &context.name, folder.path(), &spec, "die", step);
+    worker.until_dead().await;
+    let (events, folder) = (&backend.events, folder.path());
+    match place {
+        Place::Kv => another_goes_on(events, &backend.views, folder, step).await,
+        Place::Memory => another_goes_on(events, &MemoryViews::default(), folder, step).await,
+        Place::Sqlite => {
+            let views = SqliteViews::open(&spec, &context.name).await.unwrap();
+            another_goes_on(events, &views, folder, step).await
+        }
+        Place::Postgres => {
+            let views = PostgresViews::connect(&spec, &context.name).await.unwrap();
+            another_goes_on(events, &views, folder, step).await
+        }
+    }
+}
+
+async fn another_goes_on<V: Store>(events: &NatsEvents, views: &V, folder: &Path, step: Step) -> Duration {
+    let since = Instant::now();
+    let service = run(events.clone(), views.clone(), &handled(folder)).await.unwrap();
+    until_done(events, views, step).await;
+    let took = since.elapsed();
+    service.stop().await;
+    check(events, views, &handled(folder), step).await;
+    took
+}
+
+async fn servers_die(place: Place, on: u8) {
+    let deaths = stream::iter(chosen(on)).map(|step| server_dies(place, step));
+    report(
+        "the NATS server dies",
+        place,
+        &deaths.buffer_unordered(place.at_once()).collect::<Vec<_>>().await,
+    );
+}
+
+/// The server dies while the worker stands at the step, and the worker goes on.
+async fn server_dies(place: Place, step: Step) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let build = |binary| LocalServer::builder(binary).data(folder.path().join("nats"));
+    let server = build(server_binary().await).start().await.unwrap();
+    let (url, port, name) = (server.url().to_owned(), server.port(), unique_context("crash"));
+    let backend = Nats::connect(&url).await.unwrap().context(&name).await.unwrap();
+    fill(&backend.events).await;
+    let (spec, _database) = place.prepare(&name, folder.path()).await;
+    let mut worker = Worker::start(&url, &name, folder.path(), &spec, "wait", step);
+    worker.until_it_waits().await;
+    server.kill().await;
+    worker.go_on().await;
+    let server = build(server_binary().await).port(port).start().await.unwrap();
+    let (events, folder) = (&backend.events, folder.path());
+    let took = match place {
+        Place::Kv => ends_well(worker, events, &backend.views, folder, step).await,
+        Place::Sqlite => {
+            let views = SqliteViews::open(&spec, &name).await.unwrap();
+            ends_well(worker, events, &views, folder, step).await
+        }
+        Place::Postgres => {
+            let views = PostgresViews::connect(&spec, &name).await.unwrap();
+            ends_well(worker, events, &views, folder, step).await
+        }
+        Place::Memory => unreachable!("what the worker has in memory nobody else can look into"),
+    };
+    server.stop().await;
+    took
+}
+
+async fn ends_well<V: Store>(
+    worker: Worker,
+    events: &NatsEvents,
+    views: &V,
+    folder: &Path,
+    step: Step,
+) -> Duration {
+    let since = Instant::now();
+    until_done(events, views, step).await;
+    let took = since.elapsed();
+    worker.stop().await;
+    check(events, views, &handled(folder), step).await;
+    took
+}
+
+impl Place {
+    /// How many crashes happen at the same time: most of each is waiting. In Postgres each has some twenty
+    /// connections, and a server takes a hundred unless it is told otherwise.
+    fn at_once(self) -> usize {
+        if matches!(self, Self::Postgres) { 2 } else { 6 }
+    }
+
+    /// What the worker is told, and what is to be removed in the end.
+    async fn prepare(self, context: &str, folder: &Path) -> (String, Option<TestDatabase>) {
+        match self {
+            Self::Kv => ("kv".to_owned(), None),
+            Self::Memory => ("memory".to_owned(), None),
+            Self::Sqlite => (format!("sqlite:{}", folder.join("views.db").display()), None),
+            Self::Postgres => {
+                let url = postgres().await.url().to_owned();
+                (url.clone(), Some(TestDatabase { url, context: context.to_owned() }))
+            }
+        }
+    }
+}
+
+/// Where the handler writes.
+fn handled(folder: &Path) -> PathBuf {
+    folder.join("handled")
+}
+
+/// Tells what was gone through. No time is asserted: a machine may be busy.
+fn report(what: &str, place: Place, times: &[Duration]) {
+    let mut times = times.to_vec();
+    times.sort();
+    let (Some(longest), median) = (times.last(), times.get(times.len() / 2)) else { return };
+    let within = times.iter().filter(|time| **time <= Duration::from_secs(5)).count();
+    println!(
+        "{what}, views in {place:?}: {} steps, caught up after {:.1?} at the most, {:.1?} in the middle, {within} \
+         within 5 s",
+        times.len(),
+        longest,
+        median.unwrap_or(longest),
+    );
+}
