@@ -166,3 +166,37 @@ async fn views_policies_and_handlers_pass_over_what_they_ignore() {
     let receipt = cqrs.execute(Deposit { account: "a".into(), amount: 1 }).await.unwrap();
     assert_eq!(receipt.version, 4, "the policy has paid in once");
 }
+
+/// The same view in a release before that.
+#[derive(Default, Serialize, Deserialize)]
+struct Loud(Vec<u64>);
+
+impl View for Loud {
+    const NAME: &'static str = Quiet::NAME;
+    type Of = Account;
+}
+
+impl Project<AccountEvent> for Loud {
+    fn project(&mut self, event: &Envelope<AccountEvent>) {
+        assert!(matches!(event.data, AccountEvent::Opened { .. }), "a deposit");
+        self.0.push(event.version);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_ignored_by_now_is_passed_over() {
+    let (events, views) = (MemoryEvents::default(), MemoryViews::default());
+    let backend = || (events.clone(), views.clone());
+    let first = Cqrs::builder(backend()).aggregate::<Account>().view::<Loud>().start().await.unwrap();
+    first.execute(Open { account: "a".into(), owner: "anna".into(), amount: 5 }).await.unwrap();
+    first.caught_up().await.unwrap();
+    assert_eq!(first.dead_letters("quiet").await.unwrap().list().await.unwrap().len(), 1);
+    first.stop().await;
+
+    let next = Cqrs::builder(backend()).aggregate::<Account>().view::<Quiet>().start().await.unwrap();
+    let dead = next.dead_letters("quiet").await.unwrap();
+    let letters = dead.list().await.unwrap();
+    let retried = dead.retry(&letters[0].aggregate).await.unwrap();
+    assert_eq!((retried.applied, retried.stopped_at), (1, None));
+    assert_eq!(dead.list().await.unwrap(), []);
+}
