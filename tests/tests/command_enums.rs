@@ -157,7 +157,7 @@ async fn each_variant_is_found_by_its_name<B: Backend>(backend: B) {
         let message = CommandMessage { body: body.into(), ..CommandMessage::default() };
         router.execute(name, message).await
     };
-    assert_eq!(send("register_parcel", r#"{"parcel":1}"#).await.unwrap().id, "1");
+    assert_eq!(send("register_parcel", r#"{"parcel":1}"#).await.unwrap().aggregate.id(), "1");
     assert_eq!(send("move_parcel", r#"{"parcel":1,"to":"rome"}"#).await.unwrap().version, 2);
     assert_eq!(send("find_parcel", r#"{"parcel":1}"#).await.unwrap().version, 2);
     assert_eq!(send("lose", "1").await.unwrap().version, 3);

@@ -115,16 +115,16 @@ async fn fill_account(events: &NatsEvents, account: u64, number: u64) {
             RecordedEvent {
                 id: EventId(SystemClock.new_id()),
                 origin: Arc::clone(&origin),
-                event_type: kind.to_owned(),
+                event_type: kind.into(),
                 schema_version: 1,
-                content_type: JSON.to_owned(),
+                content_type: JSON.into(),
                 data: data.into(),
             }
         };
         let commit = Commit {
             aggregate: AggregateKey::new("account", account.to_string()).unwrap(),
             first_version,
-            source: events.source().to_owned(),
+            source: events.source().into(),
             events: (first_version..first_version + IN_ONE_COMMIT).map(event).collect(),
         };
         last = append(events, &commit, last).await;

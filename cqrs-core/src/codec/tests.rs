@@ -72,7 +72,7 @@ fn stored(event_type: &str, schema_version: u32, content_type: &str, data: &[u8]
         data: Bytes::copy_from_slice(data),
     };
     let commit =
-        crate::Commit { aggregate: key(), first_version: 1, source: "/shop".into(), events: vec![event] };
+        crate::Commit { aggregate: key(), first_version: 1, source: "/shop".into(), events: event.into() };
     StoredCommit { sequence: 9, commit }
 }
 

@@ -85,7 +85,9 @@ impl Job {
         // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
         let service = match self {
             Self::Scenario | Self::Serve => builder.policy::<Fulfilment>().start().await,
-            Self::Import(..) | Self::Report(..) | Self::Orders(..) | Self::Rebuild(_) => builder.start().await,
+            Self::Import(..) | Self::Report(..) | Self::Orders(..) | Self::Rebuild(_) => {
+                builder.start().await
+            }
             Self::Status(_) => builder.policy::<Fulfilment>().without_projectors().start().await,
         };
         let service = service.context("the service cannot start")?;
