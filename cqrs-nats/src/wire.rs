@@ -335,7 +335,7 @@ mod tests {
             }),
             event_type: "order.counted".into(),
             schema_version: 1,
-            content_type: content_type.into(),
+            content_type: content_type.to_owned().into(),
             data: Bytes::from_static(data),
         };
         let aggregate = AggregateKey::new("order", "1").unwrap();

@@ -66,9 +66,9 @@ fn stored(event_type: &str, schema_version: u32, content_type: &str, data: &[u8]
     let event = RecordedEvent {
         id: EventId(Uuid::nil()),
         origin,
-        event_type: event_type.into(),
+        event_type: event_type.to_owned().into(),
         schema_version,
-        content_type: content_type.into(),
+        content_type: content_type.to_owned().into(),
         data: Bytes::copy_from_slice(data),
     };
     let commit =
