@@ -1,6 +1,6 @@
 //! Commits: the events of one command, the unit in which everything is stored.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -45,6 +45,8 @@ impl Commit {
 pub struct Origin {
     /// When the command was handled.
     pub time: Timestamp,
+    /// The command's name, such as `pay_order`.
+    pub command: Cow<'static, str>,
     /// The command.
     pub command_id: CommandId,
     /// A hash of the command's name and fields (XXH3 over its JSON), by which another command under the

@@ -7,10 +7,11 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
-    CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, ProjectionId, Query, Receipt, View,
+    CommandId, Context, CorrelationId, Envelope, Error, Handle, Metadata, Outcome, ProjectionId, Query,
+    Receipt, View,
     cqrs::Inner,
     entity::Entities,
-    execute::{self, decide},
+    execute::{self, Identity, decide},
     interceptor::intercept,
     query::StoredDocuments,
 };
@@ -64,6 +65,12 @@ where
         self
     }
 
+    /// Makes the command what follows from an event: the event has caused it, it belongs to the event's business
+    /// transaction, and what travelled with the event travels on. For handlers; policies do so by themselves.
+    pub fn following<E>(self, event: &Envelope<E>) -> Self {
+        self.correlation(event.correlation_id).caused_by(event.id).metadata(event.metadata.clone())
+    }
+
     async fn run(self) -> Result<Receipt, CommandError<<C::Aggregate as Aggregate>::Rejection>> {
         let Self { inner, entities, command, .. } = self;
         let shell = &inner.shell;
@@ -74,10 +81,14 @@ where
         let key = AggregateKey::new(C::Aggregate::NAME, command.aggregate_id().to_string());
         let key = key.map_err(Error::from)?;
         let fingerprint = fingerprint(&command).map_err(|source| encode_error::<C>(&key, source))?;
+        let identity = Identity { name: C::NAME, fingerprint };
         let span = execute::span::<C>(&key, &context);
         // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
         let command = Arc::new(command);
         let shown = Arc::clone(&command);
+        if let Some(traceparent) = self.metadata.traceparent() {
+            span.record("traceparent", traceparent);
+        }
         let call = Call {
             kind: CallKind::Command,
             name: C::NAME,
@@ -95,7 +106,7 @@ where
                 decide(&*command, context, state, version, &named)
             };
             async move {
-                let result = entities.execute(shell, key, context, fingerprint, decide).await;
+                let result = entities.execute(shell, key, context, identity, decide).await;
                 (outcome_of(&result), result)
             }
         };

@@ -57,7 +57,7 @@ impl Topology {
         self
     }
 
-    /// The CloudEvents `source` of the events; `/<context>` unless it is set.
+    /// The CloudEvents `source` of the events, a URI or the path of one; `/<context>` unless it is set.
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
         self
@@ -177,12 +177,17 @@ impl Topology {
             return Err(TopologyError::Name {
                 what: "context",
                 name: self.context.clone(),
-                legal: "a-z, 0-9, _ and -",
+                legal: "1 to 64 characters of a-z, 0-9, _ and -",
             });
         }
         if !legal(&self.stream, |b| b.is_ascii_alphanumeric()) {
-            let legal = "letters, digits, _ and -";
+            let legal = "1 to 64 letters, digits, _ and -";
             return Err(TopologyError::Name { what: "stream", name: self.stream.clone(), legal });
+        }
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b);
+        if self.source.is_empty() || !self.source.bytes().all(legal) {
+            let legal = "the characters of a URI";
+            return Err(TopologyError::Name { what: "source", name: self.source.clone(), legal });
         }
         Ok(())
     }
@@ -275,7 +280,7 @@ impl fmt::Display for Difference {
 #[non_exhaustive]
 pub enum TopologyError {
     /// A name cannot be used.
-    #[error("{what} name {name:?} is not 1 to 64 characters of {legal}")]
+    #[error("{what} {name:?} is not made of {legal}")]
     Name {
         /// What is named.
         what: &'static str,
@@ -349,6 +354,15 @@ mod tests {
             text.contains("discard is Old and must be New, allow_rollup_hdrs is true and must be false"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_source_that_is_no_uri_is_refused() {
+        for source in ["", "two words", "/caf\u{e9}", "\"quoted\""] {
+            let topology = Topology::new("orders").source(source);
+            assert!(matches!(topology.check_names(), Err(TopologyError::Name { .. })), "{source:?}");
+        }
+        assert!(Topology::new("orders").source("https://example.com/orders").check_names().is_ok());
     }
 
     #[test]

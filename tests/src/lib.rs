@@ -27,6 +27,7 @@ pub mod domain;
 pub mod flaky;
 pub mod history;
 pub mod lines;
+pub mod oracle;
 pub mod postgres;
 pub mod proxy;
 pub mod scratch;

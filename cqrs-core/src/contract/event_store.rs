@@ -41,6 +41,7 @@ fn origin(number: u64) -> Arc<Origin> {
     metadata.insert("user", "Zoë \"100 %\"\r\n").expect("a legal name");
     Arc::new(Origin {
         time: Timestamp::new(1_767_225_600, 123_456_789).expect("a time"),
+        command: "happen".into(),
         command_id: CommandId(Uuid::new_v4()),
         fingerprint: u64::MAX - number,
         correlation_id: CorrelationId(Uuid::new_v4()),

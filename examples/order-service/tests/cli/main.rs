@@ -6,10 +6,12 @@
 mod processes;
 mod support;
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use crate::support::{NORTHWIND, Output, Small, order_service};
+use cqrs_core::Event as _;
 use cqrs_tests::TestContext;
+use order_service::{OrderEvent, StockEvent};
 use serde_json::{Value, json};
 
 /// What any correct read model of Northwind says.
@@ -120,6 +122,21 @@ async fn a_second_import_into_nats_changes_nothing() {
         order_service(["report", "--context", &context.name, "--format", "json"]).nats().await.run().json();
     assert_eq!(after, before);
     check_report(&after);
+}
+
+/// An order-service run from its first to its last message, in the eyes of the official CloudEvents SDK.
+#[tokio::test]
+async fn everything_that_is_stored_is_cloudevents() {
+    let context = TestContext::new("order-events").await;
+    for arguments in [&["--context", &context.name][..], &["import", NORTHWIND, "--context", &context.name]] {
+        assert!(order_service(arguments).nats().await.run().success());
+    }
+    let commits = cqrs_tests::oracle::judge_all(&context, &["order", "stock"]).await;
+    let events = commits.iter().flat_map(|stored| &stored.commit.events);
+    let types: BTreeSet<_> = events.map(|event| event.event_type.as_str()).collect();
+    let known = OrderEvent::TYPES.iter().chain(StockEvent::TYPES).map(|known| known.name).collect();
+    assert_eq!(types, known, "every type of event has been judged");
+    assert!(commits.len() > 4_000, "{}", commits.len());
 }
 
 fn check_report(report: &Value) {
