@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -9,9 +10,10 @@ use tokio_util::{
 };
 
 use crate::{
-    Aggregate, Answer, BoxFuture, Clock, Command, CommandVisitor, DeadLetters, Deadlines, Error, EventStore,
-    Handle, Handler, Interceptor, Notices, NoticesOf, Policy, Projection, ProjectionId, ProjectorStatus,
-    Query, Rebuild, Receipt, StoreError, SystemClock, View, ViewStore,
+    Aggregate, AggregateKey, Answer, BoxFuture, Clock, Command, CommandVisitor, CorrelationId, DeadLetters,
+    Deadlines, Error, EventStore, Handle, Handler, Interceptor, Notices, NoticesOf, Policy, Projection,
+    ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search, StoreError, SystemClock, Trace, View,
+    ViewStore,
     carry_out::{Carrier, Routed},
     deadline::AnyDeadlines,
     dispatch::{Ask, Execute},
@@ -24,9 +26,12 @@ use crate::{
     react::PolicyProjection,
     registry::{AggregateList, AggregateVisitor, HasAggregate, HasView, Push, ViewList, ViewVisitor},
     router::CommandRoutes,
-    timer,
+    timer, trace,
     worker::{Shared, Worker},
 };
+
+/// How many commits of an aggregate are read at once.
+const PAGE: usize = 100;
 
 /// Where a service keeps its events and its views.
 ///
@@ -185,6 +190,64 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         B::Events: Notices,
     {
         Ok(NoticesOf::new(self.inner.shell.events.listen(&[T::NAME]).await?))
+    }
+
+    /// Everything that belongs to a business transaction, in order: its commands, their events, and what followed
+    /// from these, also by deadlines and handlers.
+    ///
+    /// The log has no index for that. It is read from the time on that the id carries, if it was made anew for a
+    /// command (ids that are [derived](crate::CommandId::derived) carry none), to its end: about as fast as the server
+    /// delivers. What is kept in memory is what is found. Nobody waits for it, but do not ask for each command.
+    ///
+    /// # Errors
+    ///
+    /// The event store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn trace(&self, correlation_id: CorrelationId) -> Result<Trace, Error> {
+        self.trace_since(correlation_id, trace::begin_of(correlation_id)).await
+    }
+
+    /// [`trace`](Self::trace), of which is known that it began at `since` or later.
+    ///
+    /// # Errors
+    ///
+    /// The event store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn trace_since(&self, correlation_id: CorrelationId, since: Timestamp) -> Result<Trace, Error> {
+        let search = Search { correlation_id, since, max: trace::MAX_COMMITS };
+        let found = self.inner.shell.events.search(search).await?;
+        Ok(Trace::of(correlation_id, &found.commits, !found.more))
+    }
+
+    /// The business transactions that have changed an aggregate, in order.
+    ///
+    /// # Errors
+    ///
+    /// The event store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn transactions_of(&self, aggregate: &AggregateKey) -> Result<Vec<CorrelationId>, Error> {
+        let mut seen = HashSet::new();
+        let mut transactions = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.inner.shell.events.read(aggregate, after, PAGE).await?;
+            let events = page.commits.iter().flat_map(|stored| &stored.commit.events);
+            let ids = events.map(|event| event.origin.correlation_id);
+            transactions.extend(ids.filter(|id| seen.insert(*id)));
+            after = page.commits.last().map_or(after, |stored| stored.sequence);
+            if !page.more {
+                return Ok(transactions);
+            }
+        }
     }
 
     /// What each projector is doing: one for each build of a projection that is in use.

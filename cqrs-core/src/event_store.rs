@@ -3,8 +3,9 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
-use crate::{AggregateKey, Commit, StoreError, StoredCommit};
+use crate::{AggregateKey, Commit, CorrelationId, StoreError, StoredCommit};
 
 /// A log of commits: appended with a condition, read by aggregate, followed from any place.
 ///
@@ -91,6 +92,19 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// Dropping it loses nothing.
     fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send;
+
+    /// The commits that have an event of a business transaction, in the order of the log.
+    ///
+    /// There is no index for it: the log is read from the search's time on, and no more is kept than what is found.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn search(&self, search: Search) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
     /// Follows the commits of some aggregate types from a place on, first the stored ones and then
     /// new ones as they come.
@@ -198,6 +212,10 @@ impl<S: EventStore> EventStore for Arc<S> {
         S::log(self, aggregates)
     }
 
+    fn search(&self, search: Search) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        S::search(self, search)
+    }
+
     fn subscribe(
         &self,
         request: Subscribe<'_>,
@@ -295,6 +313,17 @@ pub struct Subscribe<'a> {
     pub after: u64,
 }
 
+/// Which commits are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Search {
+    /// The business transaction.
+    pub correlation_id: CorrelationId,
+    /// What was stored before this time need not be looked at.
+    pub since: Timestamp,
+    /// How many commits are returned, at most.
+    pub max: usize,
+}
+
 /// The belief about an aggregate under which a commit may be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
@@ -347,7 +376,7 @@ pub enum AppendError {
     Failed(#[source] StoreError),
 }
 
-/// Some commits of one aggregate.
+/// Some commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The commits, in order.

@@ -53,6 +53,7 @@ mod snapshot;
 mod status;
 pub mod testing;
 mod timer;
+mod trace;
 mod view;
 mod view_store;
 mod worker;
@@ -71,7 +72,8 @@ pub use envelope::Envelope;
 pub use error::{CommandError, Error, Refused, Source, StoreError};
 pub use event::{Event, EventType, Events};
 pub use event_store::{
-    AppendError, Appended, Delivery, EventStore, Expected, Log, Page, Subscribe, Subscription, Unreadable,
+    AppendError, Appended, Delivery, EventStore, Expected, Log, Page, Search, Subscribe, Subscription,
+    Unreadable,
 };
 pub use handler::{Handler, HandlerError, HandlerSources, On};
 pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};
@@ -86,6 +88,7 @@ pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use router::{CommandMessage, RouteError, Router};
 pub use snapshot::Snapshots;
 pub use status::{ProjectorState, ProjectorStatus};
+pub use trace::{Cause, Trace, TracedCommand, TracedEvent};
 pub use view::{Project, Sources, View};
 pub use view_store::{
     Checkpoint, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,

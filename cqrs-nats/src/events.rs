@@ -10,8 +10,8 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
-    StoredCommit, Subscribe, Unreadable,
+    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, Search,
+    StoreError, StoredCommit, Subscribe, Unreadable,
 };
 
 use crate::{
@@ -190,6 +190,10 @@ impl EventStore for NatsEvents {
         }
         let id = self.topology.log_id(&self.connection).await.map_err(|error| unavailable(what(), error))?;
         Ok(Log { id, last_sequence })
+    }
+
+    async fn search(&self, search: Search) -> Result<Page, StoreError> {
+        self.look_through(search).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {

@@ -98,3 +98,12 @@ fn is_json(content_type: &str) -> bool {
     let media_type = media_type(content_type);
     media_type.ends_with("/json") || media_type.ends_with("+json")
 }
+
+/// Whether a message's bytes can be about a business transaction, told without decoding them: its id stands there in
+/// the one form in which ids are written.
+pub(crate) fn may_mention(headers: &HeaderMap, payload: &[u8], correlation_id: &str) -> bool {
+    if let Some(value) = headers.get_last("ce-correlationid") {
+        return value.as_str().eq_ignore_ascii_case(correlation_id);
+    }
+    memchr::memmem::find(payload, correlation_id.as_bytes()).is_some()
+}

@@ -71,6 +71,16 @@ proptest! {
     }
 
     #[test]
+    fn a_business_transaction_is_found_without_decoding(commit in commits()) {
+        let (headers, payload) = encode(&commit).unwrap();
+        for event in &commit.events {
+            let id = event.origin.correlation_id.to_string();
+            prop_assert!(may_mention(&headers, &payload, &id));
+        }
+        prop_assert!(!may_mention(&headers, &payload, "0190a5f3-0000-7000-8000-00000000000f"));
+    }
+
+    #[test]
     fn no_payload_makes_the_reader_panic(payload in vec(any::<u8>(), 0..200), format in 0..3_usize) {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, [BATCH, json::EVENT, JSON][format]);

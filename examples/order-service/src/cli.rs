@@ -60,6 +60,12 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Print what came of a business transaction, or of all that have changed an order: each command, its events, and
+    /// the commands that followed from these.
+    Trace {
+        /// An order, or the id of a business transaction, as an event's correlation id has it.
+        id: String,
+    },
     /// Keep the views up to date and let submitted orders go their way, until Ctrl-C.
     Serve,
 }
@@ -79,6 +85,7 @@ Examples:
   order-service --memory                        play it without any server
   order-service import data/northwind           fill the views with 830 orders
   order-service report                          ask the views, without a replay
+  order-service trace 10248                     see what led to what about an order
   NATS_URL=nats://localhost:4222 order-service serve
                                                 keep the views of that server up to date
 

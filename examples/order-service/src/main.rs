@@ -8,6 +8,7 @@ mod report;
 mod scenario;
 mod serve;
 mod tables;
+mod trace;
 
 use std::{io, process::ExitCode};
 
@@ -42,6 +43,7 @@ async fn run(cli: Cli) -> Result<()> {
         None => Job::Scenario,
         Some(Task::Import { folder, format }) => Job::Import(Northwind::read(&folder)?, format),
         Some(Task::Report { format }) => Job::Report(format),
+        Some(Task::Trace { id }) => Job::Trace(trace::Of::parse(&id)?),
         Some(Task::Serve) => Job::Serve,
     };
     let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
@@ -60,6 +62,7 @@ enum Job {
     Scenario,
     Import(Northwind, cli::Format),
     Report(cli::Format),
+    Trace(trace::Of),
     Serve,
 }
 
@@ -69,7 +72,7 @@ impl Job {
         // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
         let service = match self {
             Self::Scenario | Self::Serve => order_service::start_with_fulfilment(backend).await,
-            Self::Import(..) | Self::Report(_) => order_service::start(backend).await,
+            Self::Import(..) | Self::Report(_) | Self::Trace(_) => order_service::start(backend).await,
         };
         let service = service.context("the service cannot start")?;
         let out = &mut anstream::stdout().lock();
@@ -82,6 +85,10 @@ impl Job {
             Self::Report(format) => {
                 anstream::eprintln!("{words}");
                 report::run(&service, format, out).await
+            }
+            Self::Trace(of) => {
+                anstream::eprintln!("{words}");
+                trace::run(&service, of, out).await
             }
             Self::Serve => serve::run(&service, words, out).await,
         };

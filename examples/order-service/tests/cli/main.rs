@@ -124,6 +124,39 @@ async fn a_second_import_into_nats_changes_nothing() {
     check_report(&after);
 }
 
+#[tokio::test]
+async fn an_order_can_be_traced_from_its_id_and_from_a_transaction() {
+    let context = TestContext::new("order-trace").await;
+    let of = |command: &[&str]| {
+        let arguments = command.iter().copied().chain(["--context", &context.name]);
+        order_service(arguments.collect::<Vec<_>>())
+    };
+    let told = of(&[]).nats().await.run().stdout;
+    // The scenario gives its orders new names in every run.
+    let order = told.split_whitespace().find(|word| word.starts_with("dora-")).unwrap().trim_end_matches(':');
+    let trace = of(&["trace", order]).nats().await.run();
+    let names: Vec<_> =
+        trace.stdout.lines().filter_map(|line| line.split(" on ").next()?.split(',').next()).collect();
+    let submitted = names.iter().position(|name| *name == "submit_order").expect(&trace.stdout);
+    let expected = [
+        "submit_order",
+        "  order.submitted",
+        "    reserve_stock",
+        "      stock.reserved",
+        "        confirm_order",
+        "          order.confirmed",
+        "            expire_order",
+        "              order.cancelled",
+        "                release_stock",
+        "                  stock.released",
+    ];
+    assert_eq!(names[submitted..submitted + expected.len()], expected, "{}", trace.stdout);
+    let transaction = trace.stdout.lines().find_map(|line| line.strip_prefix("transaction ")).unwrap();
+    let alone = of(&["trace", transaction]).nats().await.run().stdout;
+    assert!(trace.stdout.starts_with(alone.trim_end()), "{alone}");
+    of(&["trace", "nobody"]).nats().await.run().fails_with("there is no order nobody");
+}
+
 /// An order-service run from its first to its last message, in the eyes of the official CloudEvents SDK.
 #[tokio::test]
 async fn everything_that_is_stored_is_cloudevents() {
