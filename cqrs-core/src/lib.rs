@@ -9,7 +9,11 @@
 #[doc = include_str!("../docs/events.md")]
 pub mod what_happens_to_an_event {}
 
+#[doc = include_str!("../docs/contexts.md")]
+pub mod between_contexts {}
+
 mod aggregate;
+mod announce;
 mod append;
 mod backoff;
 mod builds;
@@ -30,8 +34,11 @@ mod entity;
 mod envelope;
 mod error;
 mod event;
+mod event_source;
 mod event_store;
 mod execute;
+mod followed;
+mod following;
 mod handle_events;
 mod handler;
 mod id;
@@ -59,6 +66,7 @@ mod view_store;
 mod worker;
 
 pub use aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay};
+pub use announce::Announce;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Command, Context, Lifecycle};
 pub use commit::{Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit};
@@ -71,10 +79,12 @@ pub use effects::{Effects, Refusal};
 pub use envelope::Envelope;
 pub use error::{CommandError, Error, Refused, Source, StoreError};
 pub use event::{Event, EventType, Events};
+pub use event_source::EventSource;
 pub use event_store::{
     AppendError, Appended, Delivery, EventStore, Expected, Log, Page, Search, Subscribe, Subscription,
     Unreadable,
 };
+pub use following::Following;
 pub use handler::{Handler, HandlerError, HandlerSources, On};
 pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};
 pub use interceptor::{BoxFuture, Call, CallKind, Interceptor, Next, Outcome};

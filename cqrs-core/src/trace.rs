@@ -15,7 +15,7 @@ use crate::{AggregateKey, CommandId, CorrelationId, EventId, Position, StoredCom
 pub(crate) const MAX_COMMITS: usize = 10_000;
 
 /// How far the clock that made an id may be ahead of the clock of the store.
-const CLOCKS_APART: Duration = Duration::from_mins(10);
+const CLOCKS_APART: Duration = Duration::from_secs(600);
 
 /// How deep a trace is indented, at most.
 const DEEPEST: usize = 32;

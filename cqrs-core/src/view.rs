@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Aggregate, Envelope, Event, OnFailure, ProjectionId, Recorded, StoreError};
+use crate::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, StoreError};
 
 /// A read model: one document for each key, each the fold of the events that concern it.
 ///
@@ -54,7 +54,8 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What becomes of an event that cannot be applied: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
-    /// The aggregate whose events the view is built from, or a tuple of several: `(Order, Stock)`.
+    /// The aggregate (or any [`EventSource`]) whose events the view is built from, or a tuple of several:
+    /// `(Order, Stock)`.
     type Of: Sources<Self>;
 
     /// Whether the document is still wanted. It is asked after events have changed the document; one that is
@@ -125,7 +126,7 @@ fn span<E: Event>(event: &Envelope<E>) -> tracing::Span {
 
 impl<V, A> Sources<V> for A
 where
-    A: Aggregate,
+    A: EventSource,
     V: Project<A::Event>,
 {
     fn names() -> Vec<&'static str> {
@@ -150,7 +151,7 @@ macro_rules! sources_of_tuples {
         $(
             impl<V, $($aggregate),+> Sources<V> for ($($aggregate,)+)
             where
-                $($aggregate: Aggregate, V: Project<$aggregate::Event>,)+
+                $($aggregate: EventSource, V: Project<$aggregate::Event>,)+
             {
                 fn names() -> Vec<&'static str> {
                     vec![$($aggregate::NAME),+]

@@ -72,23 +72,22 @@ impl NatsEvents {
                 return Err(unavailable(what(), "a message was lost on its way"));
             }
             let sequence = info.stream_sequence;
-            let headers = message.headers.as_ref().cloned().unwrap_or_default();
+            let headers = message.headers.clone().unwrap_or_default();
             if !wire::may_mention(&headers, &message.payload, &id) {
                 continue;
             }
-            let context = self.topology.context();
-            let stored =
-                match delivered(context, &message.subject, sequence, &headers, message.payload.clone()) {
-                    Ok(stored) => stored,
-                    Err(unreadable) => {
-                        warn!(
-                            sequence,
-                            reason = unreadable.reason,
-                            "a message of the transaction cannot be read"
-                        );
-                        continue;
-                    }
-                };
+            let log = self.topology.log();
+            let stored = match delivered(log, &message.subject, sequence, &headers, message.payload.clone()) {
+                Ok(stored) => stored,
+                Err(unreadable) => {
+                    warn!(
+                        sequence,
+                        reason = unreadable.reason,
+                        "a message of the transaction cannot be read"
+                    );
+                    continue;
+                }
+            };
             if !mentions(&stored, &search) {
                 continue;
             }

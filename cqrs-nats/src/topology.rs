@@ -30,6 +30,8 @@ const MAX_CONSUMERS: i32 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     context: String,
+    /// What the subjects of its commits begin with.
+    log: String,
     stream: String,
     source: String,
     replicas: usize,
@@ -43,12 +45,22 @@ impl Topology {
         let context: String = name.into();
         let stream = context.to_uppercase();
         let source = format!("/{context}");
-        Self { context, stream, source, replicas: 1, memory: false, notices: false }
+        let log = format!("{context}.event");
+        Self { context, log, stream, source, replicas: 1, memory: false, notices: false }
     }
 
     /// The stream's name.
     pub fn stream(&self) -> &str {
         &self.stream
+    }
+
+    /// The context's public log in place of its events: what it announces to other contexts, in a stream of its own
+    /// with `_PUBLIC` at the end of its name, on subjects `<context>.public.<aggregate>.<id>`. See
+    /// [`Nats::public_log`](crate::Nats::public_log).
+    pub fn public(mut self) -> Self {
+        self.log = format!("{}.public", self.context);
+        self.stream.push_str("_PUBLIC");
+        self
     }
 
     /// Names the stream differently.
@@ -92,6 +104,11 @@ impl Topology {
         self.replicas > 1
     }
 
+    /// What the subjects of its commits begin with.
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+
     pub(crate) fn context(&self) -> &str {
         &self.context
     }
@@ -108,8 +125,14 @@ impl Topology {
         self.replicas
     }
 
-    /// Creates the stream or checks the one that is there.
+    /// The event store and the view store.
     pub(crate) async fn open(self, connection: &Connection) -> Result<NatsBackend, TopologyError> {
+        let events = self.clone().open_log(connection).await?;
+        Ok(NatsBackend { events, views: KvViews::new(connection.clone(), self) })
+    }
+
+    /// Creates the stream or checks the one that is there.
+    pub(crate) async fn open_log(self, connection: &Connection) -> Result<NatsEvents, TopologyError> {
         self.check_names()?;
         let wanted = self.config();
         let info = format!("$JS.API.STREAM.INFO.{}", self.stream);
@@ -120,8 +143,7 @@ impl Topology {
             Err(error) if is_missing(&error) => self.create(connection, &wanted).await?,
             Err(error) => return Err(self.unavailable(error)),
         }
-        let events = NatsEvents::new(connection.clone(), self.clone());
-        Ok(NatsBackend { events, views: KvViews::new(connection.clone(), self) })
+        Ok(NatsEvents::new(connection.clone(), self))
     }
 
     async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {
@@ -195,8 +217,8 @@ impl Topology {
     fn config(&self) -> Config {
         Config {
             name: self.stream.clone(),
-            description: Some(format!("events of the context {}", self.context)),
-            subjects: vec![format!("{}.event.>", self.context)],
+            description: Some(format!("commits on {}", self.log)),
+            subjects: vec![format!("{}.>", self.log)],
             retention: RetentionPolicy::Limits,
             // The default policy drops the oldest events when a limit is reached.
             discard: DiscardPolicy::New,
@@ -210,7 +232,7 @@ impl Topology {
             deny_purge: true,
             allow_direct: true,
             republish: self.notices.then(|| Republish {
-                source: format!("{}.event.>", self.context),
+                source: format!("{}.>", self.log),
                 destination: format!("{}.notice.>", self.context),
                 headers_only: false,
             }),
