@@ -30,6 +30,7 @@ pub mod lines;
 pub mod oracle;
 pub mod postgres;
 pub mod proxy;
+pub mod python;
 pub mod scratch;
 pub mod watched;
 mod wheel;
