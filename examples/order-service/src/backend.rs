@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use cqrs_core::memory::Memory;
-use cqrs_nats::{LocalServer, Nats, NatsBackend};
+use cqrs_core::memory::{Memory, MemoryEvents};
+use cqrs_nats::{LocalServer, Nats, NatsBackend, NatsEvents};
 
 use crate::cli::Place;
 
@@ -22,9 +22,10 @@ pub(crate) struct Opened {
     pub(crate) private: Option<Private>,
 }
 
+/// The backend and the public log.
 pub(crate) enum Kept {
-    InMemory(Memory),
-    OnNats(Box<NatsBackend>),
+    InMemory(Memory, MemoryEvents),
+    OnNats(Box<(NatsBackend, NatsEvents)>),
 }
 
 impl Opened {
@@ -46,7 +47,7 @@ impl Opened {
 
     fn in_memory(why: &str) -> Self {
         let words = format!("Events and views are kept in memory and end with this process ({why}).");
-        Self { kept: Kept::InMemory(Memory::default()), words, private: None }
+        Self { kept: Kept::InMemory(Memory::default(), MemoryEvents::default()), words, private: None }
     }
 
     async fn on_server(url: &str, context: &str) -> Result<Self> {
@@ -79,8 +80,9 @@ impl Opened {
     }
 }
 
-async fn connect(url: &str, context: &str) -> Result<NatsBackend> {
-    Ok(Nats::connect(url).await?.context(context).await?)
+async fn connect(url: &str, context: &str) -> Result<(NatsBackend, NatsEvents)> {
+    let nats = Nats::connect(url).await?;
+    Ok((nats.context(context).await?, nats.public_log(context).await?))
 }
 
 /// A user and a password in the URL are nobody's business.

@@ -14,7 +14,7 @@ use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use cqrs_core::{Backend, Deadlines};
+use cqrs_core::{Backend, Deadlines, EventStore};
 
 use crate::{
     backend::{Kept, Opened},
@@ -49,8 +49,11 @@ async fn run(cli: Cli) -> Result<()> {
     let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
     let Opened { kept, words, private } = opened;
     let result = match kept {
-        Kept::InMemory(backend) => job.run(backend, &words).await,
-        Kept::OnNats(backend) => job.run(*backend, &words).await,
+        Kept::InMemory(backend, public) => job.run(backend, public, &words).await,
+        Kept::OnNats(opened) => {
+            let (backend, public) = *opened;
+            job.run(backend, public, &words).await
+        }
     };
     if let Some(private) = private {
         private.stop().await;
@@ -68,10 +71,15 @@ enum Job {
 
 impl Job {
     /// Starts the service on `backend`, does the job, and stops the service.
-    async fn run<B: Backend<Events: Deadlines>>(self, backend: B, words: &str) -> Result<()> {
-        // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
+    async fn run<B: Backend<Events: Deadlines>>(
+        self,
+        backend: B,
+        public: impl EventStore,
+        words: &str,
+    ) -> Result<()> {
+        // What fulfils orders and tells others about them runs where it is meant to: an import or a report sends no commands of its own.
         let service = match self {
-            Self::Scenario | Self::Serve => order_service::start_with_fulfilment(backend).await,
+            Self::Scenario | Self::Serve => order_service::start_with_fulfilment(backend, public).await,
             Self::Import(..) | Self::Report(_) | Self::Trace(_) => order_service::start(backend).await,
         };
         let service = service.context("the service cannot start")?;
