@@ -49,16 +49,13 @@ async fn who_was_sent_something_has_points_for_it() {
             .await;
         };
         until(Status::Confirmed).await;
-        match paid {
-            Some(amount) => {
-                let amount = amount.parse().unwrap();
-                shop.execute(PayOrder { order: order.clone(), amount }).await.unwrap();
-                until(Status::Shipped).await;
-            }
-            None => {
-                let reason = "second thoughts".parse().unwrap();
-                shop.execute(CancelOrder { order: order.clone(), reason }).await.unwrap();
-            }
+        if let Some(amount) = paid {
+            let amount = amount.parse().unwrap();
+            shop.execute(PayOrder { order: order.clone(), amount }).await.unwrap();
+            until(Status::Shipped).await;
+        } else {
+            let reason = "second thoughts".parse().unwrap();
+            shop.execute(CancelOrder { order: order.clone(), reason }).await.unwrap();
         }
     }
     // 37 for the first order, 12 for the third, and nothing for the one that was called off.
