@@ -48,6 +48,8 @@ impl Commit {
 pub struct Origin {
     /// When the command was handled.
     pub time: Timestamp,
+    /// The command's name, such as `pay_order`.
+    pub command: Cow<'static, str>,
     /// The command.
     pub command_id: CommandId,
     /// A hash of the command's name and fields (XXH3 over its JSON), by which another command under the

@@ -1,7 +1,13 @@
 //! The service: commands in, receipts out; queries in, answers out; projectors in between.
 
-use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -9,24 +15,31 @@ use tokio_util::{
 };
 
 use crate::{
-    Aggregate, Answer, BoxFuture, Clock, Command, CommandVisitor, DeadLetters, Deadlines, Error, EventStore,
-    Handle, Handler, Interceptor, Notices, NoticesOf, Policy, Projection, ProjectionId, ProjectorStatus,
-    Query, Rebuild, Receipt, StoreError, SystemClock, View, ViewStore,
+    Aggregate, AggregateKey, Announce, Answer, BoxFuture, Clock, Command, CommandVisitor, CorrelationId,
+    DeadLetters, Deadlines, Error, EventStore, Handle, Handler, Interceptor, Notices, NoticesOf, Policy,
+    Projection, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search, StoreError, SystemClock,
+    Trace, View, ViewStore,
+    announce::Announcer,
     carry_out::{Carrier, Routed},
     deadline::AnyDeadlines,
     dispatch::{Ask, Execute},
     documents::DocumentProjection,
     entity::Entities,
     execute::{Limits, Shell},
+    followed::{AnyEvents, Followed},
+    following::Following,
     handle_events::HandlerProjection,
     id::is_name,
     projection::AnyProjection,
     react::PolicyProjection,
     registry::{AggregateList, AggregateVisitor, AskedOf, HasAggregate, Push, SentTo, ViewList, ViewVisitor},
     router::CommandRoutes,
-    timer,
+    timer, trace,
     worker::{Shared, Worker},
 };
+
+/// How many commits of an aggregate are read at once.
+const PAGE: usize = 100;
 
 /// Where a service keeps its events and its views.
 ///
@@ -89,7 +102,7 @@ pub struct Cqrs<B: Backend, A: AggregateList, V> {
 }
 
 /// A projection on the stores of a backend.
-type WorkerOf<B> = Worker<<B as Backend>::Events, <B as Backend>::Views>;
+type WorkerOf<B> = Worker<<B as Backend>::Views>;
 
 pub(crate) struct Inner<B: Backend> {
     pub(crate) shell: Arc<Shell<B::Events>>,
@@ -120,6 +133,7 @@ impl<B: Backend> Cqrs<B, (), ()> {
             patience: Duration::from_secs(5),
             projections: Vec::new(),
             later: Vec::new(),
+            foreign: HashMap::new(),
             deadlines: None,
             build_changed: false,
             projects: true,
@@ -190,6 +204,64 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ok(NoticesOf::new(self.inner.shell.events.listen(&[T::NAME]).await?))
     }
 
+    /// Everything that belongs to a business transaction, in order: its commands, their events, and what followed
+    /// from these, also by deadlines and handlers.
+    ///
+    /// The log has no index for that. It is read from the time on that the id carries, if it was made anew for a
+    /// command (ids that are [derived](crate::CommandId::derived) carry none), to its end: about as fast as the server
+    /// delivers. What is kept in memory is what is found. Nobody waits for it, but do not ask for each command.
+    ///
+    /// # Errors
+    ///
+    /// The event store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn trace(&self, correlation_id: CorrelationId) -> Result<Trace, Error> {
+        self.trace_since(correlation_id, trace::begin_of(correlation_id)).await
+    }
+
+    /// [`trace`](Self::trace), of which is known that it began at `since` or later.
+    ///
+    /// # Errors
+    ///
+    /// The event store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn trace_since(&self, correlation_id: CorrelationId, since: Timestamp) -> Result<Trace, Error> {
+        let search = Search { correlation_id, since, max: trace::MAX_COMMITS };
+        let found = self.inner.shell.events.search(search).await?;
+        Ok(Trace::of(correlation_id, &found.commits, !found.more))
+    }
+
+    /// The business transactions that have changed an aggregate, in order.
+    ///
+    /// # Errors
+    ///
+    /// The event store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn transactions_of(&self, aggregate: &AggregateKey) -> Result<Vec<CorrelationId>, Error> {
+        let mut seen = HashSet::new();
+        let mut transactions = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.inner.shell.events.read(aggregate, after, PAGE).await?;
+            let events = page.commits.iter().flat_map(|stored| &stored.commit.events);
+            let ids = events.map(|event| event.origin.correlation_id);
+            transactions.extend(ids.filter(|id| seen.insert(*id)));
+            after = page.commits.last().map_or(after, |stored| stored.sequence);
+            if !page.more {
+                return Ok(transactions);
+            }
+        }
+    }
+
     /// What each projector is doing, as far as this process knows it: one for each build of a projection that is in
     /// use. It asks nobody; [`progress`](Self::progress) asks the stores.
     pub fn projectors(&self) -> Vec<ProjectorStatus> {
@@ -258,7 +330,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub async fn dead_letters(&self, projection: &str) -> Result<DeadLetters<B::Events>, Error> {
+    pub async fn dead_letters(&self, projection: &str) -> Result<DeadLetters, Error> {
         Ok(self.inner.worker(projection)?.dead_letters().await)
     }
 
@@ -291,7 +363,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ok(self.inner.worker(projection)?.active_now())
     }
 
-    /// Waits until every view has seen all that is in the log at the time of the call.
+    /// Waits until every view has seen all that is in its log at the time of the call.
     ///
     /// # Errors
     ///
@@ -302,8 +374,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub async fn caught_up(&self) -> Result<(), Error> {
         for worker in &self.inner.workers {
-            let last = self.inner.shell.events.log(&worker.aggregates).await?.last_sequence;
-            worker.reached(last).await?;
+            worker.caught_up().await?;
         }
         Ok(())
     }
@@ -346,7 +417,7 @@ impl<B: Backend> Inner<B> {
         sequence: u64,
         patience: Duration,
     ) -> Result<(), Error> {
-        if !worker.aggregates.contains(&aggregate) {
+        if !worker.sees(aggregate) {
             return Ok(());
         }
         let behind = Error::ViewBehind { view: worker.name, sequence, waited: patience };
@@ -365,6 +436,8 @@ pub struct Builder<B: Backend, A, V> {
     projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
     /// Policies and handlers, which need the stores.
     later: Vec<(ProjectionId, Later<B>)>,
+    /// The logs of other contexts, by the names of those who follow them.
+    foreign: HashMap<&'static str, Arc<dyn AnyEvents>>,
     /// What keeps deadlines, if there is a policy.
     deadlines: Option<OpenDeadlines<B>>,
     build_changed: bool,
@@ -450,6 +523,26 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
+    /// Adds an announcer: it tells other contexts what they are to know, in the log `public`. See [`Announce`] for what
+    /// it promises.
+    pub fn announcer<N: Announce>(mut self, public: impl EventStore) -> Self {
+        let later: Later<B> =
+            Box::new(|parts| Arc::new(Announcer::<N, _, _>::new(Arc::new(public), Arc::clone(&parts.views))));
+        self.later.push((ProjectionId::new(N::NAME, 1), later));
+        self
+    }
+
+    /// Adds something that follows what another context announces in its public log, in place of this context's own
+    /// events: `.following(&shop).policy::<Points>()`. One projection follows one log.
+    pub fn following(self, public: &(impl EventStore + Clone)) -> Following<B, A, V> {
+        Following { builder: self, log: Arc::new(public.clone()) }
+    }
+
+    pub(crate) fn follows(mut self, name: &'static str, log: Arc<dyn AnyEvents>) -> Self {
+        self.foreign.insert(name, log);
+        self
+    }
+
     /// Builds views and projections whose version has changed, beside the old version, which answers in the
     /// programs that have it. Queries wait until the new one has caught up, and fail with
     /// [`Error::ViewBuilding`] if that takes too long. Unless this is set, the service does not start with a
@@ -524,6 +617,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             patience: self.patience,
             projections: self.projections,
             later: self.later,
+            foreign: self.foreign,
             deadlines: self.deadlines,
             build_changed: self.build_changed,
             projects: self.projects,
@@ -558,7 +652,6 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         let parts = Parts::<B> { views: Arc::clone(&views), carrier: Arc::clone(&carrier) };
         starts.starts.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
         let shared = Arc::new(Shared {
-            events: Arc::clone(&events),
             views: Arc::clone(&views),
             clock: Arc::clone(&self.clock),
             tasks: tasks.clone(),
@@ -566,13 +659,18 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             projects: self.projects,
         });
         let workers = starts.starts.into_iter();
-        let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, Arc::clone(&shared)));
+        let log = |id: &ProjectionId| match self.foreign.get(id.name) {
+            Some(foreign) => Followed::foreign(Arc::clone(foreign), events.source()),
+            None => Followed::own(Arc::clone(&events) as Arc<dyn AnyEvents>),
+        };
+        let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, log(&id), Arc::clone(&shared)));
+        let workers = workers.map(worker).collect();
         let inner = Arc::new(Inner {
-            shell: Arc::new(Shell::new(events, Arc::clone(&self.clock), self.limits)),
+            shell: Arc::new(Shell::new(Arc::clone(&events), Arc::clone(&self.clock), self.limits)),
             views,
             interceptors: self.interceptors,
             patience: self.patience,
-            workers: workers.map(worker).collect(),
+            workers,
             tasks: tasks.clone(),
             stop: stop.clone(),
             _stop_on_drop: guard,

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AggregateKey, Batch, Checkpoint, Clock, Delivery, Error, EventId, EventStore, JSON, Note, Position,
-    ProjectError, ProjectionId, Recorded, SaveError, StoreError, StoredCommit, backoff, codec,
+    AggregateKey, Batch, Checkpoint, Clock, Delivery, Error, EventId, JSON, Note, Position, ProjectError,
+    ProjectionId, Recorded, SaveError, StoreError, StoredCommit, backoff, codec, followed::AnyEvents,
     projection::AnyProjection,
 };
 
@@ -149,8 +149,8 @@ impl Parked {
 /// A projection applies the events of an aggregate in order or not at all. So the first dead letter of an
 /// aggregate is the one to deal with: repair the program and [`retry`](Self::retry), [`edit`](Self::edit)
 /// what is to be applied in its place, or [`drop`](Self::drop_first) it. Those behind it follow by a retry.
-pub struct DeadLetters<E> {
-    pub(crate) events: Arc<E>,
+pub struct DeadLetters {
+    pub(crate) events: Arc<dyn AnyEvents>,
     pub(crate) projection: Arc<dyn AnyProjection>,
     pub(crate) id: ProjectionId,
     pub(crate) clock: Arc<dyn Clock>,
@@ -166,7 +166,7 @@ pub struct Retried {
     pub stopped_at: Option<DeadLetter>,
 }
 
-impl<E: EventStore> DeadLetters<E> {
+impl DeadLetters {
     /// All of them, in the order of the log; at most [`MAX_DEAD_LETTERS`].
     ///
     /// # Errors

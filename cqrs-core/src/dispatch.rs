@@ -7,11 +7,12 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
-    CommandId, Context, CorrelationId, Error, Handle, Metadata, Outcome, ProjectionId, Query, Receipt, View,
+    CommandId, Context, CorrelationId, Envelope, Error, Handle, Metadata, Outcome, ProjectionId, Query,
+    Receipt, View,
     command::Fields,
     cqrs::Inner,
     entity::Entities,
-    execute::{self, Decide, decide},
+    execute::{self, Decide, Identity, decide},
     interceptor::intercept,
     query::StoredDocuments,
 };
@@ -71,6 +72,12 @@ where
         self
     }
 
+    /// Makes the command what follows from an event: the event has caused it, it belongs to the event's business
+    /// transaction, and what travelled with the event travels on. For handlers; policies do so by themselves.
+    pub fn following<E>(self, event: &Envelope<E>) -> Self {
+        self.correlation(event.correlation_id).caused_by(event.id).metadata(event.metadata.clone())
+    }
+
     async fn run(self) -> ExecuteResult<C> {
         let Self { inner, entities, command, .. } = self;
         let shell = &inner.shell;
@@ -80,11 +87,15 @@ where
         context.causation_id = self.causation_id;
         let key = AggregateKey::of(C::Aggregate::NAME, command.aggregate_id()).map_err(Error::from)?;
         let fingerprint = fingerprint(&command).map_err(|source| encode_error(&command, &key, source))?;
+        let identity = Identity { name: command.name(), fingerprint };
         let span = execute::span(&command, &key, &context);
+        if let Some(traceparent) = self.metadata.traceparent() {
+            span.record("traceparent", traceparent);
+        }
         if inner.interceptors.is_empty() {
             context.metadata = self.metadata;
             let decide = decision(command, key.clone());
-            return entities.execute(shell, key, context, fingerprint, decide).instrument(span).await;
+            return entities.execute(shell, key, context, identity, decide).instrument(span).await;
         }
         // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
         let command = Arc::new(command);
@@ -104,7 +115,7 @@ where
             context.metadata = metadata;
             let decide = decision::<C>(command, key.clone());
             async move {
-                let result = entities.execute(shell, key, context, fingerprint, decide).await;
+                let result = entities.execute(shell, key, context, identity, decide).await;
                 (outcome_of(&result), result)
             }
         };

@@ -30,6 +30,8 @@ pub(crate) struct Cause {
     pub(crate) key: String,
     /// The event, or the command that was refused.
     pub(crate) id: Uuid,
+    /// The event that all of it began with: a refused command leaves nothing in the log that could be a cause.
+    pub(crate) causation_id: CausationId,
     pub(crate) correlation_id: CorrelationId,
     pub(crate) metadata: Metadata,
     /// The sequence of the event that all of it began with.
@@ -42,6 +44,7 @@ impl Cause {
             policy,
             key,
             id: event.id.0,
+            causation_id: event.id.into(),
             correlation_id: event.correlation_id,
             metadata: event.metadata.clone(),
             order: event.position.sequence,
@@ -53,6 +56,7 @@ impl Cause {
             policy,
             key: intent.key.clone(),
             id: request.id.0,
+            causation_id: request.causation_id,
             correlation_id: request.correlation_id,
             metadata: request.metadata.clone(),
             order: intent.order,
@@ -114,7 +118,7 @@ impl Effects {
                 aggregate_id: id,
                 id: self.next_id(),
                 correlation_id: self.cause.correlation_id,
-                causation_id: CausationId(self.cause.id),
+                causation_id: self.cause.causation_id,
                 metadata: self.cause.metadata.clone(),
                 body,
             }),

@@ -17,7 +17,7 @@ use tracing::Span;
 
 use crate::{
     Aggregate, AggregateKey, Context, Error, EventStore,
-    execute::{Answer, Decide, Pending, Settled, Shell, settle},
+    execute::{Answer, Decide, Identity, Pending, Settled, Shell, settle},
     load::Loaded,
 };
 
@@ -49,19 +49,19 @@ impl<A: Aggregate> Entities<A> {
         shell: &Arc<Shell<S>>,
         key: AggregateKey,
         context: Context,
-        fingerprint: u64,
+        identity: Identity,
         decide: impl Decide<A>,
     ) -> Answer<A> {
         let entity = self.entity(&key);
         let span = Span::current();
         let settled = if let Some(mut lead) = Lead::take(&entity, shell) {
-            let mut alone = [Pending::new(context, fingerprint, &decide, &span)];
+            let mut alone = [Pending::new(context, identity, &decide, &span)];
             lead.settle(&mut alone).await;
             let [alone] = alone;
             alone.settled
         } else {
             let (reply, answer) = oneshot::channel();
-            entity.wait(Job { context, fingerprint, decide: Box::new(decide), span, reply }, shell)?;
+            entity.wait(Job { context, identity, decide: Box::new(decide), span, reply }, shell)?;
             // The sender is dropped without an answer only when the runtime shuts down.
             answer.await.ok()
         };
@@ -90,7 +90,7 @@ struct Desk<A: Aggregate> {
 /// A command that waits.
 struct Job<A: Aggregate> {
     context: Context,
-    fingerprint: u64,
+    identity: Identity,
     decide: Box<dyn Decide<A>>,
     span: Span,
     reply: oneshot::Sender<Settled<A>>,
@@ -98,7 +98,7 @@ struct Job<A: Aggregate> {
 
 impl<A: Aggregate> Job<A> {
     fn pending(&self) -> Pending<'_, A> {
-        Pending::new(self.context.clone(), self.fingerprint, &*self.decide, &self.span)
+        Pending::new(self.context.clone(), self.identity, &*self.decide, &self.span)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{AggregateKey, Commit, StoreError, StoredCommit};
+use crate::{AggregateKey, Commit, CorrelationId, StoreError, StoredCommit};
 
 /// A log of commits: appended with a condition, read by aggregate, followed from any place.
 ///
@@ -114,6 +114,19 @@ pub trait EventStore: Send + Sync + 'static {
             Ok(Backlog { commits: last.saturating_sub(after), since: None })
         }
     }
+
+    /// The commits that have an event of a business transaction, in the order of the log.
+    ///
+    /// There is no index for it: the log is read from the search's time on, and no more is kept than what is found.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn search(&self, search: Search) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
     /// Follows the commits of some aggregate types from a place on, first the stored ones and then
     /// new ones as they come.
@@ -229,6 +242,10 @@ impl<S: EventStore> EventStore for Arc<S> {
         S::backlog(self, aggregates, after)
     }
 
+    fn search(&self, search: Search) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        S::search(self, search)
+    }
+
     fn subscribe(
         &self,
         request: Subscribe<'_>,
@@ -326,6 +343,17 @@ pub struct Subscribe<'a> {
     pub after: u64,
 }
 
+/// Which commits are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Search {
+    /// The business transaction.
+    pub correlation_id: CorrelationId,
+    /// What was stored before this time need not be looked at.
+    pub since: Timestamp,
+    /// How many commits are returned, at most.
+    pub max: usize,
+}
+
 /// The belief about an aggregate under which a commit may be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
@@ -378,7 +406,7 @@ pub enum AppendError {
     Failed(#[source] StoreError),
 }
 
-/// Some commits of one aggregate.
+/// Some commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The commits, in order.

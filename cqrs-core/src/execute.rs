@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -82,10 +83,18 @@ pub(crate) trait Decide<A: Aggregate>:
 
 impl<A: Aggregate, F: Fn(&Context, &A, u64) -> Decision<A> + Send + Sync + 'static> Decide<A> for F {}
 
+/// Which command it is, as its events keep it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity {
+    pub(crate) name: &'static str,
+    /// See [`Origin::fingerprint`].
+    pub(crate) fingerprint: u64,
+}
+
 /// A command that is being carried out.
 pub(crate) struct Pending<'a, A: Aggregate> {
     context: Context,
-    fingerprint: u64,
+    identity: Identity,
     decide: &'a dyn Decide<A>,
     /// The caller's, in which its handler runs whoever leads.
     span: &'a Span,
@@ -100,8 +109,13 @@ pub(crate) enum Settled<A: Aggregate> {
 }
 
 impl<'a, A: Aggregate> Pending<'a, A> {
-    pub(crate) fn new(context: Context, fingerprint: u64, decide: &'a dyn Decide<A>, span: &'a Span) -> Self {
-        Self { context, fingerprint, decide, span, settled: None }
+    pub(crate) fn new(
+        context: Context,
+        identity: Identity,
+        decide: &'a dyn Decide<A>,
+        span: &'a Span,
+    ) -> Self {
+        Self { context, identity, decide, span, settled: None }
     }
 
     fn answer(&mut self, answer: Answer<A>) {
@@ -462,8 +476,9 @@ fn record<A: Aggregate, S>(
     let context = &command.context;
     let origin = Arc::new(Origin {
         time: context.time,
+        command: Cow::Borrowed(command.identity.name),
         command_id: context.command_id,
-        fingerprint: command.fingerprint,
+        fingerprint: command.identity.fingerprint,
         correlation_id: context.correlation_id,
         causation_id: context.causation_id,
         metadata: context.metadata.clone(),
@@ -490,7 +505,7 @@ fn repeated<A: Aggregate>(
     command: &Pending<'_, A>,
     carried_out: CarriedOut,
 ) -> Result<Receipt, Error> {
-    if carried_out.fingerprint == command.fingerprint {
+    if carried_out.fingerprint == command.identity.fingerprint {
         return Ok(receipt(loaded, &command.context, carried_out, true));
     }
     Err(Error::AnotherCommand { aggregate: loaded.key.clone(), command: command.context.command_id })
@@ -500,7 +515,7 @@ fn repeated<A: Aggregate>(
 fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &Pending<'_, A>) -> CarriedOut {
     CarriedOut {
         command: command.context.command_id,
-        fingerprint: command.fingerprint,
+        fingerprint: command.identity.fingerprint,
         version: loaded.version,
         events: 0,
         position: loaded.position,
@@ -531,6 +546,7 @@ pub(crate) fn span<C: Command>(command: &C, key: &AggregateKey, context: &Contex
         id = key.id(),
         command_id = %context.command_id,
         correlation_id = %context.correlation_id,
+        traceparent = field::Empty,
         attempts = field::Empty,
     )
 }

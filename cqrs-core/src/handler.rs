@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, future::Future, sync::Arc};
 
-use crate::{Aggregate, BoxFuture, Envelope, Event, OnFailure, Recorded, Start, StoreError};
+use crate::{BoxFuture, Envelope, Event, EventSource, OnFailure, Recorded, Start, StoreError};
 
 /// Does something outside the framework when events happen: sends mails, calls other services.
 ///
@@ -77,7 +77,7 @@ pub trait Handler: Send + Sync + 'static {
     /// How many aggregates' events are handled at the same time, at most.
     const LANES: usize = 16;
 
-    /// The aggregate whose events it handles, or a tuple of several: `(Order, Stock)`.
+    /// The aggregate (or any [`EventSource`]) whose events it handles, or a tuple of several: `(Order, Stock)`.
     type Of: HandlerSources<Self>
     where
         Self: Sized;
@@ -154,7 +154,7 @@ pub(crate) type Handling = BoxFuture<'static, Result<(), HandlerError>>;
 
 impl<H, A> HandlerSources<H> for A
 where
-    A: Aggregate,
+    A: EventSource,
     H: On<A::Event>,
 {
     fn names() -> Vec<&'static str> {
@@ -175,7 +175,7 @@ macro_rules! handlers_of_tuples {
         $(
             impl<H, $($aggregate),+> HandlerSources<H> for ($($aggregate,)+)
             where
-                $($aggregate: Aggregate, H: On<$aggregate::Event>,)+
+                $($aggregate: EventSource, H: On<$aggregate::Event>,)+
             {
                 fn names() -> Vec<&'static str> {
                     vec![$($aggregate::NAME),+]

@@ -16,6 +16,9 @@ pub mod what_follows_from_an_event {}
 #[doc = include_str!("../docs/schema.md")]
 pub mod events_that_live_for_years {}
 
+#[doc = include_str!("../docs/contexts.md")]
+pub mod between_contexts {}
+
 /// Marks a place at which a test can let the process die; see [`failpoint`]. Without the feature it is nothing.
 #[cfg(feature = "failpoints")]
 macro_rules! failpoint {
@@ -34,6 +37,7 @@ macro_rules! failpoint {
 }
 
 mod aggregate;
+mod announce;
 mod append;
 mod backoff;
 mod builds;
@@ -54,10 +58,13 @@ mod entity;
 mod envelope;
 mod error;
 mod event;
+mod event_source;
 mod event_store;
 mod execute;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+mod followed;
+mod following;
 #[cfg(feature = "bincode")]
 mod guard;
 mod handle_events;
@@ -81,12 +88,14 @@ mod snapshot;
 mod status;
 pub mod testing;
 mod timer;
+mod trace;
 mod upcast;
 mod view;
 mod view_store;
 mod worker;
 
 pub use aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay};
+pub use announce::Announce;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use codec::Codec;
 pub use command::{Command, Context, Lifecycle};
@@ -100,10 +109,12 @@ pub use effects::{Effects, Refusal};
 pub use envelope::Envelope;
 pub use error::{CommandError, Error, Refused, Source, StoreError};
 pub use event::{Event, EventType, Events};
+pub use event_source::EventSource;
 pub use event_store::{
-    AppendError, Appended, Backlog, Delivery, EventStore, Expected, Log, Page, Subscribe, Subscription,
-    Unreadable,
+    AppendError, Appended, Backlog, Delivery, EventStore, Expected, Log, Page, Search, Subscribe,
+    Subscription, Unreadable,
 };
+pub use following::Following;
 pub use handler::{Handler, HandlerError, HandlerSources, On};
 pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};
 pub use interceptor::{BoxFuture, Call, CallKind, Interceptor, Next, Outcome};
@@ -117,6 +128,7 @@ pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use router::{CommandMessage, RouteError, Router};
 pub use snapshot::Snapshots;
 pub use status::{ProjectorState, ProjectorStatus};
+pub use trace::{Cause, Trace, TracedCommand, TracedEvent};
 pub use view::{Project, Sources, View};
 pub use view_store::{
     Checkpoint, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,

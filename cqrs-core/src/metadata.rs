@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Names that an event's own fields use; metadata may not take them.
-const RESERVED: [&str; 16] = [
+const RESERVED: [&str; 17] = [
     "specversion",
     "id",
     "source",
@@ -18,16 +18,21 @@ const RESERVED: [&str; 16] = [
     "aggregate",
     "aggregateversion",
     "schemaversion",
+    "command",
     "commandid",
     "commandhash",
     "correlationid",
     "causationid",
 ];
 
+/// Where a distributed trace travels (W3C Trace Context, and the CloudEvents extension of the same name).
+const TRACEPARENT: &str = "traceparent";
+
 /// Text by name that a command carries and its events keep: the user, the tenant, `traceparent`.
 ///
 /// A name is 1–20 characters of `a-z` and `0-9` and none of the envelope's own, because each entry is
-/// stored as a CloudEvents extension attribute (CloudEvents 1.0.2, "Naming Conventions").
+/// stored as a CloudEvents extension attribute (CloudEvents 1.0.2, "Naming Conventions"). `traceparent` has the shape
+/// that W3C Trace Context gives it, so that whoever reads it later can go on with the trace.
 ///
 /// ```
 /// use cqrs_core::Metadata;
@@ -61,13 +66,22 @@ impl Metadata {
         if RESERVED.contains(&name.as_str()) {
             return Err(InvalidMetadata::Reserved(name));
         }
-        self.0.insert(name, value.into());
+        let value = value.into();
+        if name == TRACEPARENT && !is_traceparent(&value) {
+            return Err(InvalidMetadata::Traceparent(value));
+        }
+        self.0.insert(name, value);
         Ok(())
     }
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// The span of a distributed trace in which the command was sent.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.get(TRACEPARENT)
     }
 
     /// All entries, in the order of their names.
@@ -90,4 +104,55 @@ pub enum InvalidMetadata {
     /// The name belongs to the envelope itself.
     #[error("metadata name {0:?} belongs to the event itself")]
     Reserved(String),
+    /// The value is none that W3C Trace Context knows.
+    #[error("traceparent {0:?} is not like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    Traceparent(String),
+}
+
+/// Whether the text is a `traceparent`: version, trace, span and flags in lower-case hexadecimal digits. A later
+/// version may have more behind them.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let set = |part: &str| part.bytes().any(|byte| byte != b'0');
+    let parts: Vec<_> = text.split('-').collect();
+    let [version, trace, span, flags, more @ ..] = parts.as_slice() else { return false };
+    hex(version, 2)
+        && *version != "ff"
+        && (more.is_empty() || *version != "00")
+        && (hex(trace, 32) && set(trace))
+        && (hex(span, 16) && set(span))
+        && hex(flags, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_has_the_shape_that_others_can_go_on_with() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+        let zeros = "00000000000000000000000000000000";
+        let mut metadata = Metadata::default();
+        for good in
+            [format!("00-{trace}-01"), format!("00-{trace}-00"), format!("cc-{trace}-01-what-will-be")]
+        {
+            metadata.insert("traceparent", good.clone()).expect("a traceparent");
+            assert_eq!(metadata.traceparent(), Some(&*good));
+        }
+        for bad in [
+            String::new(),
+            "00-1-2-01".into(),
+            format!("00-{trace}"),
+            format!("ff-{trace}-01"),
+            format!("00-{trace}-01-more"),
+            format!("00-{}-01", trace.to_uppercase()),
+            format!("00-{zeros}-00f067aa0ba902b7-01"),
+            format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", &zeros[..16]),
+        ] {
+            let refused = metadata.insert("traceparent", bad.clone());
+            assert_eq!(refused, Err(InvalidMetadata::Traceparent(bad)));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Aggregate, Effects, Envelope, Event, OnFailure, Recorded, Refusal, Start, StoreError, effects::Cause,
+    Effects, Envelope, Event, EventSource, OnFailure, Recorded, Refusal, Start, StoreError, effects::Cause,
 };
 
 /// Turns events into commands and deadlines. With fields it is what the field calls a process manager: each
@@ -88,7 +88,7 @@ pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static
     /// Where in the log the policy begins, the first time that it runs.
     const START: Start = Start::Beginning;
 
-    /// The aggregate whose events it reacts to, or a tuple of several: `(Order, Stock)`.
+    /// The aggregate (or any [`EventSource`]) whose events it reacts to, or a tuple of several: `(Order, Stock)`.
     type Of: Reactions<Self>;
 
     /// Whether the state is still wanted. It is asked after events have changed the state; one that is not
@@ -152,7 +152,7 @@ type Rule<P> = Box<dyn FnOnce(&mut P, &mut Effects) + Send>;
 
 impl<P, A> Reactions<P> for A
 where
-    A: Aggregate,
+    A: EventSource,
     P: React<A::Event>,
 {
     fn names() -> Vec<&'static str> {
@@ -176,7 +176,7 @@ macro_rules! reactions_of_tuples {
         $(
             impl<P, $($aggregate),+> Reactions<P> for ($($aggregate,)+)
             where
-                $($aggregate: Aggregate, P: React<$aggregate::Event>,)+
+                $($aggregate: EventSource, P: React<$aggregate::Event>,)+
             {
                 fn names() -> Vec<&'static str> {
                     vec![$($aggregate::NAME),+]

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
 use crate::{
-    AggregateKey, Batch, Checkpoint, Clock, Delivery, EventStore, Log, Note, OnFailure, Position,
-    ProjectError, ProjectionId, Recorded, SaveError, Start, StoreError, StoredCommit, Subscribe,
-    Subscription, backoff,
+    AggregateKey, Batch, Checkpoint, Clock, Delivery, Log, Note, OnFailure, Position, ProjectError,
+    ProjectionId, Recorded, SaveError, Start, StoreError, StoredCommit, Subscribe, backoff,
     dead_letter::{self, DeadLetter, MAX_DEAD_LETTERS, Parked},
+    followed::{AnySubscription, Followed},
     projection::AnyProjection,
     status::{Pace, ProjectorState, ProjectorStatus},
 };
@@ -51,8 +51,8 @@ impl From<StoreError> for End {
 }
 
 /// The running projector of one build of a projection.
-pub(crate) struct Projector<E> {
-    pub(crate) events: Arc<E>,
+pub(crate) struct Projector {
+    pub(crate) log: Followed,
     pub(crate) projection: Arc<dyn AnyProjection>,
     pub(crate) id: ProjectionId,
     pub(crate) clock: Arc<dyn Clock>,
@@ -70,7 +70,7 @@ struct Place {
     versions: HashMap<AggregateKey, u64>,
 }
 
-impl<E: EventStore> Projector<E> {
+impl Projector {
     /// Projects until it is told to stop or something fails that will not pass.
     pub(crate) async fn run(self) {
         let span = tracing::info_span!("project", projection = %self.id);
@@ -109,10 +109,12 @@ impl<E: EventStore> Projector<E> {
     async fn follow(&self) -> Result<End, End> {
         let aggregates = self.projection.aggregates();
         let mut place = self.place(&aggregates).await?;
+        let subscriber = self.log.subscriber(&self.projection.subscriber(&self.id));
         let mut subscription = self
+            .log
             .events
             .subscribe(Subscribe {
-                subscriber: &self.projection.subscriber(&self.id),
+                subscriber: &subscriber,
                 aggregates: &aggregates,
                 after: place.checkpoint.sequence,
             })
@@ -122,7 +124,7 @@ impl<E: EventStore> Projector<E> {
         }
         self.progress(&place, subscription.pending(), None);
         info!(from = place.checkpoint.sequence, dead_letters = place.parked.len(), "projecting");
-        let end = self.pump(&mut place, &mut subscription).await.unwrap_or_else(|end| end);
+        let end = self.pump(&mut place, &mut *subscription).await.unwrap_or_else(|end| end);
         if !matches!(&end, End::Failed(error) if error.is_transient()) {
             // Whoever comes next, and be it this one again, need not wait for its turn.
             subscription.leave().await;
@@ -130,7 +132,7 @@ impl<E: EventStore> Projector<E> {
         Ok(end)
     }
 
-    async fn pump(&self, place: &mut Place, subscription: &mut E::Subscription) -> Result<End, End> {
+    async fn pump(&self, place: &mut Place, subscription: &mut dyn AnySubscription) -> Result<End, End> {
         let mut speed = Pace::new(Instant::now());
         loop {
             let deliveries = tokio::select! {
@@ -183,7 +185,7 @@ impl<E: EventStore> Projector<E> {
     /// The place that was saved last, in a log that must be the one it was saved for.
     async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
-        let log = self.events.log(aggregates).await?;
+        let log = self.log.events.log(aggregates).await?;
         let (begun, last_event) = match saved.checkpoint {
             Some(checkpoint) => {
                 let last_event = self.check_log(&checkpoint, &log).await?;
@@ -218,7 +220,7 @@ impl<E: EventStore> Projector<E> {
         let mut last = None;
         let mut same = checkpoint.log == log.id && checkpoint.sequence <= log.last_sequence;
         if let Some(event) = checkpoint.event.filter(|_| same) {
-            let there = self.events.commit_at(checkpoint.sequence).await?;
+            let there = self.log.events.commit_at(checkpoint.sequence).await?;
             last = there.as_ref().and_then(time);
             same = there.is_some_and(|there| last_event(&there) == Some(event));
         }

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Aggregate, Envelope, Event, OnFailure, ProjectionId, Recorded, StoreError};
+use crate::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, StoreError};
 
 /// A read model: one document for each key, each the fold of the events that concern it.
 ///
@@ -63,7 +63,8 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// certain not to need.
     const IGNORED: &'static [&'static str] = &[];
 
-    /// The aggregate whose events the view is built from, or a tuple of several: `(Order, Stock)`.
+    /// The aggregate (or any [`EventSource`]) whose events the view is built from, or a tuple of several:
+    /// `(Order, Stock)`.
     type Of: Sources<Self>;
 
     /// Whether the document is still wanted. It is asked after events have changed the document; one that is
@@ -139,7 +140,7 @@ fn span<E: Event>(event: &Envelope<E>) -> tracing::Span {
 
 impl<V, A> Sources<V> for A
 where
-    A: Aggregate,
+    A: EventSource,
     V: Project<A::Event>,
 {
     fn names() -> Vec<&'static str> {
@@ -164,7 +165,7 @@ macro_rules! sources_of_tuples {
         $(
             impl<V, $($aggregate),+> Sources<V> for ($($aggregate,)+)
             where
-                $($aggregate: Aggregate, V: Project<$aggregate::Event>,)+
+                $($aggregate: EventSource, V: Project<$aggregate::Event>,)+
             {
                 fn names() -> Vec<&'static str> {
                     vec![$($aggregate::NAME),+]

@@ -10,9 +10,10 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BoxFuture, Clock, Error, EventStore, ProjectionId, StoreError, ViewStore, backoff,
+    BoxFuture, Clock, Error, ProjectionId, StoreError, ViewStore, backoff,
     builds::{self, Version},
     dead_letter::{self, DeadLetters},
+    followed::Followed,
     project::{Projector, describe},
     projection::AnyProjection,
     status::{ProjectorState, ProjectorStatus},
@@ -22,8 +23,7 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What the projections of a service share.
-pub(crate) struct Shared<E, S> {
-    pub(crate) events: Arc<E>,
+pub(crate) struct Shared<S> {
     pub(crate) views: Arc<S>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
@@ -33,12 +33,13 @@ pub(crate) struct Shared<E, S> {
 }
 
 /// One projection of a service.
-pub(crate) struct Worker<E, S> {
+pub(crate) struct Worker<S> {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) aggregates: Vec<&'static str>,
     projection: Arc<dyn AnyProjection>,
-    shared: Arc<Shared<E, S>>,
+    log: Followed,
+    shared: Arc<Shared<S>>,
     /// The build that answers; none while the first one of a changed version is on its way.
     active: watch::Sender<Option<u32>>,
     running: Mutex<BTreeMap<u32, Running>>,
@@ -52,17 +53,19 @@ struct Running {
     ended: CancellationToken,
 }
 
-impl<E: EventStore, S: ViewStore> Worker<E, S> {
+impl<S: ViewStore> Worker<S> {
     pub(crate) fn new(
         id: &ProjectionId,
         projection: Arc<dyn AnyProjection>,
-        shared: Arc<Shared<E, S>>,
+        log: Followed,
+        shared: Arc<Shared<S>>,
     ) -> Self {
         Self {
             name: id.name,
             version: id.version,
             aggregates: projection.aggregates(),
             projection,
+            log,
             shared,
             active: watch::Sender::new(None),
             running: Mutex::default(),
@@ -126,12 +129,24 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
         }
         for id in &removed {
             self.projection.remove(id).await?;
-            self.shared.events.forget(&self.projection.subscriber(id)).await?;
+            let subscriber = self.log.subscriber(&self.projection.subscriber(id));
+            self.log.events.forget(&subscriber).await?;
         }
         let versions: Vec<_> = removed.iter().map(|id| id.version).filter(|v| *v != self.version).collect();
         let forget = |builds: &mut builds::Builds| versions.iter().for_each(|v| drop(builds.forget(*v)));
         builds::change(views, self.name, forget).await?;
         Ok(removed)
+    }
+
+    /// Whether it sees these aggregates' events of the service's own log.
+    pub(crate) fn sees(&self, aggregate: &str) -> bool {
+        self.log.is_own() && self.aggregates.contains(&aggregate)
+    }
+
+    /// Waits until it has seen all that is in its log at the time of the call.
+    pub(crate) async fn caught_up(&self) -> Result<(), Error> {
+        let last = self.log.events.log(&self.aggregates).await?.last_sequence;
+        self.reached(last).await
     }
 
     pub(crate) fn statuses(&self) -> Vec<ProjectorStatus> {
@@ -146,7 +161,7 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
             let id = status.projection.clone();
             let saved = self.projection.checkpoint(&id).await?.checkpoint;
             status.sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
-            let backlog = self.shared.events.backlog(&self.aggregates, status.sequence).await?;
+            let backlog = self.log.events.backlog(&self.aggregates, status.sequence).await?;
             (status.pending, status.pending_since) = (backlog.commits, backlog.since);
             status.dead_letters = dead_letter::read(&*self.projection, &id).await?.len();
         }
@@ -182,9 +197,9 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
     }
 
     /// The dead letters of the build that answers.
-    pub(crate) async fn dead_letters(&self) -> DeadLetters<E> {
+    pub(crate) async fn dead_letters(&self) -> DeadLetters {
         DeadLetters {
-            events: Arc::clone(&self.shared.events),
+            events: Arc::clone(&self.log.events),
             projection: Arc::clone(&self.projection),
             id: self.active().await,
             clock: Arc::clone(&self.shared.clock),
@@ -245,7 +260,7 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
             return Ok(());
         }
         let projector = Projector {
-            events: Arc::clone(&self.shared.events),
+            log: self.log.clone(),
             projection: Arc::clone(&self.projection),
             id,
             clock: Arc::clone(&self.shared.clock),
@@ -277,7 +292,7 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
             return Ok(());
         }
         let id = self.id(self.version, build);
-        let last = self.shared.events.log(&self.aggregates).await?.last_sequence;
+        let last = self.log.events.log(&self.aggregates).await?.last_sequence;
         self.build_reached(&id, last).await?;
         if let Some(active) = noted.active {
             // The build that answers stands still now, so that its readers never go back in time.
@@ -312,11 +327,7 @@ impl<E: EventStore, S: ViewStore> Worker<E, S> {
 }
 
 /// Lets a build take over when it has caught up, however often something fails on the way.
-async fn switch_over<E: EventStore, S: ViewStore>(
-    worker: Weak<Worker<E, S>>,
-    build: u32,
-    stop: CancellationToken,
-) {
+async fn switch_over<S: ViewStore>(worker: Weak<Worker<S>>, build: u32, stop: CancellationToken) {
     for attempt in 0.. {
         let Some(worker) = worker.upgrade() else { return };
         let switched = tokio::select! {
@@ -332,7 +343,7 @@ async fn switch_over<E: EventStore, S: ViewStore>(
 }
 
 /// Follows what other instances of the service do.
-async fn look_again<E: EventStore, S: ViewStore>(worker: Weak<Worker<E, S>>, stop: CancellationToken) {
+async fn look_again<S: ViewStore>(worker: Weak<Worker<S>>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    NatsBackend, Topology, TopologyError,
+    NatsBackend, NatsEvents, Topology, TopologyError,
     connection::{Connection, Link, NoAnswer},
 };
 
@@ -74,6 +74,33 @@ impl Nats {
     /// It can be called again.
     pub async fn open(&self, topology: Topology) -> Result<NatsBackend, TopologyError> {
         topology.open(&self.connection).await
+    }
+
+    /// Opens the public log of the context `name` with the usual [`Topology`], and creates it if it is not there: the
+    /// context announces into it, and others [follow](cqrs_core::Builder::following) it.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    pub async fn public_log(&self, name: &str) -> Result<NatsEvents, TopologyError> {
+        self.open_log(Topology::new(name).public()).await
+    }
+
+    /// Opens a log alone, without views, as `topology` describes it, and creates it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    pub async fn open_log(&self, topology: Topology) -> Result<NatsEvents, TopologyError> {
+        topology.open_log(&self.connection).await
     }
 
     /// The client itself, for what is outside the framework.

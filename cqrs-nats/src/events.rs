@@ -10,7 +10,7 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page,
+    AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page, Search,
     StoreError, StoredCommit, Subscribe, Unreadable,
 };
 
@@ -50,7 +50,7 @@ impl NatsEvents {
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
-        subject_of(self.topology.context(), aggregate)
+        subject_of(self.topology.log(), aggregate)
     }
 
     /// Where the stream's leader is asked for a message.
@@ -163,8 +163,8 @@ impl EventStore for NatsEvents {
         let answer = self.connection.answer(&[&self.leader_get()], stream.get_raw_message(sequence)).await;
         match answer.map_err(|why| no_answer(what(), why))? {
             Ok(message) => {
-                let context = self.topology.context();
-                Ok(Some(delivered(context, &message.subject, sequence, &message.headers, message.payload)))
+                let log = self.topology.log();
+                Ok(Some(delivered(log, &message.subject, sequence, &message.headers, message.payload)))
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(store_error(what(), error)),
@@ -177,7 +177,7 @@ impl EventStore for NatsEvents {
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
         let mut last_sequence = 0;
         for aggregate in aggregates {
-            let filter = filter_of(self.topology.context(), aggregate);
+            let filter = filter_of(self.topology.log(), aggregate);
             let get = stream.get_last_raw_message_by_subject(&filter);
             match self.connection.answer(&[&self.leader_get()], get).await {
                 Ok(Ok(message)) => last_sequence = last_sequence.max(message.sequence),
@@ -194,6 +194,10 @@ impl EventStore for NatsEvents {
 
     async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
         backlog::after(&self.connection, &self.topology, aggregates, after).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Page, StoreError> {
+        self.look_through(search).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
@@ -238,15 +242,15 @@ pub(crate) fn stored(
     Ok(StoredCommit { sequence, commit })
 }
 
-/// The commit in a message on any subject of the context, or what is wrong with the message.
+/// The commit in a message on any subject of the log, or what is wrong with the message.
 pub(crate) fn delivered(
-    context: &str,
+    log: &str,
     subject: &str,
     sequence: u64,
     headers: &async_nats::HeaderMap,
     payload: Bytes,
 ) -> Delivery {
-    let Some(aggregate) = aggregate_of(context, subject) else {
+    let Some(aggregate) = aggregate_of(log, subject) else {
         let reason = format!("its subject {subject:?} names no aggregate");
         let aggregate = AggregateKey::new("", format!("at {sequence}")).expect("a short id");
         return Err(Unreadable { sequence, aggregate, reason });

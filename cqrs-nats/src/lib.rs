@@ -32,6 +32,7 @@ mod events;
 #[cfg(feature = "local-server")]
 pub mod local_server;
 mod notices;
+mod search;
 mod snapshots;
 mod subject;
 mod subscription;

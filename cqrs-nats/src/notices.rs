@@ -27,13 +27,13 @@ impl Notices for NatsEvents {
         }
         // What is stored after the call is heard.
         client.flush().await.map_err(|error| unavailable(what(), error))?;
-        Ok(NatsNotices { context: context.to_owned(), subscribers })
+        Ok(NatsNotices { log: self.topology.log().to_owned(), subscribers })
     }
 }
 
 /// Commits as the server announces them.
 pub struct NatsNotices {
-    context: String,
+    log: String,
     subscribers: SelectAll<Subscriber>,
 }
 
@@ -42,16 +42,16 @@ impl Notice for NatsNotices {
         loop {
             let message = self.subscribers.next().await?;
             // Anyone can publish there; what the stream has not announced is none of its notices.
-            if let Some(delivery) = delivery(&self.context, message) {
+            if let Some(delivery) = delivery(&self.log, message) {
                 return Some(delivery);
             }
         }
     }
 }
 
-fn delivery(context: &str, message: Message) -> Option<Delivery> {
+fn delivery(log: &str, message: Message) -> Option<Delivery> {
     let headers = message.headers?;
     let sequence = headers.get_last(NATS_SEQUENCE)?.as_str().parse().ok()?;
     let subject = headers.get_last(STORED_UNDER)?.as_str().to_owned();
-    Some(delivered(context, &subject, sequence, &headers, message.payload))
+    Some(delivered(log, &subject, sequence, &headers, message.payload))
 }

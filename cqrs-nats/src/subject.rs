@@ -72,12 +72,12 @@ pub fn decode_token(token: &str) -> Result<String, BadToken> {
 #[error("{0:?} is not an encoded id")]
 pub struct BadToken(pub String);
 
-/// The subject of an aggregate's commits: `<context>.event.<aggregate>.<id>`.
-pub(crate) fn subject_of(context: &str, aggregate: &AggregateKey) -> String {
-    let mut subject =
-        String::with_capacity(context.len() + aggregate.name().len() + aggregate.id().len() + 16);
-    subject.push_str(context);
-    subject.push_str(".event.");
+/// The subject of an aggregate's commits, `<log>.<aggregate>.<id>`, where the log is `<context>.event` or
+/// `<context>.public`.
+pub(crate) fn subject_of(log: &str, aggregate: &AggregateKey) -> String {
+    let mut subject = String::with_capacity(log.len() + aggregate.name().len() + aggregate.id().len() + 16);
+    subject.push_str(log);
+    subject.push('.');
     subject.push_str(aggregate.name());
     subject.push('.');
     push_token(&mut subject, aggregate.id());
@@ -85,8 +85,8 @@ pub(crate) fn subject_of(context: &str, aggregate: &AggregateKey) -> String {
 }
 
 /// The filter for all commits of an aggregate type.
-pub(crate) fn filter_of(context: &str, aggregate: &str) -> String {
-    format!("{context}.event.{aggregate}.*")
+pub(crate) fn filter_of(log: &str, aggregate: &str) -> String {
+    format!("{log}.{aggregate}.*")
 }
 
 /// Where notices of an aggregate type are told.
@@ -107,9 +107,9 @@ pub(crate) fn deadline_id_of(context: &str, subject: &str) -> Option<String> {
     decode_token(rest.split_once('.')?.0).ok()
 }
 
-/// The aggregate that a subject of this context belongs to.
-pub(crate) fn aggregate_of(context: &str, subject: &str) -> Option<AggregateKey> {
-    let rest = subject.strip_prefix(context)?.strip_prefix(".event.")?;
+/// The aggregate that a subject of this log belongs to.
+pub(crate) fn aggregate_of(log: &str, subject: &str) -> Option<AggregateKey> {
+    let rest = subject.strip_prefix(log)?.strip_prefix('.')?;
     let (name, token) = rest.split_once('.')?;
     AggregateKey::new(name.to_owned(), decode_token(token).ok()?).ok()
 }
@@ -165,12 +165,12 @@ mod tests {
         let mut longest = 0;
         for _ in 0..1_000_000 {
             let id = numbers.id();
-            let subject = subject_of("shop", &AggregateKey::new("order", id.as_str()).unwrap());
+            let subject = subject_of("shop.event", &AggregateKey::new("order", id.as_str()).unwrap());
             let token = subject.strip_prefix("shop.event.order.").unwrap();
             assert!(!token.is_empty(), "{id:?}");
             assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=".contains(&b)), "{id:?}");
             // No two ids have one subject, since each subject leads back to one id.
-            assert_eq!(aggregate_of("shop", &subject).unwrap().id(), id);
+            assert_eq!(aggregate_of("shop.event", &subject).unwrap().id(), id);
             longest = longest.max(subject.len());
         }
         assert!(longest > 300 && longest <= "shop.event.order.".len() + 3 * MAX_ID_BYTES, "{longest}");
@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn the_longest_subject_is_one_that_a_server_takes() {
         let id = "\u{1f600}".repeat(MAX_ID_BYTES / 4);
-        let subject = subject_of(&"c".repeat(64), &AggregateKey::new("n".repeat(64), id.as_str()).unwrap());
+        let log = format!("{}.public", "c".repeat(64));
+        let subject = subject_of(&log, &AggregateKey::new("n".repeat(64), id.as_str()).unwrap());
         assert!(subject.len() < 1_024, "the server's limit for one line is 4,096: {}", subject.len());
     }
 
@@ -204,7 +205,7 @@ mod tests {
             let key = AggregateKey::new("order", id);
             prop_assume!(key.is_ok());
             let key = key.unwrap();
-            prop_assert_eq!(aggregate_of("shop", &subject_of("shop", &key)), Some(key));
+            prop_assert_eq!(aggregate_of("shop.event", &subject_of("shop.event", &key)), Some(key));
         }
     }
 }

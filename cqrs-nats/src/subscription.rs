@@ -90,7 +90,7 @@ impl Turn {
 pub struct NatsSubscription {
     connection: Connection,
     stream: String,
-    context: String,
+    log: String,
     subscriber: String,
     consumer: PullConsumer,
     messages: pull::Stream,
@@ -133,7 +133,7 @@ impl NatsSubscription {
             Ok::<_, StoreError>(Self {
                 connection: connection.clone(),
                 stream: topology.stream().to_owned(),
-                context: topology.context().to_owned(),
+                log: topology.log().to_owned(),
                 subscriber: request.subscriber.to_owned(),
                 messages,
                 unheard: UNHEARD,
@@ -217,7 +217,7 @@ impl NatsSubscription {
         if pin.is_some() && pin != self.pin.as_deref() {
             self.pin = pin.map(str::to_owned);
         }
-        Ok(Some(delivered(&self.context, &message.subject, sequence, &headers, message.payload)))
+        Ok(Some(delivered(&self.log, &message.subject, sequence, &headers, message.payload)))
     }
 }
 
@@ -336,7 +336,7 @@ async fn consumer_at(
 }
 
 fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
-    let filters = request.aggregates.iter().map(|name| filter_of(topology.context(), name)).collect();
+    let filters = request.aggregates.iter().map(|name| filter_of(topology.log(), name)).collect();
     pull::Config {
         durable_name: Some(request.subscriber.to_owned()),
         description: Some("a projector; its place is the checkpoint beside the view".to_owned()),

@@ -30,6 +30,8 @@ const MAX_CONSUMERS: i32 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     context: String,
+    /// What the subjects of its commits begin with.
+    log: String,
     stream: String,
     source: String,
     replicas: usize,
@@ -43,12 +45,22 @@ impl Topology {
         let context: String = name.into();
         let stream = context.to_uppercase();
         let source = format!("/{context}");
-        Self { context, stream, source, replicas: 1, memory: false, notices: false }
+        let log = format!("{context}.event");
+        Self { context, log, stream, source, replicas: 1, memory: false, notices: false }
     }
 
     /// The stream's name.
     pub fn stream(&self) -> &str {
         &self.stream
+    }
+
+    /// The context's public log in place of its events: what it announces to other contexts, in a stream of its own
+    /// with `_PUBLIC` at the end of its name, on subjects `<context>.public.<aggregate>.<id>`. See
+    /// [`Nats::public_log`](crate::Nats::public_log).
+    pub fn public(mut self) -> Self {
+        self.log = format!("{}.public", self.context);
+        self.stream.push_str("_PUBLIC");
+        self
     }
 
     /// Names the stream differently.
@@ -57,7 +69,7 @@ impl Topology {
         self
     }
 
-    /// The CloudEvents `source` of the events; `/<context>` unless it is set.
+    /// The CloudEvents `source` of the events, a URI or the path of one; `/<context>` unless it is set.
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
         self
@@ -92,6 +104,11 @@ impl Topology {
         self.replicas > 1
     }
 
+    /// What the subjects of its commits begin with.
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+
     pub(crate) fn context(&self) -> &str {
         &self.context
     }
@@ -108,8 +125,14 @@ impl Topology {
         self.replicas
     }
 
-    /// Creates the stream or checks the one that is there.
+    /// The event store and the view store.
     pub(crate) async fn open(self, connection: &Connection) -> Result<NatsBackend, TopologyError> {
+        let events = self.clone().open_log(connection).await?;
+        Ok(NatsBackend { events, views: KvViews::new(connection.clone(), self) })
+    }
+
+    /// Creates the stream or checks the one that is there.
+    pub(crate) async fn open_log(self, connection: &Connection) -> Result<NatsEvents, TopologyError> {
         self.check_names()?;
         let wanted = self.config();
         let info = format!("$JS.API.STREAM.INFO.{}", self.stream);
@@ -120,8 +143,7 @@ impl Topology {
             Err(error) if is_missing(&error) => self.create(connection, &wanted).await?,
             Err(error) => return Err(self.unavailable(error)),
         }
-        let events = NatsEvents::new(connection.clone(), self.clone());
-        Ok(NatsBackend { events, views: KvViews::new(connection.clone(), self) })
+        Ok(NatsEvents::new(connection.clone(), self))
     }
 
     async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {
@@ -177,12 +199,17 @@ impl Topology {
             return Err(TopologyError::Name {
                 what: "context",
                 name: self.context.clone(),
-                legal: "a-z, 0-9, _ and -",
+                legal: "1 to 64 characters of a-z, 0-9, _ and -",
             });
         }
         if !legal(&self.stream, |b| b.is_ascii_alphanumeric()) {
-            let legal = "letters, digits, _ and -";
+            let legal = "1 to 64 letters, digits, _ and -";
             return Err(TopologyError::Name { what: "stream", name: self.stream.clone(), legal });
+        }
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b);
+        if self.source.is_empty() || !self.source.bytes().all(legal) {
+            let legal = "the characters of a URI";
+            return Err(TopologyError::Name { what: "source", name: self.source.clone(), legal });
         }
         Ok(())
     }
@@ -190,8 +217,8 @@ impl Topology {
     fn config(&self) -> Config {
         Config {
             name: self.stream.clone(),
-            description: Some(format!("events of the context {}", self.context)),
-            subjects: vec![format!("{}.event.>", self.context)],
+            description: Some(format!("commits on {}", self.log)),
+            subjects: vec![format!("{}.>", self.log)],
             retention: RetentionPolicy::Limits,
             // The default policy drops the oldest events when a limit is reached.
             discard: DiscardPolicy::New,
@@ -205,7 +232,7 @@ impl Topology {
             deny_purge: true,
             allow_direct: true,
             republish: self.notices.then(|| Republish {
-                source: format!("{}.event.>", self.context),
+                source: format!("{}.>", self.log),
                 destination: format!("{}.notice.>", self.context),
                 headers_only: false,
             }),
@@ -275,7 +302,7 @@ impl fmt::Display for Difference {
 #[non_exhaustive]
 pub enum TopologyError {
     /// A name cannot be used.
-    #[error("{what} name {name:?} is not 1 to 64 characters of {legal}")]
+    #[error("{what} {name:?} is not made of {legal}")]
     Name {
         /// What is named.
         what: &'static str,
@@ -349,6 +376,15 @@ mod tests {
             text.contains("discard is Old and must be New, allow_rollup_hdrs is true and must be false"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_source_that_is_no_uri_is_refused() {
+        for source in ["", "two words", "/caf\u{e9}", "\"quoted\""] {
+            let topology = Topology::new("orders").source(source);
+            assert!(matches!(topology.check_names(), Err(TopologyError::Name { .. })), "{source:?}");
+        }
+        assert!(Topology::new("orders").source("https://example.com/orders").check_names().is_ok());
     }
 
     #[test]

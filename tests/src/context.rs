@@ -56,9 +56,9 @@ impl TestContext {
 }
 
 impl Drop for TestContext {
-    /// Deletes the context's streams. On a thread of its own, since the test's runtime may be ending.
+    /// Deletes the context's streams, and those of contexts whose names begin with its name. On a thread of its own, since the test's runtime may be ending.
     fn drop(&mut self) {
-        let (url, stream, buckets) = (self.url.clone(), self.stream(), format!("KV_{}_", self.name));
+        let (url, stream, buckets) = (self.url.clone(), self.stream(), format!("KV_{}", self.name));
         let deletion = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
             runtime.block_on(async {

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, EventStore, Expected,
-    Log, Page, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, StoredCommit,
-    Subscribe, ViewStore,
+    Log, Page, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, Search, StoreError,
+    StoredCommit, Subscribe, ViewStore,
 };
 
 /// A store that fails by a plan: the calls are counted, and the plan decides what happens to each.
@@ -152,6 +152,10 @@ impl<S: EventStore> EventStore for Flaky<S> {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         self.inner.log(aggregates).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Page, StoreError> {
+        self.inner.search(search).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<S::Subscription, StoreError> {

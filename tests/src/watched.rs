@@ -7,8 +7,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, StoreError,
-    StoredCommit, Subscribe,
+    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, Search,
+    StoreError, StoredCommit, Subscribe,
 };
 
 /// An event store, watched. Clones share the counts.
@@ -132,6 +132,10 @@ impl<S: EventStore> EventStore for Watched<S> {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         self.inner.log(aggregates).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Page, StoreError> {
+        self.inner.search(search).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<S::Subscription, StoreError> {

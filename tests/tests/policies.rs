@@ -144,7 +144,7 @@ where
     let (events, _) = backend.clone().split();
     let bank = bank(backend).await;
     let mut metadata = Metadata::default();
-    metadata.insert("traceparent", "00-1-2-01").unwrap();
+    metadata.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
     let receipt = bank.execute(open("1", 0)).metadata(metadata.clone()).await.unwrap();
     until_told(&events, "1", &["opened null", "deposited 5"]).await;
     let commits = commits(&events, "1").await;

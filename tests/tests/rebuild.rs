@@ -100,6 +100,7 @@ async fn fill_account(events: &NatsEvents, account: u64, number: u64) {
     let mut last = 0;
     for first_version in (0..number / IN_ONE_COMMIT).map(|commit| commit * IN_ONE_COMMIT + 1) {
         let origin = Arc::new(Origin {
+            command: "fill".into(),
             time: SystemClock.now(),
             command_id: CommandId(SystemClock.new_id()),
             fingerprint: 0,

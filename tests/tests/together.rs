@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use cqrs_core::{
     Aggregate, AggregateKey, AppendError, Appended, Apply, Command, CommandError, CommandId, Commit, Context,
-    Cqrs, Delivery, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, StoreError, StoredCommit,
-    Subscribe,
+    Cqrs, Delivery, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, Search, StoreError,
+    StoredCommit, Subscribe,
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
 };
 use cqrs_tests::lines::Lines;
@@ -138,6 +138,10 @@ impl EventStore for Gated {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         self.inner.log(aggregates).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Page, StoreError> {
+        self.inner.search(search).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {

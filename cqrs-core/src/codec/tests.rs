@@ -56,6 +56,7 @@ fn key() -> AggregateKey {
 
 fn stored(event_type: &str, schema_version: u32, content_type: &str, data: &[u8]) -> StoredCommit {
     let origin = Arc::new(Origin {
+        command: "count".into(),
         time: jiff::Timestamp::UNIX_EPOCH,
         command_id: crate::CommandId(Uuid::nil()),
         fingerprint: 0,

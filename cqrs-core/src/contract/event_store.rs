@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::{HOSTILE, soon};
 use crate::{
-    AggregateKey, AppendError, CausationId, CommandId, Commit, CorrelationId, EventId, EventStore, Expected,
-    JSON, Metadata, Origin, RecordedEvent, StoredCommit, Subscribe, Subscription,
+    AggregateKey, AppendError, CausationId, Clock as _, CommandId, Commit, CorrelationId, EventId,
+    EventStore, Expected, JSON, Metadata, Origin, RecordedEvent, Search, StoredCommit, Subscribe,
+    Subscription, SystemClock,
 };
 
 pub(super) fn key(name: &'static str, id: &str) -> AggregateKey {
@@ -41,6 +42,7 @@ fn origin(number: u64) -> Arc<Origin> {
     metadata.insert("user", "Zoë \"100 %\"\r\n").expect("a legal name");
     Arc::new(Origin {
         time: Timestamp::new(1_767_225_600, 123_456_789).expect("a time"),
+        command: "happen".into(),
         command_id: CommandId(Uuid::new_v4()),
         fingerprint: u64::MAX - number,
         correlation_id: CorrelationId(Uuid::new_v4()),
@@ -271,6 +273,38 @@ pub async fn a_subscription_has_only_the_aggregates_it_asks_for<S: EventStore>(s
     let mut subscription = store.subscribe(request).await.expect("a subscription");
     let expected: Vec<_> = things.into_iter().chain(thirds).collect();
     assert_eq!(take(&mut subscription, 3).await, expected);
+}
+
+/// All that belongs to a business transaction is found, wherever it stands, and nothing else; not too much at once.
+pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
+    let transaction = CorrelationId(Uuid::new_v4());
+    let mut stored = Vec::new();
+    for (name, id, events, mine) in [
+        ("thing", "a", 1, None),
+        ("thing", "b", 1, Some(0)),
+        ("other", "b", 3, Some(2)),
+        ("thing", "c", 4, None),
+    ] {
+        let mut commit = commit(&key(name, id), 1, events);
+        if let Some(index) = mine {
+            Arc::make_mut(&mut commit.events[index].origin).correlation_id = transaction;
+        }
+        let sequence = store.append(&commit, Expected::NoStream).await.expect("an append").sequence;
+        stored.extend(mine.map(|_| StoredCommit { sequence, commit }));
+    }
+    let search = async |since, max| {
+        let search = Search { correlation_id: transaction, since, max };
+        soon("the transaction", store.search(search)).await.expect("a search")
+    };
+    let an_hour_ago = SystemClock.now() - Duration::from_secs(3_600);
+    for since in [Timestamp::UNIX_EPOCH, an_hour_ago] {
+        let found = search(since, 2).await;
+        assert_eq!((found.commits, found.more), (stored.clone(), false));
+    }
+    let found = search(an_hour_ago, 1).await;
+    assert_eq!((&found.commits[..], found.more), (&stored[..1], true));
+    let none = Search { correlation_id: CorrelationId(Uuid::new_v4()), since: an_hour_ago, max: 9 };
+    assert_eq!(store.search(none).await.expect("a search").commits, []);
 }
 
 /// Any place of the log can be looked at, whatever stands there.

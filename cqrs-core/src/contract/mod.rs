@@ -82,6 +82,7 @@ macro_rules! event_store_contract {
             a_subscription_starts_where_it_is_told
             a_subscription_has_only_the_aggregates_it_asks_for
             what_stands_at_a_place_is_found
+            a_business_transaction_is_found
             a_subscriber_can_be_forgotten
             no_snapshot_is_there_at_first
             the_last_snapshot_is_kept_if_any_is

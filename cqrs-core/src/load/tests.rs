@@ -71,6 +71,7 @@ async fn append(store: &MemoryEvents, commits: &[Vec<Vec<BasketEvent>>], seed: u
             number += 1;
             let origin = Arc::new(Origin {
                 time: Timestamp::UNIX_EPOCH,
+                command: "fill".into(),
                 command_id: CommandId(id(number)),
                 fingerprint: u64::try_from(number >> 64).unwrap(),
                 correlation_id: CorrelationId(id(number)),

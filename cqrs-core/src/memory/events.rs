@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{MemoryDeadlines, lock, random};
 use crate::{
     AggregateKey, AppendError, Appended, Backlog, Clock, Commit, Deadline, Deadlines, Delivery, EventStore,
-    Expected, Log, Notice, Notices, Page, StoreError, StoredCommit, Subscribe, Subscription,
+    Expected, Log, Notice, Notices, Page, Search, StoreError, StoredCommit, Subscribe, Subscription,
 };
 
 /// An event store in memory. Clones share the same log.
@@ -146,6 +146,20 @@ impl EventStore for MemoryEvents {
         let first = first.and_then(|sequence| log.stored(sequence));
         let since = first.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
         Ok(Backlog { commits, since })
+    }
+
+    async fn search(&self, search: Search) -> Result<Page, StoreError> {
+        let log = lock(&self.log);
+        let is_wanted = |commit: &Commit| {
+            commit.events.iter().any(|event| event.origin.correlation_id == search.correlation_id)
+        };
+        let mut found = (1..).zip(&log.all).filter(|(_, commit)| is_wanted(commit));
+        let stored = |(sequence, commit): (u64, &Arc<Commit>)| StoredCommit {
+            sequence,
+            commit: Commit::clone(commit),
+        };
+        let commits = found.by_ref().take(search.max).map(stored).collect();
+        Ok(Page { commits, more: found.next().is_some(), confirmed: true })
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::Event as _;
 use crate::{
-    Aggregate, AggregateKey, Command, CommandId, CorrelationId, Effects, Envelope, EventId, Metadata, Policy,
-    Position, React, Refusal,
+    Aggregate, AggregateKey, CausationId, Command, CommandId, CorrelationId, Effects, Envelope, EventId,
+    Metadata, Policy, Position, React, Refusal,
     effects::{Action, Cause, Intent},
 };
 
@@ -117,9 +117,15 @@ impl<P: Policy> PolicyTest<P> {
     pub fn when_refused<C: Command>(mut self, key: &str, command: C, reason: &str) -> Reacted<P> {
         self.events += 1;
         let (policy, id, order) = (P::NAME, Uuid::from_u128(self.events.into()), self.events);
-        let (correlation_id, metadata) = (CorrelationId(id), Metadata::default());
-        let mut sent =
-            Effects::of(Cause { policy, key: key.to_owned(), id, correlation_id, metadata, order });
+        let mut sent = Effects::of(Cause {
+            policy,
+            key: key.to_owned(),
+            id,
+            causation_id: CausationId(id),
+            correlation_id: CorrelationId(id),
+            metadata: Metadata::default(),
+            order,
+        });
         sent.send(command);
         let intents = sent.into_intents().expect("a command that can be sent");
         let [intent @ Intent { action: Action::Send(request), .. }] = intents.as_slice() else {

@@ -26,9 +26,10 @@ pub(crate) struct Opened {
     pub(crate) private: Option<Private>,
 }
 
+/// The log, and the public one beside it.
 pub(crate) enum Log {
-    InMemory(MemoryEvents),
-    OnNats(Box<NatsEvents>),
+    InMemory(MemoryEvents, MemoryEvents),
+    OnNats(Box<(NatsEvents, NatsEvents)>),
 }
 
 /// Where the events are, before it is known where the views are.
@@ -80,7 +81,7 @@ impl Events {
 
     fn in_memory(why: &str) -> Self {
         Self {
-            log: Log::InMemory(MemoryEvents::default()),
+            log: Log::InMemory(MemoryEvents::default(), MemoryEvents::default()),
             beside: AnyViews::Memory(MemoryViews::default()),
             words: [
                 format!("Events and views are kept in memory and end with this process ({why})."),
@@ -91,9 +92,10 @@ impl Events {
         }
     }
 
-    fn on_nats(NatsBackend { events, views }: NatsBackend, on: &str, private: Option<Private>) -> Self {
+    fn on_nats((backend, public): (NatsBackend, NatsEvents), on: &str, private: Option<Private>) -> Self {
+        let NatsBackend { events, views } = backend;
         Self {
-            log: Log::OnNats(Box::new(events)),
+            log: Log::OnNats(Box::new((events, public))),
             beside: AnyViews::Kv(Box::new(views)),
             words: [format!("Events and views are kept on {on}."), format!("Events are kept on {on}")],
             private,
@@ -181,8 +183,9 @@ async fn open_views(
     Ok(views)
 }
 
-async fn connect(url: &str, context: &str) -> Result<NatsBackend> {
-    Ok(Nats::connect(url).await?.context(context).await?)
+async fn connect(url: &str, context: &str) -> Result<(NatsBackend, NatsEvents)> {
+    let nats = Nats::connect(url).await?;
+    Ok((nats.context(context).await?, nats.public_log(context).await?))
 }
 
 /// A user and a password in the URL are nobody's business.

@@ -108,6 +108,12 @@ pub(crate) enum Task {
         /// Its name, such as `sales-totals`.
         view: String,
     },
+    /// Print what came of a business transaction, or of all that have changed an order: each command, its events, and
+    /// the commands that followed from these.
+    Trace {
+        /// An order, or the id of a business transaction, as an event's correlation id has it.
+        id: String,
+    },
     /// Keep the views up to date and let submitted orders go their way, until Ctrl-C.
     Serve,
 }
@@ -162,6 +168,7 @@ Examples:
   DATABASE_URL=postgres://anna@localhost/shop order-service serve --views postgres
                                                 keep views in Postgres up to date
   order-service rebuild sales-totals            build a view anew while it answers
+  order-service trace 10248                     see what led to what about an order
   NATS_URL=nats://localhost:4222 order-service serve
                                                 keep the views of that server up to date
 

@@ -22,6 +22,7 @@
 mod fulfilment;
 mod money;
 mod order;
+mod public;
 mod sale;
 mod service;
 mod stock;
@@ -34,6 +35,7 @@ pub use order::{
     CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, MAX_LINES, Order, OrderEvent,
     OrderRejection, PayOrder, ShipOrder, Status, SubmitOrder,
 };
+pub use public::{Shop, ShopAnnouncer, ShopEvent};
 pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
 pub use service::{Aggregates, OrderService, Views, builder, projections, start, start_with_fulfilment};
 pub use stock::{ReceiveStock, ReleaseStock, ReserveStock, ShipStock, Stock, StockEvent, StockRejection};

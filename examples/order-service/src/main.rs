@@ -11,6 +11,7 @@ mod scenario;
 mod serve;
 mod status;
 mod tables;
+mod trace;
 mod view_store;
 
 use std::{io, process::ExitCode};
@@ -18,7 +19,7 @@ use std::{io, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use cqrs_core::{Deadlines, EventStore};
-use order_service::{Fulfilment, views::ListOrders};
+use order_service::{Fulfilment, ShopAnnouncer, views::ListOrders};
 
 use crate::{
     backend::{Log, Opened},
@@ -53,14 +54,18 @@ async fn run(cli: Cli) -> Result<()> {
             Job::Orders(ListOrders { status, country, after, limit }, format)
         }
         Some(Task::Status { format }) => Job::Status(format),
+        Some(Task::Trace { id }) => Job::Trace(trace::Of::parse(&id)?),
         Some(Task::Rebuild { view }) => Job::Rebuild(view),
         Some(Task::Serve) => Job::Serve,
     };
     let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
     let Opened { events, views, words, private } = opened;
     let result = match events {
-        Log::InMemory(events) => job.run(events, views, &words).await,
-        Log::OnNats(events) => job.run(*events, views, &words).await,
+        Log::InMemory(events, public) => job.run(events, public, views, &words).await,
+        Log::OnNats(logs) => {
+            let (events, public) = *logs;
+            job.run(events, public, views, &words).await
+        }
     };
     if let Some(private) = private {
         private.stop().await;
@@ -75,20 +80,33 @@ enum Job {
     Orders(ListOrders, cli::Format),
     Status(cli::Format),
     Rebuild(String),
+    Trace(trace::Of),
     Serve,
 }
 
 impl Job {
     /// Starts the service, does the job, and stops the service.
-    async fn run<E: EventStore + Deadlines>(self, events: E, views: AnyViews, words: &str) -> Result<()> {
+    async fn run<E: EventStore + Deadlines>(
+        self,
+        events: E,
+        public: impl EventStore,
+        views: AnyViews,
+        words: &str,
+    ) -> Result<()> {
         let builder = views.add_tables(order_service::builder((events, views.clone())));
-        // What fulfils orders runs where it is meant to: an import or a report sends no commands of its own.
+        // What fulfils orders and tells others about them runs where it is meant to: an import or a report sends no
+        // commands of its own.
         let service = match self {
-            Self::Scenario | Self::Serve => builder.policy::<Fulfilment>().start().await,
-            Self::Import(..) | Self::Report(..) | Self::Orders(..) | Self::Rebuild(_) => {
+            Self::Scenario | Self::Serve => {
+                builder.policy::<Fulfilment>().announcer::<ShopAnnouncer>(public).start().await
+            }
+            Self::Import(..) | Self::Report(..) | Self::Orders(..) | Self::Rebuild(_) | Self::Trace(_) => {
                 builder.start().await
             }
-            Self::Status(_) => builder.policy::<Fulfilment>().without_projectors().start().await,
+            Self::Status(_) => {
+                let builder = builder.policy::<Fulfilment>().announcer::<ShopAnnouncer>(public);
+                builder.without_projectors().start().await
+            }
         };
         let service = service.context("the service cannot start")?;
         let out = &mut anstream::stdout().lock();
@@ -113,6 +131,10 @@ impl Job {
             Self::Rebuild(view) => {
                 anstream::eprintln!("{words}");
                 rebuild::run(&service, &view, out).await
+            }
+            Self::Trace(of) => {
+                anstream::eprintln!("{words}");
+                trace::run(&service, of, out).await
             }
             Self::Serve => serve::run(&service, words, out).await,
         };

@@ -1,9 +1,9 @@
 //! The service: its aggregates and its views, put together.
 
-use cqrs_core::{Backend, Builder, Cqrs, Deadlines, Error, Policy as _, ProjectionId, View as _};
+use cqrs_core::{Backend, Builder, Cqrs, Deadlines, Error, EventStore, Policy as _, ProjectionId, View as _};
 
 use crate::{
-    Fulfilment, Order, Stock,
+    Fulfilment, Order, ShopAnnouncer, Stock,
     views::{History, OrderSummary, SalesByCountry, SalesByCustomer, SalesTotals, StockLevel},
 };
 
@@ -29,7 +29,8 @@ pub async fn start<B: Backend>(backend: B) -> Result<OrderService<B>, Error> {
     builder(backend).start().await
 }
 
-/// Starts the service with the process that lets submitted orders go their way by themselves.
+/// Starts the service with the process that lets submitted orders go their way by themselves, and with what tells other
+/// contexts about orders, in the log `public`.
 ///
 /// # Errors
 ///
@@ -40,8 +41,9 @@ pub async fn start<B: Backend>(backend: B) -> Result<OrderService<B>, Error> {
 /// Dropping it stops what was started.
 pub async fn start_with_fulfilment<B: Backend<Events: Deadlines>>(
     backend: B,
+    public: impl EventStore,
 ) -> Result<OrderService<B>, Error> {
-    builder(backend).policy::<Fulfilment>().start().await
+    builder(backend).policy::<Fulfilment>().announcer::<ShopAnnouncer>(public).start().await
 }
 
 /// The service on `backend`, to be added to before it is started.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Backend as _, CommandId, Commit, Cqrs, Delivery, EventStore,
-    Expected, Log, Page, StoreError, StoredCommit, Subscribe, memory::MemoryViews,
+    Expected, Log, Page, Search, StoreError, StoredCommit, Subscribe, memory::MemoryViews,
 };
 use cqrs_nats::{Nats, NatsEvents, NatsSubscription};
 use cqrs_tests::{
@@ -92,6 +92,10 @@ impl EventStore for LosesAnAnswer {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         self.events.log(aggregates).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Page, StoreError> {
+        self.events.search(search).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {

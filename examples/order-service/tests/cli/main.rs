@@ -9,10 +9,12 @@ mod processes;
 mod stores;
 mod support;
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use crate::support::{NORTHWIND, Output, Small, order_service};
+use cqrs_core::Event as _;
 use cqrs_tests::TestContext;
+use order_service::{OrderEvent, StockEvent};
 use serde_json::{Value, json};
 
 /// What any correct read model of Northwind says.
@@ -123,6 +125,54 @@ async fn a_second_import_into_nats_changes_nothing() {
         order_service(["report", "--context", &context.name, "--format", "json"]).nats().await.run().json();
     assert_eq!(after, before);
     check_report(&after);
+}
+
+#[tokio::test]
+async fn an_order_can_be_traced_from_its_id_and_from_a_transaction() {
+    let context = TestContext::new("order-trace").await;
+    let of = |command: &[&str]| {
+        let arguments = command.iter().copied().chain(["--context", &context.name]);
+        order_service(arguments.collect::<Vec<_>>())
+    };
+    let told = of(&[]).nats().await.run().stdout;
+    // The scenario gives its orders new names in every run.
+    let order = told.split_whitespace().find(|word| word.starts_with("dora-")).unwrap().trim_end_matches(':');
+    let trace = of(&["trace", order]).nats().await.run();
+    let names: Vec<_> =
+        trace.stdout.lines().filter_map(|line| line.split(" on ").next()?.split(',').next()).collect();
+    let submitted = names.iter().position(|name| *name == "submit_order").expect(&trace.stdout);
+    let expected = [
+        "submit_order",
+        "  order.submitted",
+        "    reserve_stock",
+        "      stock.reserved",
+        "        confirm_order",
+        "          order.confirmed",
+        "            expire_order",
+        "              order.cancelled",
+        "                release_stock",
+        "                  stock.released",
+    ];
+    assert_eq!(names[submitted..submitted + expected.len()], expected, "{}", trace.stdout);
+    let transaction = trace.stdout.lines().find_map(|line| line.strip_prefix("transaction ")).unwrap();
+    let alone = of(&["trace", transaction]).nats().await.run().stdout;
+    assert!(trace.stdout.starts_with(alone.trim_end()), "{alone}");
+    of(&["trace", "nobody"]).nats().await.run().fails_with("there is no order nobody");
+}
+
+/// An order-service run from its first to its last message, in the eyes of the official CloudEvents SDK.
+#[tokio::test]
+async fn everything_that_is_stored_is_cloudevents() {
+    let context = TestContext::new("order-events").await;
+    for arguments in [&["--context", &context.name][..], &["import", NORTHWIND, "--context", &context.name]] {
+        assert!(order_service(arguments).nats().await.run().success());
+    }
+    let commits = cqrs_tests::oracle::judge_all(&context, &["order", "stock"]).await;
+    let events = commits.iter().flat_map(|stored| &stored.commit.events);
+    let types: BTreeSet<_> = events.map(|event| event.event_type.as_str()).collect();
+    let known = OrderEvent::TYPES.iter().chain(StockEvent::TYPES).map(|known| known.name).collect();
+    assert_eq!(types, known, "every type of event has been judged");
+    assert!(commits.len() > 4_000, "{}", commits.len());
 }
 
 fn check_report(report: &Value) {

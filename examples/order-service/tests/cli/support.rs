@@ -107,6 +107,13 @@ impl Output {
         }
     }
 
+    /// Expects a status that says so, and these words at the end of stderr.
+    #[track_caller]
+    pub(crate) fn fails_with(&self, words: &str) {
+        assert_eq!(self.status.code(), Some(1), "{self:?}");
+        assert!(self.stderr.trim_end().ends_with(words), "{}", self.stderr);
+    }
+
     /// Whether a table has a row with these cells, whatever stands between them.
     pub(crate) fn has_row(&self, cells: &str) -> bool {
         let words =

@@ -1,0 +1,321 @@
+//! Announcements: what a context tells others, in a log of its own.
+
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AggregateKey, Batch, CommandId, Commit, Envelope, EventId, EventSource, EventStore, Expected, Metadata,
+    OnFailure, Origin, ProjectError, Projection, ProjectionId, Recorded, RecordedEvent, Save,
+    SavedCheckpoint, Start, StoreError, ViewStore, Write,
+    append::{self, Outcome},
+    codec,
+    documents::{cannot_apply, unless_panics},
+    lanes::{self, lanes},
+};
+
+/// How many aggregates' announcements are appended at once.
+const LANES: usize = 16;
+
+/// How long an append is tried again while the public log gives no definite answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What of an event's metadata is public: the distributed trace, so that it goes on in other contexts. What else
+/// travels with commands (users, tenants) is the context's own business.
+const PUBLIC_METADATA: [&str; 2] = ["traceparent", "tracestate"];
+
+/// Announces chosen events of an aggregate to other contexts, under stable names of their own, in a public log; see
+/// [`Builder::announcer`](crate::Builder::announcer). A running example is at
+/// [`between_contexts`](crate::between_contexts).
+///
+/// It is effectively once: each event is announced once and in the order of its aggregate, whatever crashes in between.
+/// The ids of announcements follow from the events', and each is appended to the public log under the condition that
+/// nothing came in between. What it costs is one append for each announcement, and one write for each batch of events.
+pub trait Announce: Send + Sync + 'static {
+    /// The stored name, such as `shop-announcer`: `a-z`, `0-9`, `_` and `-`. The ids of announcements are derived from
+    /// it, and under it progress is kept: it stays as it is.
+    const NAME: &'static str;
+
+    /// What becomes of an event that cannot be announced: it cannot be read, or the rule panics.
+    const ON_FAILURE: OnFailure = OnFailure::Park;
+
+    /// The stored names of events, such as `order.noted`, that the announcer passes over without reading them, in
+    /// all versions, also when this program does not know them.
+    const IGNORED: &'static [&'static str] = &[];
+
+    /// Where in the log the announcer begins, the first time that it runs.
+    const START: Start = Start::Beginning;
+
+    /// The aggregate whose events it looks at.
+    type Of: EventSource;
+
+    /// What others see. Each aggregate's announcements stand under its own id.
+    type As: EventSource;
+
+    /// What others are told about an event; nothing if it is none of their business. No clock, no randomness, no
+    /// input or output.
+    fn announce(
+        event: &Envelope<<Self::Of as EventSource>::Event>,
+    ) -> Option<<Self::As as EventSource>::Event>;
+}
+
+/// The progress of `A` in the view store `S`, and the public log `E`.
+pub(crate) struct Announcer<A, E, S> {
+    public: Arc<E>,
+    views: Arc<S>,
+    announce: PhantomData<fn() -> A>,
+}
+
+/// Where the announcements of one aggregate end in the public log, as far as is known: from there on it is looked at
+/// before anything is appended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct End {
+    sequence: u64,
+    version: u64,
+    /// The version of the event that was announced last. Somebody who announces in our place may have saved an end
+    /// behind events that we still have before us.
+    announced: u64,
+}
+
+/// One event to announce.
+struct Announcement {
+    /// The index of the event in its batch.
+    index: usize,
+    /// The event's place among its aggregate's.
+    version: u64,
+    aggregate: AggregateKey,
+    event: RecordedEvent,
+}
+
+/// What is to be announced of one aggregate, and how far that got.
+struct Lane {
+    key: String,
+    revision: u64,
+    end: End,
+    announcements: Vec<Announcement>,
+    failure: Option<(usize, StoreError)>,
+}
+
+impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
+    pub(crate) fn new(public: Arc<E>, views: Arc<S>) -> Self {
+        Self { public, views, announce: PhantomData }
+    }
+
+    /// What is to be announced, by aggregate, each with its end.
+    async fn lanes(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Vec<Lane>, ProjectError> {
+        let announcements = announcements::<A>(batch)?;
+        let sorted = lanes(announcements, |announcement| announcement.aggregate.clone());
+        let keys: Vec<_> = sorted.iter().map(|lane| lane[0].aggregate.id().to_owned()).collect();
+        let saved = if keys.is_empty() { Vec::new() } else { self.views.load(id, &keys).await? };
+        let mut all = Vec::with_capacity(sorted.len());
+        for ((announcements, key), saved) in sorted.into_iter().zip(keys).zip(saved) {
+            let end = match &saved.document {
+                None => End::default(),
+                Some(document) => codec::from_json(document).map_err(|error| bad(id, &key, &error))?,
+            };
+            all.push(Lane { key, revision: saved.revision, end, announcements, failure: None });
+        }
+        Ok(all)
+    }
+}
+
+/// What a batch leads to, in order.
+fn announcements<A: Announce>(batch: &Batch<'_>) -> Result<Vec<Announcement>, ProjectError> {
+    let mut all = Vec::new();
+    for (index, event) in batch.events.iter().enumerate() {
+        let announcement = unless_panics(index, || announcement::<A>(index, event))?;
+        all.extend(announcement.map_err(|reason| cannot_apply(index, reason))?);
+    }
+    Ok(all)
+}
+
+fn announcement<A: Announce>(index: usize, event: &Recorded<'_>) -> Result<Option<Announcement>, String> {
+    let recorded = &event.stored.commit.events[event.index];
+    let envelope = event.decode::<<A::Of as EventSource>::Event>().map_err(|error| error.to_string())?;
+    let Some(told) = A::announce(&envelope) else { return Ok(None) };
+    let derived = |what| CommandId::derived([A::NAME, &recorded.id.to_string(), what]);
+    let mut metadata = Metadata::default();
+    for name in PUBLIC_METADATA {
+        if let Some(value) = envelope.metadata.get(name) {
+            metadata.insert(name, value).map_err(|error| error.to_string())?;
+        }
+    }
+    let origin = Arc::new(Origin {
+        time: envelope.time,
+        command: A::NAME.into(),
+        command_id: derived("command"),
+        fingerprint: 0,
+        correlation_id: envelope.correlation_id,
+        causation_id: Some(envelope.id.into()),
+        metadata,
+    });
+    let aggregate = AggregateKey::new(<A::As as EventSource>::NAME, envelope.aggregate.id());
+    let aggregate = aggregate.map_err(|error| error.to_string())?;
+    let version = envelope.version;
+    let event = codec::encode(&told, derived("event").0, &aggregate, &origin);
+    let event = event.map_err(|error| error.to_string())?;
+    Ok(Some(Announcement { index, version, aggregate, event }))
+}
+
+/// Appends the announcements of one aggregate in order, up to one that fails.
+async fn append_all<E: EventStore>(public: Arc<E>, mut lane: Lane) -> Lane {
+    for announcement in &lane.announcements {
+        if announcement.version <= lane.end.announced {
+            continue;
+        }
+        if let Err(error) = append_one(&*public, &mut lane.end, announcement).await {
+            lane.failure = Some((announcement.index, error));
+            break;
+        }
+        lane.end.announced = announcement.version;
+    }
+    lane
+}
+
+/// Appends an announcement after `end`, unless it is there. Somebody who announces in our place, or we ourselves before
+/// a crash, may be further than we know.
+async fn append_one<E: EventStore>(
+    public: &E,
+    end: &mut End,
+    announcement: &Announcement,
+) -> Result<(), StoreError> {
+    let Announcement { aggregate, event, .. } = announcement;
+    loop {
+        let commit = Commit {
+            aggregate: aggregate.clone(),
+            first_version: end.version + 1,
+            source: public.source().into(),
+            events: event.clone().into(),
+        };
+        match append::append(public, &commit, Expected::after(end.sequence), PATIENCE).await {
+            Outcome::Stored(sequence) => {
+                (end.sequence, end.version) = (sequence, commit.first_version);
+                return Ok(());
+            }
+            // It was announced before the end that we know.
+            Outcome::CarriedOut(_) => return Ok(()),
+            Outcome::Conflict => {
+                if catch_up(public, end, aggregate, event.id).await? {
+                    return Ok(());
+                }
+            }
+            Outcome::Failed(error) | Outcome::Unknown(error) => return Err(error),
+        }
+    }
+}
+
+/// Moves the end forward over what stands behind it, up to the announcement if that is there.
+async fn catch_up<E: EventStore>(
+    public: &E,
+    end: &mut End,
+    aggregate: &AggregateKey,
+    id: EventId,
+) -> Result<bool, StoreError> {
+    while let Some(stored) = public.next_after(aggregate, end.sequence).await? {
+        (end.sequence, end.version) = (stored.sequence, stored.commit.last_version());
+        if stored.commit.events.iter().any(|event| event.id == id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S> {
+    fn aggregates(&self) -> Vec<&'static str> {
+        vec![<A::Of as EventSource>::NAME]
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        A::ON_FAILURE
+    }
+
+    fn ignored(&self) -> &'static [&'static str] {
+        A::IGNORED
+    }
+
+    fn start(&self) -> Start {
+        A::START
+    }
+
+    fn has_effects(&self) -> bool {
+        true
+    }
+
+    fn max_events(&self) -> usize {
+        // Each event moves at most one end.
+        self.views.max_writes()
+    }
+
+    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        self.views.open(projection).await
+    }
+
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
+        self.views.checkpoint(projection).await
+    }
+
+    async fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.views.notes(projection, prefix).await
+    }
+
+    async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        let lanes = self.lanes(projection, &batch).await?;
+        let (number, limit) = (lanes.len() + batch.notes.len(), self.views.max_writes());
+        if number > limit {
+            let what = format!("what a commit announces, up to sequence {}", batch.checkpoint.sequence);
+            return Err(StoreError::TooMany { what, number, limit }.into());
+        }
+        let lanes = lanes.into_iter().map(|lane| vec![lane]).collect();
+        let lane = |mut lane: Vec<Lane>| {
+            let (public, lane) = (Arc::clone(&self.public), lane.pop());
+            async move {
+                match lane {
+                    Some(lane) => Some(append_all(public, lane).await),
+                    None => None,
+                }
+            }
+        };
+        let mut writes = Vec::new();
+        let mut failure: Option<(usize, StoreError)> = None;
+        for ended in lanes::run(lanes, LANES, lane).await {
+            let ended = ended.map_err(|error| StoreError::unavailable("announcing events", error))?;
+            let Some(Lane { key, revision, end, failure: failed, .. }) = ended else { continue };
+            // The first of several failures is dealt with first; the others fail again, or do not.
+            if let Some(failed) = failed
+                && failure.as_ref().is_none_or(|(first, _)| failed.0 < *first)
+            {
+                failure = Some(failed);
+            }
+            let document = codec::to_json(&end).map_err(|error| bad(projection, &key, &error))?;
+            writes.push(Write { key, document: Some(document), revision });
+        }
+        match failure {
+            // That one alone cannot be announced; what others have been told stays told.
+            Some((index, error @ StoreError::TooLarge { .. })) => {
+                return Err(cannot_apply(index, error.to_string()));
+            }
+            Some((_, error)) => return Err(error.into()),
+            None => {}
+        }
+        let Batch { notes, checkpoint, revision, .. } = batch;
+        let save = Save { writes: &writes, notes, checkpoint, revision };
+        Ok(self.views.save(projection, save).await?)
+    }
+
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+        self.views.reached(projection, sequence).await
+    }
+
+    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        self.views.remove(projection).await
+    }
+}
+
+fn bad(id: &ProjectionId, key: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::BadDocument { view: id.to_string(), key: key.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,116 @@
+use std::sync::Arc;
+
+use cqrs_core::{BINCODE, CausationId, CommandId, CorrelationId, EventId, Metadata, Origin, RecordedEvent};
+use proptest::{collection::vec, option, prelude::*};
+use uuid::Uuid;
+
+use super::{json::BATCH, *};
+
+fn origins() -> impl Strategy<Value = Arc<Origin>> {
+    let metadata = vec(("[a-z0-9]{1,20}", any::<String>()), 0..4);
+    (any::<[u128; 2]>(), "[a-z_]{1,12}", option::of(any::<u128>()), metadata).prop_map(
+        |(ids, command, causation, metadata)| {
+            let mut origin = Origin {
+                time: "2026-01-02T03:04:05.678901234Z".parse().expect("a time"),
+                command: command.into(),
+                command_id: CommandId(Uuid::from_u128(ids[0])),
+                fingerprint: u64::try_from(ids[1] >> 64).expect("64 bits"),
+                correlation_id: CorrelationId(Uuid::from_u128(ids[1])),
+                causation_id: causation.map(|id| CausationId(Uuid::from_u128(id))),
+                metadata: Metadata::default(),
+            };
+            for (name, value) in metadata {
+                let _ = origin.metadata.insert(name, value);
+            }
+            Arc::new(origin)
+        },
+    )
+}
+
+/// Payloads as they are encoded, with their content type: JSON, bytes, text, and none at all.
+fn payloads() -> impl Strategy<Value = (&'static str, Bytes)> {
+    prop_oneof![
+        any::<String>().prop_map(|text| (JSON, serde_json::to_vec(&text).expect("JSON").into())),
+        vec(any::<u8>(), 0..40).prop_map(|bytes| ("application/octet-stream", bytes.into())),
+        any::<String>().prop_map(|text| ("text/plain; charset=utf-8", text.into())),
+        vec(any::<u8>(), 0..40).prop_map(|bytes| (BINCODE, bytes.into())),
+        Just((JSON, Bytes::new())),
+        Just(("application/vnd.thing+json", Bytes::from_static(b"null"))),
+    ]
+}
+
+fn events() -> impl Strategy<Value = RecordedEvent> {
+    let event_type = "[a-z]{1,8}(\\.[a-z_]{1,8})?";
+    (any::<u128>(), origins(), event_type, 1_u32..9, payloads()).prop_map(
+        |(id, origin, event_type, schema_version, (content_type, data))| RecordedEvent {
+            id: EventId(Uuid::from_u128(id)),
+            origin,
+            event_type: event_type.into(),
+            schema_version,
+            content_type: content_type.into(),
+            data,
+        },
+    )
+}
+
+fn commits() -> impl Strategy<Value = Commit> {
+    (any::<String>(), 1_u64..1_000_000, vec(events(), 1..5)).prop_filter_map(
+        "the id is too long",
+        |(id, first_version, events)| {
+            let aggregate = AggregateKey::new("order", id).ok()?;
+            Some(Commit { aggregate, first_version, source: "/shop".into(), events: events.into() })
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(commit in commits()) {
+        let (headers, payload) = encode(&commit).unwrap();
+        let read = decode(commit.aggregate.clone(), &headers, payload);
+        prop_assert_eq!(read, Ok(commit));
+    }
+
+    #[test]
+    fn a_business_transaction_is_found_without_decoding(commit in commits()) {
+        let (headers, payload) = encode(&commit).unwrap();
+        for event in &commit.events {
+            let id = event.origin.correlation_id.to_string();
+            prop_assert!(may_mention(&headers, &payload, &id));
+        }
+        prop_assert!(!may_mention(&headers, &payload, "0190a5f3-0000-7000-8000-00000000000f"));
+    }
+
+    #[test]
+    fn no_payload_makes_the_reader_panic(payload in vec(any::<u8>(), 0..200), format in 0..3_usize) {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, [BATCH, json::EVENT, JSON][format]);
+        let key = AggregateKey::new("order", "1").unwrap();
+        prop_assert!(decode(key, &headers, payload.into()).is_err());
+    }
+}
+
+#[test]
+fn a_commit_on_another_aggregates_subject_is_refused() {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("specversion", "1.0"),
+        ("type", "t"),
+        ("schemaversion", "1"),
+        ("aggregate", "order"),
+        ("subject", "2"),
+    ] {
+        headers.insert(format!("ce-{name}"), value);
+    }
+    headers.insert("ce-id", Uuid::nil().to_string());
+    let error = decode(AggregateKey::new("order", "1").unwrap(), &headers, Bytes::from("{}")).unwrap_err();
+    assert_eq!(error, "it is about order/2, but stands where order/1 does");
+}
+
+#[test]
+fn a_format_that_is_not_read_is_named() {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, "application/cloudevents+protobuf");
+    let error = decode(AggregateKey::new("order", "1").unwrap(), &headers, Bytes::new()).unwrap_err();
+    assert_eq!(error, "events in the format \"application/cloudevents+protobuf\" are not read");
+}
