@@ -208,8 +208,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// from these, also by deadlines and handlers.
     ///
     /// The log has no index for that. It is read from the time on that the id carries, if it was made anew for a
-    /// command (ids that are [derived](crate::CommandId::derived) carry none), to its end: about as fast as the server
-    /// delivers. What is kept in memory is what is found. Nobody waits for it, but do not ask for each command.
+    /// command (ids that are [derived](crate::CommandId::derived) carry none), to its end: what comes in
+    /// between is delivered and dropped undecoded. What is kept in memory is what is found. It holds nobody up, but it
+    /// is nothing to ask for with each command.
     ///
     /// # Errors
     ///

@@ -117,7 +117,9 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// The commits that have an event of a business transaction, in the order of the log.
     ///
-    /// There is no index for it: the log is read from the search's time on, and no more is kept than what is found.
+    /// There is no index for it: the log is read from the search's time on, and no more is kept than what is found. What
+    /// is stored while it goes on may be missing, and if it is not [`confirmed`](Page::confirmed), what was stored right
+    /// before.
     ///
     /// # Errors
     ///

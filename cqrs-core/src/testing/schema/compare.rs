@@ -53,6 +53,15 @@ impl<'a> Comparison<'a> {
 
     /// One form of a value, which one of the forms that are read has to read.
     fn branch(&mut self, path: &str, old: &'a Value, forms: &'a [Value]) {
+        // Variants without fields may be one form together.
+        if let Some(values) = values(old) {
+            for value in values {
+                if !forms.iter().any(|form| allows(resolve(self.new_root, form), value)) {
+                    self.problem(path, &format!("could be {value}, which is not read any more"));
+                }
+            }
+            return;
+        }
         let tried = forms.iter().map(|form| {
             let mut attempt = Self { problems: Vec::new(), ..self.clone() };
             attempt.schemas(path, old, form);

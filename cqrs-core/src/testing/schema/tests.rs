@@ -126,7 +126,7 @@ fn what_reads_more_is_compatible() {
             "`lines[].pieces` was integer (int64) and is integer (uint32), which reads less",
             "`lines[].product` was string or null and is string",
             "`country` is gone: what is stored in it would be passed over",
-            "`how` could be `Barter`, which is not read any more",
+            r#"`how` could be "Barter", which is not read any more"#,
             "no event of this name is read any more",
         ],
     );
