@@ -108,7 +108,7 @@ async fn what_the_sdk_writes_in_any_mode_is_read() {
             assert_eq!(event.origin.metadata.get("urgent"), Some("true"));
             assert_eq!(event.origin.time.to_string(), "2026-01-02T02:04:05.678Z");
             assert_eq!(event.origin.fingerprint, 255);
-            assert_eq!(stored.commit.source, "/elsewhere");
+            assert_eq!(&*stored.commit.source, "/elsewhere");
         }
     }
 }
