@@ -169,7 +169,7 @@ async fn everything_that_is_stored_is_cloudevents() {
     }
     let commits = cqrs_tests::oracle::judge_all(&context, &["order", "stock"]).await;
     let events = commits.iter().flat_map(|stored| &stored.commit.events);
-    let types: BTreeSet<_> = events.map(|event| event.event_type.as_str()).collect();
+    let types: BTreeSet<_> = events.map(|event| &*event.event_type).collect();
     let known = OrderEvent::TYPES.iter().chain(StockEvent::TYPES).map(|known| known.name).collect();
     assert_eq!(types, known, "every type of event has been judged");
     assert!(commits.len() > 4_000, "{}", commits.len());
