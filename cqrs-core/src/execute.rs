@@ -23,7 +23,8 @@ use crate::{
     aggregate::AppliesTo,
     append::{self, Outcome},
     backoff, codec,
-    load::{CarriedOut, Loaded, commands_of},
+    load::{Loaded, commands_of},
+    remembered::CarriedOut,
     snapshot::Saver,
 };
 

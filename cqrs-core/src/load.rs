@@ -1,8 +1,5 @@
 //! Loading an aggregate: its commits, folded, with the checks that the log is whole.
 
-use std::collections::VecDeque;
-
-use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -10,13 +7,9 @@ use crate::{
     Aggregate, AggregateKey, CommandId, EventId, EventStore, Events, Position, StoreError, StoredCommit,
     aggregate::AppliesTo,
     codec,
+    remembered::{CarriedOut, Remembered},
     snapshot::{Head, Unreadable},
 };
-
-/// How many commands an aggregate remembers, so that a repeated one gets its first receipt.
-///
-/// For older ones, see "Idempotency" at [`Cqrs`](crate::Cqrs).
-pub const REMEMBERED_COMMANDS: usize = 1_000;
 
 /// How many commits of an aggregate of which nothing is known are read before it waits for its turn. A new or a short
 /// one has no more and needs none.
@@ -52,21 +45,7 @@ pub(crate) struct Loaded<A> {
     pub(crate) unproved: bool,
     /// The id of the last event; nil when there is none.
     last_event: EventId,
-    remembered: VecDeque<CarriedOut>,
-}
-
-/// A command that was carried out, as its commit tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CarriedOut {
-    pub(crate) command: CommandId,
-    /// What its content comes to; see [`Origin::fingerprint`](crate::Origin::fingerprint).
-    pub(crate) fingerprint: u64,
-    /// The aggregate's version after it.
-    pub(crate) version: u64,
-    /// How many events it led to.
-    pub(crate) events: usize,
-    /// The place of the last of them.
-    pub(crate) position: Position,
+    remembered: Remembered,
 }
 
 impl<A: Aggregate> Loaded<A> {
@@ -82,7 +61,7 @@ impl<A: Aggregate> Loaded<A> {
             saved: 0,
             unproved: false,
             last_event: EventId(Uuid::nil()),
-            remembered: VecDeque::new(),
+            remembered: Remembered::default(),
         }
     }
 
@@ -223,18 +202,15 @@ impl<A: Aggregate> Loaded<A> {
     fn remember(&mut self, stored: &StoredCommit) {
         self.last_event = stored.commit.events.last().map_or(self.last_event, |event| event.id);
         for command in commands_of(stored) {
-            if self.remembered.len() == REMEMBERED_COMMANDS {
-                self.remembered.pop_front();
-            }
             self.version = command.version;
             self.position = command.position;
-            self.remembered.push_back(command);
+            self.remembered.push(command);
         }
     }
 
     /// What is remembered of a command.
     pub(crate) fn carried_out(&self, command: CommandId) -> Option<CarriedOut> {
-        self.remembered.iter().rev().find(|remembered| remembered.command == command).copied()
+        self.remembered.find(command)
     }
 }
 

@@ -50,7 +50,7 @@ async fn count(
         description: Some("counts what a projection has still to do".to_owned()),
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
         ack_policy: AckPolicy::None,
-        filter_subjects: aggregates.iter().map(|name| filter_of(topology.context(), name)).collect(),
+        filter_subjects: aggregates.iter().map(|name| filter_of(topology.log(), name)).collect(),
         inactive_threshold: KEPT,
         memory_storage: true,
         num_replicas: 1,
@@ -66,7 +66,7 @@ async fn count(
             let message = message.map_err(|error| unavailable(what(), error))?;
             let headers = message.headers.clone().unwrap_or_default();
             let payload = message.payload.clone();
-            let commit = delivered(topology.context(), &message.subject, after + 1, &headers, payload).ok();
+            let commit = delivered(topology.log(), &message.subject, after + 1, &headers, payload).ok();
             since = commit.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
         }
     }

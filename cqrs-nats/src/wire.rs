@@ -40,11 +40,11 @@ pub(crate) fn encode(commit: &Commit) -> Result<(HeaderMap, Bytes), serde_json::
     Ok((headers, json::encode_batch(commit)?))
 }
 
-/// Few values have anything to encode.
+/// Few values have anything to encode; what is borrowed and as long is the value itself.
 fn percent_encoded(value: Cow<'_, str>) -> String {
     match Cow::from(utf8_percent_encode(&value, ENCODED)) {
-        Cow::Owned(encoded) => encoded,
-        Cow::Borrowed(_) => value.into_owned(),
+        Cow::Borrowed(same) if same.len() == value.len() => value.into_owned(),
+        encoded => encoded.into_owned(),
     }
 }
 

@@ -104,7 +104,10 @@ impl EventStore for MemoryEvents {
         log.all.push(Arc::new(commit.clone()));
         let sequence = log.all.len() as u64;
         log.by_aggregate.entry(commit.aggregate.clone()).or_default().push(sequence);
-        log.by_type.entry(commit.aggregate.name().to_owned()).or_default().push(sequence);
+        match log.by_type.get_mut(commit.aggregate.name()) {
+            Some(sequences) => sequences.push(sequence),
+            None => drop(log.by_type.insert(commit.aggregate.name().to_owned(), vec![sequence])),
+        }
         // Still under the lock, so that waiters never see the number fall.
         self.last.send_replace(sequence);
         if self.news.receiver_count() > 0 {

@@ -9,16 +9,13 @@
 //! | 8 | the fingerprint of the state |
 //! | the rest | the head, then the state |
 
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{body, fingerprint::fingerprint};
-use crate::{EventId, Position, load::CarriedOut};
+use crate::{EventId, Position, remembered::Remembered};
 
 /// The largest snapshot that is saved or read. It is read on the way of a command, and has to fit a message.
 pub(crate) const MAX_BYTES: usize = 512 * 1024;
@@ -40,7 +37,7 @@ pub(crate) struct Head {
     pub(crate) position: Position,
     /// Its id, by which the log is known to be the one that the snapshot was made of.
     pub(crate) last_event: EventId,
-    pub(crate) remembered: VecDeque<CarriedOut>,
+    pub(crate) remembered: Remembered,
 }
 
 /// What a snapshot holds, if it is what was written and means what it meant.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::stored::{Head, MAX_BYTES, Unreadable, Unwritable, frame, read, write};
-use crate::{CommandId, EventId, Position, load::CarriedOut};
+use crate::{CommandId, EventId, Position, remembered::CarriedOut};
 
 fn head(commands: u64) -> Head {
     let position = |sequence| Position { sequence, index: 0 };
