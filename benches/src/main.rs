@@ -1,0 +1,3 @@
+//! The program that measures; see `cqrs-benches --help`.
+
+fn main() {}
