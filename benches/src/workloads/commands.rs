@@ -1,0 +1,104 @@
+//! Commands on cached aggregates beside publishes with the same headers and check.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use cqrs_benches::domain::{Order, PayOrder, SendParcel};
+use cqrs_core::{Backend, Command, Handle};
+
+use crate::{
+    cli::Options,
+    raw::{Raw, Template},
+    report::{Goal, Group, Unit},
+    rounds::{Contender, Until, in_turn, per_second},
+    server::{Orders, Server, Sync, place},
+};
+
+/// The numbers from which the raw side takes its orders.
+const RAW: u64 = 1_000_000;
+
+pub(crate) async fn run(options: &Options) -> Result<Group> {
+    let server = Server::start(Sync::Default).await?;
+    let many = options.tasks;
+    let service = server.orders("commands", 2 * many).await?;
+    let raw = server.raw("commands").await?;
+    place(&service, 1..=many).await?;
+    let mut contenders = Vec::new();
+    for tasks in [1, many] {
+        for (events, template) in [("1 event", &raw.one_event), ("3 events", &raw.three_events)] {
+            let (raw, template) = (raw.clone(), template.clone());
+            let what = format!("publish with check, {tasks} tasks, {events}");
+            contenders.push(Contender::new(what, Unit::CommandsPerSecond, move |time| {
+                publishing(raw.clone(), template.clone(), tasks, time)
+            }));
+        }
+        let (one, three) = (service.clone(), service.clone());
+        contenders.push(Contender::new(
+            format!("command, {tasks} tasks, 1 event"),
+            Unit::CommandsPerSecond,
+            move |time| commanding(one.clone(), PayOrder::usual, 1..=tasks, time),
+        ));
+        contenders.push(Contender::new(
+            format!("command, {tasks} tasks, 3 events"),
+            Unit::CommandsPerSecond,
+            move |time| commanding(three.clone(), SendParcel::usual, 1..=tasks, time),
+        ));
+    }
+    contenders.push(Contender::new(
+        "publish without check, 256 under way",
+        Unit::CommandsPerSecond,
+        |time| {
+            let raw = raw.clone();
+            async move { per_second(time, [|until| raw.pour(2 * RAW, until)]).await }
+        },
+    ));
+    let lines = in_turn(options, contenders).await?;
+    let lines = lines.chunks(4).flat_map(|of_tasks| match of_tasks {
+        [raw_one, raw_three, one, three] => {
+            let goal = Some(Goal::AtLeast(if raw_one.what.contains(" 1 tasks") { 0.95 } else { 0.9 }));
+            let one = one.clone().beside(raw_one, goal);
+            vec![raw_one.clone(), one, raw_three.clone(), three.clone().beside(raw_three, goal)]
+        }
+        rest => rest.to_vec(),
+    });
+    let lines = lines.collect();
+    service.stop().await;
+    let title = "Commands on cached aggregates, one order for each task".to_owned();
+    Ok(Group { title, setting: server.setting().await?, lines })
+}
+
+/// Publishes per second of so many tasks, each on a subject of its own.
+pub(crate) async fn publishing(raw: Raw, template: Template, tasks: u64, time: Duration) -> Result<f64> {
+    // New subjects each time, since the tasks do not know how far an earlier round came.
+    let first = RAW + raw.next(tasks);
+    let task = |order| {
+        let (raw, template) = (raw.clone(), template.clone());
+        move |until| raw.append(template, order, until)
+    };
+    per_second(time, (first..first + tasks).map(task)).await
+}
+
+/// Commands per second, with a task for each of these orders.
+pub(crate) async fn commanding<B: Backend, C>(
+    service: Orders<B>,
+    command: fn(u64) -> C,
+    orders: impl IntoIterator<Item = u64>,
+    time: Duration,
+) -> Result<f64>
+where
+    C: Command<Aggregate = Order>,
+    Order: Handle<C>,
+{
+    let task = |order| {
+        let service = service.clone();
+        move |until: Until| async move {
+            let mut done = 0;
+            while until.goes_on() {
+                service.execute(command(order)).await?;
+                done += 1;
+            }
+            Ok(done)
+        }
+    };
+    per_second(time, orders.into_iter().map(task)).await
+}
