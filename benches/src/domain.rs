@@ -5,6 +5,8 @@ use cqrs_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::texts::{ADDRESS, AMOUNT, CUSTOMER, NOTE, REFERENCE, TOTAL};
+
 /// What happens to an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[event(prefix = "order")]
@@ -175,25 +177,20 @@ pub struct PayKeptOrder {
     pub note: String,
 }
 
-const CUSTOMER: &str = "Anna-Katharina Lindqvist-Hernández";
-const ADDRESS: &str = "c/o Example Ltd, 4th floor, 17 Long Harbour Street, 12345 Middle-of-Nowhere, Norway, \
-                       the back door please";
-const REFERENCE: &str = "RF18-5390-0754-7034-2026-11";
-const NOTE: &str = "Second of three instalments as agreed on the phone with your colleague; please confirm it by post or by mail";
 const CONTENTS: &str = "2 x lamp, brass, 40 cm; 1 x cable, 3 m, black; 4 x bulb, E27, warm white; \
                         1 x manual in three languages; padding; 1 x card with greetings, handwritten";
 
 impl CreateOrder {
     /// A usual order.
     pub fn usual(order: u64) -> Self {
-        Self { order, customer: CUSTOMER.to_owned(), address: ADDRESS.to_owned(), total: 129_900 }
+        Self { order, customer: CUSTOMER.to_owned(), address: ADDRESS.to_owned(), total: TOTAL }
     }
 }
 
 impl PayOrder {
     /// A usual instalment.
     pub fn usual(order: u64) -> Self {
-        Self { order, amount: 43_300, reference: REFERENCE.to_owned(), note: NOTE.to_owned() }
+        Self { order, amount: AMOUNT, reference: REFERENCE.to_owned(), note: NOTE.to_owned() }
     }
 
     /// One that the order refuses, so that only its state is looked at.
