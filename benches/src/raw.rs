@@ -19,7 +19,8 @@ use async_nats::{
     jetstream::{self, context::PublishAckFuture, message::PublishMessage},
 };
 use bytes::Bytes;
-use cqrs_benches::domain::{CreateOrder, PayOrder, SendParcel};
+use cqrs_benches::domain::{CreateOrder, KeptOrder, Order, PayOrder, SendParcel};
+use cqrs_core::Aggregate as _;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use uuid::Uuid;
@@ -65,8 +66,8 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Order => "order",
-            Self::KeptOrder => "kept-order",
+            Self::Order => Order::NAME,
+            Self::KeptOrder => KeptOrder::NAME,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     report::{Goal, Group, Unit},
     rounds::{Contender, in_turn},
     server::{Server, Sync, place},
-    workloads::commands::commanding,
+    workloads::commands::{commanding, counted},
 };
 
 pub(crate) async fn run(options: &Options) -> Result<Group> {
@@ -17,7 +17,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     place(&service, [1, 2]).await?;
     let contender = |order, tasks: u64| {
         let service = service.clone();
-        let what = format!("{tasks} tasks on one order");
+        let what = format!("{} on one order", counted(tasks));
         Contender::new(what, Unit::CommandsPerSecond, move |time| {
             // An error, also a refusal, ends the run: none is refused.
             commanding(service.clone(), PayOrder::usual, (0..tasks).map(move |_| order), time)
