@@ -40,6 +40,8 @@ pub(crate) enum Workload {
     Flat,
     /// The core alone, on memory: the time of a command, and the memory that a cached aggregate takes.
     Core,
+    /// Other frameworks, as published, on the same servers: commands of many tasks, and loads. Builds them first.
+    Peers,
     /// The compile time of the derives beside serde's.
     Derives,
 }
@@ -50,11 +52,14 @@ pub(crate) enum Task {
     All,
     #[command(flatten)]
     One(Workload),
-    /// Show results that were written with --json, of one run or several, as a table.
+    /// Show results that were written with --json, of one run or several, as a table and a picture.
     Report {
         /// The files.
         #[arg(required = true)]
         results: Vec<PathBuf>,
+        /// Draw them into this SVG file.
+        #[arg(long, value_name = "FILE")]
+        picture: Option<PathBuf>,
         /// Put the table into this Markdown file, between the lines `<!-- results -->` and `<!-- end -->`.
         #[arg(long, value_name = "FILE")]
         markdown: Option<PathBuf>,

@@ -40,24 +40,34 @@ async fn run(cli: Cli) -> Result<()> {
             println!("{}", workloads::core::growth(orders, cached).await?);
             return Ok(());
         }
-        Task::Report { results, markdown } => return show(&results, markdown.as_deref()),
+        Task::Report { results, markdown, picture } => {
+            return show(&results, markdown.as_deref(), picture.as_deref());
+        }
     };
     measure(&workloads, &cli.options).await
 }
 
-/// Shows results that were measured before.
-fn show(files: &[PathBuf], markdown: Option<&Path>) -> Result<()> {
-    let mut reports = Vec::new();
+/// Shows results that were measured before, those of all files together.
+fn show(files: &[PathBuf], markdown: Option<&Path>, picture: Option<&Path>) -> Result<()> {
+    let mut all: Option<Report> = None;
     for file in files {
         let unreadable = || format!("{} has no results", file.display());
         let json = fs::read(file).with_context(unreadable)?;
-        reports.push(serde_json::from_slice::<Report>(&json).with_context(unreadable)?);
+        let report: Report = serde_json::from_slice(&json).with_context(unreadable)?;
+        match &mut all {
+            Some(all) => all.groups.extend(report.groups),
+            None => all = Some(report),
+        }
     }
-    let text: Vec<String> = reports.iter().map(Report::markdown).collect();
-    if let Some(file) = markdown {
-        return put_between(file, &text.join("\n"));
+    let report = all.context("no results")?;
+    if let Some(file) = picture {
+        fs::write(file, report.picture()).with_context(|| file.display().to_string())?;
     }
-    anstream::print!("{}", text.join("\n"));
+    match markdown {
+        Some(file) => put_between(file, &report.markdown())?,
+        None if picture.is_none() => anstream::print!("{}", report.markdown()),
+        None => {}
+    }
     Ok(())
 }
 

@@ -39,6 +39,11 @@ impl Server {
         Ok(Self { process, sync })
     }
 
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> &str {
+        self.process.url()
+    }
+
     /// A connection of the framework, of its own.
     pub(crate) async fn nats(&self) -> Result<Nats> {
         Ok(Nats::connect(self.process.url()).await?)

@@ -1,11 +1,13 @@
 //! Results: what was measured, where, and how it stands to the goals.
 
 mod machine;
+mod picture;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use machine::Machine;
+pub(crate) use picture::PEERS;
 
 /// The results of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -83,7 +83,7 @@ fn fold(values: &[f64], of: fn(f64, f64) -> f64) -> f64 {
 }
 
 impl Goal {
-    fn show(self, value: impl Fn(f64) -> String) -> String {
+    pub(crate) fn show(self, value: impl Fn(f64) -> String) -> String {
         match self {
             Self::AtLeast(least) => format!("≥ {}", value(least)),
             Self::AtMost(most) => format!("≤ {}", value(most)),

@@ -7,6 +7,7 @@ mod flat;
 mod hot;
 mod loads;
 mod old;
+mod peers;
 mod projections;
 mod sync;
 
@@ -32,6 +33,7 @@ pub(crate) async fn run(workload: Workload, options: &Options) -> Result<Group> 
         Workload::Projections => projections::run(options).await,
         Workload::Flat => flat::run(options).await,
         Workload::Core => core::run(options).await,
+        Workload::Peers => peers::run(options).await,
         Workload::Derives => derives::run(options).await,
     }
 }
