@@ -56,6 +56,8 @@ struct Picture {
 fn reached(goal: Goal, value: f64) -> f64 {
     match goal {
         Goal::AtLeast(least) => value / least,
+        // Less than can be measured is as good as can be.
+        Goal::AtMost(_) if value <= 0.0 => FULL,
         Goal::AtMost(most) => most / value,
     }
 }
@@ -115,7 +117,7 @@ impl Picture {
             "<rect x=\"{LEFT}\" y=\"{}\" width=\"{length:.1}\" height=\"14\" fill=\"{colour}\"/>",
             y - 11.0
         );
-        self.text(LEFT + length + 8.0, y, INK, "start", said);
+        self.text(LEFT + LONGEST + 12.0, y, INK, "start", said);
         self.y += ROW;
     }
 
@@ -154,6 +156,7 @@ mod tests {
     fn less_is_better_where_the_goal_is_a_most() {
         assert!((reached(Goal::AtLeast(2.0), 4.0) - 2.0).abs() < 1e-9);
         assert!((reached(Goal::AtMost(2.0), 4.0) - 0.5).abs() < 1e-9);
+        assert!((reached(Goal::AtMost(2.0), -0.1) - FULL).abs() < 1e-9);
     }
 
     #[test]
