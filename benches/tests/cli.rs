@@ -45,7 +45,7 @@ fn a_debug_build_measures_nothing() {
 fn results_become_a_table_and_a_picture() {
     const RESULTS: &str = r#"{
         "machine": {"time": "2026-01-01 00:00 UTC", "processor": "P<1>", "cores": 2, "memory": "4 GB",
-            "kernel": "6.1", "rustc": "rustc 1", "client": "async-nats 0", "load_before": 0.0, "rounds": 1,
+            "kernel": "6.1", "rustc": "rustc 1", "client": "async-nats 0", "load_before": 1.5, "rounds": 1,
             "seconds": 1.0},
         "groups": [{"title": "Commands", "setting": "a server", "lines": [
             {"what": "raw", "unit": "commands_per_second", "rounds": [1000.0], "goal": null, "ratio": null},
@@ -65,6 +65,7 @@ fn results_become_a_table_and_a_picture() {
     let row = "| ours | 900 commands/s | 900–900 | 0.90 × | raw | ≥ 0.95 × | no |";
     assert!(readme.starts_with("before\n") && readme.ends_with("after\n"), "{readme}");
     assert!(readme.contains(row) && !readme.contains("old"), "{readme}");
+    assert!(readme.contains("The machine was busy"), "{readme}");
     let picture = std::fs::read_to_string(&picture).expect("the picture");
     assert!(picture.contains("0.90 × (≥ 0.95)") && picture.contains("P&lt;1&gt;"), "{picture}");
 }

@@ -43,6 +43,9 @@ impl Report {
             machine.load_before,
             machine.time
         );
+        if machine.load_before > 1.0 {
+            text.push_str("\n**The machine was busy with other things: these figures are rough.**\n");
+        }
         for group in &self.groups {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "\n### {}\n\n{}\n", group.title, group.setting);

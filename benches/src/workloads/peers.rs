@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use cqrs_benches::domain::{CreateOrder, PayOrder};
 use cqrs_tests::postgres::LocalPostgres;
+use uuid::Uuid;
 
 use crate::{
     cli::Options,
@@ -133,10 +134,10 @@ fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
 
 /// Commands per second of tasks that take a new order after so many commands.
 async fn in_turns(service: Orders, tasks: u64, time: Duration) -> Result<f64> {
-    let task = |task: u64| {
+    let task = |_| {
         let service = service.clone();
         move |until: Until| async move {
-            let (mut done, mut order) = (0, unused(task));
+            let (mut done, mut order) = (0, unused());
             while until.goes_on() {
                 if done % EACH == 0 {
                     order += 1;
@@ -152,10 +153,9 @@ async fn in_turns(service: Orders, tasks: u64, time: Duration) -> Result<f64> {
     per_second(time, (0..tasks).map(task)).await
 }
 
-/// A number from which a task can count without meeting another, in this round or another.
-fn unused(task: u64) -> u64 {
-    let random = u64::from_be_bytes(std::array::from_fn(|place| uuid::Uuid::new_v4().as_bytes()[place]));
-    (random >> 24 << 16) + (task << 48)
+/// A number from which a task can count for long without meeting another, in this round or an earlier one.
+fn unused() -> u64 {
+    Uuid::new_v4().as_u64_pair().0 & !0xffff
 }
 
 /// Runs the peers' program for about this time; it prints one number.
