@@ -8,7 +8,7 @@ use cqrs_core::{Backend, Cqrs};
 use cqrs_nats::{LocalServer, Nats, NatsBackend};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::raw::Raw;
+use crate::{raw::Raw, rounds::as_f64};
 
 /// When the server writes to the disk what it has acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,15 @@ pub(crate) async fn place<B: Backend>(
         anyhow::Ok(())
     });
     placed.buffer_unordered(64).try_collect().await
+}
+
+/// How long this process has kept processors busy, in seconds, to the hundredth.
+pub(crate) fn processor_time() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The name of the program, in parentheses, may have spaces in it.
+    let (_, fields) = stat.rsplit_once(')').context("no program in /proc/self/stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    Ok(as_f64(ticks.sum::<Result<u64, _>>()?) / 100.0)
 }
 
 /// The memory that a process has of the machine, in bytes: `self` or its number.

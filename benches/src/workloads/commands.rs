@@ -1,6 +1,6 @@
 //! Commands on cached aggregates beside publishes with the same headers and check.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cqrs_benches::domain::{Order, PayOrder, SendParcel};
@@ -11,7 +11,7 @@ use crate::{
     raw::{Raw, Template},
     report::{Goal, Group, Unit},
     rounds::{Contender, Until, in_turn, per_second},
-    server::{Orders, Server, Sync, place},
+    server::{Orders, Server, Sync, place, processor_time},
 };
 
 /// The numbers from which the raw side takes its orders.
@@ -52,13 +52,24 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
             async move { per_second(time, [|until| raw.pour(2 * RAW, until)]).await }
         },
     ));
+    let (publishes, template) = (raw.clone(), raw.one_event.clone());
+    contenders.push(busy(format!("this process, per publish of {}", counted(many)), move |time| {
+        publishing(publishes.clone(), template.clone(), many, time)
+    }));
+    let commands = service.clone();
+    contenders.push(busy(format!("this process, per command of {}", counted(many)), move |time| {
+        commanding(commands.clone(), PayOrder::usual, 1..=many, time)
+    }));
     let lines = in_turn(options, contenders).await?;
-    // Four for one task, and four for many.
+    // Four for one task, four for many, and what is there for comparison.
     let lines = lines.chunks(4).zip([0.95, 0.9, 0.0]).flat_map(|(of_tasks, goal)| match of_tasks {
         [raw_one, raw_three, one, three] => {
             let goal = Some(Goal::AtLeast(goal));
             let one = one.clone().beside(raw_one, goal);
             vec![raw_one.clone(), one, raw_three.clone(), three.clone().beside(raw_three, goal)]
+        }
+        [without_check, publish, command] => {
+            vec![without_check.clone(), publish.clone(), command.clone().beside(publish, None)]
         }
         rest => rest.to_vec(),
     });
@@ -66,6 +77,22 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     service.stop().await;
     let title = "Commands on cached aggregates, one order for each task".to_owned();
     Ok(Group { title, setting: server.setting().await?, lines })
+}
+
+/// How long this process keeps a processor busy for each thing that is done, in microseconds. The server is another
+/// process, and the two share the processors.
+fn busy<'a, F>(what: String, mut per_second: impl FnMut(Duration) -> F + 'a) -> Contender<'a>
+where
+    F: Future<Output = Result<f64>> + Send + 'a,
+{
+    Contender::new(what, Unit::Microseconds, move |time| {
+        let doing = per_second(time);
+        async move {
+            let (busy, begin) = (processor_time()?, Instant::now());
+            let done = doing.await? * begin.elapsed().as_secs_f64();
+            Ok((processor_time()? - busy) * 1_000_000.0 / done)
+        }
+    })
 }
 
 /// So many tasks, in words.
