@@ -55,7 +55,6 @@ impl Remembered {
         }
         self.commands.iter().rev().find(|remembered| remembered.command == command).copied()
     }
-
 }
 
 impl Serialize for Remembered {

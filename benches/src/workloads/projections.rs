@@ -1,0 +1,131 @@
+//! Views that catch up with a large stream beside a consumer that decodes it.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use async_nats::{
+    HeaderMap,
+    jetstream::consumer::{AckPolicy, DeliverPolicy, pull},
+};
+use cqrs_benches::domain::{Order, OrderEvent, OrderSummary};
+use cqrs_core::{Cqrs, Event as _, ProjectorState, ViewStore, memory::MemoryViews};
+use cqrs_nats::NatsEvents;
+use cqrs_sql::{PostgresViews, SqliteViews};
+use cqrs_tests::postgres::LocalPostgres;
+use futures_util::TryStreamExt as _;
+
+use crate::{
+    cli::Options,
+    raw::{Kind, Raw},
+    report::{Goal, Group, Line, Unit},
+    rounds::{Contender, as_f64, in_turn},
+    server::{Server, Sync},
+};
+
+/// How many events each order has.
+const LENGTH: u64 = 100;
+
+pub(crate) async fn run(options: &Options) -> Result<Group> {
+    let server = Server::start(Sync::Default).await?;
+    let raw = server.raw("projections").await?;
+    let events = server.nats().await?.context("projections").await?.events;
+    raw.fill(Kind::Order, 1..1 + options.events / LENGTH, 1..1 + LENGTH).await?;
+    let postgres = LocalPostgres::start().await;
+    let folder = tempfile::tempdir()?;
+    let round = AtomicU64::new(0);
+    let fresh = || round.fetch_add(1, Ordering::Relaxed);
+
+    let all = options.events;
+    let what = format!("pull and decode of {all} events");
+    let pull = Contender::new(what, Unit::EventsPerSecond, |time| pull_and_decode(raw.clone(), all, time));
+    let memory = Contender::new("view in memory", Unit::EventsPerSecond, |time| {
+        catch_up(events.clone(), MemoryViews::default(), all, time)
+    });
+    let sqlite = Contender::new("view in SQLite", Unit::EventsPerSecond, |time| {
+        let (events, file) = (events.clone(), folder.path().join(format!("{}.db", fresh())));
+        async move { catch_up(events, SqliteViews::open(&file, "orders").await?, all, time).await }
+    });
+    let in_postgres = Contender::new("view in Postgres", Unit::EventsPerSecond, |time| {
+        let (events, url, context) = (events.clone(), postgres.url(), format!("orders{}", fresh()));
+        async move { catch_up(events, PostgresViews::connect(&url, &context).await?, all, time).await }
+    });
+    let kv = Contender::new("view in key-value buckets", Unit::EventsPerSecond, |time| {
+        let (events, context, server) = (events.clone(), format!("views{}", fresh()), &server);
+        async move {
+            let views = server.nats().await?.context(&context).await?.views;
+            catch_up(events, views, all, time).await
+        }
+    });
+    let lines = in_turn(options, vec![pull, memory, sqlite, in_postgres, kv]).await?;
+    let lines = beside(lines)?;
+    let setting = server.setting().await?;
+    Ok(Group {
+        title: format!("A view of orders that catches up with {all} events, {LENGTH} of each order in turn"),
+        setting: format!("{setting}; SQLite in WAL mode with synchronous = NORMAL; Postgres with fsync"),
+        lines,
+    })
+}
+
+fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
+    let [pull, memory, sqlite, postgres, kv] =
+        <[Line; 5]>::try_from(lines).ok().context("five contenders")?;
+    Ok(vec![
+        memory.clone().beside(&pull, Some(Goal::AtLeast(0.8))),
+        sqlite.beside(&pull, None).goal(Goal::AtLeast(50_000.0)),
+        postgres.beside(&pull, None).goal(Goal::AtLeast(30_000.0)),
+        kv.beside(&pull, None),
+        pull,
+    ])
+}
+
+/// How many events a consumer delivers and are decoded in a second, as one would do it with the client alone.
+async fn pull_and_decode(raw: Raw, all: u64, time: Duration) -> Result<f64> {
+    let stream = raw.jetstream.get_stream(&raw.stream).await?;
+    let begin = Instant::now();
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::None,
+        ..pull::Config::default()
+    };
+    let consumer = stream.create_consumer(config).await?;
+    let mut messages = consumer.stream().max_messages_per_batch(1_024).messages().await?;
+    let mut events = 0;
+    while events < all && begin.elapsed() < time {
+        let message = messages.try_next().await?.context("no more messages")?;
+        let headers = message.headers.as_ref().context("no headers")?;
+        std::hint::black_box(decode(headers, &message.payload)?);
+        events += 1;
+    }
+    let took = begin.elapsed();
+    stream.delete_consumer(&consumer.cached_info().name).await?;
+    Ok(as_f64(events) / took.as_secs_f64())
+}
+
+fn decode(headers: &HeaderMap, payload: &[u8]) -> Result<Option<OrderEvent>> {
+    // Several events in one message: only the few of the template.
+    let Some(name) = headers.get("ce-type") else { return Ok(None) };
+    let known = OrderEvent::TYPES.iter().find(|known| known.name == name.as_str());
+    let mut data = serde_json::Deserializer::from_slice(payload);
+    Ok(Some(OrderEvent::deserialize_data(*known.context("an unknown type")?, &mut data)?))
+}
+
+/// How many events a new view takes in in a second, until it has all or the time is up.
+async fn catch_up<V: ViewStore>(events: NatsEvents, views: V, all: u64, time: Duration) -> Result<f64> {
+    let begin = Instant::now();
+    let service = Cqrs::builder((events, views)).aggregate::<Order>().view::<OrderSummary>().start().await?;
+    loop {
+        let status = service.projectors().into_iter().next().context("a projector")?;
+        let took = begin.elapsed();
+        let halted = matches!(status.state, ProjectorState::Halted { .. } | ProjectorState::Retrying { .. });
+        ensure!(!halted && status.dead_letters == 0, "the projector is in trouble: {status:?}");
+        if status.sequence >= all || took >= time {
+            service.stop().await;
+            ensure!(status.sequence > 0, "nothing was saved in {time:?}: use more --seconds");
+            return Ok(as_f64(status.sequence.min(all)) / took.as_secs_f64());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

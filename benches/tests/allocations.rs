@@ -1,0 +1,91 @@
+//! How often a command allocates, beyond what its own handler does: a number that may only go down.
+
+use allocation_counter::{AllocationInfo, measure};
+use cqrs_benches::domain::{CreateOrder, Order, PayOrder, SendParcel};
+use cqrs_core::{
+    Apply as _, Clock as _, Command, CommandId, Context, Cqrs, Handle, SystemClock, memory::Memory,
+};
+use tokio::runtime::{Builder, Runtime};
+
+/// Enough commands that what happens now and then, such as a table that grows, does not count for much.
+const COMMANDS: u64 = 2_000;
+
+/// What a command of one event costs at most, on an aggregate in memory: no allocation more may come in.
+const MOST_FOR_ONE_EVENT: f64 = 32.5;
+
+/// The same for a command of three events.
+const MOST_FOR_THREE_EVENTS: f64 = 50.5;
+
+#[test]
+fn a_command_of_one_event_allocates_no_more_than_it_did() {
+    let extra = extra(PayOrder::usual);
+    println!("{extra:.2} allocations per command of one event, over the handler's own");
+    assert!(extra <= MOST_FOR_ONE_EVENT, "{extra:.2} allocations, not {MOST_FOR_ONE_EVENT}");
+}
+
+#[test]
+fn a_command_of_three_events_allocates_no_more_than_it_did() {
+    let extra = extra(SendParcel::usual);
+    println!("{extra:.2} allocations per command of three events, over the handler's own");
+    assert!(extra <= MOST_FOR_THREE_EVENTS, "{extra:.2} allocations, not {MOST_FOR_THREE_EVENTS}");
+}
+
+/// The allocations of a command in the service, less those of making the command, handling it and applying its
+/// events.
+fn extra<C>(command: fn(u64) -> C) -> f64
+where
+    C: Command<Aggregate = Order>,
+    Order: Handle<C>,
+{
+    let whole = in_the_service(command);
+    let own = by_hand(command);
+    (count(whole) - count(own)) / f64::from(u32::try_from(COMMANDS).expect("not that many"))
+}
+
+fn in_the_service<C>(command: fn(u64) -> C) -> AllocationInfo
+where
+    C: Command<Aggregate = Order>,
+    Order: Handle<C>,
+{
+    let runtime = runtime();
+    let cqrs = runtime.block_on(async {
+        let cqrs = Cqrs::builder(Memory::default()).aggregate::<Order>().start().await.expect("it starts");
+        cqrs.execute(CreateOrder::usual(1)).await.expect("a new order");
+        cqrs
+    });
+    let commands = |number| {
+        runtime.block_on(async {
+            for _ in 0..number {
+                cqrs.execute(command(1)).await.expect("it is not refused");
+            }
+        });
+    };
+    // An aggregate that remembers as many commands as it ever will.
+    commands(1_000);
+    measure(|| commands(COMMANDS))
+}
+
+fn by_hand<C>(command: fn(u64) -> C) -> AllocationInfo
+where
+    C: Command<Aggregate = Order>,
+    Order: Handle<C>,
+{
+    let mut order = Order::default();
+    let context = Context::new(CommandId(SystemClock.new_id()), SystemClock.now());
+    measure(|| {
+        for _ in 0..COMMANDS {
+            let events = order.handle(&command(1), &context).expect("it is not refused");
+            events.iter().for_each(|event| order.apply(event));
+        }
+    })
+}
+
+/// Allocations are counted on this thread only.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below what a double holds exactly")]
+fn count(info: AllocationInfo) -> f64 {
+    info.count_total as f64
+}
