@@ -32,20 +32,20 @@ where
     where
         __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
     {
-        let index = match event_type.name {
-            "link.added" => 0,
-            "link.marked" => 1,
-            unknown => {
-                return ::core::result::Result::Err(
+        match (event_type.name, event_type.version) {
+            ("link.added", 1) => ::cqrs_core::__private::deserialize_variant(0, data),
+            ("link.marked", 1) => ::cqrs_core::__private::deserialize_variant(1, data),
+            (name, version) => {
+                ::core::result::Result::Err(
                     ::cqrs_core::__private::serde::de::Error::custom(
                         ::core::format_args!(
-                            "`{}` is not a stored type of `LinkEvent`", unknown
+                            "`{}` in version {} is not a stored type of `LinkEvent`",
+                            name, version
                         ),
                     ),
-                );
+                )
             }
-        };
-        ::cqrs_core::__private::deserialize_variant(index, data)
+        }
     }
 }
 #[automatically_derived]

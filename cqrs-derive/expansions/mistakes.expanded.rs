@@ -1,5 +1,5 @@
 ::core::compile_error! {
-    "unknown option `prefx`, did you mean `prefix`? Expected here: `crate`, `name`, `prefix` or `version`"
+    "unknown option `prefx`, did you mean `prefix`? Expected here: `aliases`, `codec`, `crate`, `name`, `prefix`, `schema`, `upcast` or `version`"
 }
 ::core::compile_error! {
     "missing `prefix = \"…\"`: what stored names begin with; without it, `Created` would need a `name`"
