@@ -1,26 +1,62 @@
-::core::compile_error! {
-    "version 2 needs a step from each version before it: `upcast(1 = SomeType)`"
-}
 #[automatically_derived]
 impl ::cqrs_core::Event for OrderEvent {
-    const TYPES: &'static [::cqrs_core::EventType] = &[];
+    const TYPES: &'static [::cqrs_core::EventType] = &[
+        ::cqrs_core::EventType::new("order.created", 1),
+        ::cqrs_core::EventType::new("order.settled", 2),
+        ::cqrs_core::EventType::new("order.settled", 1),
+        ::cqrs_core::EventType::new("order.paid", 2),
+        ::cqrs_core::EventType::new("order.paid", 1),
+        ::cqrs_core::EventType::new("order.cancelled", 1),
+    ];
     fn event_type(&self) -> ::cqrs_core::EventType {
-        ::core::unreachable!()
+        match self {
+            Self::Created { .. } => ::cqrs_core::EventType::new("order.created", 1),
+            Self::Paid { .. } => ::cqrs_core::EventType::new("order.settled", 2),
+            Self::Cancelled { .. } => ::cqrs_core::EventType::new("order.cancelled", 1),
+        }
     }
-    fn serialize_data<__S>(&self, _: __S) -> ::core::result::Result<__S::Ok, __S::Error>
+    fn serialize_data<__S>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error>
     where
         __S: ::cqrs_core::__private::serde::Serializer,
     {
-        ::core::unreachable!()
+        ::cqrs_core::__private::serialize_variant(self, serializer)
     }
     fn deserialize_data<'__de, __D>(
-        _: ::cqrs_core::EventType,
-        _: __D,
+        event_type: ::cqrs_core::EventType,
+        data: __D,
     ) -> ::core::result::Result<Self, __D::Error>
     where
         __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
     {
-        ::core::unreachable!()
+        match (event_type.name, event_type.version) {
+            ("order.created", 1) => ::cqrs_core::__private::deserialize_variant(0, data),
+            ("order.settled" | "order.paid", 1) => {
+                let payload = <PaidV1 as ::cqrs_core::__private::serde::Deserialize<
+                    '__de,
+                >>::deserialize(data)?;
+                let payload = ::cqrs_core::__private::upcast::<PaidV1, Self>(payload);
+                ::core::result::Result::Ok(payload)
+            }
+            ("order.settled" | "order.paid", 2) => {
+                ::cqrs_core::__private::deserialize_variant(1, data)
+            }
+            ("order.cancelled", 1) => {
+                ::cqrs_core::__private::deserialize_variant(2, data)
+            }
+            (name, version) => {
+                ::core::result::Result::Err(
+                    ::cqrs_core::__private::serde::de::Error::custom(
+                        ::core::format_args!(
+                            "`{}` in version {} is not a stored type of `OrderEvent`",
+                            name, version
+                        ),
+                    ),
+                )
+            }
+        }
     }
 }
 #[automatically_derived]

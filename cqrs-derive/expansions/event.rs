@@ -2,7 +2,7 @@
 #[event(prefix = "order")]
 enum OrderEvent {
     Created { customer: String },
-    #[event(name = "order.settled", version = 2)]
+    #[event(name = "order.settled", version = 2, upcast(1 = PaidV1), aliases("order.paid"))]
     Paid(u64),
     Cancelled,
 }
