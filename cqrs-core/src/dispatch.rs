@@ -2,8 +2,9 @@
 
 use std::{borrow::Borrow, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use tracing::Instrument;
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
@@ -139,23 +140,10 @@ where
 
 /// A hash of the command's name and fields, the same in every program and at every time.
 fn fingerprint<C: Command>(command: &C) -> Result<u64, serde_json::Error> {
-    struct Hash(Xxh3Default);
-
-    impl std::io::Write for Hash {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut hash = Hash(Xxh3Default::new());
-    hash.0.update(command.name().as_bytes());
-    serde_json::to_writer(&mut hash, &Fields(command))?;
-    Ok(hash.0.digest())
+    // At once, since a hash that is fed piece by piece costs more than the pieces.
+    let mut bytes = SmallVec::<[u8; 512]>::from_slice(command.name().as_bytes());
+    serde_json::to_writer(&mut bytes, &Fields(command))?;
+    Ok(xxh3_64(&bytes))
 }
 
 fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: serde_json::Error) -> Error {

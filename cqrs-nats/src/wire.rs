@@ -40,12 +40,12 @@ pub(crate) fn encode(commit: &Commit) -> Result<(HeaderMap, Bytes), serde_json::
     Ok((headers, json::encode_batch(commit)?))
 }
 
-/// Few values have anything to encode; what is borrowed and as long is the value itself.
+/// Few values have anything to encode, which is told sooner than it is encoded.
 fn percent_encoded(value: Cow<'_, str>) -> String {
-    match Cow::from(utf8_percent_encode(&value, ENCODED)) {
-        Cow::Borrowed(same) if same.len() == value.len() => value.into_owned(),
-        encoded => encoded.into_owned(),
+    if value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'%') {
+        return value.into_owned();
     }
+    utf8_percent_encode(&value, ENCODED).to_string()
 }
 
 /// Reads the commit of `aggregate` from a message's headers and payload.

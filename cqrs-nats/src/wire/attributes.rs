@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, CausationId, CommandId, Commit, CorrelationId, EventId, Metadata, Origin, RecordedEvent,
 };
+use uuid::Uuid;
 
 /// What the names of attributes begin with where they are headers.
 pub(super) const PREFIX: &str = "ce-";
@@ -16,7 +17,7 @@ pub(super) fn attributes(commit: &Commit, index: usize) -> Vec<(&'static str, Co
     let origin = &event.origin;
     let mut attributes: Vec<(&'static str, Cow<'_, str>)> = vec![
         ("ce-specversion", "1.0".into()),
-        ("ce-id", event.id.to_string().into()),
+        ("ce-id", uuid(event.id.0)),
         ("ce-source", (*commit.source).into()),
         ("ce-type", (*event.event_type).into()),
         ("ce-time", origin.time.to_string().into()),
@@ -24,18 +25,23 @@ pub(super) fn attributes(commit: &Commit, index: usize) -> Vec<(&'static str, Co
         ("ce-aggregateversion", (commit.first_version + index as u64).to_string().into()),
         ("ce-schemaversion", event.schema_version.to_string().into()),
         ("ce-command", origin.command.as_ref().into()),
-        ("ce-commandid", origin.command_id.to_string().into()),
+        ("ce-commandid", uuid(origin.command_id.0)),
         ("ce-commandhash", format!("{:016x}", origin.fingerprint).into()),
-        ("ce-correlationid", origin.correlation_id.to_string().into()),
+        ("ce-correlationid", uuid(origin.correlation_id.0)),
     ];
     // An attribute that is there must not be empty.
     if !commit.aggregate.id().is_empty() {
         attributes.push(("ce-subject", commit.aggregate.id().into()));
     }
     if let Some(causation) = origin.causation_id {
-        attributes.push(("ce-causationid", causation.to_string().into()));
+        attributes.push(("ce-causationid", uuid(causation.0)));
     }
     attributes
+}
+
+/// The text of an id, without the detour over formatting.
+fn uuid(id: Uuid) -> Cow<'static, str> {
+    id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned().into()
 }
 
 /// The attributes of one event, taken one by one; what is left over is metadata.
