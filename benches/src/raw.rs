@@ -182,6 +182,11 @@ impl Raw {
 }
 
 impl Template {
+    /// The same without what says who, what and when: only the payload and the check.
+    pub(crate) fn bare(&self) -> Self {
+        Self { headers: HeaderMap::new(), payload: self.payload.clone() }
+    }
+
     /// A message of this kind; with an expectation it is as the framework sends it, without one it is as the
     /// stream has it, except for what the server would have to remember.
     pub(crate) fn message(
@@ -193,7 +198,11 @@ impl Template {
     ) -> PublishMessage {
         let mut headers = self.headers.clone();
         let command = Uuid::new_v4().to_string();
-        if let Some(expected) = expected {
+        if let Some(expected) = expected
+            && headers.is_empty()
+        {
+            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        } else if let Some(expected) = expected {
             headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{}.{order}.{command}", kind.name()));
             headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         } else {

@@ -13,19 +13,20 @@ use crate::{
     peer::{CONNECTIONS, Peer},
 };
 
+/// Its ids become columns as they are, so that none may be named like a word of SQL.
 #[derive(Debug, Clone, PartialEq, Eq, Event, Serialize, Deserialize)]
 #[stream(OrderEvent, [Created, Paid])]
 enum DomainEvent {
     Created {
         #[id]
-        order: String,
+        order_id: String,
         customer: String,
         address: String,
         total: u64,
     },
     Paid {
         #[id]
-        order: String,
+        order_id: String,
         amount: u64,
         reference: String,
         note: String,
@@ -36,7 +37,7 @@ enum DomainEvent {
 #[state_query(OrderEvent)]
 struct OrderState {
     #[id]
-    order: String,
+    order_id: String,
     state: Order,
 }
 
@@ -52,7 +53,7 @@ impl StateMutate for OrderState {
 }
 
 struct Command {
-    order: String,
+    order_id: String,
     wanted: Wanted,
 }
 
@@ -62,21 +63,24 @@ impl Decision for Command {
     type Error = Refused;
 
     fn state_query(&self) -> OrderState {
-        OrderState { order: self.order.clone(), state: Order::default() }
+        OrderState { order_id: self.order_id.clone(), state: Order::default() }
     }
 
     fn process(&self, state: &OrderState) -> Result<Vec<DomainEvent>, Refused> {
-        let order = self.order.clone();
+        let order_id = self.order_id.clone();
         Ok(vec![match state.state.decide(self.wanted)? {
             Happened::Created { customer, address, total } => {
-                DomainEvent::Created { order, customer, address, total }
+                DomainEvent::Created { order_id, customer, address, total }
             }
             Happened::Paid { amount, reference, note } => {
-                DomainEvent::Paid { order, amount, reference, note }
+                DomainEvent::Paid { order_id, amount, reference, note }
             }
         }])
     }
 }
+
+/// How often a command is tried.
+const TRIES: u32 = 1_000;
 
 #[derive(Clone)]
 pub struct Disintegrate(Arc<PgDecisionMaker<DomainEvent, Json<DomainEvent>, NoSnapshot>>);
@@ -95,16 +99,19 @@ impl Peer for Disintegrate {
     }
 
     async fn carry_out(&self, order: &mut String, wanted: Wanted) -> Result<bool> {
-        // It leaves it to its user to try again: other orders make serializable transactions fail as well.
-        for _ in 0..100 {
-            match self.0.make(Command { order: order.clone(), wanted }).await {
+        // It leaves it to its user to try again. A read ends before the oldest append of anybody that is under way,
+        // so that a command may not see the one before it on the same order; and other orders make serializable
+        // transactions fail as well.
+        for _ in 0..TRIES {
+            match self.0.make(Command { order_id: order.clone(), wanted }).await {
                 Ok(_) => return Ok(true),
+                Err(disintegrate::DecisionError::Domain(Refused::Missing)) => {}
                 Err(disintegrate::DecisionError::Domain(_)) => return Ok(false),
                 Err(error) if is_concurrency(&error) => {}
                 Err(error) => return Err(anyhow::anyhow!("{error:?}")),
             }
         }
-        bail!("100 conflicts in a row")
+        bail!("{TRIES} conflicts in a row")
     }
 }
 

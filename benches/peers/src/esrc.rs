@@ -38,6 +38,9 @@ impl Aggregate for Folded {
     }
 }
 
+/// The prefix of the store, which is also the stream's name.
+const STREAM: &str = "esrc";
+
 #[derive(Clone)]
 pub struct Esrc(NatsStore);
 
@@ -46,7 +49,18 @@ impl Peer for Esrc {
 
     async fn open(url: &str) -> Result<Self> {
         let client = async_nats::connect(url).await?;
-        Ok(Self(NatsStore::try_new(jetstream::new(client), "esrc").await?))
+        let context = jetstream::new(client);
+        // As the store makes it, except for the limit: every read leaves a consumer behind for a while, and a server
+        // allows a thousand unless it is told otherwise.
+        let stream = jetstream::stream::Config {
+            name: STREAM.to_owned(),
+            subjects: vec![format!("{STREAM}.>")],
+            discard: jetstream::stream::DiscardPolicy::New,
+            max_consumers: 10_000_000,
+            ..jetstream::stream::Config::default()
+        };
+        context.get_or_create_stream(stream).await?;
+        Ok(Self(NatsStore::try_new(context, STREAM).await?))
     }
 
     async fn hold(&self, order: Uuid) -> Result<Uuid> {

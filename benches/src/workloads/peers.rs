@@ -16,7 +16,10 @@ use crate::{
     report::{Goal, Group, Line, PEERS, Unit},
     rounds::{Contender, Until, in_turn, per_second, preparing},
     server::{Orders, Server, Sync, place},
-    workloads::{commands::commanding, loads::cold},
+    workloads::{
+        commands::{commanding, publishing},
+        loads::cold,
+    },
 };
 
 /// How many commands an order gets where orders do not live for ever: one creates it, the others pay.
@@ -29,14 +32,11 @@ const LOADED: u64 = 100;
 const POSTGRES: u32 = 16;
 
 /// The frameworks on Postgres, by the name that their program knows, and what one calls them.
-const ON_POSTGRES: [(&str, &str); 3] = [
-    ("cqrs-es", "cqrs-es 0.5.0, postgres-es 0.5.0"),
-    ("disintegrate", "disintegrate-postgres 4.0.1"),
-    ("eventcore", "eventcore-postgres 2.1.0"),
-];
+const ON_POSTGRES: [(&str, &str); 3] =
+    [("cqrs-es", "cqrs-es 0.5.0"), ("disintegrate", "disintegrate 4.0.1"), ("eventcore", "eventcore 2.1.0")];
 
 /// Those on NATS.
-const ON_NATS: [(&str, &str); 2] = [("eventsourced", "eventsourced-nats 0.16.0"), ("esrc", "esrc 0.1.0")];
+const ON_NATS: [(&str, &str); 2] = [("eventsourced", "eventsourced 0.27.1"), ("esrc", "esrc 0.1.0")];
 
 pub(crate) async fn run(options: &Options) -> Result<Group> {
     let program = build()?;
@@ -51,13 +51,24 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let commands = Unit::CommandsPerSecond;
 
     let mut contenders = vec![
-        Contender::new(format!("this, orders of {EACH} commands"), commands, |time| {
+        Contender::new(format!("this, orders of {EACH}"), commands, |time| {
             in_turns(service.clone(), tasks, time)
         }),
-        Contender::new("this, one order for each task", commands, |time| {
+        Contender::new("this, one order in memory for each task", commands, |time| {
             commanding(service.clone(), PayOrder::usual, 1..=tasks, time)
         }),
     ];
+    // What the client alone does: the limit of those who write such messages.
+    let raw = server.raw("peers").await?;
+    for (what, template) in [
+        ("client alone, the messages of this", raw.one_event.clone()),
+        ("client alone, no headers but the check", raw.one_event.bare()),
+    ] {
+        let raw = raw.clone();
+        contenders.push(Contender::new(what, commands, move |time| {
+            publishing(raw.clone(), template.clone(), tasks, time)
+        }));
+    }
     let peer = |what: String, unit: Unit, name: &'static str, url: String, measure: Vec<String>| {
         let program = program.clone();
         Contender::new(what, unit, move |time| {
@@ -69,15 +80,15 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
         words.map(str::to_owned).to_vec()
     };
     for (name, what) in ON_NATS {
-        let what = format!("{what}, orders of {EACH} commands");
+        let what = format!("{what}, orders of {EACH}");
         contenders.push(peer(what, commands, name, server.url().to_owned(), several(EACH)));
     }
     let (resident, what) = ON_NATS[0];
-    let what = format!("{what}, one resident entity for each task");
+    let what = format!("{what}, a resident entity for each task");
     contenders.push(peer(what, commands, resident, server.url().to_owned(), several(0)));
     for synchronous in ["on", "off"] {
         for (name, what) in ON_POSTGRES {
-            let what = format!("{what}, synchronous_commit {synchronous}, orders of {EACH} commands");
+            let what = format!("{what}, synchronous_commit {synchronous}, orders of {EACH}");
             contenders.push(peer(
                 what,
                 commands,
@@ -90,7 +101,6 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let mut lines = beside(in_turn(options, contenders).await?)?;
 
     let backend = server.nats().await?.context("peers").await?;
-    let raw = server.raw("peers").await?;
     let loaded = 2_000_000..2_000_008_u64;
     for order in loaded.clone() {
         raw.fill(crate::raw::Kind::Order, order..order + 1, 1..LOADED + 1).await?;
@@ -115,7 +125,13 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
         server.setting().await?,
         postgres.version().await
     );
-    Ok(Group { title: format!("{PEERS} side by side, {tasks} tasks, one event per command"), setting, lines })
+    Ok(Group {
+        title: format!(
+            "{PEERS} side by side: {tasks} tasks, one event per command, orders of {EACH}: one creates, the others pay"
+        ),
+        setting,
+        lines,
+    })
 }
 
 /// The frameworks, with what this one is measured against: the best on a database, and resident entities.
