@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Source};
 use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, StoreError};
 use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
     TestContext,
-    domain::{Account, Deposit, GetStatement, Open, Statement},
+    domain::{Account, Deposit, GetStatement, Open, Statement, Touch},
     eventually, server_binary,
 };
 
@@ -206,6 +206,37 @@ async fn a_consumer_that_was_deleted_is_made_again() {
     let receipt = bank.execute(Deposit { account: "1".into(), amount: 5 }).await.unwrap();
     let seen = bank.query(statement("1")).after(&receipt).patience(Duration::from_secs(30)).await.unwrap();
     assert_eq!(seen, Some(Statement { balance: 6, versions: vec![1, 2, 3] }));
+}
+
+/// A mirror may answer in the stream's name, and knows less: here, only the last account. What it does not know is
+/// not refused.
+#[tokio::test]
+async fn a_mirror_that_knows_little() {
+    let context = TestContext::new("mirror").await;
+    let accounts: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    let first = bank(context.backend().await).await;
+    for account in &accounts {
+        first.execute(open(account)).await.unwrap();
+    }
+    let jetstream = async_nats::jetstream::new(context.nats.client().clone());
+    let origin = Source { name: context.stream(), start_sequence: Some(21), ..Source::default() };
+    let mirror = Config {
+        name: format!("{}_MIRROR", context.stream()),
+        mirror: Some(origin),
+        allow_direct: true,
+        mirror_direct: true,
+        ..Config::default()
+    };
+    jetstream.create_stream(mirror).await.unwrap();
+    first.execute(open("last")).await.unwrap();
+    let stream = jetstream.get_stream_no_info(context.stream()).await.unwrap();
+    eventually("the mirror answers in the stream's name", async || stream.direct_get(1).await.is_err()).await;
+
+    let cold = bank(context.backend().await).await;
+    for account in &accounts {
+        let touched = cold.execute(Touch { account: account.clone() }).await.unwrap();
+        assert_eq!((touched.version, touched.events), (2, 0), "of {account}");
+    }
 }
 
 #[tokio::test]
