@@ -85,7 +85,7 @@ fn short(command: CommandId) -> u32 {
 
 /// Looks at all of them, which the compiler does several at a time.
 fn has(all: &[u32], wanted: u32) -> bool {
-    all.iter().fold(false, |found, short| found | (*short == wanted))
+    all.iter().fold(0, |found, short| found | u32::from(*short == wanted)) != 0
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_last_ones_are_remembered_also_where_ids_end_alike() {
-        let ids = (1..=REMEMBERED_COMMANDS as u128 + 10).map(|number| number << 64 | number % 3);
+        let ids = (1..=REMEMBERED_COMMANDS as u128 + 10).map(|number| (number << 64) | (number % 3));
         let remembered: Remembered = ids.clone().map(carried_out).collect();
         let found = |id| remembered.find(CommandId(Uuid::from_u128(id))).is_some();
         let known: Vec<_> = ids.clone().filter(|id| found(*id)).collect();
