@@ -230,7 +230,7 @@ pub fn derive_aggregate(input: TokenStream) -> TokenStream {
 ///
 /// impl Handle<OrderCommand> for Order {
 ///     fn handle(&self, command: &OrderCommand, _: &Context) -> Handled<Self> {
-///         match command { … }
+///         match command { /* one arm for each command */ }
 ///     }
 /// }
 /// ```
