@@ -156,7 +156,6 @@ async fn a_handler_is_never_built_anew<B: Backend>(backend: B) {
 
 /// The server dies under one who listens, who hears again what happens afterwards. Nothing is repeated: what happened
 /// before, and what the crash swallowed, is not told to anybody any more.
-#[cfg(not(feature = "testcontainers"))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notices_come_at_most_once_through_the_death_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
