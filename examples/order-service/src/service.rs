@@ -1,6 +1,8 @@
 //! The service: its aggregates and its views, put together.
 
-use cqrs_core::{Backend, Builder, Cqrs, Deadlines, Error, EventStore, Policy as _, ProjectionId, View as _};
+use cqrs_core::{
+    Announce as _, Backend, Builder, Cqrs, Deadlines, Error, EventStore, Policy as _, ProjectionId, View as _,
+};
 
 use crate::{
     Fulfilment, Order, ShopAnnouncer, Stock,
@@ -59,7 +61,7 @@ pub fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
         .view::<History>()
 }
 
-/// What the service keeps in a view store: its views, and what its process remembers.
+/// What the service keeps in a view store: its views, what its process remembers, and how far others are told.
 pub fn projections() -> Vec<ProjectionId> {
     vec![
         OrderSummary::projection(),
@@ -69,5 +71,6 @@ pub fn projections() -> Vec<ProjectionId> {
         StockLevel::projection(),
         History::projection(),
         ProjectionId::new(Fulfilment::NAME, 1),
+        ProjectionId::new(ShopAnnouncer::NAME, 1),
     ]
 }

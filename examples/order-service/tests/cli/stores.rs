@@ -152,7 +152,8 @@ async fn the_status_says_how_far_each_projection_is(views: &str, tables: usize) 
     for _ in 0..2 {
         let status = status().await;
         let rows = states(&status);
-        assert_eq!(rows.len(), 7 + tables);
+        // Six views, the process, and what others are told.
+        assert_eq!(rows.len(), 8 + tables);
         assert!(
             rows.iter().all(|(_, state, position, _)| state == "stands_still" && *position == 0),
             "{rows:?}"
