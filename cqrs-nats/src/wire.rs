@@ -109,6 +109,9 @@ fn media_type(content_type: &str) -> String {
 
 /// Whether a payload of this content type is JSON.
 fn is_json(content_type: &str) -> bool {
+    if content_type == JSON {
+        return true;
+    }
     let media_type = media_type(content_type);
     media_type.ends_with("/json") || media_type.ends_with("+json")
 }

@@ -1,14 +1,15 @@
 //! Events in the JSON format of CloudEvents: one, or a batch of several.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use cqrs_core::{AggregateKey, Commit, JSON, RecordedEvent};
-use serde_json::value::{RawValue, to_raw_value};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeMap as _},
+};
+use serde_json::value::RawValue;
 
 use super::{
     attributes::{Attributes, PREFIX, attributes},
@@ -25,28 +26,36 @@ pub(super) const EVENT: &str = "application/cloudevents+json";
 type Members = HashMap<String, Box<RawValue>>;
 
 pub(super) fn encode_batch(commit: &Commit) -> Result<Bytes, serde_json::Error> {
-    let event = |index| encode_event(commit, index);
-    let events: Vec<_> = (0..commit.events.len()).map(event).collect::<Result<_, _>>()?;
+    let events: Vec<_> = (0..commit.events.len()).map(|index| Written { commit, index }).collect();
     Ok(serde_json::to_vec(&events)?.into())
 }
 
-/// The event at `index`. JSON data goes in as it is, so no number in it loses a digit.
-fn encode_event(commit: &Commit, index: usize) -> Result<BTreeMap<&str, Box<RawValue>>, serde_json::Error> {
-    let RecordedEvent { content_type, data, .. } = &commit.events[index];
-    let mut members = BTreeMap::new();
-    for (name, value) in attributes(commit, index) {
-        members.insert(&name[PREFIX.len()..], to_raw_value(&value)?);
+/// The event at `index` as it is written.
+struct Written<'a> {
+    commit: &'a Commit,
+    index: usize,
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let RecordedEvent { content_type, data, origin, .. } = &self.commit.events[self.index];
+        let mut members = serializer.serialize_map(None)?;
+        for (name, value) in attributes(self.commit, self.index) {
+            members.serialize_entry(&name[PREFIX.len()..], &value)?;
+        }
+        for (name, value) in origin.metadata.iter() {
+            members.serialize_entry(name, value)?;
+        }
+        members.serialize_entry("datacontenttype", content_type)?;
+        if !is_json(content_type) {
+            members.serialize_entry("data_base64", &BASE64_STANDARD.encode(data))?;
+        } else if !data.is_empty() {
+            // It goes in as it is, so no number in it loses a digit.
+            let data: &RawValue = serde_json::from_slice(data).map_err(S::Error::custom)?;
+            members.serialize_entry("data", data)?;
+        }
+        members.end()
     }
-    for (name, value) in commit.events[index].origin.metadata.iter() {
-        members.insert(name, to_raw_value(value)?);
-    }
-    members.insert("datacontenttype", to_raw_value(content_type)?);
-    if !is_json(content_type) {
-        members.insert("data_base64", to_raw_value(&BASE64_STANDARD.encode(data))?);
-    } else if !data.is_empty() {
-        members.insert("data", serde_json::from_slice(data)?);
-    }
-    Ok(members)
 }
 
 pub(super) fn decode_event(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, String> {
