@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use async_nats::{
     Client, HeaderMap,
-    jetstream::{self, context::PublishAckFuture, message::PublishMessage},
+    jetstream::{self, context::PublishAckFuture, message::PublishMessage, stream::LastRawMessageErrorKind},
 };
 use bytes::Bytes;
 use cqrs_benches::domain::{CreateOrder, KeptOrder, Order, PayOrder, SendParcel};
@@ -177,6 +177,19 @@ impl Raw {
                 Some(204) => return Ok(found),
                 Some(status) => bail!("status {status}"),
             }
+        }
+    }
+}
+
+impl Raw {
+    /// Asks the stream's leader whether a subject has a message after `last`, as everyone must who wants to say that
+    /// a state is the current one: any replica may have answered a direct get.
+    pub(crate) async fn has_more(&self, subject: String, last: u64) -> Result<bool> {
+        let stream = self.jetstream.get_stream_no_info(&self.stream).await?;
+        match stream.raw_message_builder().sequence(last + 1).next_by_subject(subject).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -5,11 +5,10 @@ pub(crate) mod binary;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer, de::DeserializeOwned};
-use smallvec::SmallVec;
 use uuid::Uuid;
 
 #[cfg(feature = "bincode")]
@@ -43,6 +42,9 @@ impl Codec {
     }
 }
 
+/// The largest buffer that a thread keeps, in bytes: most values are far smaller.
+const LARGEST_BUFFER: usize = 64 * 1024;
+
 /// The payload of an event as a value.
 pub(crate) struct Data<'a, E>(pub(crate) &'a E);
 
@@ -71,16 +73,32 @@ pub(crate) fn encode<E: Event>(
 }
 
 fn encode_data<E: Event>(event: &E, aggregate: &AggregateKey) -> Result<Bytes, Error> {
+    let unrecordable = |reason| Error::Unrecordable {
+        aggregate: aggregate.clone(),
+        event_type: event.event_type().name,
+        reason,
+    };
     match E::CODEC {
-        Codec::Json => to_json(&Data(event))
-            .map_err(|source| Error::Encode { what: format!("an event of {aggregate}"), source }),
+        Codec::Json => {
+            let data = to_json(&Data(event))
+                .map_err(|source| Error::Encode { what: format!("an event of {aggregate}"), source })?;
+            if is_doubtful(&data)
+                && let Err(error) = decode_json::<E>(event.event_type(), &data)
+            {
+                return Err(unrecordable(format!("it could not be read back: {error}")));
+            }
+            Ok(data)
+        }
         #[cfg(feature = "bincode")]
-        Codec::Bincode => binary::encode(event).map(Into::into).map_err(|reason| Error::Unrecordable {
-            aggregate: aggregate.clone(),
-            event_type: event.event_type().name,
-            reason,
-        }),
+        Codec::Bincode => binary::encode(event).map(Into::into).map_err(unrecordable),
     }
+}
+
+/// Whether JSON may be what serde writes and does not read: a number that is none becomes `null`, and values may be
+/// nested without end, of which 127 levels are read.
+fn is_doubtful(json: &[u8]) -> bool {
+    let opening = json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    opening > 127 || memchr::memmem::find(json, b"null").is_some()
 }
 
 /// Decodes one event of a stored commit.
@@ -172,10 +190,29 @@ fn decode_json<E: Event>(event_type: EventType, data: &[u8]) -> serde_json::Resu
 
 /// Encodes a view's document.
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
-    // Of a size that most values stay below, so that the bytes themselves are the one allocation.
-    let mut out = SmallVec::<[u8; 512]>::new();
-    value.serialize(&mut serde_json::Serializer::new(&mut out))?;
-    Ok(Bytes::copy_from_slice(&out))
+    // The bytes themselves are the one allocation.
+    with_json(b"", value, Bytes::copy_from_slice)
+}
+
+/// Writes a value as JSON after `before`, into a buffer that this thread keeps, and lends it.
+pub(crate) fn with_json<T: Serialize, R>(
+    before: &[u8],
+    value: &T,
+    read: impl FnOnce(&[u8]) -> R,
+) -> Result<R, serde_json::Error> {
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // A value that writes another one while it is written finds an empty buffer.
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    buffer.extend_from_slice(before);
+    value.serialize(&mut serde_json::Serializer::new(&mut buffer))?;
+    let result = read(&buffer);
+    if buffer.capacity() <= LARGEST_BUFFER {
+        BUFFER.set(buffer);
+    }
+    Ok(result)
 }
 
 /// Decodes a view's document or a query off a wire; the whole input must be one value.

@@ -2,7 +2,6 @@
 
 use std::{borrow::Borrow, sync::Arc, time::Duration};
 
-use smallvec::SmallVec;
 use tracing::Instrument;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,6 +9,7 @@ use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
     CommandId, Context, CorrelationId, Envelope, Error, Handle, Metadata, Outcome, ProjectionId, Query,
     Receipt, View,
+    codec::with_json,
     command::Fields,
     cqrs::Inner,
     entity::Entities,
@@ -141,9 +141,7 @@ where
 /// A hash of the command's name and fields, the same in every program and at every time.
 fn fingerprint<C: Command>(command: &C) -> Result<u64, serde_json::Error> {
     // At once, since a hash that is fed piece by piece costs more than the pieces.
-    let mut bytes = SmallVec::<[u8; 512]>::from_slice(command.name().as_bytes());
-    serde_json::to_writer(&mut bytes, &Fields(command))?;
-    Ok(xxh3_64(&bytes))
+    with_json(command.name().as_bytes(), &Fields(command), xxh3_64)
 }
 
 fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: serde_json::Error) -> Error {

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use foldhash::fast::RandomState;
 use moka::sync::Cache;
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -29,13 +30,14 @@ const MAX_WAITING: usize = 10_000;
 
 /// The aggregates of one type that this process has seen lately.
 pub struct Entities<A: Aggregate> {
-    lately: Cache<AggregateKey, Arc<Entity<A>>>,
+    lately: Cache<AggregateKey, Arc<Entity<A>>, RandomState>,
 }
 
 impl<A: Aggregate> Entities<A> {
     /// Room for the states of `capacity` aggregates.
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { lately: Cache::new(capacity) }
+        let builder = Cache::builder().max_capacity(capacity);
+        Self { lately: builder.build_with_hasher(RandomState::default()) }
     }
 
     fn entity(&self, key: &AggregateKey) -> Arc<Entity<A>> {
@@ -84,7 +86,7 @@ struct Desk<A: Aggregate> {
     led: bool,
     waiting: VecDeque<Job<A>>,
     /// The last known state; none while a task leads, and after a failure.
-    state: Option<Loaded<A>>,
+    state: Option<Box<Loaded<A>>>,
 }
 
 /// A command that waits.
@@ -134,7 +136,7 @@ struct Lead<A: Aggregate, S: EventStore> {
     entity: Arc<Entity<A>>,
     shell: Arc<Shell<S>>,
     /// None while it is being worked on, so that whatever interrupts the work leaves no half state.
-    state: Option<Loaded<A>>,
+    state: Option<Box<Loaded<A>>>,
 }
 
 impl<A: Aggregate, S: EventStore> Lead<A, S> {

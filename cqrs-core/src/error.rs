@@ -147,7 +147,7 @@ pub enum Error {
         event_type: &'static str,
     },
     /// An event cannot be stored, because it could not be read back as it is. Nothing is stored.
-    #[error("{event_type} of {aggregate} cannot be recorded in bincode: {reason}")]
+    #[error("{event_type} of {aggregate} cannot be recorded: {reason}")]
     Unrecordable {
         /// The aggregate.
         aggregate: AggregateKey,

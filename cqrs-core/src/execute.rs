@@ -23,7 +23,7 @@ use crate::{
     aggregate::AppliesTo,
     append::{self, Outcome},
     backoff, codec,
-    load::{Loaded, commands_of},
+    load::{FirstPage, Loaded, commands_of},
     remembered::CarriedOut,
     snapshot::Saver,
 };
@@ -43,6 +43,7 @@ pub(crate) struct Shell<S> {
     limits: Limits,
     /// Turns to read an aggregate that is not in memory.
     cold_loads: Semaphore,
+    first_page: FirstPage,
     saver: Arc<Saver>,
     /// What every commit says that it comes from.
     source: Arc<str>,
@@ -51,7 +52,8 @@ pub(crate) struct Shell<S> {
 impl<S: EventStore> Shell<S> {
     pub(crate) fn new(events: Arc<S>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let (cold_loads, source) = (Semaphore::new(limits.cold_loads), events.source().into());
-        Self { events, clock, limits, cold_loads, saver: Arc::new(Saver::new()), source }
+        let (first_page, saver) = (FirstPage::new(), Arc::new(Saver::new()));
+        Self { events, clock, limits, cold_loads, first_page, saver, source }
     }
 }
 
@@ -138,9 +140,9 @@ enum Round {
 pub(crate) async fn settle<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
-    known: Option<Loaded<A>>,
+    known: Option<Box<Loaded<A>>>,
     commands: &mut [Pending<'_, A>],
-) -> Option<Loaded<A>> {
+) -> Option<Box<Loaded<A>>> {
     let mut known = known;
     if let Some(known) = &mut known {
         // It was current when it was last used; others may have written since.
@@ -199,9 +201,9 @@ fn fail<A: Aggregate>(commands: &mut [Pending<'_, A>], error: impl Fn(&Context) 
 async fn load<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
-    known: Option<Loaded<A>>,
-) -> Result<Loaded<A>, StoreError> {
-    let Some(mut loaded) = known else { return load_cold(shell, key).await };
+    known: Option<Box<Loaded<A>>>,
+) -> Result<Box<Loaded<A>>, StoreError> {
+    let Some(mut loaded) = known else { return load_cold(shell, key).await.map(Box::new) };
     if loaded.stale {
         let mut attempts = Attempts::new(shell.limits.patience);
         while loaded.stale {
@@ -222,7 +224,7 @@ async fn load_cold<A: Aggregate, S: EventStore>(
     let mut attempts = Attempts::new(shell.limits.patience);
     let mut loaded = Loaded::from_snapshot(key.clone(), &*shell.events).await;
     if !loaded.unproved {
-        attempts.after(loaded.probe(&*shell.events).await).await?;
+        attempts.after(loaded.probe(&*shell.events, &shell.first_page).await).await?;
     }
     while loaded.stale {
         let turn = attempts.turn(&shell.cold_loads, key).await?;

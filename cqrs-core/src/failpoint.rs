@@ -130,10 +130,22 @@ pub fn is_armed(point: Point, whom: &str) -> bool {
     armed(point, whom).is_some()
 }
 
+/// Whether any point is armed.
+///
+/// # Panics
+///
+/// When the environment arms something that is none of the points.
+pub fn is_any_armed() -> bool {
+    what_is_armed().is_some()
+}
+
 fn armed(point: Point, whom: &str) -> Option<&'static Armed> {
+    what_is_armed().filter(|armed| armed.concerns(point, whom))
+}
+
+fn what_is_armed() -> Option<&'static Armed> {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
-    let armed = ARMED.get_or_init(|| env::var(VARIABLE).ok().map(|text| read(&text)));
-    armed.as_ref().filter(|armed| armed.concerns(point, whom))
+    ARMED.get_or_init(|| env::var(VARIABLE).ok().map(|text| read(&text))).as_ref()
 }
 
 /// Lets what waits at a point go on, or what will come to it.

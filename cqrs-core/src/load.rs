@@ -1,5 +1,7 @@
 //! Loading an aggregate: its commits, folded, with the checks that the log is whole.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -10,10 +12,6 @@ use crate::{
     remembered::{CarriedOut, Remembered},
     snapshot::{Head, Unreadable},
 };
-
-/// How many commits of an aggregate of which nothing is known are read before it waits for its turn. A new or a short
-/// one has no more and needs none.
-const PROBE: usize = 4;
 
 /// How many commits are read at once when nothing is known about where they lie.
 const FIRST_PAGE: usize = 16;
@@ -26,6 +24,33 @@ const PIECE: u64 = 16_384;
 
 /// What a commit in a piece of its own costs, in commits that lie side by side.
 const SCATTERED: u64 = 32;
+
+/// How many commits of an aggregate of which nothing is known are read before it waits for its turn. A new or a short
+/// one has no more and needs none.
+///
+/// They may lie together, where one more page costs more than the commits in it, or be scattered, where each commit
+/// holds the server up; the aggregates that were loaded before tell which is more likely.
+pub(crate) struct FirstPage(AtomicUsize);
+
+impl FirstPage {
+    /// The fewest and the most.
+    const SIZES: (usize, usize) = (4, 128);
+
+    pub(crate) fn new() -> Self {
+        Self(AtomicUsize::new(Self::SIZES.0))
+    }
+
+    fn size(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Learns how large a page of some aggregate's commits should be. A scattered one counts at once, those that lie
+    /// together little by little.
+    fn learn(&self, page: usize) {
+        let (least, most) = Self::SIZES;
+        self.0.store((page / 2).min(2 * self.size()).clamp(least, most), Ordering::Relaxed);
+    }
+}
 
 /// An aggregate's state with its place in the log.
 pub(crate) struct Loaded<A> {
@@ -114,8 +139,18 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     /// Reads the first commits of an aggregate of which nothing is known.
-    pub(crate) async fn probe<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
-        self.read_page(store, PROBE).await.map(|_| ())
+    pub(crate) async fn probe<S: EventStore>(
+        &mut self,
+        store: &S,
+        first: &FirstPage,
+    ) -> Result<(), StoreError> {
+        let before = self.version;
+        let next = self.read_page(store, first.size()).await?;
+        // A single commit tells nothing about where the next one would be.
+        if self.version > before + 1 {
+            first.learn(next);
+        }
+        Ok(())
     }
 
     /// Reads what was stored since.
@@ -238,8 +273,14 @@ pub(crate) fn commands_of(stored: &StoredCommit) -> impl Iterator<Item = Carried
 /// A server keeps a stream in large pieces, and holds the whole stream up while it answers a page: with commits
 /// from one piece that is short, with as many that are scattered over the stream it is long.
 fn next_page(after: u64, commits: &[StoredCommit]) -> usize {
-    let Some(last) = commits.last() else { return FIRST_PAGE };
-    let apart = (last.sequence.saturating_sub(after) / commits.len() as u64).min(PIECE);
+    let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return FIRST_PAGE };
+    // Where the first commit of all lies tells nothing about those that follow it.
+    let (begin, steps) =
+        if after == 0 { (first.sequence, commits.len() - 1) } else { (after, commits.len()) };
+    if steps == 0 {
+        return FIRST_PAGE;
+    }
+    let apart = (last.sequence.saturating_sub(begin) / steps as u64).min(PIECE);
     let cost = 1 + (SCATTERED - 1) * apart / PIECE;
     usize::try_from(LARGEST_PAGE / cost).unwrap_or(FIRST_PAGE)
 }

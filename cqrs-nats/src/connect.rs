@@ -28,6 +28,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// answer, so this is about what an election costs on top.
 const READ: Duration = Duration::from_secs(1);
 
+/// How long an append waits for its answer before it is sent again, which is safe at any time. A message to a
+/// stream without a leader is dropped without an answer, so this is about what an election costs on top.
+const APPEND: Duration = Duration::from_secs(1);
+
 /// A connection to NATS. Cloning is cheap; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Nats {
@@ -214,9 +218,10 @@ impl Connect {
             options.connect(servers).await.map_err(|error| ConnectError::from_client(&shown, error))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
-        let mut reads = jetstream.clone();
+        let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
+        appends.set_timeout(APPEND);
         reads.set_timeout(READ);
-        let connection = Connection { client, jetstream, reads, link };
+        let connection = Connection { client, jetstream, appends, reads, link };
         check_server(&connection, &shown).await?;
         Ok(Nats { connection })
     }

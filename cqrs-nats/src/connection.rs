@@ -13,6 +13,8 @@ use tokio::{
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
+    /// The same for appends, which are sent again when no answer comes.
+    pub(crate) appends: jetstream::Context,
     /// The same for reads, which are answered soon or not at all, and can be asked for again.
     pub(crate) reads: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,

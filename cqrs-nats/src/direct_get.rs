@@ -4,7 +4,10 @@
 //! subjects of which the last messages are wanted; any replica may answer; the messages come one by one,
 //! and an empty one with status 204 ends them and says how many more there are.
 
-use async_nats::{HeaderMap, Message, StatusCode};
+use async_nats::{
+    HeaderMap, HeaderName, Message, StatusCode,
+    header::{NATS_SEQUENCE, NATS_SUBJECT},
+};
 use bytes::Bytes;
 use cqrs_core::StoreError;
 use futures_util::StreamExt;
@@ -38,26 +41,27 @@ pub(crate) struct Found {
     pub(crate) payload: Bytes,
 }
 
-/// The messages of one answer.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) found: Vec<Found>,
+/// What the messages of one answer were taken for.
+#[derive(Debug)]
+pub(crate) struct Batch<T> {
+    pub(crate) found: Vec<T>,
     /// Whether there are more than were asked for.
     pub(crate) more: bool,
 }
 
-/// Reads from `stream`.
-pub(crate) async fn direct_get(
+/// Reads from `stream`, and has each message taken while the next ones are on their way.
+pub(crate) async fn direct_get<T>(
     connection: &Connection,
     stream: &str,
     get: Get<'_>,
-) -> Result<Batch, StoreError> {
+    take: impl FnMut(Found) -> T,
+) -> Result<Batch<T>, StoreError> {
     let what = || format!("reading stream {stream}");
     if !connection.is_up().await {
         return Err(unavailable(what(), "there is no connection"));
     }
     let subject = format!("$JS.API.DIRECT.GET.{stream}");
-    let answer = connection.answer(&[&subject], ask(connection, &subject, get)).await;
+    let answer = connection.answer(&[&subject], ask(connection, &subject, get, take)).await;
     match answer.map_err(|why| no_answer(what(), why))? {
         Ok(batch) => Ok(batch),
         Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
@@ -65,38 +69,48 @@ pub(crate) async fn direct_get(
 }
 
 /// Asks, and reads the answer to its end.
-async fn ask(connection: &Connection, subject: &str, get: Get<'_>) -> Result<Batch, async_nats::Error> {
+async fn ask<T>(
+    connection: &Connection,
+    subject: &str,
+    get: Get<'_>,
+    mut take: impl FnMut(Found) -> T,
+) -> Result<Batch<T>, async_nats::Error> {
     let client = &connection.client;
     let request = serde_json::to_vec(&get)?;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;
     client.publish_with_reply(subject.to_owned(), inbox, request.into()).await?;
-    let mut batch = Batch::default();
+    let mut found = Vec::new();
     loop {
         let next = tokio::time::timeout(ANSWER, answers.next()).await?;
-        if take(&mut batch, next.ok_or("the subscription ended")?)? {
-            return Ok(batch);
+        match read(next.ok_or("the subscription ended")?)? {
+            Answer::Message(message) => found.push(take(message)),
+            Answer::End { more } => return Ok(Batch { found, more }),
         }
     }
 }
 
-/// Adds a message to the batch; true when it was the last.
-fn take(batch: &mut Batch, message: Message) -> Result<bool, String> {
+/// One message of an answer.
+enum Answer {
+    Message(Found),
+    End { more: bool },
+}
+
+fn read(message: Message) -> Result<Answer, String> {
     let headers = message.headers.unwrap_or_default();
-    let text = |name: &str| headers.get_last(name).map(|value| value.as_str().to_owned());
-    let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
+    let number =
+        |name: HeaderName| headers.get_last(name).and_then(|value| value.as_str().parse::<u64>().ok());
     match message.status {
         None => {}
         // The end of a batch.
         Some(status) if status.as_u16() == 204 => {
-            batch.more = number("Nats-Num-Pending").is_some_and(|pending| pending > 0);
-            return Ok(true);
+            let more = number(HeaderName::from_static("Nats-Num-Pending")).is_some_and(|pending| pending > 0);
+            return Ok(Answer::End { more });
         }
-        Some(StatusCode::NOT_FOUND) => return Ok(true),
+        Some(StatusCode::NOT_FOUND) => return Ok(Answer::End { more: false }),
         Some(status) => return Err(format!("{status} {}", message.description.unwrap_or_default())),
     }
-    let subject = text("Nats-Subject").ok_or("an answer without a subject")?;
-    let sequence = number("Nats-Sequence").ok_or("an answer without a sequence")?;
-    batch.found.push(Found { subject, sequence, headers, payload: message.payload });
-    Ok(false)
+    let subject = headers.get_last(NATS_SUBJECT).ok_or("an answer without a subject")?.as_str().to_owned();
+    let sequence = number(NATS_SEQUENCE).ok_or("an answer without a sequence")?;
+    Ok(Answer::Message(Found { subject, sequence, headers, payload: message.payload }))
 }

@@ -1,6 +1,6 @@
 //! The event store on JetStream.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_nats::jetstream::{
     ErrorCode,
@@ -18,7 +18,7 @@ use crate::{
     NatsSubscription, Topology, backlog,
     connection::{Connection, NoAnswer},
     diagnosis::Call,
-    direct_get::{Get, direct_get},
+    direct_get::{Found, Get, direct_get},
     errors::{append_error, no_answer, store_error, unavailable},
     snapshots::SnapshotBucket,
     subject::{aggregate_of, encode_token, filter_of, subject_of},
@@ -26,11 +26,7 @@ use crate::{
     wire,
 };
 
-/// How long an append waits for its answer before it is sent again, which is safe at any time. A message to a
-/// stream without a leader is dropped without an answer, so this is about what an election costs on top.
-const ACK: Duration = Duration::from_secs(1);
-
-/// What the protocol's own lines and headers add to a message, at most.
+/// What the protocol's own lines add to a message, at most.
 const OVERHEAD: usize = 512;
 
 /// A bounded context's log in a JetStream stream. Clones share the connection.
@@ -60,31 +56,21 @@ impl NatsEvents {
 
     fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
         let aggregate = &commit.aggregate;
-        let (headers, payload) = wire::encode(commit)
+        let (mut headers, payload) = wire::encode(commit)
             .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
+        if let Some(first) = commit.events.first() {
+            let (name, id) = (aggregate.name(), encode_token(aggregate.id()));
+            headers.add("Nats-Msg-Id", format_args!("{name}.{id}.{}", first.origin.command_id));
+        }
+        headers.add("Nats-Expected-Stream", self.topology.stream());
+        headers.add("Nats-Expected-Last-Subject-Sequence", expected.sequence());
         let limit = self.connection.client.max_payload();
-        let bytes = payload.len() + header_bytes(&headers) + OVERHEAD;
+        let bytes = payload.len() + headers.bytes() + OVERHEAD;
         if bytes > limit {
             return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
         }
-        let first = commit.events.first().map(|event| event.origin.command_id);
-        let first = first.map(|id| id.to_string()).unwrap_or_default();
-        let id = format!("{}.{}.{first}", aggregate.name(), encode_token(aggregate.id()));
-        Ok(PublishMessage::build()
-            .headers(headers)
-            .payload(payload)
-            .message_id(id)
-            .expected_stream(self.topology.stream())
-            .expected_last_subject_sequence(expected.sequence()))
+        Ok(PublishMessage::build().headers(headers.into_map()).payload(payload))
     }
-}
-
-fn header_bytes(headers: &async_nats::HeaderMap) -> usize {
-    let line = |name: &str, value: &str| name.len() + value.len() + 4;
-    headers
-        .iter()
-        .flat_map(|(name, values)| values.iter().map(move |value| line(name.as_ref(), value.as_str())))
-        .sum()
 }
 
 impl EventStore for NatsEvents {
@@ -102,20 +88,22 @@ impl EventStore for NatsEvents {
         }
         let subject = self.subject(&commit.aggregate);
         let publish = async {
-            let ack = self.connection.jetstream.send_publish(subject.clone(), message).await?;
+            let ack = self.connection.appends.send_publish(subject.clone(), message).await?;
             ack.await
         };
         let diagnose = |call, error: async_nats::Error| {
             self.connection.diagnose(self.topology.stream(), call, what(), error)
         };
-        match self.connection.answer(&[&subject], tokio::time::timeout(ACK, publish)).await {
-            Ok(Ok(Ok(ack))) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
-            // Nobody was there to take it.
-            Ok(Ok(Err(error))) if error.kind() == PublishErrorKind::StreamNotFound => {
-                Err(AppendError::Busy(diagnose(Call::Nobody, error.into()).await))
-            }
-            Ok(Ok(Err(error))) => Err(append_error(what(), error, self.topology.is_replicated())),
-            Ok(Err(elapsed)) => Err(AppendError::Unknown(diagnose(Call::Write, elapsed.into()).await)),
+        match self.connection.answer(&[&subject], publish).await {
+            Ok(Ok(ack)) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
+            Ok(Err(error)) => Err(match error.kind() {
+                // Nobody was there to take it.
+                PublishErrorKind::StreamNotFound => {
+                    AppendError::Busy(diagnose(Call::Nobody, error.into()).await)
+                }
+                PublishErrorKind::TimedOut => AppendError::Unknown(diagnose(Call::Write, error.into()).await),
+                _ => append_error(what(), error, self.topology.is_replicated()),
+            }),
             Err(NoAnswer::Lost) => Err(AppendError::Unknown(unavailable(what(), NoAnswer::Lost))),
             Err(denied) => Err(AppendError::Failed(no_answer(what(), denied))),
         }
@@ -124,12 +112,10 @@ impl EventStore for NatsEvents {
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
         let subject = self.subject(aggregate);
         let get = Get::From { next_by_subj: &subject, seq: after + 1, batch: max };
-        let batch = direct_get(&self.connection, self.topology.stream(), get).await?;
-        let decode = |found: crate::direct_get::Found| {
-            stored(aggregate.clone(), found.sequence, &found.headers, found.payload)
-        };
+        let take = |found: Found| stored(aggregate.clone(), found.sequence, &found.headers, found.payload);
+        let batch = direct_get(&self.connection, self.topology.stream(), get, take).await?;
         Ok(Page {
-            commits: batch.found.into_iter().map(decode).collect::<Result<_, _>>()?,
+            commits: batch.found.into_iter().collect::<Result<_, _>>()?,
             more: batch.more,
             // Any replica may have answered, or a mirror that an operator has set up.
             confirmed: false,

@@ -30,6 +30,7 @@ mod diagnosis;
 mod direct_get;
 mod errors;
 mod events;
+mod headers;
 #[cfg(feature = "local-server")]
 pub mod local_server;
 mod notices;

@@ -34,7 +34,7 @@ use crate::{
     atomic_batch::{self, OPERATION},
     connection::Connection,
     diagnosis::Call,
-    direct_get::{Get, direct_get},
+    direct_get::{Found, Get, direct_get},
     errors::{code, no_answer, store_error, unavailable, write_error},
     subject::{decode_token, encode_token},
     topology::is_missing,
@@ -250,12 +250,9 @@ impl ViewStore for KvViews {
         let place = self.place(projection);
         let subjects: Vec<String> = keys.iter().map(|key| place.document(key)).collect();
         let get = Get::Last { multi_last: &subjects, batch: subjects.len() };
-        let batch = direct_get(&self.connection, &place.stream, get).await?;
-        let mut found: HashMap<_, _> = batch
-            .found
-            .into_iter()
-            .map(|found| (found.subject, (value(&found.headers, found.payload), found.sequence)))
-            .collect();
+        let take = |found: Found| (found.subject, (value(&found.headers, found.payload), found.sequence));
+        let batch = direct_get(&self.connection, &place.stream, get, take).await?;
+        let mut found: HashMap<_, _> = batch.found.into_iter().collect();
         let saved = |subject| match found.remove(subject) {
             Some((document, revision)) => SavedDocument { document, revision },
             None => SavedDocument { document: None, revision: 0 },
@@ -301,8 +298,9 @@ impl ViewStore for KvViews {
             return Ok(self.confirmed(&place, &subject).await?.document);
         }
         let get = Get::Last { multi_last: &[subject], batch: 1 };
-        let batch = direct_get(&self.connection, &place.stream, get).await?;
-        Ok(batch.found.into_iter().next().and_then(|found| value(&found.headers, found.payload)))
+        let take = |found: Found| value(&found.headers, found.payload);
+        let batch = direct_get(&self.connection, &place.stream, get, take).await?;
+        Ok(batch.found.into_iter().next().flatten())
     }
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {

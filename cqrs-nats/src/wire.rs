@@ -7,45 +7,34 @@ mod tests;
 
 use std::{borrow::Cow, collections::HashMap};
 
-use async_nats::{HeaderMap, HeaderName};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use cqrs_core::{AggregateKey, Commit, JSON};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
-use attributes::{Attributes, PREFIX, attributes};
+use crate::headers::Headers;
+use attributes::{Attributes, PREFIX, Value, attributes};
 
 const CONTENT_TYPE: &str = "content-type";
-
-/// What the HTTP binding encodes in header values: controls, space, quote, percent, and all non-ASCII.
-const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// A commit as a message: the headers and the payload.
 ///
 /// # Errors
 ///
 /// serde's, when a payload of one of several events is not the JSON that it says it is.
-pub(crate) fn encode(commit: &Commit) -> Result<(HeaderMap, Bytes), serde_json::Error> {
-    let mut headers = HeaderMap::new();
-    if let [event] = &*commit.events {
-        for (name, value) in attributes(commit, 0) {
-            headers.insert(HeaderName::from_static(name), percent_encoded(value));
-        }
-        for (name, value) in event.origin.metadata.iter() {
-            headers.insert(format!("{PREFIX}{name}"), percent_encoded(value.into()));
-        }
-        headers.insert(CONTENT_TYPE, &*event.content_type);
-        return Ok((headers, event.data.clone()));
+pub(crate) fn encode(commit: &Commit) -> Result<(Headers, Bytes), serde_json::Error> {
+    let [event] = &*commit.events else {
+        return Ok((Headers::new(CONTENT_TYPE, json::BATCH), json::encode_batch(commit)?));
+    };
+    let mut headers = Headers::new(CONTENT_TYPE, &event.content_type);
+    attributes(commit, 0, |name, value| match value {
+        Value::Text(text) => headers.add_encoded(name, text),
+        value => headers.add(name, value),
+    });
+    for (name, value) in event.origin.metadata.iter() {
+        headers.add_encoded(&format!("{PREFIX}{name}"), value);
     }
-    headers.insert(CONTENT_TYPE, json::BATCH);
-    Ok((headers, json::encode_batch(commit)?))
-}
-
-/// Few values have anything to encode, which is told sooner than it is encoded.
-fn percent_encoded(value: Cow<'_, str>) -> String {
-    if value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'%') {
-        return value.into_owned();
-    }
-    utf8_percent_encode(&value, ENCODED).to_string()
+    Ok((headers, event.data.clone()))
 }
 
 /// Reads the commit of `aggregate` from a message's headers and payload.

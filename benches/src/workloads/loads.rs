@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cqrs_benches::domain::{KeptOrder, Order, OrderRejection, PayKeptOrder, PayOrder};
 use cqrs_core::{Aggregate, Command, CommandError, Handle};
 use cqrs_nats::NatsBackend;
@@ -77,14 +77,19 @@ fn from_the_log<'a>(raw: &'a Raw, backend: &'a NatsBackend, length: u64) -> Vec<
             let order = orders_of(length).start + next.fetch_add(1, Ordering::Relaxed) as u64 % OF_EACH;
             async move {
                 let batch = usize::try_from(length)?;
-                let found = raw.get_batch(&raw.subject(Kind::Order, order), 1, batch).await?;
+                let subject = raw.subject(Kind::Order, order);
+                let found = raw.get_batch(&subject, 1, batch).await?;
                 ensure!(found.len() == batch, "{} messages, not {length}", found.len());
-                Ok(())
+                nothing_since(&raw, subject, found.last()).await
             }
         })
     };
     vec![
-        Contender::new(format!("batched direct get of {length} events"), Unit::Milliseconds, read),
+        Contender::new(
+            format!("batched direct get of {length} events, leader asked"),
+            Unit::Milliseconds,
+            read,
+        ),
         Contender::new(format!("load of {length} events"), Unit::Milliseconds, move |time| {
             cold(backend.clone(), orders_of(length).collect(), PayOrder::refused, time)
         }),
@@ -107,18 +112,31 @@ fn from_snapshots<'a>(
             async move {
                 let Kept { order, last } = orders[place];
                 ensure!(snapshot(&raw, order).await?, "no snapshot of order {order}");
-                let found = raw.get_batch(&raw.subject(Kind::KeptOrder, order), last, 16).await?;
+                let subject = raw.subject(Kind::KeptOrder, order);
+                let found = raw.get_batch(&subject, last, 16).await?;
                 ensure!(found.len() == 1, "{} messages after the snapshot, not 1", found.len());
-                Ok(())
+                nothing_since(&raw, subject, found.last()).await
             }
         })
     };
     vec![
-        Contender::new(format!("two direct gets, for {length} events"), Unit::Milliseconds, read),
+        Contender::new(
+            format!("two direct gets, for {length} events, leader asked"),
+            Unit::Milliseconds,
+            read,
+        ),
         Contender::new(format!("load of {length} events with a snapshot"), Unit::Milliseconds, move |time| {
             cold(backend.clone(), ours.iter().map(|kept| kept.order).collect(), refused, time)
         }),
     ]
+}
+
+/// What a refusal needs besides: that the leader has nothing more.
+async fn nothing_since(raw: &Raw, subject: String, last: Option<&async_nats::Message>) -> Result<()> {
+    let headers = last.and_then(|last| last.headers.as_ref()).context("a message without headers")?;
+    let last = headers.get(async_nats::header::NATS_SEQUENCE).context("a message without its sequence")?;
+    ensure!(!raw.has_more(subject, last.as_str().parse()?).await?, "there is more");
+    Ok(())
 }
 
 /// An order with a snapshot.

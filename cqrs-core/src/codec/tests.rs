@@ -50,6 +50,35 @@ impl From<CountedV2> for Fact {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(prefix = "scale", crate = crate)]
+enum Weighed {
+    Once(f64),
+    Perhaps { kilograms: Option<f64> },
+    Together(serde_json::Value),
+}
+
+#[test]
+fn json_that_could_not_be_read_back_is_not_recorded() {
+    let recorded = |event: Weighed| encode_data(&event, &key());
+    for none in [f64::NAN, f64::INFINITY] {
+        let error = recorded(Weighed::Once(none)).unwrap_err();
+        assert!(matches!(error, Error::Unrecordable { event_type: "scale.once", .. }), "{error:?}");
+    }
+    let nested = |depth| (0..depth).fold(serde_json::json!("null"), |value, _| serde_json::json!([value]));
+    assert!(recorded(Weighed::Together(nested(128))).is_err());
+    for good in [
+        Weighed::Once(1.5),
+        Weighed::Perhaps { kilograms: None },
+        Weighed::Together(nested(126)),
+        Weighed::Together(serde_json::Value::from(vec![serde_json::json!([{}, [], null]); 100])),
+    ] {
+        let data = recorded(good.clone()).unwrap();
+        let read: Weighed = decode_json(good.event_type(), &data).unwrap();
+        assert_eq!(read, good);
+    }
+}
+
 fn key() -> AggregateKey {
     AggregateKey::new("shop", "1").unwrap()
 }

@@ -225,4 +225,17 @@ fn pages_are_large_where_commits_lie_close_together() {
     assert_eq!((next(0, 1), next(1_000_000, 1), next(0, 100)), (256, 256, 256));
     assert_eq!((next(0, 1_000), next(5, 8_192), next(0, 16_384), next(0, 1_000_000)), (128, 16, 8, 8));
     assert_eq!(next_page(7, &[]), FIRST_PAGE);
+    assert_eq!(next_page(0, &[commit(1_000_000)]), FIRST_PAGE, "nobody knows where others would be");
+    assert_eq!(next_page(7, &[commit(1_000_000)]), 8);
+}
+
+#[test]
+fn the_first_page_grows_while_commits_lie_together_and_shrinks_at_once() {
+    let first = FirstPage::new();
+    let mut sizes = Vec::new();
+    for next in [256, 256, 256, 256, 256, 256, 8, 256, 64, 16] {
+        first.learn(next);
+        sizes.push(first.size());
+    }
+    assert_eq!(sizes, [8, 16, 32, 64, 128, 128, 4, 8, 16, 8]);
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
@@ -34,9 +35,9 @@ const NEWS: usize = 1_024;
 #[derive(Default)]
 struct Commits {
     all: Vec<Arc<Commit>>,
-    by_aggregate: HashMap<AggregateKey, Vec<u64>>,
+    by_aggregate: HashMap<AggregateKey, Vec<u64>, RandomState>,
     /// The sequences of each type of aggregate.
-    by_type: HashMap<String, Vec<u64>>,
+    by_type: HashMap<String, Vec<u64>, RandomState>,
     snapshots: HashMap<AggregateKey, Bytes>,
 }
 
@@ -97,16 +98,19 @@ impl EventStore for MemoryEvents {
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         let mut log = lock(&self.log);
-        let last = log.after(&commit.aggregate, 0).last().copied().unwrap_or(0);
-        if last != expected.sequence() {
-            return Err(AppendError::Conflict);
+        let Commits { all, by_aggregate, by_type, .. } = &mut *log;
+        let sequence = all.len() as u64 + 1;
+        match by_aggregate.get_mut(&commit.aggregate) {
+            Some(of_it) if of_it.last() == Some(&expected.sequence()) => of_it.push(sequence),
+            None if expected.sequence() == 0 => {
+                by_aggregate.insert(commit.aggregate.clone(), vec![sequence]);
+            }
+            _ => return Err(AppendError::Conflict),
         }
-        log.all.push(Arc::new(commit.clone()));
-        let sequence = log.all.len() as u64;
-        log.by_aggregate.entry(commit.aggregate.clone()).or_default().push(sequence);
-        match log.by_type.get_mut(commit.aggregate.name()) {
-            Some(sequences) => sequences.push(sequence),
-            None => drop(log.by_type.insert(commit.aggregate.name().to_owned(), vec![sequence])),
+        all.push(Arc::new(commit.clone()));
+        match by_type.get_mut(commit.aggregate.name()) {
+            Some(of_type) => of_type.push(sequence),
+            None => drop(by_type.insert(commit.aggregate.name().to_owned(), vec![sequence])),
         }
         // Still under the lock, so that waiters never see the number fall.
         self.last.send_replace(sequence);

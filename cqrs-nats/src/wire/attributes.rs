@@ -1,47 +1,77 @@
 //! The attributes of an event, in whatever form they are carried.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, CausationId, CommandId, Commit, CorrelationId, EventId, Metadata, Origin, RecordedEvent,
 };
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 /// What the names of attributes begin with where they are headers.
 pub(super) const PREFIX: &str = "ce-";
 
-/// The attributes of the event at `index`, by their names as headers; `datacontenttype` and metadata aside.
-pub(super) fn attributes(commit: &Commit, index: usize) -> Vec<(&'static str, Cow<'_, str>)> {
-    let event = &commit.events[index];
-    let origin = &event.origin;
-    let mut attributes: Vec<(&'static str, Cow<'_, str>)> = vec![
-        ("ce-specversion", "1.0".into()),
-        ("ce-id", uuid(event.id.0)),
-        ("ce-source", (*commit.source).into()),
-        ("ce-type", (*event.event_type).into()),
-        ("ce-time", origin.time.to_string().into()),
-        ("ce-aggregate", commit.aggregate.name().into()),
-        ("ce-aggregateversion", (commit.first_version + index as u64).to_string().into()),
-        ("ce-schemaversion", event.schema_version.to_string().into()),
-        ("ce-command", origin.command.as_ref().into()),
-        ("ce-commandid", uuid(origin.command_id.0)),
-        ("ce-commandhash", format!("{:016x}", origin.fingerprint).into()),
-        ("ce-correlationid", uuid(origin.correlation_id.0)),
-    ];
-    // An attribute that is there must not be empty.
-    if !commit.aggregate.id().is_empty() {
-        attributes.push(("ce-subject", commit.aggregate.id().into()));
-    }
-    if let Some(causation) = origin.causation_id {
-        attributes.push(("ce-causationid", uuid(causation.0)));
-    }
-    attributes
+/// The value of an attribute, which is a text wherever it is carried.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Text(&'a str),
+    Number(u64),
+    Hash(u64),
+    Id(Uuid),
+    Time(Timestamp),
 }
 
-/// The text of an id, without the detour over formatting.
-fn uuid(id: Uuid) -> Cow<'static, str> {
-    id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned().into()
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Hash(hash) => write!(f, "{hash:016x}"),
+            // The text of an id, without the detour over formatting.
+            Self::Id(id) => f.write_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Self::Time(time) => time.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            value => serializer.collect_str(value),
+        }
+    }
+}
+
+/// Tells the attributes of the event at `index`, by their names as headers; `datacontenttype` and metadata aside.
+pub(super) fn attributes<'a>(
+    commit: &'a Commit,
+    index: usize,
+    mut each: impl FnMut(&'static str, Value<'a>),
+) {
+    let event = &commit.events[index];
+    let origin = &event.origin;
+    each("ce-specversion", Value::Text("1.0"));
+    each("ce-id", Value::Id(event.id.0));
+    each("ce-source", Value::Text(&commit.source));
+    each("ce-type", Value::Text(&event.event_type));
+    // An attribute that is there must not be empty.
+    if !commit.aggregate.id().is_empty() {
+        each("ce-subject", Value::Text(commit.aggregate.id()));
+    }
+    each("ce-time", Value::Time(origin.time));
+    each("ce-aggregate", Value::Text(commit.aggregate.name()));
+    each("ce-aggregateversion", Value::Number(commit.first_version + index as u64));
+    each("ce-schemaversion", Value::Number(event.schema_version.into()));
+    each("ce-command", Value::Text(&origin.command));
+    each("ce-commandid", Value::Id(origin.command_id.0));
+    each("ce-commandhash", Value::Hash(origin.fingerprint));
+    each("ce-correlationid", Value::Id(origin.correlation_id.0));
+    if let Some(causation) = origin.causation_id {
+        each("ce-causationid", Value::Id(causation.0));
+    }
 }
 
 /// The attributes of one event, taken one by one; what is left over is metadata.

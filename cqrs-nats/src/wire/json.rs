@@ -40,9 +40,13 @@ impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let RecordedEvent { content_type, data, origin, .. } = &self.commit.events[self.index];
         let mut members = serializer.serialize_map(None)?;
-        for (name, value) in attributes(self.commit, self.index) {
-            members.serialize_entry(&name[PREFIX.len()..], &value)?;
-        }
+        let mut written = Ok(());
+        attributes(self.commit, self.index, |name, value| {
+            if written.is_ok() {
+                written = members.serialize_entry(&name[PREFIX.len()..], &value);
+            }
+        });
+        written?;
         for (name, value) in origin.metadata.iter() {
             members.serialize_entry(name, value)?;
         }
