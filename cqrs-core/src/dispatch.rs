@@ -7,8 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
-    CommandId, Context, CorrelationId, Envelope, Error, Handle, Metadata, Outcome, ProjectionId, Query,
-    Receipt, View,
+    CommandId, Context, CorrelationId, Envelope, Error, Handle, Lifecycle, Metadata, Outcome, ProjectionId,
+    Query, Receipt, View,
     codec::with_json,
     command::Fields,
     cqrs::Inner,
@@ -88,7 +88,8 @@ where
         context.causation_id = self.causation_id;
         let key = AggregateKey::of(C::Aggregate::NAME, command.aggregate_id()).map_err(Error::from)?;
         let fingerprint = fingerprint(&command).map_err(|source| encode_error(&command, &key, source))?;
-        let identity = Identity { name: command.name(), fingerprint };
+        let creates = command.lifecycle() == Lifecycle::Create;
+        let identity = Identity { name: command.name(), fingerprint, creates };
         let span = execute::span(&command, &key, &context);
         if let Some(traceparent) = self.metadata.traceparent() {
             span.record("traceparent", traceparent);

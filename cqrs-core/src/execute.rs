@@ -92,6 +92,8 @@ pub(crate) struct Identity {
     pub(crate) name: &'static str,
     /// See [`Origin::fingerprint`].
     pub(crate) fingerprint: u64,
+    /// Whether it expects that there is no such aggregate.
+    pub(crate) creates: bool,
 }
 
 /// A command that is being carried out.
@@ -143,15 +145,17 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
     known: Option<Box<Loaded<A>>>,
     commands: &mut [Pending<'_, A>],
 ) -> Option<Box<Loaded<A>>> {
-    let mut known = known;
+    let mut known = known.or_else(|| new_if_created(key, commands));
     if let Some(known) = &mut known {
         // It was current when it was last used; others may have written since.
         known.confirmed = false;
     }
     let mut attempt = 1;
     let mut together = true;
+    // Whether a state has turned out to be an old one.
+    let mut behind = known.as_ref().is_some_and(|known| known.stale);
     while commands.iter().any(|command| command.settled.is_none()) {
-        let mut loaded = match load(shell, key, known.take()).await {
+        let mut loaded = match load(shell, key, known.take(), behind).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 fail(commands, |_| error.clone().into());
@@ -161,13 +165,12 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
         match round(shell, &mut loaded, commands, &mut together).await {
             Round::Progress => known = Some(loaded),
             Round::Lost => {
-                loaded.stale = true;
-                known = Some(loaded);
+                behind = true;
+                known = stale(loaded);
             }
             Round::Stale if attempt >= shell.limits.attempts => {
-                loaded.stale = true;
                 // What others appended may be these very commands, sent before or elsewhere.
-                if let Ok(loaded) = load(shell, key, Some(loaded)).await {
+                if let Ok(loaded) = load(shell, key, stale(loaded), true).await {
                     settle_carried_out(&loaded, commands);
                 }
                 fail(commands, |_| Error::Conflict { aggregate: key.clone(), attempts: attempt });
@@ -177,8 +180,8 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
                 let pause = backoff::pause(Duration::from_millis(1), Duration::from_millis(32), attempt);
                 tokio::time::sleep(pause).await;
                 attempt += 1;
-                loaded.stale = true;
-                known = Some(loaded);
+                behind = true;
+                known = stale(loaded);
             }
         }
     }
@@ -189,6 +192,19 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
     known
 }
 
+/// The aggregate as one that is not there yet, if that is what all commands expect: the append's own check proves it
+/// a round trip sooner than a load would.
+fn new_if_created<A: Aggregate>(key: &AggregateKey, commands: &[Pending<'_, A>]) -> Option<Box<Loaded<A>>> {
+    let all_create = commands.iter().all(|command| command.identity.creates);
+    all_create.then(|| Box::new(Loaded::taken_for_new(key.clone())))
+}
+
+/// A state that is an old one now. An aggregate that was taken for new is better loaded: it may have a snapshot.
+fn stale<A: Aggregate>(mut loaded: Box<Loaded<A>>) -> Option<Box<Loaded<A>>> {
+    loaded.stale = true;
+    Some(loaded).filter(|loaded| loaded.version > 0)
+}
+
 /// Gives a failure to all that are not settled yet.
 fn fail<A: Aggregate>(commands: &mut [Pending<'_, A>], error: impl Fn(&Context) -> Error) {
     for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
@@ -197,21 +213,29 @@ fn fail<A: Aggregate>(commands: &mut [Pending<'_, A>], error: impl Fn(&Context) 
     }
 }
 
-/// The aggregate's state: the known one as it is, or with what was stored since if it is stale.
+/// The aggregate's state: the known one as it is, or with what was stored since if it is stale. `behind` says that the
+/// last one turned out to be an old one: a replica that lags would show it again, so the leader is asked.
 async fn load<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
     known: Option<Box<Loaded<A>>>,
+    behind: bool,
 ) -> Result<Box<Loaded<A>>, StoreError> {
-    let Some(mut loaded) = known else { return load_cold(shell, key).await.map(Box::new) };
-    if loaded.stale {
-        let mut attempts = Attempts::new(shell.limits.patience);
-        while loaded.stale {
-            let read = loaded.catch_up(&*shell.events).await;
-            attempts.after(read).await?;
+    let mut attempts = Attempts::new(shell.limits.patience);
+    let mut loaded = match known {
+        Some(loaded) if !loaded.stale => return Ok(loaded),
+        Some(mut loaded) => {
+            while loaded.stale {
+                let read = loaded.catch_up(&*shell.events).await;
+                attempts.after(read).await?;
+            }
+            loaded
         }
-        // A replica that lags would show the same old state again, so the leader is asked.
-        confirm(shell, &mut loaded).await?;
+        None => Box::new(load_cold(shell, key).await?),
+    };
+    while behind && !loaded.confirmed {
+        let confirmed = loaded.confirm(&*shell.events).await;
+        attempts.after(confirmed).await?;
     }
     Ok(loaded)
 }
@@ -235,18 +259,21 @@ async fn load_cold<A: Aggregate, S: EventStore>(
     Ok(loaded)
 }
 
-/// Makes sure that the state is the current one; false when it was not, and has been brought up.
+/// Makes sure that the state is the current one; false when it was not, and has been brought up or has to be loaded.
 async fn confirm<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     loaded: &mut Loaded<A>,
 ) -> Result<bool, StoreError> {
     let before = loaded.version;
     let mut attempts = Attempts::new(shell.limits.patience);
-    while !loaded.confirmed {
-        let confirmed = loaded.confirm(&*shell.events).await;
+    while !loaded.confirmed && !loaded.stale {
+        let confirmed = match before {
+            0 => loaded.confirm_new(&*shell.events).await,
+            _ => loaded.confirm(&*shell.events).await,
+        };
         attempts.after(confirmed).await?;
     }
-    Ok(loaded.version == before)
+    Ok(loaded.version == before && !loaded.stale)
 }
 
 /// Reads that are tried again while the store does not answer.

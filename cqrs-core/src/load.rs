@@ -90,6 +90,11 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
+    /// An aggregate of which nothing has been read, since what follows proves that there is nothing.
+    pub(crate) fn taken_for_new(key: AggregateKey) -> Self {
+        Self { stale: false, ..Self::nothing(key) }
+    }
+
     /// The aggregate as its snapshot has it, or of which nothing has been read yet when there is none that
     /// will do. Whatever is wrong with a snapshot, the log has it all.
     pub(crate) async fn from_snapshot<S: EventStore>(key: AggregateKey, store: &S) -> Self {
@@ -205,6 +210,13 @@ impl<A: Aggregate> Loaded<A> {
             self.fold(&stored)?;
         }
         self.confirmed = true;
+        Ok(())
+    }
+
+    /// The same for an aggregate that was taken for new. If it is there after all, it may be a long one, and is stale.
+    pub(crate) async fn confirm_new<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        self.stale = store.next_after(&self.key, 0).await?.is_some();
+        self.confirmed = !self.stale;
         Ok(())
     }
 

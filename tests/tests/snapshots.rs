@@ -61,6 +61,17 @@ macro_rules! release {
                 }
             }
 
+            /// Begins with this number, but not with none.
+            #[derive(Debug, Clone, Serialize, Deserialize, Command)]
+            #[command(aggregate = Meter, name = "install", create)]
+            pub(super) struct Install(#[command(id)] pub(super) String, pub(super) u64);
+
+            impl Handle<Install> for Meter {
+                fn handle(&self, command: &Install, _: &Context) -> Handled<Self> {
+                    if command.1 == 0 { Err(Shows(self.$sum)) } else { Ok(Read(command.1).into()) }
+                }
+            }
+
             pub(super) type Service<S> = Cqrs<(S, MemoryViews), (Meter,), ()>;
 
             pub(super) async fn start<S: EventStore + Clone>(store: &S) -> Service<S> {
@@ -95,7 +106,7 @@ impl Default for Padding {
     }
 }
 
-use first::{Add, Service, look, start};
+use first::{Add, Install, Service, look, start};
 
 /// What the meter shows after the numbers up to `last`.
 fn sum(last: u64) -> u64 {
@@ -159,6 +170,7 @@ on_every_backend! {
     two_services_share_the_snapshots
     a_release_with_another_state_replays_and_saves_its_own
     a_damaged_snapshot_is_replaced
+    what_creates_an_aggregate_reads_it_only_if_it_is_there
 }
 
 async fn a_restart_reads_the_snapshot_and_the_rest<S: EventStore + Clone>(store: Watched<S>) {
@@ -225,6 +237,27 @@ async fn a_damaged_snapshot_is_replaced<S: EventStore + Clone>(store: Watched<S>
     }
     assert_eq!(look(&start(&store).await, "1").await, sum(12));
     assert_eq!(store.commits_read(), 1, "a good one is there again, of all twelve");
+}
+
+async fn what_creates_an_aggregate_reads_it_only_if_it_is_there<S: EventStore + Clone>(store: Watched<S>) {
+    let service = start(&store).await;
+    let first = service.execute(Install("1".into(), 7)).id(id(1)).await.unwrap();
+    let refused = service.execute(Install("2".into(), 0)).await.unwrap_err();
+    assert!(matches!(refused, CommandError::Rejected(Shows(0))), "{refused}");
+    assert_eq!((store.most_reads(), store.asked()), ([0, 0], 0));
+    add(&store, &service, 2, 12).await;
+
+    // Services that have not seen it: each creates it in vain, and then loads it as others do.
+    let again = start(&store).await.execute(Install("1".into(), 7)).id(id(1)).await.unwrap();
+    assert!(again.repeat && again.position == first.position, "{again:?}");
+    for number in [0, 8] {
+        let error = start(&store).await.execute(Install("1".into(), number)).await.unwrap_err();
+        assert!(matches!(error, CommandError::AlreadyExists(_)), "{number}: {error}");
+        assert_eq!(store.most_reads()[0], 0, "{number}: from its snapshot");
+    }
+    let another = start(&store).await.execute(Install("1".into(), 9)).id(id(1)).await.unwrap_err();
+    assert!(matches!(another, CommandError::Failed(Error::AnotherCommand { .. })), "{another}");
+    assert_eq!(look(&start(&store).await, "1").await, sum(12) + 6, "7 and not 1, then 2 to 12");
 }
 
 #[tokio::test]
