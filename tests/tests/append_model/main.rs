@@ -11,6 +11,7 @@
 //! - [`client`] is a process that carries out one command, or two that wait together.
 //! - [`model`] is everything that can happen to them, and what must hold.
 //!
+//! A command that creates decides on an empty state without reading; here it is one whose first read shows nothing yet.
 //! Left out: that a command which others overtook too often is looked for once more before it fails with
 //! a conflict, and that the leader is read after a conflict; both only lead to fewer conflicts.
 //! Times are left out too: whatever waits may wait for ever. What is bounded, so that there is an end, is how
