@@ -5,15 +5,11 @@
 //! Servers before 2.12 do not know the headers and would store the messages one by one, which is why
 //! the version is checked when connecting.
 
-use async_nats::{
-    HeaderMap,
-    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-    jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck},
-};
+use async_nats::jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::connection::Connection;
+use crate::{connection::Connection, headers::Headers};
 
 /// The most messages that a batch may have; the server's limit is 1,000.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
@@ -31,6 +27,9 @@ pub(crate) struct Message {
 /// The header by which key-value clients tell a deletion from a value.
 pub(crate) const OPERATION: &str = "KV-Operation";
 
+/// The header with the sequence that the last message on the subject must have.
+pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+
 /// Stores all of `messages` in order, or none; the answer names the last one's sequence.
 pub(crate) async fn publish(
     connection: &Connection,
@@ -40,19 +39,20 @@ pub(crate) async fn publish(
     let batch = Uuid::new_v4().simple().to_string();
     let last = messages.len();
     for (number, message) in (1..).zip(messages) {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new("Nats-Expected-Stream", stream);
         if last > 1 {
-            headers.insert("Nats-Batch-Id", batch.as_str());
-            headers.insert("Nats-Batch-Sequence", number.to_string());
+            headers.add("Nats-Batch-Id", &batch);
+            headers.add("Nats-Batch-Sequence", number);
         }
         if message.payload.is_none() {
-            headers.insert(OPERATION, "DEL");
+            headers.add(OPERATION, "DEL");
         }
         let payload = message.payload.unwrap_or_default();
         if number < last {
             if let Some(expected) = message.expected {
-                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+                headers.add(EXPECTED, expected);
             }
+            let headers = headers.into_map();
             let sent = connection.client.publish_with_headers(message.subject, headers, payload);
             sent.await.map_err(|error| {
                 PublishError::with_source(async_nats::jetstream::context::PublishErrorKind::Other, error)
@@ -62,13 +62,10 @@ pub(crate) async fn publish(
         #[cfg(feature = "failpoints")]
         before_commit(connection, stream).await;
         if last > 1 {
-            headers.insert("Nats-Batch-Commit", "1");
+            headers.add("Nats-Batch-Commit", 1);
         }
-        let commit = PublishMessage::build()
-            .headers(headers)
-            .payload(payload)
-            .expected_stream(stream)
-            .expected_last_subject_sequence(message.expected.unwrap_or_default());
+        headers.add(EXPECTED, message.expected.unwrap_or_default());
+        let commit = PublishMessage::build().headers(headers.into_map()).payload(payload);
         return connection.jetstream.send_publish(message.subject, commit).await?.await;
     }
     Ok(PublishAck::default())

@@ -15,7 +15,9 @@ use cqrs_core::{
 };
 
 use crate::{
-    NatsSubscription, Topology, backlog,
+    NatsSubscription, Topology,
+    atomic_batch::EXPECTED,
+    backlog,
     connection::{Connection, NoAnswer},
     diagnosis::Call,
     direct_get::{Found, Get, direct_get},
@@ -63,7 +65,7 @@ impl NatsEvents {
             headers.add("Nats-Msg-Id", format_args!("{name}.{id}.{}", first.origin.command_id));
         }
         headers.add("Nats-Expected-Stream", self.topology.stream());
-        headers.add("Nats-Expected-Last-Subject-Sequence", expected.sequence());
+        headers.add(EXPECTED, expected.sequence());
         let limit = self.connection.client.max_payload();
         let bytes = payload.len() + headers.bytes() + OVERHEAD;
         if bytes > limit {
