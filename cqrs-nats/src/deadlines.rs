@@ -43,7 +43,7 @@ const ARMING: &str = "Deadline-Arming";
 
 /// How long one who was handed a deadline may take before another gets it: how late a deadline is whose worker died.
 /// Whoever takes longer has its command sent by another as well, under the same id.
-const ACK_WAIT: Duration = Duration::from_secs(3);
+const ACK_WAIT: Duration = Duration::from_secs(2);
 
 /// How many deadlines are handed out at once, at most, and to each instance.
 const HANDED_OUT: i64 = 1_024;

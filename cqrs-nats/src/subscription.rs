@@ -55,10 +55,10 @@ const PIN: &str = "Nats-Pin-Id";
 /// How long a worker keeps its turn without asking for more: how late the server notices that it died. A worker asks
 /// between its saves, so one that takes longer for a save loses its turn, and another that stands by saves the same:
 /// one of the two saves is a conflict.
-const TURN: Duration = Duration::from_secs(3);
+const TURN: Duration = Duration::from_secs(2);
 
 /// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
-const REQUEST: Duration = Duration::from_millis(1_500);
+const REQUEST: Duration = Duration::from_secs(1);
 
 /// How often a worker that stands by looks whether the turn of its predecessor is over: nothing tells it so but the
 /// next event, which may be long in coming. [`TURN`] and this are what a death costs.
@@ -348,7 +348,7 @@ impl Drop for NatsSubscription {
 /// Begins to ask for messages, for as long as the returned stream lives.
 async fn pull(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
     let requests = consumer.stream().max_messages_per_batch(PULL).group(group_of(consumer.cached_info()));
-    requests.expires(REQUEST).heartbeat(REQUEST / 3).messages().await
+    requests.expires(REQUEST).heartbeat(REQUEST / 2).messages().await
 }
 
 fn lock(turns: &Turns) -> MutexGuard<'_, HashMap<String, Turn>> {
