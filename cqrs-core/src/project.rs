@@ -24,13 +24,14 @@ use crate::{
 /// The most commits that are asked for at once.
 const BATCH: usize = 512;
 
-/// How long a projector waits before it tries again, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// How long a projector waits before it tries again, at first and at most: how late it notices that a fault has ended.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// How often an event is tried when the same may succeed a little later, before it is set aside.
 const TRIES: u32 = 5;
 
-/// How long a worker that stands by waits before it looks whether another has left something behind.
+/// How long a worker that stands by waits before it looks whether another has left something behind. One that died is
+/// noticed sooner, by the subscription; this is for one that lives and does not go on.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// How many aggregates' versions are remembered, to notice a gap.

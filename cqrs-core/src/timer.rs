@@ -16,8 +16,9 @@ use crate::{
 /// How many commands are sent at once.
 const AT_ONCE: usize = 16;
 
-/// How long the timer waits before it asks the store again after a failure, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// How long the timer waits before it asks the store again after a failure, at first and at most: how late it notices
+/// that the failure has passed.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// When a command comes again that could not be sent.
 const AGAIN: Duration = Duration::from_secs(1);

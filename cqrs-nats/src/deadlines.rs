@@ -28,6 +28,7 @@ use crate::{
     NatsEvents,
     errors::{no_answer, store_error, unavailable},
     subject::{deadline_id_of, deadline_of},
+    subscription::OPENING,
     topology::is_missing,
 };
 
@@ -42,14 +43,15 @@ const ARMING: &str = "Deadline-Arming";
 
 /// How long one who was handed a deadline may take before another gets it: how late a deadline is whose worker died.
 /// Whoever takes longer has its command sent by another as well, under the same id.
-const ACK_WAIT: Duration = Duration::from_secs(3);
+const ACK_WAIT: Duration = Duration::from_secs(2);
 
 /// How many deadlines are handed out at once, at most, and to each instance.
 const HANDED_OUT: i64 = 1_024;
 const PULL: usize = 16;
 
-/// How long one request for deadlines lasts.
-const REQUEST: Duration = Duration::from_secs(30);
+/// How long one request for deadlines lasts. Meanwhile the server says each second that it is there: a request that it
+/// has forgotten is noticed after two.
+const REQUEST: Duration = Duration::from_secs(6);
 
 /// The server counts nanoseconds since 1970 in 64 bits, and what is over would come at once: it comes in 2255.
 const FAR: Timestamp = Timestamp::constant(9_000_000_000, 0);
@@ -176,10 +178,14 @@ impl Deadlines for NatsEvents {
         let what = || self.about_deadlines("preparing the place for deadlines");
         let jetstream = &self.connection.jetstream;
         let wanted = self.deadlines_config();
-        let stream = match jetstream.get_stream(&wanted.name).await {
+        let [info, create] = ["INFO", "CREATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{}", wanted.name));
+        let found = self.connection.answer(&[&info], Box::pin(jetstream.get_stream(&wanted.name))).await;
+        let stream = match found.map_err(|why| no_answer(what(), why))? {
             Ok(stream) => stream,
             Err(error) if is_missing(&error) => {
-                let created = jetstream.create_stream(wanted.clone()).await;
+                let created = Box::pin(jetstream.create_stream(wanted.clone()));
+                let created = self.connection.answer(&[&create], created).await;
+                let created = created.map_err(|why| no_answer(what(), why))?;
                 created.map_err(|error| store_error(what(), error))?
             }
             Err(error) => return Err(store_error(what(), error)),
@@ -239,7 +245,13 @@ impl Deadlines for NatsEvents {
             ..pull::Config::default()
         };
         let stream = self.deadlines().await?;
-        let consumer = stream.get_or_create_consumer(CONSUMER, config).await;
+        let place = format!("{}.{CONSUMER}", self.deadlines_stream());
+        let asked = ["INFO", "CREATE"].map(|verb| format!("$JS.API.CONSUMER.{verb}.{place}"));
+        let asked = asked.each_ref().map(String::as_str);
+        let consumer = Box::pin(stream.get_or_create_consumer(CONSUMER, config));
+        let consumer = self.connection.answer(&asked, tokio::time::timeout(OPENING, consumer)).await;
+        let consumer = consumer.map_err(|why| no_answer(what(), why))?;
+        let consumer = consumer.map_err(|elapsed| unavailable(what(), elapsed))?;
         let consumer = consumer.map_err(|error| store_error(what(), error))?;
         let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 6);
         let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;

@@ -52,15 +52,25 @@ const ACK_WAIT: Duration = Duration::from_secs(60);
 /// The header with the pin of the client to which a message is delivered.
 const PIN: &str = "Nats-Pin-Id";
 
-/// How long a worker keeps its turn without asking for more: how late another notices that it died.
-const TURN: Duration = Duration::from_secs(3);
+/// How long a worker keeps its turn without asking for more: how late the server notices that it died. A worker asks
+/// between its saves, so one that takes longer for a save loses its turn, and another that stands by saves the same:
+/// one of the two saves is a conflict.
+const TURN: Duration = Duration::from_secs(2);
 
 /// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
-const REQUEST: Duration = Duration::from_millis(1_500);
+const REQUEST: Duration = Duration::from_secs(1);
 
-/// How often a worker to whom nothing comes looks whether that is because its predecessor died: what was
-/// delivered to that one comes again only after [`ACK_WAIT`].
-const LOOK: Duration = Duration::from_millis(1_500);
+/// How often a worker that stands by looks whether the turn of its predecessor is over: nothing tells it so but the
+/// next event, which may be long in coming. [`TURN`] and this are what a death costs.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often a worker whose turn it is, and to whom nothing comes, looks whether something was delivered that did not
+/// arrive: by itself it comes again only after [`ACK_WAIT`].
+const CHECK: Duration = Duration::from_millis(1_500);
+
+/// How long it may take to find or make the consumer. A server that is starting drops requests without an answer; what
+/// it does late is found at the next attempt.
+pub(crate) const OPENING: Duration = Duration::from_secs(2);
 
 /// How often a new consumer may be unknown before that is an error: about a second.
 const UNHEARD: u32 = 100;
@@ -75,6 +85,10 @@ pub(crate) enum Turn {
     Ours,
     /// This process's as long as the consumer is pinned to nobody, or still to the client that had this pin.
     Held(String),
+    /// Nobody's when this process saw it last: this process's as long as the consumer of this group has delivered
+    /// nothing since. A pin alone does not say that somebody else reads: the server also gives it to the request that
+    /// a dropped subscription has left behind.
+    Free { group: String, delivered: u64 },
 }
 
 impl Turn {
@@ -82,6 +96,9 @@ impl Turn {
         match self {
             Self::Ours => true,
             Self::Held(pin) => pin_of(consumer).is_none_or(|now| now == pin),
+            Self::Free { group, delivered } => {
+                group_of(consumer) == group && consumer.delivered.consumer_sequence == *delivered
+            }
         }
     }
 }
@@ -149,35 +166,56 @@ impl NatsSubscription {
                 last: None,
             })
         };
-        let opened = connection.answer_since(before, &asked, Box::pin(open)).await;
-        opened.map_err(|why| no_answer(what(), why))?
+        let open = tokio::time::timeout(OPENING, Box::pin(open));
+        let opened = connection.answer_since(before, &asked, open).await;
+        opened.map_err(|why| no_answer(what(), why))?.map_err(|elapsed| unavailable(what(), elapsed))?
     }
 
     /// Waits for the next message.
     async fn first(&mut self) -> Result<Option<Result<jetstream::Message, MessagesError>>, StoreError> {
         let subjects: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
+        let mut seen = None;
         loop {
-            let next = tokio::time::timeout(LOOK, self.messages.next());
+            let patience = if self.standby { LOOK } else { CHECK };
+            let next = tokio::time::timeout(patience, self.messages.next());
             let next = self.connection.answer_since(self.before, &subjects, next).await;
             let next =
                 next.map_err(|why| no_answer(format!("following the stream as {}", self.subscriber), why));
             if let Ok(next) = next? {
                 return Ok(next);
             }
-            self.look().await?;
+            seen = Some(self.look(seen).await?);
         }
     }
 
-    /// Whether another worker had deliveries and has gone: nobody knows what it did with them.
-    async fn look(&self) -> Result<(), StoreError> {
-        let info = self.consumer.get_info().await;
-        let info =
-            info.map_err(|error| store_error(format!("looking at consumer {}", self.subscriber), error))?;
-        let not_ours = self.standby || info.delivered.consumer_sequence != self.delivery;
-        if not_ours && pin_of(&info).is_none() {
+    /// Whether the one that was reading has gone, or deliveries went elsewhere: nobody knows what became of them.
+    /// Tells the number of the last delivery, which is asked for at the next look.
+    async fn look(&self, before: Option<u64>) -> Result<u64, StoreError> {
+        let what = format!("looking at consumer {}", self.subscriber);
+        let asked = format!("$JS.API.CONSUMER.INFO.{}.{}", self.stream, self.subscriber);
+        let info = tokio::time::timeout(OPENING, self.consumer.get_info());
+        let info = match self.connection.answer(&[&asked], info).await {
+            Ok(Ok(info)) => info.map_err(|error| store_error(what, error))?,
+            Ok(Err(elapsed)) => return Err(unavailable(what, elapsed)),
+            Err(why) => return Err(no_answer(what, why)),
+        };
+        let (group, delivered) = (group_of(&info).to_owned(), info.delivered.consumer_sequence);
+        let is_free = pin_of(&info).is_none();
+        let is_gone = self.standby && is_free;
+        // One that is on its way here has come before the next look.
+        let is_late = is_free || before == Some(delivered);
+        let is_missing = !self.standby && delivered != self.delivery && is_late;
+        if is_free && (is_gone || is_missing) {
+            lock(&self.turns).insert(self.subscriber.clone(), Turn::Free { group, delivered });
+        }
+        if is_gone {
             return Err(self.interrupted("the worker that was reading has gone".to_owned()));
         }
-        Ok(())
+        if is_missing {
+            let what = format!("delivery {delivered} did not come after delivery {}", self.delivery);
+            return Err(self.interrupted(what));
+        }
+        Ok(delivered)
     }
 
     fn interrupted(&self, what: String) -> StoreError {
@@ -190,6 +228,11 @@ impl NatsSubscription {
             .info()
             .map_err(|error| self.interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery, pending) = (info.stream_sequence, info.consumer_sequence, info.pending);
+        // Whatever is wrong with the delivery, the turn is the one of whoever gets it.
+        let pin = message.headers.as_ref().and_then(|headers| headers.get(PIN)).map(HeaderValue::as_str);
+        if pin.is_some() && pin != self.pin.as_deref() {
+            self.pin = pin.map(str::to_owned);
+        }
         if self.standby || delivery != self.delivery + 1 {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
             lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
@@ -213,10 +256,6 @@ impl NatsSubscription {
         }
         self.seen = sequence;
         let headers = message.headers.unwrap_or_default();
-        let pin = headers.get(PIN).map(HeaderValue::as_str);
-        if pin.is_some() && pin != self.pin.as_deref() {
-            self.pin = pin.map(str::to_owned);
-        }
         Ok(Some(delivered(&self.log, &message.subject, sequence, &headers, message.payload)))
     }
 }
@@ -263,10 +302,13 @@ impl Subscription for NatsSubscription {
         if self.standby {
             return;
         }
-        self.pin = None;
+        // Nothing is to be kept for the next subscription of this process.
+        (self.pin, self.standby) = (None, true);
         // Lets the next worker have its turn at once. It would come by itself a little later.
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
-            let _ = stream.unpin_consumer(&self.subscriber, group_of(self.consumer.cached_info())).await;
+            let asked = format!("$JS.API.CONSUMER.UNPIN.{}.{}", self.stream, self.subscriber);
+            let unpin = stream.unpin_consumer(&self.subscriber, group_of(self.consumer.cached_info()));
+            let _ = self.connection.answer(&[&asked], unpin).await;
         }
     }
 
@@ -291,16 +333,22 @@ impl Drop for NatsSubscription {
     /// Nobody else reads until the server notices that this one does not, and what was delivered and not
     /// acknowledged comes even later. So the next subscription of this process does not stand by for this one.
     fn drop(&mut self) {
-        if let Some(pin) = self.pin.take() {
-            lock(&self.turns).entry(self.subscriber.clone()).or_insert(Turn::Held(pin));
-        }
+        let turn = match self.pin.take() {
+            Some(pin) => Turn::Held(pin),
+            None if self.standby => return,
+            None => {
+                let group = group_of(self.consumer.cached_info()).to_owned();
+                Turn::Free { group, delivered: self.delivery }
+            }
+        };
+        lock(&self.turns).entry(self.subscriber.clone()).or_insert(turn);
     }
 }
 
 /// Begins to ask for messages, for as long as the returned stream lives.
 async fn pull(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
     let requests = consumer.stream().max_messages_per_batch(PULL).group(group_of(consumer.cached_info()));
-    requests.expires(REQUEST).heartbeat(REQUEST / 3).messages().await
+    requests.expires(REQUEST).heartbeat(REQUEST / 2).messages().await
 }
 
 fn lock(turns: &Turns) -> MutexGuard<'_, HashMap<String, Turn>> {
@@ -376,11 +424,11 @@ fn pin_of(info: &Info) -> Option<&str> {
 }
 
 /// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before
-/// that may come again behind it.
+/// that may come again behind it. A server that was killed may have forgotten how far it had delivered.
 fn stands_at(info: &Info, after: u64) -> bool {
     let started = match info.config.deliver_policy {
         DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
         _ => 0,
     };
-    info.num_ack_pending == 0 && info.delivered.stream_sequence.max(started) <= after
+    info.num_ack_pending == 0 && info.delivered.stream_sequence.max(started) == after
 }

@@ -171,8 +171,9 @@ impl Topology {
             created: String,
         }
         let subject = format!("STREAM.INFO.{}", self.stream);
-        let answer = connection.jetstream.request(subject, &()).await;
-        match answer.map_err(|error| self.unavailable(error))? {
+        let asked = format!("$JS.API.{subject}");
+        let answer = connection.answer(&[&asked], connection.reads.request(subject, &())).await;
+        match answer.map_err(|why| self.unanswered(why))?.map_err(|error| self.unavailable(error))? {
             Response::Ok(Info { created }) => Ok(format!("{}@{created}", self.stream)),
             Response::Err { error } => Err(self.unavailable(error)),
         }

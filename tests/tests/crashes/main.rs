@@ -111,13 +111,13 @@ async fn postgres_dies_under_a_worker() {
         worker.go_on().await;
         postgres.restart().await;
         let views = PostgresViews::connect(&url, &context.name).await.unwrap();
-        times.push(ends_well(worker, &events, &views, folder.path(), step).await);
+        times.push((step, ends_well(worker, &events, &views, folder.path(), step).await));
     }
     report("Postgres dies", Place::Postgres, &times);
 }
 
 async fn workers_die(place: Place, on: u8) {
-    let deaths = stream::iter(chosen(on)).map(|step| worker_dies(place, step));
+    let deaths = stream::iter(chosen(on)).map(async |step| (step, worker_dies(place, step).await));
     report("the worker dies", place, &deaths.buffer_unordered(place.at_once()).collect::<Vec<_>>().await);
 }
 
@@ -155,7 +155,7 @@ async fn another_goes_on<V: Store>(events: &NatsEvents, views: &V, folder: &Path
 }
 
 async fn servers_die(place: Place, on: u8) {
-    let deaths = stream::iter(chosen(on)).map(|step| server_dies(place, step));
+    let deaths = stream::iter(chosen(on)).map(async |step| (step, server_dies(place, step).await));
     report(
         "the NATS server dies",
         place,
@@ -236,9 +236,13 @@ fn handled(folder: &Path) -> PathBuf {
 }
 
 /// Tells what was gone through. No time is asserted: a machine may be busy.
-fn report(what: &str, place: Place, times: &[Duration]) {
+fn report(what: &str, place: Place, times: &[(Step, Duration)]) {
     let mut times = times.to_vec();
-    times.sort();
+    times.sort_by_key(|(_, time)| *time);
+    for (step, time) in &times {
+        println!("{time:.1?} after {step}");
+    }
+    let times: Vec<_> = times.into_iter().map(|(_, time)| time).collect();
     let (Some(longest), median) = (times.last(), times.get(times.len() / 2)) else { return };
     let within = times.iter().filter(|time| **time <= Duration::from_secs(5)).count();
     println!(

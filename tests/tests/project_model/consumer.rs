@@ -69,6 +69,6 @@ impl Consumer {
 
     /// `subscription::stands_at`.
     pub(crate) fn stands_at(&self, after: usize) -> bool {
-        self.unacknowledged.is_empty() && self.position <= after
+        self.unacknowledged.is_empty() && self.position == after
     }
 }
