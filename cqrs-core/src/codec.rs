@@ -5,9 +5,13 @@ pub(crate) mod binary;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::Cell,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde::{Serialize, Serializer, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -97,8 +101,15 @@ fn encode_data<E: Event>(event: &E, aggregate: &AggregateKey) -> Result<Bytes, E
 /// Whether JSON may be what serde writes and does not read: a number that is none becomes `null`, and values may be
 /// nested without end, of which 127 levels are read.
 fn is_doubtful(json: &[u8]) -> bool {
-    let opening = json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    opening > 127 || memchr::memmem::find(json, b"null").is_some()
+    static NULL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"null"));
+    NULL.find(json).is_some() || json.len() > 2 * LEVELS && opening(json) > LEVELS
+}
+
+/// How deep JSON may be nested for serde to read it.
+const LEVELS: usize = 127;
+
+fn opening(json: &[u8]) -> usize {
+    json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count()
 }
 
 /// Decodes one event of a stored commit.

@@ -30,9 +30,9 @@ pub(crate) struct CarriedOut {
 #[serde(from = "VecDeque<CarriedOut>")]
 pub(crate) struct Remembered {
     commands: VecDeque<CarriedOut>,
-    /// The last 32 bits of each id. Nearly every command is a new one, which these few kilobytes tell faster than the
+    /// The last 16 bits of each id. Nearly every command is a new one, which these two kilobytes tell faster than the
     /// commands themselves.
-    short: VecDeque<u32>,
+    short: VecDeque<u16>,
 }
 
 impl Remembered {
@@ -78,14 +78,14 @@ impl FromIterator<CarriedOut> for Remembered {
 }
 
 /// Ids made anew and derived ones alike end in bits that look random.
-fn short(command: CommandId) -> u32 {
-    let [.., a, b, c, d] = *command.0.as_bytes();
-    u32::from_be_bytes([a, b, c, d])
+fn short(command: CommandId) -> u16 {
+    let [.., a, b] = *command.0.as_bytes();
+    u16::from_be_bytes([a, b])
 }
 
 /// Looks at all of them, which the compiler does several at a time.
-fn has(all: &[u32], wanted: u32) -> bool {
-    all.iter().fold(0, |found, short| found | u32::from(*short == wanted)) != 0
+fn has(all: &[u16], wanted: u16) -> bool {
+    all.iter().fold(0, |found, short| found | u16::from(*short == wanted)) != 0
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use cqrs_core::{
     AggregateKey, CausationId, CommandId, Commit, CorrelationId, EventId, Metadata, Origin, RecordedEvent,
 };
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 /// What the names of attributes begin with where they are headers.
@@ -32,15 +31,6 @@ impl fmt::Display for Value<'_> {
             // The text of an id, without the detour over formatting.
             Self::Id(id) => f.write_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
             Self::Time(time) => time.fmt(f),
-        }
-    }
-}
-
-impl Serialize for Value<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => serializer.serialize_str(text),
-            value => serializer.collect_str(value),
         }
     }
 }
