@@ -1,8 +1,13 @@
 //! The commands that an aggregate remembers, so that a repeated one gets its first receipt.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
-use serde::{Deserialize, Serialize, Serializer};
+use bytes::{Buf as _, BufMut as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
+use uuid::Uuid;
 
 use crate::{CommandId, Position};
 
@@ -26,8 +31,7 @@ pub(crate) struct CarriedOut {
 }
 
 /// The last commands of an aggregate, the newest last.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "VecDeque<CarriedOut>")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Remembered {
     commands: VecDeque<CarriedOut>,
     /// The last 16 bits of each id. Nearly every command is a new one, which these two kilobytes tell faster than the
@@ -57,15 +61,65 @@ impl Remembered {
     }
 }
 
-impl Serialize for Remembered {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.commands.serialize(serializer)
+/// How many bytes a command takes in a binary snapshot.
+const RECORD: usize = 48;
+
+impl CarriedOut {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u128(self.command.0.as_u128());
+        out.put_u64(self.fingerprint);
+        out.put_u64(self.version);
+        out.put_u64(self.position.sequence);
+        out.put_u32(self.position.index);
+        // A message has no room for more.
+        out.put_u32(u32::try_from(self.events).unwrap_or(u32::MAX));
+    }
+
+    /// What was written to these [`RECORD`] bytes.
+    fn read(mut bytes: &[u8]) -> Self {
+        let command = CommandId(Uuid::from_u128(bytes.get_u128()));
+        let (fingerprint, version) = (bytes.get_u64(), bytes.get_u64());
+        let position = Position { sequence: bytes.get_u64(), index: bytes.get_u32() };
+        Self { command, fingerprint, version, events: bytes.get_u32() as usize, position }
     }
 }
 
-impl From<VecDeque<CarriedOut>> for Remembered {
-    fn from(commands: VecDeque<CarriedOut>) -> Self {
-        commands.into_iter().collect()
+/// In a binary format as one text of bytes, since a thousand commands are most of a snapshot and are read in a hurry.
+impl Serialize for Remembered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return self.commands.serialize(serializer);
+        }
+        let mut bytes = Vec::with_capacity(RECORD * self.commands.len());
+        self.commands.iter().for_each(|command| command.write(&mut bytes));
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Remembered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return Ok(Vec::<CarriedOut>::deserialize(deserializer)?.into_iter().collect());
+        }
+        deserializer.deserialize_bytes(Records)
+    }
+}
+
+struct Records;
+
+impl Visitor<'_> for Records {
+    type Value = Remembered;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{RECORD} bytes for each command")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Remembered, E> {
+        let records = bytes.chunks_exact(RECORD);
+        if !records.remainder().is_empty() {
+            return Err(E::invalid_length(bytes.len(), &self));
+        }
+        Ok(records.map(CarriedOut::read).collect())
     }
 }
 
@@ -90,13 +144,33 @@ fn has(all: &[u16], wanted: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn carried_out(id: u128) -> CarriedOut {
         let (command, position) = (CommandId(Uuid::from_u128(id)), Position::default());
         CarriedOut { command, fingerprint: 0, version: 1, events: 1, position }
+    }
+
+    #[test]
+    fn they_come_back_from_json_and_from_their_records() {
+        let remembered: Remembered = (1..=5)
+            .map(|number| CarriedOut {
+                command: CommandId(Uuid::from_u128(number << 100)),
+                fingerprint: u64::MAX - 1,
+                version: 1 << 40,
+                events: 3,
+                position: Position { sequence: 1 << 50, index: 70_000 },
+            })
+            .collect();
+        let json = serde_json::to_string(&remembered).unwrap();
+        assert!(json.starts_with("[{") && json.contains("70000"), "{json}");
+        assert_eq!(serde_json::from_str::<Remembered>(&json).unwrap(), remembered);
+        let mut records = Vec::new();
+        remembered.commands.iter().for_each(|command| command.write(&mut records));
+        assert_eq!(records.len(), 5 * RECORD);
+        let read = |bytes: &[u8]| Records.visit_bytes::<de::value::Error>(bytes);
+        assert_eq!(read(&records).unwrap(), remembered);
+        assert!(read(&records[1..]).is_err());
     }
 
     #[test]
