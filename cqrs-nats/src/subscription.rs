@@ -217,7 +217,7 @@ impl NatsSubscription {
         if pin.is_some() && pin != self.pin.as_deref() {
             self.pin = pin.map(str::to_owned);
         }
-        Ok(Some(delivered(&self.log, &message.subject, sequence, &headers, message.payload)))
+        Ok(Some(delivered(&self.log, &[], &message.subject, sequence, &headers, message.payload)))
     }
 }
 
