@@ -123,15 +123,15 @@ struct Changes {
 
 impl Changes {
     fn of<V>(steps: &[(usize, Step<V>)]) -> Self {
-        let mut keys = Vec::new();
-        let mut known = HashMap::new();
-        let place = |(_, step): &(usize, Step<V>)| {
-            *known.entry(step.key.clone()).or_insert_with_key(|key| {
-                keys.push(key.clone());
-                keys.len() - 1
-            })
-        };
-        let places = steps.iter().map(place).collect();
+        let (mut keys, mut places) = (Vec::new(), Vec::with_capacity(steps.len()));
+        let mut known: HashMap<&str, usize> = HashMap::with_capacity(steps.len());
+        for (_, step) in steps {
+            let place = *known.entry(&step.key).or_insert(keys.len());
+            if place == keys.len() {
+                keys.push(step.key.clone());
+            }
+            places.push(place);
+        }
         Self { keys, places }
     }
 

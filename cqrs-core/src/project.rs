@@ -135,9 +135,11 @@ impl Projector {
 
     async fn pump(&self, place: &mut Place, subscription: &mut dyn AnySubscription) -> Result<End, End> {
         let mut speed = Pace::new(Instant::now());
+        let max_events = self.projection.max_events();
         loop {
             let deliveries = tokio::select! {
-                deliveries = subscription.next(BATCH) => deliveries?,
+                // So that most batches are one write.
+                deliveries = subscription.next(max_events.clamp(1, BATCH)) => deliveries?,
                 () = self.stop.cancelled() => return Ok(End::Stopped),
                 abandoned = self.look_after(), if subscription.is_standby() && self.projection.has_effects() => {
                     abandoned?;
@@ -146,7 +148,7 @@ impl Projector {
             };
             speed.count(deliveries.len(), Instant::now());
             place.check_versions(&deliveries)?;
-            for chunk in chunks(&deliveries, self.projection.max_events()) {
+            for chunk in chunks(&deliveries, max_events) {
                 self.apply(place, chunk).await?;
                 self.progress(place, subscription.pending(), Some((chunk, &speed)));
             }

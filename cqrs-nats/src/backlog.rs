@@ -66,7 +66,8 @@ async fn count(
             let message = message.map_err(|error| unavailable(what(), error))?;
             let headers = message.headers.clone().unwrap_or_default();
             let payload = message.payload.clone();
-            let commit = delivered(topology.log(), &message.subject, after + 1, &headers, payload).ok();
+            let commit =
+                delivered(topology.log(), aggregates, &message.subject, after + 1, &headers, payload).ok();
             since = commit.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
         }
     }

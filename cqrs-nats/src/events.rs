@@ -153,7 +153,7 @@ impl EventStore for NatsEvents {
         match answer.map_err(|why| no_answer(what(), why))? {
             Ok(message) => {
                 let log = self.topology.log();
-                Ok(Some(delivered(log, &message.subject, sequence, &message.headers, message.payload)))
+                Ok(Some(delivered(log, &[], &message.subject, sequence, &message.headers, message.payload)))
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(store_error(what(), error)),
@@ -231,21 +231,21 @@ pub(crate) fn stored(
     Ok(StoredCommit { sequence, commit })
 }
 
-/// The commit in a message on any subject of the log, or what is wrong with the message.
+/// The commit in a message on any subject of the log, most likely of an aggregate of one of these names, or what is
+/// wrong with the message.
 pub(crate) fn delivered(
     log: &str,
+    names: &[&'static str],
     subject: &str,
     sequence: u64,
     headers: &async_nats::HeaderMap,
     payload: Bytes,
 ) -> Delivery {
-    let Some(aggregate) = aggregate_of(log, subject) else {
-        let reason = format!("its subject {subject:?} names no aggregate");
+    let unreadable = |aggregate, reason| Unreadable { sequence, aggregate, reason };
+    let Some(aggregate) = aggregate_of(log, names, subject) else {
         let aggregate = AggregateKey::new("", format!("at {sequence}")).expect("a short id");
-        return Err(Unreadable { sequence, aggregate, reason });
+        return Err(unreadable(aggregate, format!("its subject {subject:?} names no aggregate")));
     };
-    match wire::decode(aggregate.clone(), headers, payload) {
-        Ok(commit) => Ok(StoredCommit { sequence, commit }),
-        Err(reason) => Err(Unreadable { sequence, aggregate, reason }),
-    }
+    let commit = wire::decode(aggregate.clone(), headers, payload);
+    commit.map(|commit| StoredCommit { sequence, commit }).map_err(|reason| unreadable(aggregate, reason))
 }

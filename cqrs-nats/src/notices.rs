@@ -53,5 +53,5 @@ fn delivery(log: &str, message: Message) -> Option<Delivery> {
     let headers = message.headers?;
     let sequence = headers.get_last(NATS_SEQUENCE)?.as_str().parse().ok()?;
     let subject = headers.get_last(STORED_UNDER)?.as_str().to_owned();
-    Some(delivered(log, &subject, sequence, &headers, message.payload))
+    Some(delivered(log, &[], &subject, sequence, &headers, message.payload))
 }

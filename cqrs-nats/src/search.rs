@@ -77,17 +77,18 @@ impl NatsEvents {
                 continue;
             }
             let log = self.topology.log();
-            let stored = match delivered(log, &message.subject, sequence, &headers, message.payload.clone()) {
-                Ok(stored) => stored,
-                Err(unreadable) => {
-                    warn!(
-                        sequence,
-                        reason = unreadable.reason,
-                        "a message of the transaction cannot be read"
-                    );
-                    continue;
-                }
-            };
+            let stored =
+                match delivered(log, &[], &message.subject, sequence, &headers, message.payload.clone()) {
+                    Ok(stored) => stored,
+                    Err(unreadable) => {
+                        warn!(
+                            sequence,
+                            reason = unreadable.reason,
+                            "a message of the transaction cannot be read"
+                        );
+                        continue;
+                    }
+                };
             if !mentions(&stored, &search) {
                 continue;
             }

@@ -256,7 +256,7 @@ impl NatsSubscription {
         }
         self.seen = sequence;
         let headers = message.headers.unwrap_or_default();
-        Ok(Some(delivered(&self.log, &message.subject, sequence, &headers, message.payload)))
+        Ok(Some(delivered(&self.log, &[], &message.subject, sequence, &headers, message.payload)))
     }
 }
 

@@ -5,9 +5,9 @@ mod json;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, str::Utf8Error};
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use cqrs_core::{AggregateKey, Commit, JSON};
 use percent_encoding::percent_decode_str;
@@ -44,7 +44,7 @@ pub(crate) fn encode(commit: &Commit) -> Result<(Headers, Bytes), serde_json::Er
 /// What is wrong with the message, in words.
 pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Bytes) -> Result<Commit, String> {
     let content_type = content_type(headers);
-    match media_type(content_type).as_str() {
+    match &*media_type(content_type) {
         json::BATCH => json::decode_batch(&aggregate, &payload),
         json::EVENT => json::decode_event(&aggregate, &payload),
         other if other.starts_with("application/cloudevents") => {
@@ -61,39 +61,52 @@ fn decode_binary(
     content_type: &str,
     payload: Bytes,
 ) -> Result<Commit, String> {
-    let mut attributes = HashMap::new();
+    let mut attributes = Attributes::default();
     for (name, values) in headers.iter() {
         let name: &str = name.as_ref();
-        let attribute = name.get(..PREFIX.len()).filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
-        let (Some(_), Some(value)) = (attribute, values.last()) else { continue };
-        let name = name[PREFIX.len()..].to_ascii_lowercase();
-        let value = percent_decode_str(value.as_str()).decode_utf8();
-        let value = value.map_err(|_| format!("header ce-{name} is not UTF-8"))?.into_owned();
-        attributes.insert(name, value);
+        let prefix = name.get(..PREFIX.len()).filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
+        let (Some(_), Some(value)) = (prefix, values.last()) else { continue };
+        let name = lower_case(&name[PREFIX.len()..]);
+        let value = percent_decoded(value.as_str());
+        attributes.add(&name, value.map_err(|_| format!("header ce-{name} is not UTF-8"))?);
     }
     // Where the content type stands in an attribute of its own, as some bindings have it, that is as good.
-    let named = attributes.remove("datacontenttype");
-    let content_type = match (content_type, named) {
+    let content_type = match (content_type, attributes.content_type.take()) {
         ("", named) => named.map_or(JSON.into(), known),
-        (content_type, _) => known(content_type.to_owned()),
+        (content_type, _) => known(content_type.into()),
     };
-    Attributes(attributes).commit(aggregate, content_type, payload)
+    attributes.commit(aggregate, content_type, payload)
+}
+
+/// Few values have anything to decode, which is told sooner than it is decoded.
+fn percent_decoded(value: &str) -> Result<Cow<'_, str>, Utf8Error> {
+    if value.contains('%') { percent_decode_str(value).decode_utf8() } else { Ok(value.into()) }
 }
 
 /// A content type, which is nearly always the same.
-fn known(content_type: String) -> Cow<'static, str> {
-    if content_type == JSON { JSON.into() } else { content_type.into() }
+fn known(content_type: Cow<'_, str>) -> Cow<'static, str> {
+    if content_type == JSON { JSON.into() } else { content_type.into_owned().into() }
 }
 
 /// Header names are spelled in any case, as in HTTP, where others write them.
 fn content_type(headers: &HeaderMap) -> &str {
-    let found = headers.get_last(CONTENT_TYPE).or_else(|| headers.get_last("Content-Type"));
+    let written = HeaderName::from_static(CONTENT_TYPE);
+    let found = headers.get_last(written).or_else(|| headers.get_last("Content-Type"));
     found.map_or("", |value| value.as_str())
 }
 
 /// A content type without its parameters.
-fn media_type(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+fn media_type(content_type: &str) -> Cow<'_, str> {
+    lower_case(content_type.split(';').next().unwrap_or_default().trim())
+}
+
+/// The text in lower case, as it nearly always is.
+fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        text.to_ascii_lowercase().into()
+    } else {
+        text.into()
+    }
 }
 
 /// Whether a payload of this content type is JSON.

@@ -1,6 +1,8 @@
 //! The view store: a table of documents for each projection.
 
 use std::{
+    borrow::Cow,
+    collections::HashMap,
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -169,11 +171,15 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         let json = serde_json::to_string(&wanted).map_err(|error| StoreError::refused(what(), error))?;
         let (table, each) = (self.table(projection), DB::EACH);
         let sql = format!(
-            "SELECT value->>0, (SELECT document FROM {table} WHERE key = value->>0), \
-             coalesce((SELECT revision FROM {table} WHERE key = value->>0), 0) FROM {each}"
+            "SELECT key, document, revision FROM {table} WHERE key IN (SELECT value->>0 FROM {each})"
         );
         let rows = self.rows(what, sql, &[Value::Text(&json)]).await?;
-        Ok(rows.into_iter().map(|(_, document, revision)| saved(document, revision)).collect())
+        let mut found: HashMap<_, _> =
+            rows.into_iter().map(|(key, document, revision)| (key, (document, revision))).collect();
+        let saved = |[key]: &[Cow<'_, str>; 1]| {
+            found.remove(&**key).map_or(saved(None, 0), |(document, revision)| saved(document, revision))
+        };
+        Ok(wanted.iter().map(saved).collect())
     }
 
     async fn notes(

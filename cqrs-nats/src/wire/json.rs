@@ -104,9 +104,11 @@ fn commit(aggregate: &AggregateKey, mut members: Members) -> Result<Commit, Stri
     members.retain(|_, value| value.get() != "null");
     let text =
         |value: &RawValue| serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
-    let mut attributes: HashMap<_, _> =
-        members.into_iter().map(|(name, value)| (name, text(&value))).collect();
-    let content_type = attributes.remove("datacontenttype").map_or(JSON.into(), known);
+    let mut attributes = Attributes::default();
+    for (name, value) in members {
+        attributes.add(&name, text(&value).into());
+    }
+    let content_type = attributes.content_type.take().map_or(JSON.into(), known);
     let data = match data {
         (None, None) => Bytes::new(),
         // Text that is not JSON stands in a string.
@@ -118,7 +120,7 @@ fn commit(aggregate: &AggregateKey, mut members: Members) -> Result<Commit, Stri
         }
         (Some(_), Some(_)) => return Err("an event has data twice".to_owned()),
     };
-    Attributes(attributes).commit(aggregate.clone(), content_type, data)
+    attributes.commit(aggregate.clone(), content_type, data)
 }
 
 /// Lets the events of one command share what led to them, as they did when they were written.
