@@ -30,8 +30,8 @@ use std::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// The oldest server that has everything the framework uses: atomic batches and schedules came in 2.12.
-const MINIMUM_VERSION: (u32, u32) = (2, 12);
+use crate::MIN_SERVER;
+
 /// Ready takes 25 to 40 ms on an idle machine; a busy one or a large store to recover takes longer.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -142,7 +142,7 @@ pub struct LocalServer {
 }
 
 impl LocalServer {
-    /// Finds the first nats-server on the `PATH` that is new enough (2.12).
+    /// Finds the first nats-server on the `PATH` that is new enough ([`MIN_SERVER`], 2.12.1).
     ///
     /// It runs each candidate with `-v`, which blocks for some milliseconds.
     ///
@@ -234,10 +234,10 @@ impl LocalServer {
 #[non_exhaustive]
 pub enum LocalServerError {
     /// Install nats-server, or name a binary yourself.
-    #[error("no nats-server on the PATH; 2.12 or newer is needed")]
+    #[error("no nats-server on the PATH; 2.12.1 or newer is needed")]
     NotFound,
     /// Install a newer one; distributions often carry old ones.
-    #[error("{} is nats-server {version}; 2.12 or newer is needed", path.display())]
+    #[error("{} is nats-server {version}; 2.12.1 or newer is needed", path.display())]
     TooOld {
         /// The binary that was refused.
         path: PathBuf,
@@ -403,10 +403,11 @@ fn check(path: &Path) -> Result<(), LocalServerError> {
 fn check_version(path: &Path, said: &str) -> Result<(), LocalServerError> {
     let path = path.to_owned();
     let version = said.strip_prefix("nats-server: v").unwrap_or_default();
-    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) >= MINIMUM_VERSION => Ok(()),
-        (Some(_), Some(_)) => Err(LocalServerError::TooOld { path, version: version.to_owned() }),
+    // A candidate for a release (`2.15.1-RC.1`) counts as that release.
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<i64>().ok());
+    match (numbers.next(), numbers.next(), numbers.next()) {
+        (Some(major), Some(minor), Some(patch)) if (major, minor, patch) >= MIN_SERVER => Ok(()),
+        (Some(_), Some(_), Some(_)) => Err(LocalServerError::TooOld { path, version: version.to_owned() }),
         _ => Err(LocalServerError::UnknownVersion { path, said: said.to_owned() }),
     }
 }
@@ -417,14 +418,21 @@ mod tests {
 
     #[test]
     fn only_servers_that_have_what_the_framework_uses_are_accepted() {
-        let check = |said| check_version(Path::new("nats-server"), said);
-        for said in ["nats-server: v2.12.0", "nats-server: v2.15.1-RC.1", "nats-server: v3.0.0"] {
+        let check = |said: &str| check_version(Path::new("nats-server"), said);
+        for said in [
+            "nats-server: v2.12.1",
+            "nats-server: v2.12.1-RC.1",
+            "nats-server: v2.15.1-RC.1",
+            "nats-server: v3.0.0",
+        ] {
             assert!(check(said).is_ok(), "{said}");
         }
-        assert_eq!(
-            check("nats-server: v2.9.10").unwrap_err().to_string(),
-            "nats-server is nats-server 2.9.10; 2.12 or newer is needed"
-        );
+        for version in ["2.9.10", "2.12.0"] {
+            assert_eq!(
+                check(&format!("nats-server: v{version}")).unwrap_err().to_string(),
+                format!("nats-server is nats-server {version}; 2.12.1 or newer is needed")
+            );
+        }
         assert_eq!(
             check("busybox").unwrap_err().to_string(),
             "nats-server does not tell its version, `-v` printed \"busybox\""
