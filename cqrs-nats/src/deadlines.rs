@@ -158,7 +158,7 @@ impl NatsEvents {
         let answer = answer.map_err(|why| no_answer(what(), why))?;
         match answer.map_err(|elapsed| unavailable(what(), elapsed))? {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+            Err(error) if is_overtaken(&error) => Ok(false),
             Err(error) => Err(store_error(what(), error)),
         }
     }

@@ -113,6 +113,13 @@ pub(crate) fn append_error(
     if definite { AppendError::Failed(error) } else { AppendError::Unknown(error) }
 }
 
+/// Whether a conditional write of which nobody asks what it lost to was not stored because another one came between,
+/// or is about to.
+pub(crate) fn is_overtaken(error: &jetstream::context::PublishError) -> bool {
+    error.kind() == PublishErrorKind::WrongLastSequence
+        || code(error).is_some_and(|code| IN_FLIGHT.contains(&code.0))
+}
+
 /// A failed write.
 pub(crate) fn write_error<E>(what: impl Into<String>, error: E) -> StoreError
 where

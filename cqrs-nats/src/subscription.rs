@@ -13,6 +13,7 @@ use std::{
 
 use async_nats::{
     HeaderValue,
+    header::NATS_PIN_ID,
     jetstream::{
         self,
         consumer::{
@@ -24,6 +25,11 @@ use async_nats::{
 use bytes::Bytes;
 use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
 use futures_util::{FutureExt, StreamExt};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -46,15 +52,15 @@ const KEPT: Duration = Duration::from_secs(3_600);
 /// How many messages are under way at once.
 const PULL: usize = 1_024;
 
+/// How many messages are read ahead of the projector: as many as it takes at once.
+const AHEAD: usize = 512;
+
 /// How long the server waits for an acknowledgment before it sends again, which the projector then skips.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 
-/// The header with the pin of the client to which a message is delivered.
-const PIN: &str = "Nats-Pin-Id";
-
-/// How long a worker keeps its turn without asking for more: how late the server notices that it died. A worker asks
-/// between its saves, so one that takes longer for a save loses its turn, and another that stands by saves the same:
-/// one of the two saves is a conflict.
+/// How long a worker keeps its turn without asking for more: how late the server notices that it died. One that is busy
+/// with a save asks no more after a [`REQUEST`], so that a save which takes much longer loses it its turn, and another
+/// that stands by saves the same: one of the two saves is a conflict.
 const TURN: Duration = Duration::from_secs(2);
 
 /// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
@@ -104,10 +110,172 @@ impl Turn {
 }
 
 /// Commits of a stream as they come.
+///
+/// A task of its own reads ahead, so that the next ones are received and decoded while the projector is busy with the
+/// ones before them. What it has read is dropped with the subscription.
 pub struct NatsSubscription {
     connection: Connection,
     stream: String,
+    subscriber: String,
+    group: String,
+    ahead: mpsc::Receiver<Result<Read, StoreError>>,
+    reader: JoinHandle<()>,
+    busy: watch::Sender<Busy>,
+    /// How many more messages the consumer had at the last delivery.
+    pending: u64,
+    /// Another worker was reading when this one came: nothing is delivered before this one's turn.
+    standby: bool,
+    noted: Noted,
+    turns: Turns,
+    /// The last delivery's sequence and where to acknowledge it.
+    last: Option<(u64, async_nats::Subject)>,
+}
+
+/// Since when the projector has had enough to do; none while it waits for more.
+type Busy = Option<Instant>;
+
+/// While there is one, the projector waits.
+struct Waiting<'a>(&'a watch::Sender<Busy>);
+
+impl<'a> Waiting<'a> {
+    fn on(busy: &'a watch::Sender<Busy>) -> Self {
+        busy.send_replace(None);
+        Self(busy)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(Some(Instant::now()));
+    }
+}
+
+/// What the reader notes about its turn, for the next subscription of this process.
+#[derive(Debug, Default)]
+struct Note {
+    /// The pin under which messages came.
+    pin: Option<String>,
+    /// The number of the last delivery: the consumer counts them without gaps.
+    delivery: u64,
+}
+
+type Noted = Arc<Mutex<Note>>;
+
+/// A delivery that was read ahead.
+struct Read {
+    sequence: u64,
+    delivery: Delivery,
+    /// How many more messages the consumer had.
+    pending: u64,
+    /// Where to acknowledge it.
+    reply: Option<async_nats::Subject>,
+}
+
+impl NatsSubscription {
+    pub(crate) async fn open(
+        connection: &Connection,
+        topology: &Topology,
+        turns: &Turns,
+        request: Subscribe<'_>,
+    ) -> Result<Self, StoreError> {
+        let reader = Reader::open(connection, topology, turns, request).await?;
+        let (standby, pending, noted) = (reader.standby, reader.pending(), Arc::clone(&reader.noted));
+        let group = group_of(reader.consumer.cached_info()).to_owned();
+        let ((to, ahead), (busy, projector)) = (mpsc::channel(AHEAD), watch::channel(Some(Instant::now())));
+        Ok(Self {
+            connection: connection.clone(),
+            stream: topology.stream().to_owned(),
+            subscriber: request.subscriber.to_owned(),
+            group,
+            ahead,
+            reader: tokio::spawn(reader.run(to, projector)),
+            busy,
+            pending,
+            standby,
+            noted,
+            turns: Arc::clone(turns),
+            last: None,
+        })
+    }
+}
+
+impl Subscription for NatsSubscription {
+    fn pending(&self) -> u64 {
+        // What was read ahead may have come when there was nothing behind it yet.
+        self.pending.max(self.ahead.len() as u64)
+    }
+
+    fn is_standby(&self) -> bool {
+        self.standby
+    }
+
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
+        let mut read = Vec::new();
+        let waiting = Waiting::on(&self.busy);
+        // Waits for the first, and takes the others only as far as they are there.
+        if self.ahead.recv_many(&mut read, max).await == 0 && max > 0 {
+            return Err(unavailable(format!("following the stream as {}", self.subscriber), "it is over"));
+        }
+        drop(waiting);
+        let mut deliveries = Vec::with_capacity(read.len());
+        for read in read {
+            let Read { sequence, delivery, pending, reply } = read?;
+            self.pending = pending;
+            self.last = reply.map(|reply| (sequence, reply)).or(self.last.take());
+            deliveries.push(delivery);
+        }
+        Ok(deliveries)
+    }
+
+    async fn leave(mut self) {
+        self.reader.abort();
+        if self.standby {
+            return;
+        }
+        // Once it has ended, it asks for no more messages and notes no pin.
+        let _ = (&mut self.reader).await;
+        // Nothing is to be kept for the next subscription of this process.
+        lock(&self.noted).pin = None;
+        self.standby = true;
+        // Lets the next worker have its turn at once. It would come by itself a little later.
+        if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
+            let asked = format!("$JS.API.CONSUMER.UNPIN.{}.{}", self.stream, self.subscriber);
+            let unpin = stream.unpin_consumer(&self.subscriber, &self.group);
+            let _ = self.connection.answer(&[&asked], unpin).await;
+        }
+    }
+
+    async fn done(&mut self, sequence: u64) -> Result<(), StoreError> {
+        let Some((_, reply)) = self.last.take_if(|(last, _)| *last <= sequence) else {
+            return Ok(());
+        };
+        // One acknowledgment covers all deliveries before it.
+        let ack = self.connection.client.publish(reply, Bytes::from_static(b"+ACK"));
+        ack.await.map_err(|error| unavailable("acknowledging", error))
+    }
+}
+
+impl Drop for NatsSubscription {
+    /// Nobody else reads until the server notices that this one does not, and what was delivered and not
+    /// acknowledged comes even later. So the next subscription of this process does not stand by for this one.
+    fn drop(&mut self) {
+        self.reader.abort();
+        let noted = std::mem::take(&mut *lock(&self.noted));
+        let turn = match noted.pin {
+            Some(pin) => Turn::Held(pin),
+            None if self.standby => return,
+            None => Turn::Free { group: self.group.clone(), delivered: noted.delivery },
+        };
+        lock(&self.turns).entry(self.subscriber.clone()).or_insert(turn);
+    }
+}
+
+/// Reads what a consumer delivers, one message after the other and none twice.
+struct Reader {
+    connection: Connection,
+    stream: String,
     log: String,
+    aggregates: Vec<&'static str>,
     subscriber: String,
     consumer: PullConsumer,
     messages: pull::Stream,
@@ -115,24 +283,18 @@ pub struct NatsSubscription {
     unheard: u32,
     /// The number of the last delivery: the consumer counts them without gaps.
     delivery: u64,
-    /// How many more messages the consumer had at the last delivery.
-    pending: u64,
-    /// The last sequence that was returned.
+    /// The last sequence that was read.
     seen: u64,
-    /// Another worker was reading when this one came: nothing is delivered before this one's turn.
     standby: bool,
-    /// The pin under which messages came.
-    pin: Option<String>,
+    noted: Noted,
     turns: Turns,
-    /// What this subscription publishes to, and what had gone wrong on the connection before it began.
+    /// What it publishes to, and what had gone wrong on the connection before it began.
     subjects: Vec<String>,
     before: Before,
-    /// The last delivery's sequence and where to acknowledge it.
-    last: Option<(u64, async_nats::Subject)>,
 }
 
-impl NatsSubscription {
-    pub(crate) async fn open(
+impl Reader {
+    async fn open(
         connection: &Connection,
         topology: &Topology,
         turns: &Turns,
@@ -147,23 +309,23 @@ impl NatsSubscription {
             let turn = lock(turns).remove(request.subscriber);
             let (consumer, standby) = consumer_at(&stream, topology, request, turn).await?;
             let messages = pull(&consumer).await.map_err(|error| store_error(what(), error))?;
+            let delivery = consumer.cached_info().delivered.consumer_sequence;
             Ok::<_, StoreError>(Self {
                 connection: connection.clone(),
                 stream: topology.stream().to_owned(),
                 log: topology.log().to_owned(),
+                aggregates: request.aggregates.to_vec(),
                 subscriber: request.subscriber.to_owned(),
                 messages,
                 unheard: UNHEARD,
-                delivery: consumer.cached_info().delivered.consumer_sequence,
-                pending: consumer.cached_info().num_pending,
+                delivery,
                 seen: request.after,
                 consumer,
                 standby,
-                pin: None,
+                noted: Arc::new(Mutex::new(Note { pin: None, delivery })),
                 turns: Arc::clone(turns),
                 subjects: subjects.clone(),
                 before: before.through_losses(),
-                last: None,
             })
         };
         let open = tokio::time::timeout(OPENING, Box::pin(open));
@@ -171,14 +333,65 @@ impl NatsSubscription {
         opened.map_err(|why| no_answer(what(), why))?.map_err(|elapsed| unavailable(what(), elapsed))?
     }
 
-    /// Waits for the next message.
-    async fn first(&mut self) -> Result<Option<Result<jetstream::Message, MessagesError>>, StoreError> {
+    /// How many messages the consumer had when it was opened.
+    fn pending(&self) -> u64 {
+        self.consumer.cached_info().num_pending
+    }
+
+    /// Reads from the moment that the projector asks for the first time until something goes wrong, and waits while
+    /// enough was read.
+    async fn run(mut self, to: mpsc::Sender<Result<Read, StoreError>>, mut projector: watch::Receiver<Busy>) {
+        waits(&mut projector).await;
+        loop {
+            let read = self.read(&mut projector).await;
+            let over = read.is_err();
+            if to.send(read).await.is_err() || over {
+                return;
+            }
+        }
+    }
+
+    async fn read(&mut self, projector: &mut watch::Receiver<Busy>) -> Result<Read, StoreError> {
+        loop {
+            let next = match self.messages.next().now_or_never() {
+                Some(next) => next,
+                None => self.wait(projector).await?,
+            };
+            let what = || format!("following the stream as {}", self.subscriber);
+            match next.ok_or_else(|| unavailable(what(), "the subscription ended"))? {
+                // A consumer that was just made is not known on every server of a cluster at once.
+                Err(error) if error.kind() == MessagesErrorKind::NoResponders && self.unheard > 0 => {
+                    self.unheard -= 1;
+                    tokio::time::sleep(NEWS).await;
+                    self.messages = pull(&self.consumer).await.map_err(|error| store_error(what(), error))?;
+                }
+                message => {
+                    let message = message.map_err(|error| unavailable(what(), error))?;
+                    self.unheard = 0;
+                    return self.take(message);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next message. A worker keeps its turn by asking for more, and one that is busy for longer than a
+    /// request lasts may never end, so that then nothing is asked for on its behalf.
+    async fn wait(
+        &mut self,
+        projector: &mut watch::Receiver<Busy>,
+    ) -> Result<Option<Result<jetstream::Message, MessagesError>>, StoreError> {
         let subjects: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
         let mut seen = None;
         loop {
             let patience = if self.standby { LOOK } else { CHECK };
             let next = tokio::time::timeout(patience, self.messages.next());
-            let next = self.connection.answer_since(self.before, &subjects, next).await;
+            let next = tokio::select! {
+                next = self.connection.answer_since(self.before, &subjects, next) => next,
+                () = is_busy_for(projector, REQUEST) => {
+                    waits(projector).await;
+                    continue;
+                }
+            };
             let next =
                 next.map_err(|why| no_answer(format!("following the stream as {}", self.subscriber), why));
             if let Ok(next) = next? {
@@ -222,17 +435,14 @@ impl NatsSubscription {
         StoreError::Interrupted { subscriber: self.subscriber.clone(), what }
     }
 
-    /// The commit in a delivery; none when it was returned before.
-    fn take(&mut self, message: jetstream::Message) -> Result<Option<Delivery>, StoreError> {
+    /// The commit in a delivery.
+    fn take(&mut self, message: jetstream::Message) -> Result<Read, StoreError> {
         let info = message
             .info()
             .map_err(|error| self.interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery, pending) = (info.stream_sequence, info.consumer_sequence, info.pending);
         // Whatever is wrong with the delivery, the turn is the one of whoever gets it.
-        let pin = message.headers.as_ref().and_then(|headers| headers.get(PIN)).map(HeaderValue::as_str);
-        if pin.is_some() && pin != self.pin.as_deref() {
-            self.pin = pin.map(str::to_owned);
-        }
+        self.note(message.headers.as_ref().and_then(|headers| headers.get(NATS_PIN_ID)), delivery);
         if self.standby || delivery != self.delivery + 1 {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
             lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
@@ -246,79 +456,54 @@ impl NatsSubscription {
             );
         }
         self.delivery = delivery;
-        self.pending = pending;
-        let message = message.message;
-        if let Some(reply) = message.reply {
-            self.last = Some((sequence, reply));
-        }
         if sequence <= self.seen {
             return Err(self.interrupted(format!("sequence {sequence} came again after {}", self.seen)));
         }
         self.seen = sequence;
+        let message = message.message;
         let headers = message.headers.unwrap_or_default();
-        Ok(Some(delivered(&self.log, &[], &message.subject, sequence, &headers, message.payload)))
+        let (log, names) = (&self.log, &self.aggregates);
+        let delivery = delivered(log, names, &message.subject, sequence, &headers, message.payload);
+        Ok(Read { sequence, delivery, pending, reply: message.reply })
+    }
+
+    fn note(&self, pin: Option<&HeaderValue>, delivery: u64) {
+        let mut noted = lock(&self.noted);
+        noted.delivery = delivery;
+        let pin = pin.map(HeaderValue::as_str);
+        if pin.is_some() && pin != noted.pin.as_deref() {
+            noted.pin = pin.map(str::to_owned);
+        }
     }
 }
 
-impl Subscription for NatsSubscription {
-    fn pending(&self) -> u64 {
-        self.pending
+/// Returns when the projector waits for more.
+async fn waits(projector: &mut watch::Receiver<Busy>) {
+    while projector.borrow_and_update().is_some() {
+        changes(projector).await;
     }
+}
 
-    fn is_standby(&self) -> bool {
-        self.standby
-    }
-
-    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
-        let mut commits = Vec::new();
-        while commits.len() < max {
-            // Waits for the first, and takes the others only as far as they are there.
-            let next = if commits.is_empty() {
-                self.first().await?
-            } else {
-                match self.messages.next().now_or_never() {
-                    Some(next) => next,
-                    None => break,
+/// Returns when the projector has had enough to do for so long.
+async fn is_busy_for(projector: &mut watch::Receiver<Busy>, long: Duration) {
+    loop {
+        let since = *projector.borrow_and_update();
+        let changed = changes(projector);
+        match since {
+            None => changed.await,
+            Some(since) => {
+                if tokio::time::timeout_at(since + long, changed).await.is_err() {
+                    return;
                 }
-            };
-            let what = || format!("following the stream as {}", self.subscriber);
-            let message = match next.ok_or_else(|| unavailable(what(), "the subscription ended"))? {
-                // A consumer that was just made is not known on every server of a cluster at once.
-                Err(error) if error.kind() == MessagesErrorKind::NoResponders && self.unheard > 0 => {
-                    self.unheard -= 1;
-                    tokio::time::sleep(NEWS).await;
-                    self.messages = pull(&self.consumer).await.map_err(|error| store_error(what(), error))?;
-                    continue;
-                }
-                message => message.map_err(|error| unavailable(what(), error))?,
-            };
-            self.unheard = 0;
-            commits.extend(self.take(message)?);
-        }
-        Ok(commits)
-    }
-
-    async fn leave(mut self) {
-        if self.standby {
-            return;
-        }
-        // Nothing is to be kept for the next subscription of this process.
-        (self.pin, self.standby) = (None, true);
-        // Lets the next worker have its turn at once. It would come by itself a little later.
-        if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
-            let asked = format!("$JS.API.CONSUMER.UNPIN.{}.{}", self.stream, self.subscriber);
-            let unpin = stream.unpin_consumer(&self.subscriber, group_of(self.consumer.cached_info()));
-            let _ = self.connection.answer(&[&asked], unpin).await;
+            }
         }
     }
+}
 
-    async fn done(&mut self, sequence: u64) -> Result<(), StoreError> {
-        let Some((_, reply)) = self.last.take_if(|(last, _)| *last <= sequence) else {
-            return Ok(());
-        };
-        // One acknowledgment covers all deliveries before it.
-        let ack = self.connection.client.publish(reply, Bytes::from_static(b"+ACK"));
-        ack.await.map_err(|error| unavailable("acknowledging", error))
+/// Returns when the projector begins or ends to wait; never without a projector, since then the reader is ended.
+async fn changes(projector: &mut watch::Receiver<Busy>) {
+    if projector.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -329,30 +514,14 @@ fn subjects(stream: &str, subscriber: &str) -> Vec<String> {
     requests.into_iter().chain([format!("$JS.ACK.{stream}.{subscriber}")]).collect()
 }
 
-impl Drop for NatsSubscription {
-    /// Nobody else reads until the server notices that this one does not, and what was delivered and not
-    /// acknowledged comes even later. So the next subscription of this process does not stand by for this one.
-    fn drop(&mut self) {
-        let turn = match self.pin.take() {
-            Some(pin) => Turn::Held(pin),
-            None if self.standby => return,
-            None => {
-                let group = group_of(self.consumer.cached_info()).to_owned();
-                Turn::Free { group, delivered: self.delivery }
-            }
-        };
-        lock(&self.turns).entry(self.subscriber.clone()).or_insert(turn);
-    }
-}
-
 /// Begins to ask for messages, for as long as the returned stream lives.
 async fn pull(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
     let requests = consumer.stream().max_messages_per_batch(PULL).group(group_of(consumer.cached_info()));
     requests.expires(REQUEST).heartbeat(REQUEST / 2).messages().await
 }
 
-fn lock(turns: &Turns) -> MutexGuard<'_, HashMap<String, Turn>> {
-    turns.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The consumer of this name, standing right after `request.after`; or as another worker has it, with

@@ -35,7 +35,7 @@ use crate::{
     connection::Connection,
     diagnosis::Call,
     direct_get::{Found, Get, direct_get},
-    errors::{code, no_answer, store_error, unavailable, write_error},
+    errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
     subject::{decode_token, encode_token},
     topology::is_missing,
 };
@@ -129,7 +129,7 @@ impl KvViews {
         let answer = self.connection.answer_since(before, &[&subjects], publish).await;
         match answer.map_err(|why| no_answer(place.what("writing"), why))? {
             Ok(ack) => Ok(ack.sequence),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(SaveError::Conflict),
+            Err(error) if is_overtaken(&error) => Err(SaveError::Conflict),
             Err(error) if code(&error).is_some() => {
                 // A batch with a message that was not permitted is refused as one that is not whole.
                 let word = self.connection.answer_since(before, &[&subjects], sleep(LAST_WORD)).await;

@@ -188,6 +188,42 @@ async fn a_subscription_ends_with_its_consumer() {
     assert_eq!(sequences(next), [2]);
 }
 
+/// How many messages the reader's consumer has sent.
+async fn sent(context: &TestContext) -> u64 {
+    let found = jetstream::new(context.nats.client().clone()).get_stream(context.stream()).await.unwrap();
+    found.consumer_info("reader").await.unwrap().delivered.consumer_sequence
+}
+
+/// While the projector is busy, what comes next is read, and handed out in order; what was not handed out when the
+/// subscription ends is there for the next one.
+#[tokio::test]
+async fn what_was_read_ahead_is_lost_to_nobody() {
+    let context = TestContext::new("ahead").await;
+    let backend = context.backend().await;
+    let events = backend.events.clone();
+    let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
+    bank.execute(open()).await.unwrap();
+    let mut subscription = events.subscribe(reader(0)).await.unwrap();
+    assert_eq!(sent(&context).await, 0, "nothing is asked for before somebody waits");
+    assert_eq!(sequences(subscription.next(1).await.unwrap()), [1]);
+    for _ in 0..9 {
+        bank.execute(deposit()).await.unwrap();
+    }
+    eventually("it was read ahead", async || sent(&context).await == 10).await;
+    assert_eq!(sequences(subscription.next(1).await.unwrap()), [2]);
+    assert_eq!(sequences(subscription.next(3).await.unwrap()), [3, 4, 5]);
+    assert_eq!(subscription.pending(), 5);
+    subscription.done(5).await.unwrap();
+    drop(subscription);
+
+    let mut again = events.subscribe(reader(5)).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.extend(sequences(again.next(10).await.unwrap()));
+    }
+    assert_eq!(seen, [6, 7, 8, 9, 10]);
+}
+
 /// What was delivered to a worker that died comes to the next one, also when nothing new happens.
 #[tokio::test]
 async fn a_worker_that_died_is_followed_although_nothing_happens() {

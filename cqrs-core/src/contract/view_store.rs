@@ -133,6 +133,8 @@ pub async fn of_saves_at_once_one_succeeds<S: ViewStore>(store: &S) {
         let answers = join_all(saves).await;
         let won: Vec<_> = answers.iter().enumerate().filter(|(_, answer)| answer.is_ok()).collect();
         assert_eq!(won.len(), 1, "{answers:?}");
+        let lost = answers.iter().filter(|answer| matches!(answer, Err(SaveError::Conflict))).count();
+        assert_eq!(lost, 5, "nothing but a conflict makes a projector read its place again: {answers:?}");
         let (winner, answer) = won[0];
         revision = *answer.as_ref().expect("the winner");
         let text = document(&texts[winner]);
