@@ -142,7 +142,7 @@ pub struct LocalServer {
 }
 
 impl LocalServer {
-    /// Finds the first nats-server on the `PATH` that is new enough ([`MIN_SERVER`], 2.12.1).
+    /// Finds the first nats-server on the `PATH` that is new enough ([`MIN_SERVER`], 2.12.2).
     ///
     /// It runs each candidate with `-v`, which blocks for some milliseconds.
     ///
@@ -234,10 +234,10 @@ impl LocalServer {
 #[non_exhaustive]
 pub enum LocalServerError {
     /// Install nats-server, or name a binary yourself.
-    #[error("no nats-server on the PATH; 2.12.1 or newer is needed")]
+    #[error("no nats-server on the PATH; 2.12.2 or newer is needed")]
     NotFound,
     /// Install a newer one; distributions often carry old ones.
-    #[error("{} is nats-server {version}; 2.12.1 or newer is needed", path.display())]
+    #[error("{} is nats-server {version}; 2.12.2 or newer is needed", path.display())]
     TooOld {
         /// The binary that was refused.
         path: PathBuf,
@@ -420,17 +420,17 @@ mod tests {
     fn only_servers_that_have_what_the_framework_uses_are_accepted() {
         let check = |said: &str| check_version(Path::new("nats-server"), said);
         for said in [
-            "nats-server: v2.12.1",
-            "nats-server: v2.12.1-RC.1",
+            "nats-server: v2.12.2",
+            "nats-server: v2.12.2-RC.1",
             "nats-server: v2.15.1-RC.1",
             "nats-server: v3.0.0",
         ] {
             assert!(check(said).is_ok(), "{said}");
         }
-        for version in ["2.9.10", "2.12.0"] {
+        for version in ["2.9.10", "2.12.0", "2.12.1"] {
             assert_eq!(
                 check(&format!("nats-server: v{version}")).unwrap_err().to_string(),
-                format!("nats-server is nats-server {version}; 2.12.1 or newer is needed")
+                format!("nats-server is nats-server {version}; 2.12.2 or newer is needed")
             );
         }
         assert_eq!(
