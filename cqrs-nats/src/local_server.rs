@@ -405,10 +405,12 @@ fn check_version(path: &Path, said: &str) -> Result<(), LocalServerError> {
     let version = said.strip_prefix("nats-server: v").unwrap_or_default();
     // A candidate for a release (`2.15.1-RC.1`) counts as that release.
     let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<i64>().ok());
-    match (numbers.next(), numbers.next(), numbers.next()) {
-        (Some(major), Some(minor), Some(patch)) if (major, minor, patch) >= MIN_SERVER => Ok(()),
-        (Some(_), Some(_), Some(_)) => Err(LocalServerError::TooOld { path, version: version.to_owned() }),
-        _ => Err(LocalServerError::UnknownVersion { path, said: said.to_owned() }),
+    let mut number = || numbers.next();
+    let found = number().zip(number()).zip(number()).map(|((major, minor), third)| (major, minor, third));
+    match found {
+        Some(found) if found >= MIN_SERVER => Ok(()),
+        Some(_) => Err(LocalServerError::TooOld { path, version: version.to_owned() }),
+        None => Err(LocalServerError::UnknownVersion { path, said: said.to_owned() }),
     }
 }
 
