@@ -15,14 +15,17 @@ use crate::{
     connection::{Connection, Link, NoAnswer},
 };
 
-/// The oldest nats-server that will do: the views need its atomic batches.
+/// The oldest nats-server that will do: the views need its atomic batches, and that it goes on answering.
 ///
-/// 2.12.0 has them, but checks the expectation of every message in a batch as if it were about the subject of the
-/// last one. Any but the first then seems to come after a write to its own subject, and the batch is refused with the
+/// 2.12.0 has the batches, but checks the expectation of every message as if it were about the subject of the batch's
+/// last. Any but the first then seems to come after a write to its own subject, and the batch is refused with the
 /// error 10164 ("wrong last sequence"): no view could save a document with its checkpoint.
-pub const MIN_SERVER: (i64, i64, i64) = (2, 12, 1);
+///
+/// 2.12.1 stops answering about a stream, and soon about all, when a message is stored while several are being read
+/// with one direct request: it waits for a lock that it holds itself. Reading aggregates and views does that.
+pub const MIN_SERVER: (i64, i64, i64) = (2, 12, 2);
 
-/// The JetStream API level of that server, and of 2.12.0.
+/// The JetStream API level of that server, and of the older ones of 2.12.
 const MIN_API_LEVEL: u32 = 2;
 
 /// How long a caller waits for an answer of the server.
@@ -279,8 +282,8 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
 }
 
 /// Checks the version of the server that we are connected to, and the API level of the JetStream that
-/// answers, which in a cluster may be another server's. 2.12.0 is noticed only where we are connected to it, since it
-/// has the level of 2.12.1.
+/// answers, which in a cluster may be another server's. 2.12.0 and 2.12.1 are noticed only where we are connected to
+/// them, since they have the level of 2.12.2.
 async fn check_server(connection: &Connection, url: &str) -> Result<(), ConnectError> {
     let (major, minor, patch) = MIN_SERVER;
     if !connection.client.is_server_compatible(major, minor, patch) {
@@ -401,7 +404,7 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// The server is too old.
-    #[error("the NATS server at {url} {found}, at least 2.12.1 is needed: upgrade it")]
+    #[error("the NATS server at {url} {found}, at least 2.12.2 is needed: upgrade it")]
     TooOld {
         /// The address, without secrets.
         url: String,

@@ -15,7 +15,6 @@ use async_nats::{
     jetstream::{
         self, AckKind,
         consumer::{AckPolicy, pull},
-        context::PublishErrorKind,
         message::PublishMessage,
         stream::{Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream},
     },
@@ -26,7 +25,7 @@ use jiff::Timestamp;
 
 use crate::{
     NatsEvents,
-    errors::{no_answer, store_error, unavailable},
+    errors::{is_overtaken, no_answer, store_error, unavailable},
     subject::{deadline_id_of, deadline_of},
     subscription::OPENING,
     topology::is_missing,

@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //!
-//! It needs a nats-server of version 2.12.1 or later with JetStream. What is stored, and how readers in
+//! It needs a nats-server of version 2.12.2 or later with JetStream. What is stored, and how readers in
 //! other languages find their way, is described at [`wire`]; what each answer to a command means, and what
 //! survives which failure, at [`what_happens_to_a_command`]; how far one server goes, and what then, at
 //! [`from_one_server_to_many`].

