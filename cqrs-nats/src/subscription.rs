@@ -503,7 +503,7 @@ async fn is_busy_for(projector: &mut watch::Receiver<Busy>, long: Duration) {
 /// Returns when the projector begins or ends to wait; never without a projector, since then the reader is ended.
 async fn changes(projector: &mut watch::Receiver<Busy>) {
     if projector.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
