@@ -118,6 +118,13 @@ impl Raw {
         Ok(written)
     }
 
+    /// Publishes one event of this version, with the check that nothing came after `last`.
+    pub(crate) async fn append_once(&self, kind: Kind, order: u64, version: u64, last: u64) -> Result<()> {
+        let message = self.one_event.message(kind, order, version, Some(last));
+        self.jetstream.send_publish(self.subject(kind, order), message).await?.await?;
+        Ok(())
+    }
+
     /// Publishes to one order until time is up, without any check, and without waiting for each answer.
     pub(crate) async fn pour(self, order: u64, until: Until) -> Result<u64> {
         let subject = self.subject(Kind::Order, order);

@@ -144,7 +144,7 @@ async fn nothing_since(raw: &Raw, subject: String, last: Option<&async_nats::Mes
 pub(crate) struct Kept {
     pub(crate) order: u64,
     /// The sequence of its last commit.
-    last: u64,
+    pub(crate) last: u64,
 }
 
 /// Pays each of these orders once through the framework, which then keeps a snapshot of it.
@@ -170,7 +170,7 @@ pub(crate) async fn with_snapshots(
 }
 
 /// Reads the snapshot of an order, if there is one.
-async fn snapshot(raw: &Raw, order: u64) -> Result<bool> {
+pub(crate) async fn snapshot(raw: &Raw, order: u64) -> Result<bool> {
     let bucket = format!("{}_snapshots", raw.stream.to_lowercase());
     let subject = format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{}.{order}", Kind::KeptOrder.name());
     match raw.client.request(subject, "".into()).await {

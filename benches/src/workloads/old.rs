@@ -17,13 +17,13 @@ use tokio::task::JoinSet;
 
 use crate::{
     cli::Options,
-    raw::Kind,
+    raw::{Kind, Raw},
     report::{Goal, Group, Unit, beside_the_first},
     rounds::{Contender, as_f64, in_turn},
     server::{Server, Sync, orders, place},
     workloads::{
         commands::commanding,
-        loads::{cold, refused, with_snapshots},
+        loads::{Kept, cold, refused, snapshot, with_snapshots},
     },
 };
 
@@ -49,10 +49,11 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let touched = OF_EACH * u64::from(options.rounds + 1);
     // Half of them keep snapshots, of which some get a snapshot at the end and some earlier.
     let all = options.events / LENGTH / 2;
-    ensure!(all >= 4 * touched, "--events must be at least {}", 8 * touched * LENGTH);
+    ensure!(all >= 5 * touched, "--events must be at least {}", 10 * touched * LENGTH);
     let (fresh, earlier) = (1..1 + touched, 1 + touched..1 + 2 * touched);
+    let by_hand = earlier.end..earlier.end + touched;
     // Those are only looked at.
-    let untouched = earlier.end..all;
+    let untouched = by_hand.end..all;
     let loaded = untouched.start..untouched.start + touched;
     for version in 1..EARLIER {
         raw.fill(Kind::Order, 1..all, version..version + 1).await?;
@@ -63,9 +64,10 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
         raw.fill(Kind::Order, 1..all, version..version + 1).await?;
         raw.fill(Kind::KeptOrder, fresh.clone(), version..version + 1).await?;
         raw.fill(Kind::KeptOrder, earlier.clone(), version + 1..version + 2).await?;
-        raw.fill(Kind::KeptOrder, untouched.clone(), version..version + 1).await?;
+        raw.fill(Kind::KeptOrder, by_hand.start..untouched.end, version..version + 1).await?;
     }
     with_snapshots(&raw, &backend, fresh.clone()).await?;
+    let mut by_hand = with_snapshots(&raw, &backend, by_hand).await?.into_iter();
     with_snapshots(&raw, &backend, loaded.clone()).await?;
     // What happened since to others.
     raw.fill(Kind::Order, all..2 * all, 1..1 + LENGTH / 10).await?;
@@ -79,7 +81,11 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let with_fresh = once(&backend, "command, snapshot at its last event", fresh.start, pay_kept);
     let with_earlier = once(&backend, "command, 24 events after its snapshot", earlier.start, pay_kept);
     let without = once(&backend, "command, no snapshot", 1, pay);
-    let lines = in_turn(options, vec![lone, with_fresh, with_earlier, without]).await?;
+    let reads = Contender::new("two direct gets and a publish, for a snapshot", Unit::Milliseconds, |_| {
+        let orders = (0..OF_EACH).filter_map(|_| by_hand.next()).collect();
+        by_the_client(raw.clone(), orders)
+    });
+    let lines = in_turn(options, vec![lone, with_fresh, with_earlier, without, reads]).await?;
     let mut lines = beside_the_first(lines, |place| (place == 0).then_some(Goal::AtMost(5.0)));
 
     let tasks = options.tasks;
@@ -135,6 +141,19 @@ fn once<'a>(backend: &'a NatsBackend, what: &str, first: u64, pay: PayOnce) -> C
             Ok(begin.elapsed().as_secs_f64() * 1_000.0 / as_f64(OF_EACH))
         }
     })
+}
+
+/// What a command on an order with a snapshot takes of the server: the snapshot, the commit that it ends with, and the
+/// append.
+async fn by_the_client(raw: Raw, orders: Vec<Kept>) -> Result<f64> {
+    let begin = Instant::now();
+    for Kept { order, last } in &orders {
+        ensure!(snapshot(&raw, *order).await?, "no snapshot of order {order}");
+        let found = raw.get_batch(&raw.subject(Kind::KeptOrder, *order), *last, 16).await?;
+        ensure!(found.len() == 1, "{} messages after the snapshot, not 1", found.len());
+        raw.append_once(Kind::KeptOrder, *order, LENGTH + 1, *last).await?;
+    }
+    Ok(begin.elapsed().as_secs_f64() * 1_000.0 / as_f64(OF_EACH))
 }
 
 type PayOnce = fn(NatsBackend, u64) -> Loading;
