@@ -134,6 +134,7 @@ pub fn read(input: &[u8], content_type: &str) -> Option<Fact> {
     let version = if *version == 255 { 255 } else { stored.version };
     let origin = Origin {
         time: jiff::Timestamp::UNIX_EPOCH,
+        command: "fuzz".into(),
         command_id: CommandId(Uuid::nil()),
         fingerprint: 0,
         correlation_id: CorrelationId(Uuid::nil()),
@@ -143,13 +144,13 @@ pub fn read(input: &[u8], content_type: &str) -> Option<Fact> {
     let event = RecordedEvent {
         id: EventId(Uuid::nil()),
         origin: Arc::new(origin),
-        event_type: stored.name.to_owned(),
+        event_type: stored.name.into(),
         schema_version: version,
-        content_type: content_type.to_owned(),
+        content_type: content_type.to_owned().into(),
         data: Bytes::copy_from_slice(data),
     };
     let commit =
-        Commit { aggregate: key(), first_version: 1, source: "/fuzz".to_owned(), events: vec![event] };
+        Commit { aggregate: key(), first_version: 1, source: "/fuzz".into(), events: event.into() };
     let stored = StoredCommit { sequence: 1, commit };
     Recorded { stored: &stored, index: 0 }.decode::<Fact>().ok().map(|envelope| envelope.data)
 }
