@@ -1,0 +1,154 @@
+//! The consumer that a subscription reads from, and whose turn it is to read.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_nats::jetstream::{
+    self,
+    consumer::{AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError, pull},
+};
+use cqrs_core::{StoreError, Subscribe};
+use uuid::Uuid;
+
+use crate::{Topology, errors::store_error, subject::filter_of};
+
+/// How many messages the consumer sends before any of them is acknowledged; more than are asked for at
+/// once, so that it never waits for the projector's account.
+const MAX_UNACKNOWLEDGED: i64 = 8_192;
+
+/// How long the server keeps a consumer that nobody asks for messages. Whoever comes later makes it anew; it is the
+/// ones of processes with views in memory that nobody comes back to.
+const KEPT: Duration = Duration::from_secs(3_600);
+
+/// How many messages are under way at once.
+const PULL: usize = 1_024;
+
+/// How long the server waits for an acknowledgment before it sends again, which the projector then skips.
+const ACK_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a worker keeps its turn without asking for more: how late the server notices that it died. One that is busy
+/// with a save asks no more after a [`REQUEST`], so that a save which takes much longer loses it its turn, and another
+/// that stands by saves the same: one of the two saves is a conflict.
+const TURN: Duration = Duration::from_secs(2);
+
+/// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
+pub(super) const REQUEST: Duration = Duration::from_secs(1);
+
+/// How long it may take to find or make the consumer. A server that is starting drops requests without an answer; what
+/// it does late is found at the next attempt.
+pub(crate) const OPENING: Duration = Duration::from_secs(2);
+
+/// What the subscribers of this process, by name, know about their turn when they subscribe again.
+pub(crate) type Turns = Arc<Mutex<HashMap<String, Turn>>>;
+
+/// Whose turn it is to read.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// This process's: the consumer is made anew.
+    Ours,
+    /// This process's as long as the consumer is pinned to nobody, or still to the client that had this pin.
+    Held(String),
+    /// Nobody's when this process saw it last: this process's as long as the consumer of this group has delivered
+    /// nothing since. A pin alone does not say that somebody else reads: the server also gives it to the request that
+    /// a dropped subscription has left behind.
+    Free { group: String, delivered: u64 },
+}
+
+impl Turn {
+    fn is_ours(&self, consumer: &Info) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Held(pin) => pin_of(consumer).is_none_or(|now| now == pin),
+            Self::Free { group, delivered } => {
+                group_of(consumer) == group && consumer.delivered.consumer_sequence == *delivered
+            }
+        }
+    }
+}
+
+/// Begins to ask for messages, for as long as the returned stream lives.
+pub(super) async fn requests(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
+    let requests = consumer.stream().max_messages_per_batch(PULL).group(group_of(consumer.cached_info()));
+    requests.expires(REQUEST).heartbeat(REQUEST / 2).messages().await
+}
+
+/// The consumer of this name, standing right after `request.after`; or as another worker has it, with
+/// which this one stands by.
+pub(super) async fn consumer_at(
+    stream: &jetstream::stream::Stream<()>,
+    topology: &Topology,
+    request: Subscribe<'_>,
+    turn: Option<Turn>,
+) -> Result<(PullConsumer, bool), StoreError> {
+    let what = || format!("preparing consumer {} of stream {}", request.subscriber, topology.stream());
+    let config = config_of(topology, request);
+    if let Ok(found) = stream.get_consumer::<pull::Config>(request.subscriber).await {
+        let info = found.cached_info();
+        if is_alike(info, &config) && !turn.is_some_and(|turn| turn.is_ours(info)) {
+            if pin_of(info).is_some() {
+                return Ok((found, true));
+            }
+            if stands_at(info, request.after) {
+                return Ok((found, false));
+            }
+        }
+        let deleted = stream.delete_consumer(request.subscriber).await;
+        deleted.map_err(|error| store_error(what(), error))?;
+    }
+    // Strictly, since another worker may have made one in between, and nobody knows what it has received.
+    let created = stream.create_consumer_strict(config).await.map_err(|error| store_error(what(), error))?;
+    Ok((created, false))
+}
+
+fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
+    let filters = request.aggregates.iter().map(|name| filter_of(topology.log(), name)).collect();
+    pull::Config {
+        durable_name: Some(request.subscriber.to_owned()),
+        description: Some("a projector; its place is the checkpoint beside the view".to_owned()),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: request.after + 1 },
+        ack_policy: AckPolicy::All,
+        ack_wait: ACK_WAIT,
+        inactive_threshold: KEPT,
+        max_ack_pending: MAX_UNACKNOWLEDGED,
+        filter_subjects: filters,
+        priority_policy: PriorityPolicy::PinnedClient,
+        // A name that no other consumer has, so that who asks for messages of one that is no more is refused:
+        // the numbers of the deliveries tell nothing across two consumers. Sixteen letters are the limit.
+        priority_groups: vec![Uuid::new_v4().simple().to_string()[..16].to_owned()],
+        priority_timeout: TURN,
+        ..pull::Config::default()
+    }
+}
+
+/// Whether a consumer delivers the same messages in the same way, wherever it stands.
+fn is_alike(info: &Info, config: &pull::Config) -> bool {
+    let mut filters = info.config.filter_subjects.clone();
+    if !info.config.filter_subject.is_empty() {
+        filters.push(info.config.filter_subject.clone());
+    }
+    filters == config.filter_subjects && info.config.priority_groups.len() == 1
+}
+
+/// The group in which the consumer's clients are pinned.
+pub(super) fn group_of(info: &Info) -> &str {
+    info.config.priority_groups.first().map_or("", String::as_str)
+}
+
+/// The pin of the client to which the consumer belongs at the moment.
+pub(super) fn pin_of(info: &Info) -> Option<&str> {
+    let mut pins = info.priority_groups.iter().filter_map(|group| group.pinned_client_id.as_deref());
+    pins.find(|pin| !pin.is_empty())
+}
+
+/// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before
+/// that may come again behind it. A server that was killed may have forgotten how far it had delivered.
+fn stands_at(info: &Info, after: u64) -> bool {
+    let started = match info.config.deliver_policy {
+        DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
+        _ => 0,
+    };
+    info.num_ack_pending == 0 && info.delivered.stream_sequence.max(started) == after
+}
