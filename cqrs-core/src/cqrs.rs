@@ -1,42 +1,27 @@
 //! The service: commands in, receipts out; queries in, answers out; projectors in between.
 
-use std::{
-    collections::{HashMap, HashSet},
-    marker::PhantomData,
-    sync::Arc,
-    time::Duration,
-};
+mod builder;
+
+use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 
 use crate::{
-    Aggregate, AggregateKey, Announce, Answer, BoxFuture, Clock, Command, CommandVisitor, CorrelationId,
-    DeadLetters, Deadlines, Error, EventStore, Handle, Handler, Interceptor, Notices, NoticesOf, Policy,
-    Projection, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search, StoreError, SystemClock,
-    Trace, View, ViewStore,
-    announce::Announcer,
-    carry_out::{Carrier, Routed},
-    deadline::AnyDeadlines,
+    Aggregate, AggregateKey, Answer, Command, CorrelationId, DeadLetters, Error, EventStore, Handle,
+    Interceptor, Notices, NoticesOf, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search, Trace,
+    ViewStore,
     dispatch::{Ask, Execute},
-    documents::DocumentProjection,
-    entity::Entities,
-    execute::{Limits, Shell},
-    followed::{AnyEvents, Followed},
-    following::Following,
-    handle_events::HandlerProjection,
-    id::is_name,
-    projection::AnyProjection,
-    react::PolicyProjection,
-    registry::{AggregateList, AggregateVisitor, AskedOf, HasAggregate, Push, SentTo, ViewList, ViewVisitor},
-    router::CommandRoutes,
-    timer, trace,
-    worker::{Shared, Worker},
+    execute::Shell,
+    registry::{AggregateList, AskedOf, HasAggregate, SentTo, ViewList},
+    trace,
+    worker::Worker,
 };
+
+pub use builder::Builder;
 
 /// How many commits of an aggregate are read at once.
 const PAGE: usize = 100;
@@ -124,21 +109,7 @@ impl<B: Backend, A: AggregateList, V> Clone for Cqrs<B, A, V> {
 impl<B: Backend> Cqrs<B, (), ()> {
     /// Begins to put a service together on `backend`.
     pub fn builder(backend: B) -> Builder<B, (), ()> {
-        Builder {
-            backend,
-            clock: Arc::new(SystemClock),
-            interceptors: Vec::new(),
-            limits: Limits::default(),
-            cached: 10_000,
-            patience: Duration::from_secs(5),
-            projections: Vec::new(),
-            later: Vec::new(),
-            foreign: HashMap::new(),
-            deadlines: None,
-            build_changed: false,
-            projects: true,
-            lists: PhantomData,
-        }
+        Builder::new(backend)
     }
 }
 
@@ -188,7 +159,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// # Errors
     ///
-    /// The store's; [`StoreError::Refused`] where the store does not announce what it stores.
+    /// The store's; [`StoreError::Refused`](crate::StoreError::Refused) where the store does not announce what it stores.
     ///
     /// # Cancel safety
     ///
@@ -423,338 +394,5 @@ impl<B: Backend> Inner<B> {
         }
         let behind = Error::ViewBehind { view: worker.name, sequence, waited: patience };
         tokio::time::timeout(patience, worker.reached(sequence)).await.unwrap_or(Err(behind))
-    }
-}
-
-/// Puts a service together; see [`Cqrs::builder`].
-pub struct Builder<B: Backend, A, V> {
-    backend: B,
-    clock: Arc<dyn Clock>,
-    interceptors: Vec<Box<dyn Interceptor>>,
-    limits: Limits,
-    cached: u64,
-    patience: Duration,
-    projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
-    /// Policies and handlers, which need the stores.
-    later: Vec<(ProjectionId, Later<B>)>,
-    /// The logs of other contexts, by the names of those who follow them.
-    foreign: HashMap<&'static str, Arc<dyn AnyEvents>>,
-    /// What keeps deadlines, if there is a policy.
-    deadlines: Option<OpenDeadlines<B>>,
-    build_changed: bool,
-    projects: bool,
-    lists: PhantomData<fn() -> (A, V)>,
-}
-
-/// Makes a projection of the stores.
-type Later<B> = Box<dyn FnOnce(&Parts<B>) -> Arc<dyn AnyProjection> + Send>;
-
-/// What policies and handlers are made of.
-struct Parts<B: Backend> {
-    views: Arc<B::Views>,
-    carrier: Arc<Carrier>,
-}
-
-/// The events' port to deadlines, and the timer that follows it.
-type OpenDeadlines<B> = fn(Arc<<B as Backend>::Events>) -> OpenedDeadlines;
-
-struct OpenedDeadlines {
-    prepare: BoxFuture<'static, Result<(), StoreError>>,
-    port: Arc<dyn AnyDeadlines>,
-    timer: StartTimer,
-}
-
-type StartTimer =
-    Box<dyn FnOnce(Arc<Carrier>, Arc<dyn Clock>, CancellationToken) -> BoxFuture<'static, ()> + Send>;
-
-fn open_deadlines<D: Deadlines>(events: Arc<D>) -> OpenedDeadlines {
-    let (preparing, timing) = (Arc::clone(&events), Arc::clone(&events));
-    OpenedDeadlines {
-        prepare: Box::pin(async move { preparing.prepare().await }),
-        port: events,
-        timer: Box::new(|carrier, clock, stop| Box::pin(timer::run(timing, carrier, clock, stop))),
-    }
-}
-
-impl<B: Backend, A, V> Builder<B, A, V> {
-    /// Adds an aggregate: its commands can be executed.
-    pub fn aggregate<T: Aggregate>(self) -> Builder<B, A::Output, V>
-    where
-        A: Push<T>,
-    {
-        self.with_lists()
-    }
-
-    /// Adds a view: its projector runs, and its queries can be asked.
-    pub fn view<T: View>(self) -> Builder<B, A, V::Output>
-    where
-        V: Push<T>,
-    {
-        self.with_lists()
-    }
-
-    /// Adds a projection that keeps its results itself, under the name and version of `id`: its projector
-    /// runs. See [`Projection`].
-    pub fn projection(mut self, id: ProjectionId, projection: impl Projection) -> Self {
-        self.projections.push((id, Arc::new(projection)));
-        self
-    }
-
-    /// Adds a policy: what follows from events is done. See [`Policy`] for what it promises.
-    pub fn policy<P: Policy>(mut self) -> Self
-    where
-        B::Events: Deadlines,
-    {
-        self.deadlines = Some(open_deadlines::<B::Events>);
-        self.later.push((
-            ProjectionId::new(P::NAME, 1),
-            Box::new(|parts| {
-                let (views, carrier) = (Arc::clone(&parts.views), Arc::clone(&parts.carrier));
-                Arc::new(PolicyProjection::<P, B::Views>::new(views, carrier))
-            }),
-        ));
-        self
-    }
-
-    /// Adds an event handler: it is called at least once for each event. See [`Handler`].
-    pub fn handler<H: Handler>(mut self, handler: H) -> Self {
-        let later: Later<B> =
-            Box::new(|parts| Arc::new(HandlerProjection::new(handler, Arc::clone(&parts.views))));
-        self.later.push((ProjectionId::new(H::NAME, 1), later));
-        self
-    }
-
-    /// Adds an announcer: it tells other contexts what they are to know, in the log `public`. See [`Announce`] for what
-    /// it promises.
-    pub fn announcer<N: Announce>(mut self, public: impl EventStore) -> Self {
-        let later: Later<B> =
-            Box::new(|parts| Arc::new(Announcer::<N, _, _>::new(Arc::new(public), Arc::clone(&parts.views))));
-        self.later.push((ProjectionId::new(N::NAME, 1), later));
-        self
-    }
-
-    /// Adds something that follows what another context announces in its public log, in place of this context's own
-    /// events: `.following(&shop).policy::<Points>()`. One projection follows one log.
-    pub fn following(self, public: &(impl EventStore + Clone)) -> Following<B, A, V> {
-        Following { builder: self, log: Arc::new(public.clone()) }
-    }
-
-    pub(crate) fn follows(mut self, name: &'static str, log: Arc<dyn AnyEvents>) -> Self {
-        self.foreign.insert(name, log);
-        self
-    }
-
-    /// Builds views and projections whose version has changed, beside the old version, which answers in the
-    /// programs that have it. Queries wait until the new one has caught up, and fail with
-    /// [`Error::ViewBuilding`] if that takes too long. Unless this is set, the service does not start with a
-    /// changed version, since building one takes its time and room.
-    pub fn build_changed_views(mut self) -> Self {
-        self.build_changed = true;
-        self
-    }
-
-    /// Starts no projectors, policies, handlers or timers: for a process that sends commands, asks, or looks how far
-    /// others are, while they run elsewhere. Its queries wait for the views as always.
-    pub fn without_projectors(mut self) -> Self {
-        self.projects = false;
-        self
-    }
-
-    /// Takes the time and new ids from `clock` instead of the machine.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Adds an interceptor around every dispatch; the first one added is the outermost.
-    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
-        self.interceptors.push(Box::new(interceptor));
-        self
-    }
-
-    /// How often a command is handled, at least once, when others change its aggregate in between; 16
-    /// unless it is set.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.limits.attempts = attempts.max(1);
-        self
-    }
-
-    /// How long an append is tried again while the store gives no definite answer; 30 seconds unless it
-    /// is set.
-    pub fn append_patience(mut self, patience: Duration) -> Self {
-        self.limits.patience = patience;
-        self
-    }
-
-    /// How many aggregates of each type keep their last state in memory, so that a command on one of them
-    /// needs no load; 10,000 unless it is set. Each takes the size of its state, and 56 bytes for each of
-    /// the commands that it remembers.
-    pub fn cached_aggregates(mut self, number: u64) -> Self {
-        self.cached = number;
-        self
-    }
-
-    /// How many aggregates that are not in memory are read at a time, at least one; 4 unless it is set. Others
-    /// wait for their turn, so that many loads at once do not hold up the appends. New aggregates, and those with
-    /// the first few commits only, need no turn.
-    pub fn cold_loads(mut self, number: usize) -> Self {
-        self.limits.cold_loads = number.clamp(1, Semaphore::MAX_PERMITS);
-        self
-    }
-
-    /// How long a query waits for its view after a receipt; 5 seconds unless it is set.
-    pub fn query_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
-
-    fn with_lists<A2, V2>(self) -> Builder<B, A2, V2> {
-        Builder {
-            backend: self.backend,
-            clock: self.clock,
-            interceptors: self.interceptors,
-            limits: self.limits,
-            cached: self.cached,
-            patience: self.patience,
-            projections: self.projections,
-            later: self.later,
-            foreign: self.foreign,
-            deadlines: self.deadlines,
-            build_changed: self.build_changed,
-            projects: self.projects,
-            lists: PhantomData,
-        }
-    }
-}
-
-impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
-    /// Prepares the views' places and starts their projectors.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] when a name is not legal or used twice, or the view store's errors.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it stops what was started.
-    pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
-        let entities = A::entities(self.cached);
-        let others = self.projections.iter().map(|(id, _)| id).chain(self.later.iter().map(|(id, _)| id));
-        check_names::<A, V>(&entities, others)?;
-        let (events, views) = self.backend.split();
-        let (events, views) = (Arc::new(events), Arc::new(views));
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let guard = stop.clone().drop_guard();
-        let mut starts = Starts { views: Arc::clone(&views), starts: Vec::new() };
-        V::visit(&mut starts);
-        starts.starts.extend(self.projections);
-        let deadlines = self.deadlines.map(|open| open(Arc::clone(&events)));
-        let carrier = Arc::new(Carrier::new(deadlines.as_ref().map(|deadlines| Arc::clone(&deadlines.port))));
-        let parts = Parts::<B> { views: Arc::clone(&views), carrier: Arc::clone(&carrier) };
-        starts.starts.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
-        let shared = Arc::new(Shared {
-            views: Arc::clone(&views),
-            clock: Arc::clone(&self.clock),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            projects: self.projects,
-        });
-        let workers = starts.starts.into_iter();
-        let log = |id: &ProjectionId| match self.foreign.get(id.name) {
-            Some(foreign) => Followed::foreign(Arc::clone(foreign), events.source()),
-            None => Followed::own(Arc::clone(&events) as Arc<dyn AnyEvents>),
-        };
-        let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, log(&id), Arc::clone(&shared)));
-        let workers = workers.map(worker).collect();
-        let inner = Arc::new(Inner {
-            shell: Arc::new(Shell::new(Arc::clone(&events), Arc::clone(&self.clock), self.limits)),
-            views,
-            interceptors: self.interceptors,
-            patience: self.patience,
-            workers,
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            _stop_on_drop: guard,
-        });
-        let routes = CommandRoutes::to::<A>(&entities);
-        carrier.set_dispatch(Routed { inner: Arc::downgrade(&inner), routes });
-        if let Some(deadlines) = deadlines {
-            deadlines.prepare.await?;
-            if self.projects {
-                tasks.spawn((deadlines.timer)(carrier, self.clock, stop));
-            }
-        }
-        for worker in &inner.workers {
-            worker.start(self.build_changed).await?;
-        }
-        Ok(Cqrs { inner, entities: Arc::new(entities), views: PhantomData })
-    }
-}
-
-/// What it takes to start the projection of each view.
-struct Starts<S> {
-    views: Arc<S>,
-    starts: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
-}
-
-impl<S: ViewStore> ViewVisitor for Starts<S> {
-    fn view<V: View>(&mut self) {
-        let projection = DocumentProjection::<V, S>::new(Arc::clone(&self.views));
-        self.starts.push((V::projection(), Arc::new(projection)));
-    }
-}
-
-/// Checks the names of everything that the service is made of, and reports all that is wrong at once.
-fn check_names<'a, A: AggregateList, V: ViewList>(
-    entities: &A::Entities,
-    projections: impl Iterator<Item = &'a ProjectionId>,
-) -> Result<(), Error> {
-    let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
-    A::visit(entities, &mut names);
-    V::visit(&mut names);
-    for id in projections {
-        names.check("view", id.name);
-    }
-    if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
-}
-
-struct Names {
-    seen: HashSet<(&'static str, &'static str)>,
-    wrong: Vec<String>,
-}
-
-impl Names {
-    fn check(&mut self, kind: &'static str, name: &'static str) {
-        if !is_name(name) {
-            self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
-        }
-        if !self.seen.insert((kind, name)) {
-            self.wrong.push(format!("{kind} name {name:?} is used twice"));
-        }
-    }
-}
-
-impl AggregateVisitor for Names {
-    fn aggregate<A: Aggregate>(&mut self, _: &Arc<Entities<A>>) {
-        self.check("aggregate", A::NAME);
-        A::visit_commands(self);
-    }
-}
-
-impl<A: Aggregate> CommandVisitor<A> for Names {
-    fn command<C>(&mut self)
-    where
-        C: Command<Aggregate = A>,
-        A: Handle<C>,
-    {
-        for name in C::NAMES {
-            self.check("command", name);
-        }
-    }
-}
-
-impl ViewVisitor for Names {
-    fn view<V: View>(&mut self) {
-        self.check("view", V::NAME);
     }
 }
