@@ -211,9 +211,16 @@ impl<S: ViewStore> Worker<S> {
         let Some(mut status) = status else {
             return Ok(self.projection.reached(id, sequence).await?);
         };
+        // What was saved before may be of another log, which the projector sees when it starts.
+        let has_started = |status: &ProjectorStatus| status.state != ProjectorState::Starting;
+        let _ = status.wait_for(has_started).await;
         tokio::select! {
+            biased;
+            reason = halted(&mut status) => {
+                let is_there = status.borrow().sequence >= sequence;
+                if is_there { Ok(()) } else { Err(Error::ProjectionHalted { view: id.to_string(), reason }) }
+            }
             reached = self.projection.reached(id, sequence) => Ok(reached?),
-            reason = halted(&mut status) => Err(Error::ProjectionHalted { view: id.to_string(), reason }),
         }
     }
 
