@@ -61,7 +61,7 @@ impl NatsEvents {
         let (mut headers, payload) = wire::encode(commit)
             .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
         if let Some(first) = commit.events.first() {
-            let (name, id) = (aggregate.name(), encode_token(aggregate.id()));
+            let [name, id] = [aggregate.name(), aggregate.id()].map(encode_token);
             headers.add("Nats-Msg-Id", format_args!("{name}.{id}.{}", first.origin.command_id));
         }
         headers.add("Nats-Expected-Stream", self.topology.stream());

@@ -36,14 +36,14 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    /// One header. Neither name nor value has a line break in it.
+    /// One header; its value stays as it is, but for controls, which could begin a line.
     pub(crate) fn new(name: &'static str, value: &str) -> Self {
-        let mut text = String::with_capacity(USUAL);
-        text.push_str(value);
-        Self { first: name, text }
+        let mut headers = Self { first: name, text: String::with_capacity(USUAL) };
+        headers.push(value, CONTROLS, |byte| !byte.is_ascii_control() && byte.is_ascii());
+        headers
     }
 
-    /// One more, whose value is printable ASCII.
+    /// One more, whose value is of our own making and printable ASCII.
     pub(crate) fn add(&mut self, name: &str, value: impl Display) {
         self.begin(name);
         write!(self.text, "{value}").expect("a text takes all that is written");
@@ -52,11 +52,15 @@ impl Headers {
     /// One more, whose value may be any text.
     pub(crate) fn add_encoded(&mut self, name: &str, value: &str) {
         self.begin(name);
-        // Few values have anything to encode, which is told sooner than it is encoded.
-        if value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'%') {
+        self.push(value, ENCODED, |byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'%');
+    }
+
+    /// Few values have anything to encode, which is told sooner than it is encoded.
+    fn push(&mut self, value: &str, encoded: &'static AsciiSet, is_plain: impl Fn(u8) -> bool) {
+        if value.bytes().all(is_plain) {
             self.text.push_str(value);
         } else {
-            self.text.extend(utf8_percent_encode(value, ENCODED));
+            self.text.extend(utf8_percent_encode(value, encoded));
         }
     }
 

@@ -107,6 +107,38 @@ fn a_commit_on_another_aggregates_subject_is_refused() {
     assert_eq!(error, "it is about order/2, but stands where order/1 does");
 }
 
+/// Headers are handed over as lines, so that a line break in any text would be a header of its own.
+#[test]
+fn no_text_begins_a_header() {
+    let hostile = "x\r\nNats-Rollup: all\nNats-TTL: 1s\r";
+    let mut origin = Origin {
+        time: "2026-01-02T03:04:05Z".parse().expect("a time"),
+        command: hostile.into(),
+        command_id: CommandId(Uuid::nil()),
+        fingerprint: 0,
+        correlation_id: CorrelationId(Uuid::nil()),
+        causation_id: None,
+        metadata: Metadata::default(),
+    };
+    origin.metadata.insert("note", hostile).expect("a name of metadata");
+    assert!(origin.metadata.insert("a\r\nnats-ttl", "1s").is_err(), "no name of metadata");
+    let event = RecordedEvent {
+        id: EventId(Uuid::nil()),
+        origin: Arc::new(origin),
+        event_type: hostile.into(),
+        schema_version: 1,
+        content_type: hostile.into(),
+        data: Bytes::new(),
+    };
+    let aggregate = AggregateKey::new(hostile, hostile).expect("a key");
+    let commit = Commit { aggregate, first_version: 1, source: hostile.into(), events: event.into() };
+    let headers = encode(&commit).expect("headers").0.one_by_one();
+    let mut names: Vec<&str> = headers.iter().map(|(name, _)| name.as_ref()).collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 15, "{names:?}");
+    assert!(names.iter().all(|name| name.starts_with("ce-") || *name == "content-type"), "{names:?}");
+}
+
 #[test]
 fn a_format_that_is_not_read_is_named() {
     let mut headers = HeaderMap::new();
