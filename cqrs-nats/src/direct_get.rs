@@ -35,10 +35,15 @@ pub(crate) enum Get<'a> {
 /// A message of a stream.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub(crate) subject: String,
     pub(crate) sequence: u64,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Bytes,
+}
+
+impl Found {
+    pub(crate) fn subject(&self) -> &str {
+        self.headers.get_last(NATS_SUBJECT).map_or("", |subject| subject.as_str())
+    }
 }
 
 /// What the messages of one answer were taken for.
@@ -110,7 +115,6 @@ fn read(message: Message) -> Result<Answer, String> {
         Some(StatusCode::NOT_FOUND) => return Ok(Answer::End { more: false }),
         Some(status) => return Err(format!("{status} {}", message.description.unwrap_or_default())),
     }
-    let subject = headers.get_last(NATS_SUBJECT).ok_or("an answer without a subject")?.as_str().to_owned();
     let sequence = number(NATS_SEQUENCE).ok_or("an answer without a sequence")?;
-    Ok(Answer::Message(Found { subject, sequence, headers, payload: message.payload }))
+    Ok(Answer::Message(Found { sequence, headers, payload: message.payload }))
 }

@@ -5,6 +5,9 @@
 //! documents and the checkpoint name the revision that they replace: a stale read can make a save fail, never
 //! make it overwrite what is newer. What is noted about views as a whole is in a bucket of its own.
 
+mod place;
+mod watcher;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -22,12 +25,9 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, LastRawMessageErrorKind},
 };
 use bytes::Bytes;
-use cqrs_core::{
-    Checkpoint, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
-    Write,
-};
+use cqrs_core::{ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore};
 use futures_util::StreamExt;
-use tokio::{sync::watch, task::AbortHandle, time::sleep};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     Topology,
@@ -36,15 +36,11 @@ use crate::{
     diagnosis::Call,
     direct_get::{Found, Get, direct_get},
     errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
-    subject::{decode_token, encode_token},
+    subject::decode_token,
     topology::is_missing,
 };
-
-/// What the keys of documents begin with in a bucket.
-const DOCUMENTS: &str = "d.";
-
-/// What the keys of notes begin with in a bucket.
-const NOTES: &str = "n.";
+use place::{DOCUMENTS, NOTES, Place};
+use watcher::Watcher;
 
 /// How long listing a view may take.
 const LISTING: Duration = Duration::from_secs(30);
@@ -250,7 +246,9 @@ impl ViewStore for KvViews {
         let place = self.place(projection);
         let subjects: Vec<String> = keys.iter().map(|key| place.document(key)).collect();
         let get = Get::Last { multi_last: &subjects, batch: subjects.len() };
-        let take = |found: Found| (found.subject, (value(&found.headers, found.payload), found.sequence));
+        let take = |found: Found| {
+            (found.subject().to_owned(), (value(&found.headers, found.payload), found.sequence))
+        };
         let batch = direct_get(&self.connection, &place.stream, get, take).await?;
         let mut found: HashMap<_, _> = batch.found.into_iter().collect();
         let saved = |subject| match found.remove(subject) {
@@ -402,125 +400,4 @@ async fn read_until(
 /// The value in a message; none where it says that the value was deleted.
 fn value(headers: &HeaderMap, payload: Bytes) -> Option<Bytes> {
     headers.get(OPERATION).is_none().then_some(payload)
-}
-
-/// Where a projection's documents are.
-#[derive(Debug, Clone)]
-struct Place {
-    bucket: String,
-    stream: String,
-    prefix: String,
-}
-
-impl Place {
-    fn of_bucket(bucket: String) -> Self {
-        Self { stream: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), bucket }
-    }
-
-    fn checkpoint(&self) -> String {
-        format!("{}checkpoint", self.prefix)
-    }
-
-    fn document(&self, key: &str) -> String {
-        format!("{}{DOCUMENTS}{}", self.prefix, encode_token(key))
-    }
-
-    fn note(&self, key: &str) -> String {
-        format!("{}{NOTES}{}", self.prefix, encode_token(key))
-    }
-
-    fn what(&self, doing: &str) -> String {
-        format!("{doing} bucket {}", self.bucket)
-    }
-
-    /// The documents, the notes and the checkpoint as messages. The checkpoint comes last: a consumer sees the
-    /// messages of a batch one by one, and who sees the checkpoint may read the documents.
-    fn messages(
-        &self,
-        projection: &ProjectionId,
-        save: &Save<'_>,
-        limit: usize,
-    ) -> Result<Vec<atomic_batch::Message>, StoreError> {
-        let checkpoint = serde_json::to_vec(save.checkpoint)
-            .map_err(|error| StoreError::refused("writing a checkpoint as JSON", error))?;
-        let mut messages = Vec::with_capacity(save.writes.len() + save.notes.len() + 1);
-        for Write { key, document, revision } in save.writes {
-            check_size(limit, document.as_ref(), || format!("document {key:?} of view {projection}"))?;
-            let (subject, payload) = (self.document(key), document.clone());
-            messages.push(atomic_batch::Message { subject, payload, expected: Some(*revision) });
-        }
-        for Note { key, content } in save.notes {
-            check_size(limit, content.as_ref(), || format!("note {key:?} of view {projection}"))?;
-            let (subject, payload) = (self.note(key), content.clone());
-            messages.push(atomic_batch::Message { subject, payload, expected: None });
-        }
-        messages.push(atomic_batch::Message {
-            subject: self.checkpoint(),
-            payload: Some(checkpoint.into()),
-            expected: Some(save.revision),
-        });
-        Ok(messages)
-    }
-}
-
-/// What one message of a batch takes must fit into a message.
-fn check_size(limit: usize, content: Option<&Bytes>, what: impl Fn() -> String) -> Result<(), StoreError> {
-    // The headers of a batch's message are far smaller than this.
-    let bytes = content.map_or(0, Bytes::len) + 1_024;
-    if bytes > limit { Err(StoreError::TooLarge { what: what(), bytes, limit }) } else { Ok(()) }
-}
-
-/// Follows one projection's checkpoint, for all who wait for it in this process.
-#[derive(Debug)]
-struct Watcher {
-    sequence: watch::Sender<u64>,
-    task: AbortHandle,
-}
-
-impl Watcher {
-    fn start(connection: Connection, place: Place) -> Self {
-        let sequence = watch::Sender::new(0);
-        let raised = sequence.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                if let Err(error) = follow(&connection, &place, &raised).await {
-                    tracing::debug!(bucket = place.stream, %error, "watching the checkpoint again");
-                }
-                sleep(Duration::from_millis(200)).await;
-            }
-        });
-        Self { sequence, task: task.abort_handle() }
-    }
-
-    fn raise(&self, sequence: u64) {
-        raise(&self.sequence, sequence);
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn raise(reached: &watch::Sender<u64>, sequence: u64) {
-    reached.send_if_modified(|reached| {
-        let higher = sequence > *reached;
-        *reached = sequence.max(*reached);
-        higher
-    });
-}
-
-async fn follow(
-    connection: &Connection,
-    place: &Place,
-    reached: &watch::Sender<u64>,
-) -> Result<(), async_nats::Error> {
-    let bucket = connection.jetstream.get_key_value(&place.bucket).await?;
-    let mut changes = bucket.watch_with_history("checkpoint").await?;
-    while let Some(entry) = changes.next().await {
-        let checkpoint: Checkpoint = serde_json::from_slice(&entry?.value)?;
-        raise(reached, checkpoint.sequence);
-    }
-    Ok(())
 }

@@ -1,0 +1,78 @@
+//! Where a projection's documents, notes and checkpoint are, and a save as the messages of a batch.
+
+use bytes::Bytes;
+use cqrs_core::{Note, ProjectionId, Save, StoreError, Write};
+
+use crate::{atomic_batch, subject::encode_token};
+
+/// What the keys of documents begin with in a bucket.
+pub(super) const DOCUMENTS: &str = "d.";
+
+/// What the keys of notes begin with in a bucket.
+pub(super) const NOTES: &str = "n.";
+
+/// Where a projection's documents are.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) bucket: String,
+    pub(super) stream: String,
+    pub(super) prefix: String,
+}
+
+impl Place {
+    pub(super) fn of_bucket(bucket: String) -> Self {
+        Self { stream: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), bucket }
+    }
+
+    pub(super) fn checkpoint(&self) -> String {
+        format!("{}checkpoint", self.prefix)
+    }
+
+    pub(super) fn document(&self, key: &str) -> String {
+        format!("{}{DOCUMENTS}{}", self.prefix, encode_token(key))
+    }
+
+    pub(super) fn note(&self, key: &str) -> String {
+        format!("{}{NOTES}{}", self.prefix, encode_token(key))
+    }
+
+    pub(super) fn what(&self, doing: &str) -> String {
+        format!("{doing} bucket {}", self.bucket)
+    }
+
+    /// The documents, the notes and the checkpoint as messages. The checkpoint comes last: a consumer sees the
+    /// messages of a batch one by one, and who sees the checkpoint may read the documents.
+    pub(super) fn messages(
+        &self,
+        projection: &ProjectionId,
+        save: &Save<'_>,
+        limit: usize,
+    ) -> Result<Vec<atomic_batch::Message>, StoreError> {
+        let checkpoint = serde_json::to_vec(save.checkpoint)
+            .map_err(|error| StoreError::refused("writing a checkpoint as JSON", error))?;
+        let mut messages = Vec::with_capacity(save.writes.len() + save.notes.len() + 1);
+        for Write { key, document, revision } in save.writes {
+            check_size(limit, document.as_ref(), || format!("document {key:?} of view {projection}"))?;
+            let (subject, payload) = (self.document(key), document.clone());
+            messages.push(atomic_batch::Message { subject, payload, expected: Some(*revision) });
+        }
+        for Note { key, content } in save.notes {
+            check_size(limit, content.as_ref(), || format!("note {key:?} of view {projection}"))?;
+            let (subject, payload) = (self.note(key), content.clone());
+            messages.push(atomic_batch::Message { subject, payload, expected: None });
+        }
+        messages.push(atomic_batch::Message {
+            subject: self.checkpoint(),
+            payload: Some(checkpoint.into()),
+            expected: Some(save.revision),
+        });
+        Ok(messages)
+    }
+}
+
+/// What one message of a batch takes must fit into a message.
+fn check_size(limit: usize, content: Option<&Bytes>, what: impl Fn() -> String) -> Result<(), StoreError> {
+    // The headers of a batch's message are far smaller than this.
+    let bytes = content.map_or(0, Bytes::len) + 1_024;
+    if bytes > limit { Err(StoreError::TooLarge { what: what(), bytes, limit }) } else { Ok(()) }
+}
