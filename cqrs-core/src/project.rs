@@ -5,6 +5,8 @@
 //! same: read the checkpoint again and go on from there. An event that cannot be applied is set aside,
 //! with the later ones of its aggregate, in the same write as the checkpoint.
 
+mod plan;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -14,12 +16,13 @@ use tracing::{Instrument, debug, info, warn};
 
 use crate::{
     AggregateKey, Batch, Checkpoint, Clock, Delivery, Log, Note, OnFailure, Position, ProjectError,
-    ProjectionId, Recorded, SaveError, Start, StoreError, StoredCommit, Subscribe, backoff,
+    ProjectionId, SaveError, Start, StoreError, StoredCommit, Subscribe, backoff,
     dead_letter::{self, DeadLetter, MAX_DEAD_LETTERS, Parked},
     followed::{AnySubscription, Followed},
     projection::AnyProjection,
     status::{Pace, ProjectorState, ProjectorStatus},
 };
+use plan::{Plan, plan};
 
 /// The most commits that are asked for at once.
 const BATCH: usize = 512;
@@ -394,69 +397,6 @@ impl Place {
         }
         self.versions.insert(commit.aggregate.clone(), commit.last_version());
         Ok(())
-    }
-}
-
-/// What to do with a chunk of deliveries.
-struct Plan<'a> {
-    events: Vec<Recorded<'a>>,
-    letters: Vec<DeadLetter>,
-}
-
-/// Which events to apply, and which to set aside: those that are known not to work, and all that come after
-/// one of these in the same aggregate. What is ignored is neither.
-fn plan<'a>(
-    chunk: &'a [Delivery],
-    ignored: &[&str],
-    parked: &Parked,
-    poison: &HashMap<Position, String>,
-    now: impl Fn() -> Timestamp,
-) -> Plan<'a> {
-    let mut plan = Plan { events: Vec::new(), letters: Vec::new() };
-    for delivery in chunk {
-        match delivery {
-            Ok(stored) => {
-                for index in 0..stored.commit.events.len() {
-                    let event = Recorded { stored, index };
-                    if ignored.contains(&event.event_type()) {
-                        continue;
-                    }
-                    match fate(&plan.letters, parked, &stored.commit.aggregate, poison.get(&event.position()))
-                    {
-                        Fate::Apply => plan.events.push(event),
-                        Fate::SetAside { reason, behind } => {
-                            plan.letters.push(DeadLetter::of_event(&event, reason, behind, now()));
-                        }
-                    }
-                }
-            }
-            Err(unreadable) => {
-                let reason = Some(&unreadable.reason);
-                if let Fate::SetAside { reason, behind } =
-                    fate(&plan.letters, parked, &unreadable.aggregate, reason)
-                {
-                    let (aggregate, sequence) = (&unreadable.aggregate, unreadable.sequence);
-                    plan.letters.push(DeadLetter::of_message(aggregate, sequence, reason, behind, now()));
-                }
-            }
-        }
-    }
-    plan
-}
-
-enum Fate {
-    Apply,
-    SetAside { reason: String, behind: bool },
-}
-
-fn fate(letters: &[DeadLetter], parked: &Parked, aggregate: &AggregateKey, reason: Option<&String>) -> Fate {
-    if parked.has(aggregate) || letters.iter().any(|letter| letter.aggregate == *aggregate) {
-        let reason = "an earlier event of the aggregate is a dead letter".to_owned();
-        return Fate::SetAside { reason, behind: true };
-    }
-    match reason {
-        Some(reason) => Fate::SetAside { reason: reason.clone(), behind: false },
-        None => Fate::Apply,
     }
 }
 
