@@ -76,8 +76,6 @@ pub(super) struct Reader {
     messages: pull::Stream,
     /// How often the consumer may still be unknown to the server that is asked.
     unheard: u32,
-    /// The number of the last delivery: the consumer counts them without gaps.
-    delivery: u64,
     /// The last sequence that was read.
     seen: u64,
     pub(super) standby: bool,
@@ -113,7 +111,6 @@ impl Reader {
                 subscriber: request.subscriber.to_owned(),
                 messages,
                 unheard: UNHEARD,
-                delivery,
                 seen: request.after,
                 consumer,
                 standby,
@@ -213,11 +210,12 @@ impl Reader {
             Err(why) => return Err(no_answer(what, why)),
         };
         let (group, delivered) = (group_of(&info).to_owned(), info.delivered.consumer_sequence);
+        let last = lock(&self.noted).delivery;
         let is_free = pin_of(&info).is_none();
         let is_gone = self.standby && is_free;
         // One that is on its way here has come before the next look.
         let is_late = is_free || before == Some(delivered);
-        let is_missing = !self.standby && delivered != self.delivery && is_late;
+        let is_missing = !self.standby && delivered != last && is_late;
         if is_free && (is_gone || is_missing) {
             lock(&self.turns).insert(self.subscriber.clone(), Turn::Free { group, delivered });
         }
@@ -225,8 +223,7 @@ impl Reader {
             return Err(self.interrupted("the worker that was reading has gone".to_owned()));
         }
         if is_missing {
-            let what = format!("delivery {delivered} did not come after delivery {}", self.delivery);
-            return Err(self.interrupted(what));
+            return Err(self.interrupted(format!("delivery {delivered} did not come after delivery {last}")));
         }
         Ok(delivered)
     }
@@ -242,20 +239,17 @@ impl Reader {
             .map_err(|error| self.interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery, pending) = (info.stream_sequence, info.consumer_sequence, info.pending);
         // Whatever is wrong with the delivery, the turn is the one of whoever gets it.
-        self.note(message.headers.as_ref().and_then(|headers| headers.get(NATS_PIN_ID)), delivery);
-        if self.standby || delivery != self.delivery + 1 {
+        let last = self.note(message.headers.as_ref().and_then(|headers| headers.get(NATS_PIN_ID)), delivery);
+        if self.standby || delivery != last + 1 {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
             lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
         }
         if self.standby {
             return Err(self.interrupted("another worker was reading, now it is this one's turn".to_owned()));
         }
-        if delivery != self.delivery + 1 {
-            return Err(
-                self.interrupted(format!("delivery {delivery} came after delivery {}", self.delivery))
-            );
+        if delivery != last + 1 {
+            return Err(self.interrupted(format!("delivery {delivery} came after delivery {last}")));
         }
-        self.delivery = delivery;
         if sequence <= self.seen {
             return Err(self.interrupted(format!("sequence {sequence} came again after {}", self.seen)));
         }
@@ -267,13 +261,14 @@ impl Reader {
         Ok(Read { sequence, delivery, pending, reply: message.reply })
     }
 
-    fn note(&self, pin: Option<&HeaderValue>, delivery: u64) {
+    /// Notes a delivery; returns the number of the one before it.
+    fn note(&self, pin: Option<&HeaderValue>, delivery: u64) -> u64 {
         let mut noted = lock(&self.noted);
-        noted.delivery = delivery;
         let pin = pin.map(HeaderValue::as_str);
         if pin.is_some() && pin != noted.pin.as_deref() {
             noted.pin = pin.map(str::to_owned);
         }
+        std::mem::replace(&mut noted.delivery, delivery)
     }
 }
 
