@@ -359,6 +359,29 @@ async fn long_aggregates_that_are_not_in_memory_are_read_few_at_a_time() {
     }
 }
 
+/// Where commits lie together, a cold load comes to be one read.
+#[tokio::test]
+async fn a_usual_aggregate_is_read_at_once_when_its_neighbours_were_close_together() {
+    let store = watched(Memory::default());
+    let start = || Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Plain>().start();
+    let writer = start().await.unwrap();
+    for number in 0..8 {
+        for _ in 0..30 {
+            writer.execute(Note(number.to_string())).await.unwrap();
+        }
+    }
+    let reader = start().await.unwrap();
+    store.most_reads();
+    reader.execute(Note("0".into())).await.unwrap();
+    assert_eq!(store.most_reads(), [1, 1], "nothing is known of where commits lie");
+    for number in 1..7 {
+        reader.execute(Note(number.to_string())).await.unwrap();
+    }
+    store.most_reads();
+    reader.execute(Note("7".into())).await.unwrap();
+    assert_eq!(store.most_reads(), [1, 0], "the first page had all");
+}
+
 /// A service on NATS whose store is watched.
 async fn on_nats(
     context: &TestContext,

@@ -79,6 +79,26 @@ fn json_that_could_not_be_read_back_is_not_recorded() {
     }
 }
 
+/// Writes a value as JSON while it is itself written as JSON.
+struct Nesting(Vec<u64>);
+
+impl Serialize for Nesting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let inner = to_json(&self.0).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_bytes(&inner)
+    }
+}
+
+#[test]
+fn the_buffer_of_a_thread_serves_values_within_values_and_failures() {
+    assert_eq!(to_json(&(1, Nesting(vec![2]))).unwrap(), "[1,[91,50,93]]");
+    assert_eq!(with_json(b"name", &7, <[u8]>::to_vec).unwrap(), b"name7");
+    let unwritable = BTreeMap::from([(vec![1], 1)]);
+    assert!(to_json(&unwritable).is_err());
+    assert_eq!(to_json(&vec![0; LARGEST_BUFFER]).unwrap().len(), 2 * LARGEST_BUFFER + 1);
+    assert_eq!(to_json(&"x").unwrap(), "\"x\"");
+}
+
 fn key() -> AggregateKey {
     AggregateKey::new("shop", "1").unwrap()
 }
