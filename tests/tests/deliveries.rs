@@ -224,6 +224,53 @@ async fn what_was_read_ahead_is_lost_to_nobody() {
     assert_eq!(seen, [6, 7, 8, 9, 10]);
 }
 
+/// The last delivery went elsewhere, and nothing comes that would show it.
+#[tokio::test]
+async fn a_subscription_ends_without_the_last_delivery_although_nothing_happens() {
+    let context = TestContext::new("last").await;
+    let backend = context.backend().await;
+    let events = backend.events.clone();
+    let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
+    bank.execute(open()).await.unwrap();
+    let mut subscription = events.subscribe(reader(0)).await.unwrap();
+    assert_eq!(sequences(subscription.next(10).await.unwrap()), [1]);
+    let mut stolen = steal(context.nats.client(), &context.stream(), "reader").await;
+    loop {
+        bank.execute(deposit()).await.unwrap();
+        tokio::select! {
+            theirs = stolen.next() => break assert!(is_message(theirs.unwrap().headers.as_ref())),
+            ours = subscription.next(1) => drop(ours.unwrap()),
+        }
+    }
+    // Far sooner than the server would deliver it again.
+    let noticed = tokio::time::timeout(Duration::from_secs(30), subscription.next(10)).await;
+    let error = noticed.expect("it is noticed").unwrap_err();
+    assert!(matches!(error, StoreError::Interrupted { .. }), "{error:?}");
+}
+
+/// A server that was killed may have forgotten how far it had delivered: what is in the view already does not come.
+#[tokio::test]
+async fn a_consumer_that_is_behind_the_checkpoint_is_made_anew() {
+    let context = TestContext::new("behind").await;
+    let bank = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
+    bank.execute(open()).await.unwrap();
+    let (first, second) = (instance(&context).await, instance(&context).await);
+    let mut behind = first.subscribe(reader(0)).await.unwrap();
+    assert_eq!(sequences(behind.next(1).await.unwrap()), [1]);
+    behind.done(1).await.unwrap();
+    let found = jetstream::new(context.nats.client().clone()).get_stream(context.stream()).await.unwrap();
+    eventually("it is acknowledged", async || {
+        found.consumer_info("reader").await.unwrap().num_ack_pending == 0
+    })
+    .await;
+    behind.leave().await;
+    for _ in 0..4 {
+        bank.execute(deposit()).await.unwrap();
+    }
+    let mut next = second.subscribe(reader(3)).await.unwrap();
+    assert_eq!(sequences(next.next(1).await.unwrap()), [4]);
+}
+
 /// What was delivered to a worker that died comes to the next one, also when nothing new happens.
 #[tokio::test]
 async fn a_worker_that_died_is_followed_although_nothing_happens() {
