@@ -54,6 +54,21 @@ pub trait EventStore: Send + Sync + 'static {
         max: usize,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
+    /// The aggregate's last commit, as far as whoever answers knows: like a [`read`](EventStore::read) it may miss
+    /// what was stored right before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn last(
+        &self,
+        aggregate: &AggregateKey,
+    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
+
     /// The aggregate's first commit with a sequence greater than `after`, from the log's current
     /// leader: what was stored before the call is seen.
     ///
@@ -218,6 +233,13 @@ impl<S: EventStore> EventStore for Arc<S> {
         max: usize,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send {
         S::read(self, aggregate, after, max)
+    }
+
+    fn last(
+        &self,
+        aggregate: &AggregateKey,
+    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
+        S::last(self, aggregate)
     }
 
     fn next_after(

@@ -1,12 +1,17 @@
 //! Loading an aggregate: its commits, folded, with the checks that the log is whole.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    slice,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
+use bytes::Bytes;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::{
-    Aggregate, AggregateKey, CommandId, EventId, EventStore, Events, Position, StoreError, StoredCommit,
+    Aggregate, AggregateKey, CommandId, EventId, EventStore, Events, Position, Snapshots, StoreError,
+    StoredCommit,
     aggregate::AppliesTo,
     codec,
     remembered::{CarriedOut, Remembered},
@@ -96,10 +101,25 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     /// The aggregate as its snapshot has it, or of which nothing has been read yet when there is none that
-    /// will do. Whatever is wrong with a snapshot, the log has it all.
+    /// will do. Its last commit is read at the same time: mostly it is the one that the snapshot ends with.
     pub(crate) async fn from_snapshot<S: EventStore>(key: AggregateKey, store: &S) -> Self {
         let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
-        let bytes = match store.load_snapshot(&key).await {
+        let (bytes, last) = tokio::join!(store.load_snapshot(&key), store.last(&key));
+        let mut loaded = Self::of_bytes(key, snapshots, bytes);
+        match last {
+            Ok(last) => loaded.end_with(last.as_ref()),
+            Err(error) => debug!(aggregate = %loaded.key, %error, "the last commit could not be read"),
+        }
+        loaded
+    }
+
+    /// What the bytes of a snapshot say. Whatever is wrong with them, the log has it all.
+    fn of_bytes(
+        key: AggregateKey,
+        snapshots: Snapshots<A>,
+        bytes: Result<Option<Bytes>, StoreError>,
+    ) -> Self {
+        let bytes = match bytes {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Self::nothing(key),
             Err(error) => {
@@ -117,6 +137,20 @@ impl<A: Aggregate> Loaded<A> {
                 }
                 Self::nothing(key)
             }
+        }
+    }
+
+    /// Takes the last commit for all that is to be read, if nothing can lie between it and what is known.
+    fn end_with(&mut self, last: Option<&StoredCommit>) {
+        let is_all = match last {
+            None => self.version == 0,
+            Some(last) if self.unproved => self.proved_by(slice::from_ref(last)).is_some(),
+            // One that cannot be read is read again, with whatever comes of it.
+            Some(last) => self.fold(last).is_ok(),
+        };
+        if is_all {
+            self.unproved = false;
+            self.stale = false;
         }
     }
 

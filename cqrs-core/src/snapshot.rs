@@ -57,7 +57,7 @@ pub(crate) use stored::{Found, Head, Unreadable, Unwritable};
 ///
 /// For aggregates that live long: with hundreds of events, or with fewer that lie far apart in a large log. A
 /// short aggregate is read as fast without. Every cold load (of an aggregate that is not in memory) then
-/// reads the last snapshot and the events since, two round trips.
+/// reads the last snapshot and the events since: one round trip when there are none, two when there are few.
 ///
 /// # What is in one
 ///

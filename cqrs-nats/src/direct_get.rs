@@ -1,11 +1,11 @@
-//! Reading several messages of a stream with one request: JetStream's batched direct get.
+//! Reading messages of a stream without a consumer, from any replica: JetStream's direct get.
 //!
-//! The client has no call for it. The request names a subject and a first sequence, or a list of
+//! The client has no call for several messages with one request. The request names a subject and a first sequence, or a list of
 //! subjects of which the last messages are wanted; any replica may answer; the messages come one by one,
 //! and an empty one with status 204 ends them and says how many more there are.
 
 use async_nats::{
-    HeaderMap, HeaderName, Message, StatusCode,
+    HeaderMap, HeaderName, Message, Request, StatusCode,
     header::{NATS_SEQUENCE, NATS_SUBJECT},
 };
 use bytes::Bytes;
@@ -30,6 +30,12 @@ pub(crate) enum Get<'a> {
     From { next_by_subj: &'a str, seq: u64, batch: usize },
     /// The last message of each of these subjects.
     Last { multi_last: &'a [String], batch: usize },
+}
+
+/// The last message of one subject, which is answered with one message.
+#[derive(Debug, Serialize)]
+struct LastOf<'a> {
+    last_by_subj: &'a str,
 }
 
 /// A message of a stream.
@@ -61,14 +67,41 @@ pub(crate) async fn direct_get<T>(
     get: Get<'_>,
     take: impl FnMut(Found) -> T,
 ) -> Result<Batch<T>, StoreError> {
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
+    answered(connection, stream, &subject, ask(connection, &subject, get, take)).await
+}
+
+/// Reads the last message of a subject, if there is one.
+pub(crate) async fn direct_get_last(
+    connection: &Connection,
+    stream: &str,
+    of: &str,
+) -> Result<Option<Found>, StoreError> {
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
+    let ask = async {
+        let request = serde_json::to_vec(&LastOf { last_by_subj: of })?;
+        let request = Request::new().payload(request.into()).timeout(Some(ANSWER));
+        match read(connection.client.send_request(subject.clone(), request).await?)? {
+            Answer::Message(found) => Ok(Some(found)),
+            Answer::End { .. } => Ok(None),
+        }
+    };
+    answered(connection, stream, &subject, ask).await
+}
+
+/// What comes of a question about `stream` that is asked on `subject`.
+async fn answered<T>(
+    connection: &Connection,
+    stream: &str,
+    subject: &str,
+    ask: impl Future<Output = Result<T, async_nats::Error>>,
+) -> Result<T, StoreError> {
     let what = || format!("reading stream {stream}");
     if !connection.is_up().await {
         return Err(unavailable(what(), "there is no connection"));
     }
-    let subject = format!("$JS.API.DIRECT.GET.{stream}");
-    let answer = connection.answer(&[&subject], ask(connection, &subject, get, take)).await;
-    match answer.map_err(|why| no_answer(what(), why))? {
-        Ok(batch) => Ok(batch),
+    match connection.answer(&[subject], ask).await.map_err(|why| no_answer(what(), why))? {
+        Ok(answer) => Ok(answer),
         Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     backlog,
     connection::{Connection, NoAnswer},
     diagnosis::Call,
-    direct_get::{Found, Get, direct_get},
+    direct_get::{Found, Get, direct_get, direct_get_last},
     errors::{append_error, no_answer, store_error, unavailable},
     snapshots::SnapshotBucket,
     subject::{aggregate_of, encode_token, filter_of, subject_of},
@@ -122,6 +122,13 @@ impl EventStore for NatsEvents {
             // Any replica may have answered, or a mirror that an operator has set up.
             confirmed: false,
         })
+    }
+
+    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        let subject = self.subject(aggregate);
+        let found = direct_get_last(&self.connection, self.topology.stream(), &subject).await?;
+        let take = |found: Found| stored(aggregate.clone(), found.sequence, &found.headers, found.payload);
+        found.map(take).transpose()
     }
 
     async fn next_after(

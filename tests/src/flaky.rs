@@ -142,6 +142,20 @@ impl<S: EventStore> EventStore for Flaky<S> {
         Ok(Page { confirmed: false, ..page })
     }
 
+    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        match self.fate() {
+            // A replica that lags: it has all but the last commit.
+            Fate::LosesAnswer => {
+                let mut commits = self.inner.read(aggregate, 0, usize::MAX).await?.commits;
+                commits.pop();
+                Ok(commits.pop())
+            }
+            Fate::LosesRequest => Err(lost()),
+            Fate::Ends | Fate::EndsAfter => pending().await,
+            _ => self.inner.last(aggregate).await,
+        }
+    }
+
     async fn next_after(
         &self,
         aggregate: &AggregateKey,

@@ -69,7 +69,7 @@ impl<S> Watched<S> {
         self.counts.asked.load(Ordering::Relaxed)
     }
 
-    /// How many commits have been read since the last call.
+    /// How many commits have been read in pages since the last call.
     pub fn commits_read(&self) -> u64 {
         self.counts.commits.swap(0, Ordering::Relaxed)
     }
@@ -112,6 +112,10 @@ impl<S: EventStore> EventStore for Watched<S> {
         let page = page?;
         self.counts.commits.fetch_add(page.commits.len() as u64, Ordering::Relaxed);
         Ok(page)
+    }
+
+    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.inner.last(aggregate).await
     }
 
     async fn next_after(

@@ -120,6 +120,10 @@ impl EventStore for Gated {
         self.inner.read(aggregate, after, max).await
     }
 
+    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.inner.last(aggregate).await
+    }
+
     async fn next_after(
         &self,
         aggregate: &AggregateKey,

@@ -77,6 +77,7 @@ pub async fn nothing_is_there_at_first<S: EventStore>(store: &S) {
     let aggregate = key("thing", "1");
     assert_eq!(read_all(store, &aggregate).await, []);
     assert_eq!(store.next_after(&aggregate, 0).await.expect("a read"), None);
+    assert_eq!(store.last(&aggregate).await.expect("a read"), None);
     assert_eq!(store.log(&["thing"]).await.expect("the log").last_sequence, 0);
 }
 
@@ -174,6 +175,28 @@ pub async fn the_next_commit_after_a_place_is_found<S: EventStore>(store: &S) {
         after = found.sequence;
     }
     assert_eq!(store.next_after(&aggregate, after).await.expect("a read"), None);
+}
+
+/// What a snapshot is compared with.
+pub async fn the_last_commit_is_found<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "last");
+    let mut last = 0;
+    for version in [1, 3, 5] {
+        let commit = commit(&aggregate, version, 2);
+        last = store.append(&commit, Expected::after(last)).await.expect("an append").sequence;
+        append_chain(store, &key("thing", &format!("after {version}")), 1).await;
+        // A replica may take a moment.
+        let found = async {
+            loop {
+                match store.last(&aggregate).await.expect("a read") {
+                    Some(found) if found.sequence >= last => return found,
+                    _ => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        assert_eq!(soon("the last commit", found).await, StoredCommit { sequence: last, commit });
+    }
+    assert_eq!(store.last(&key("other", "last")).await.expect("a read"), None);
 }
 
 /// Ids with separators, wildcards and the like are ids like any other.

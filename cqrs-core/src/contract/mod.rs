@@ -75,6 +75,7 @@ macro_rules! event_store_contract {
             the_same_append_again_is_not_stored_twice
             long_aggregates_are_read_in_pages
             the_next_commit_after_a_place_is_found
+            the_last_commit_is_found
             no_id_reaches_another
             a_log_knows_its_end_by_aggregate_type
             what_comes_after_a_place_is_counted

@@ -44,7 +44,7 @@ async fn load_cold<A: Aggregate, S: EventStore>(
 ) -> Result<Loaded<A>, StoreError> {
     let mut attempts = Attempts::new(shell.limits.patience);
     let mut loaded = Loaded::from_snapshot(key.clone(), &*shell.events).await;
-    if !loaded.unproved {
+    if loaded.stale && !loaded.unproved {
         attempts.after(loaded.probe(&*shell.events, &shell.first_page).await).await?;
     }
     while loaded.stale {

@@ -128,6 +128,11 @@ impl EventStore for MemoryEvents {
         Ok(Page { commits, more: found.len() > max, confirmed: true })
     }
 
+    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        let log = lock(&self.log);
+        Ok(log.after(aggregate, 0).last().and_then(|sequence| log.stored(*sequence)))
+    }
+
     async fn next_after(
         &self,
         aggregate: &AggregateKey,

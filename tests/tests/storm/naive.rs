@@ -74,6 +74,10 @@ impl EventStore for LosesAnAnswer {
         self.events.read(aggregate, after, max).await
     }
 
+    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.events.last(aggregate).await
+    }
+
     async fn next_after(
         &self,
         aggregate: &AggregateKey,
