@@ -1,6 +1,7 @@
 //! eventsourced on eventsourced-nats: an order is an entity, which has its state in memory while it is held.
 
 use anyhow::{Result, anyhow};
+use async_nats::jetstream;
 use eventsourced::{
     Command, CommandEffect, EntityRef, EventSourced, EventSourcedExt as _,
     binarize::serde_json::SerdeJsonBinarize, snapshot_store::noop::NoopSnapshotStore,
@@ -13,6 +14,8 @@ use crate::{
     order::{Happened, Order, Refused, Wanted},
     peer::Peer,
 };
+
+const STREAM: &str = "eventsourced";
 
 impl EventSourced for Order {
     type Id = Uuid;
@@ -44,12 +47,20 @@ impl Peer for Eventsourced {
     type Held = EntityRef<Order>;
 
     async fn open(url: &str) -> Result<Self> {
+        let context = jetstream::new(async_nats::connect(url).await?);
+        // As its setup makes it, except that it drops nothing when it has more than a gigabyte, and for the limit:
+        // every read leaves a consumer behind for a while, and a server allows a thousand unless it is told otherwise.
+        let stream = jetstream::stream::Config {
+            name: STREAM.to_owned(),
+            subjects: vec![format!("{STREAM}.>")],
+            max_consumers: 10_000_000,
+            ..jetstream::stream::Config::default()
+        };
+        context.get_or_create_stream(stream).await?;
         let config = NatsEventLogConfig {
             server_addr: url.to_owned(),
-            event_stream_name: "eventsourced".to_owned(),
-            // Its own default drops the oldest events when they are more than a gigabyte.
-            event_stream_max_bytes: -1,
-            setup: true,
+            event_stream_name: STREAM.to_owned(),
+            setup: false,
             ..NatsEventLogConfig::default()
         };
         Ok(Self(NatsEventLog::new(config).await?))
