@@ -201,25 +201,15 @@ fn decode_json<E: Event>(event_type: EventType, data: &[u8]) -> serde_json::Resu
 
 /// Encodes a view's document.
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
-    // The bytes themselves are the one allocation.
-    with_json(b"", value, Bytes::copy_from_slice)
-}
-
-/// Writes a value as JSON after `before`, into a buffer that this thread keeps, and lends it.
-pub(crate) fn with_json<T: Serialize, R>(
-    before: &[u8],
-    value: &T,
-    read: impl FnOnce(&[u8]) -> R,
-) -> Result<R, serde_json::Error> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     // A value that writes another one while it is written finds an empty buffer.
     let mut buffer = BUFFER.take();
     buffer.clear();
-    buffer.extend_from_slice(before);
     value.serialize(&mut serde_json::Serializer::new(&mut buffer))?;
-    let result = read(&buffer);
+    // The bytes themselves are the one allocation.
+    let result = Bytes::copy_from_slice(&buffer);
     if buffer.capacity() <= LARGEST_BUFFER {
         BUFFER.set(buffer);
     }

@@ -52,7 +52,7 @@ pub struct Origin {
     pub command: Cow<'static, str>,
     /// The command.
     pub command_id: CommandId,
-    /// A hash of the command's name and fields (XXH3 over its JSON), by which another command under the
+    /// A hash of the command's name and of what its fields say (XXH3), by which another command under the
     /// same id is noticed.
     pub fingerprint: u64,
     /// The business transaction that it belongs to.

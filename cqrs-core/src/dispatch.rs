@@ -3,17 +3,16 @@
 use std::{borrow::Borrow, sync::Arc, time::Duration};
 
 use tracing::Instrument;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
     CommandId, Context, CorrelationId, Envelope, Error, Handle, Lifecycle, Metadata, Outcome, ProjectionId,
     Query, Receipt, View,
-    codec::with_json,
     command::Fields,
     cqrs::Inner,
     entity::Entities,
     execute::{self, Decide, Identity, decide},
+    fingerprint::{self, Refused},
     interceptor::intercept,
     query::StoredDocuments,
 };
@@ -87,7 +86,7 @@ where
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
         let key = AggregateKey::of(C::Aggregate::NAME, command.aggregate_id()).map_err(Error::from)?;
-        let fingerprint = fingerprint(&command).map_err(|source| encode_error(&command, &key, source))?;
+        let fingerprint = identity_of(&command).map_err(|source| encode_error(&command, &key, &source))?;
         let creates = command.lifecycle() == Lifecycle::Create;
         let identity = Identity { name: command.name(), fingerprint, creates };
         let span = execute::span(&command, &key, &context);
@@ -140,12 +139,13 @@ where
 }
 
 /// A hash of the command's name and fields, the same in every program and at every time.
-fn fingerprint<C: Command>(command: &C) -> Result<u64, serde_json::Error> {
-    // At once, since a hash that is fed piece by piece costs more than the pieces.
-    with_json(command.name().as_bytes(), &Fields(command), xxh3_64)
+fn identity_of<C: Command>(command: &C) -> Result<u64, Refused> {
+    let fields = fingerprint::content(&Fields(command))?;
+    Ok(fingerprint::fold(fingerprint::text(command.name()), fields))
 }
 
-fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: serde_json::Error) -> Error {
+fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: &Refused) -> Error {
+    let source = serde::ser::Error::custom(source);
     Error::Encode { what: format!("command {} on {key}", command.name()), source }
 }
 

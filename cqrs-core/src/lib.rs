@@ -66,6 +66,7 @@ mod event_store;
 mod execute;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+mod fingerprint;
 mod followed;
 mod following;
 #[cfg(feature = "bincode")]

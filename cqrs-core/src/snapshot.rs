@@ -4,7 +4,6 @@
 //! replay from the beginning, and one that cannot be saved to a warning; neither is ever a command's error.
 
 mod body;
-mod fingerprint;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod saver;
@@ -19,7 +18,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::Aggregate;
 
 #[cfg(feature = "bincode")]
-pub(crate) use fingerprint::fingerprint;
 pub(crate) use saver::Saver;
 pub(crate) use stored::{Found, Head, Unreadable, Unwritable};
 

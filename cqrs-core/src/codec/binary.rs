@@ -12,7 +12,7 @@ use bincode::{
 use serde::{Deserializer, de::DeserializeSeed};
 
 use super::Data;
-use crate::{Event, EventType, guard::Limited, snapshot::fingerprint};
+use crate::{Event, EventType, fingerprint, guard::Limited};
 
 /// The largest payload; most servers take no larger messages.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -29,7 +29,7 @@ pub(crate) fn encode<E: Event>(event: &E) -> Result<Vec<u8>, String> {
     let bytes = encode_to_vec(Data(event), config::standard()).map_err(|error| error.to_string())?;
     let read: E = decode(event.event_type(), &bytes)
         .map_err(|reason| format!("it could not be read back: {reason}"))?;
-    let shown = |event: &E| fingerprint(&Data(event), false).map_err(|error| error.to_string());
+    let shown = |event: &E| fingerprint::exact(&Data(event), false).map_err(|error| error.to_string());
     if shown(event)? == shown(&read)? {
         Ok(bytes)
     } else {

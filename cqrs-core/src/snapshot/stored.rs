@@ -14,7 +14,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{body, fingerprint::fingerprint};
+use super::body;
+use crate::fingerprint;
 use crate::{EventId, Position, remembered::Remembered};
 
 /// The largest snapshot that is saved or read. It is read on the way of a command, and has to fit a message.
@@ -76,7 +77,7 @@ pub(super) fn write<A: Serialize + DeserializeOwned>(
     state: &A,
 ) -> Result<Vec<u8>, Unwritable> {
     let body = body::write(&(head, state), MAX_BYTES - BODY)?;
-    let fingerprint = fingerprint(state, body::READABLE);
+    let fingerprint = fingerprint::exact(state, body::READABLE);
     let fingerprint = fingerprint.map_err(|error| Unwritable::Refused(error.to_string()))?;
     let bytes = frame(version, fingerprint, &body);
     read::<A>(version, &bytes).map_err(Unwritable::Unfaithful)?;
@@ -112,7 +113,7 @@ pub(super) fn read<A: Serialize + DeserializeOwned>(version: u32, bytes: &[u8]) 
     // A `Deserialize` of the user's that meets what it never wrote must not end a command.
     let read = catch_unwind(AssertUnwindSafe(|| {
         let (head, state): (Head, A) = body::read(body)?;
-        let is_same = fingerprint(&state, body::READABLE).is_ok_and(|found| found == expected);
+        let is_same = fingerprint::exact(&state, body::READABLE).is_ok_and(|found| found == expected);
         if is_same { Ok((head, state)) } else { Err(Unreadable::Shape) }
     }));
     read.unwrap_or_else(|_| Err(Unreadable::Undecodable("its `Deserialize` panicked".to_owned())))

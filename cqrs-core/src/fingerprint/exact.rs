@@ -1,40 +1,21 @@
-//! A value as a number: what serde shows of it, names and kinds and all, folded into 64 bits.
+//! Whether two values are the same in every respect that serde shows.
 //!
 //! A format that stores values by their position alone reads the bytes of one type as another without
 //! noticing. The fingerprint notices: two values have the same one only if serde shows the same tree of them,
 //! with the same names of types, fields and variants, the same kinds of numbers, and the same content.
-//! The elements of sequences and maps count in any order, because that of a hash table changes from one
-//! table to the next.
 
-use std::fmt;
-
-use serde::{
-    Serialize, Serializer,
-    ser::{
-        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
-        SerializeTupleStruct, SerializeTupleVariant,
-    },
-};
+use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Ordered, Refused, Unordered, fold};
 
 /// The fingerprint of `value`, as serde shows it to a format that is `readable` for people, or is not.
 ///
 /// # Errors
 ///
 /// What a `Serialize` impl refuses by itself.
-pub(crate) fn fingerprint<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<u64, Refused> {
-    value.serialize(Fingerprint { readable })
-}
-
-/// Why a value cannot be serialized, in the words of its `Serialize`.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Refused(String);
-
-impl serde::ser::Error for Refused {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(message.to_string())
-    }
+pub(crate) fn exact<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<u64, Refused> {
+    value.serialize(Exact { readable })
 }
 
 /// What kind of value it is: the same content of another kind is another value.
@@ -68,7 +49,6 @@ enum Kind {
     TupleStruct,
     TupleVariant,
     Map,
-    Entry,
     Struct,
     StructVariant,
 }
@@ -79,28 +59,23 @@ impl Kind {
     }
 }
 
-/// Folds the next number into a hash, by its place.
-fn fold(hash: u64, next: u64) -> u64 {
-    xxh3_64_with_seed(&next.to_le_bytes(), hash)
-}
-
 /// A variant by its type, its number and its name.
 fn variant(kind: Kind, name: &str, index: u32, variant: &str) -> u64 {
     fold(fold(kind.of(name.as_bytes()), u64::from(index)), Kind::Str.of(variant.as_bytes()))
 }
 
 #[derive(Clone, Copy)]
-struct Fingerprint {
+struct Exact {
     readable: bool,
 }
 
-impl Fingerprint {
-    fn ordered(self, hash: u64) -> Ordered {
+impl Exact {
+    fn ordered(self, hash: u64) -> Ordered<Self> {
         Ordered { hash, element: self }
     }
 
-    fn unordered(self, kind: Kind) -> Unordered {
-        Unordered { kind, sum: 0, count: 0, key: 0, element: self }
+    fn unordered(self, kind: Kind) -> Unordered<Self> {
+        Unordered::new(kind.of(&[]), self)
     }
 }
 
@@ -112,16 +87,16 @@ macro_rules! scalars {
     };
 }
 
-impl Serializer for Fingerprint {
+impl Serializer for Exact {
     type Ok = u64;
     type Error = Refused;
-    type SerializeSeq = Unordered;
-    type SerializeTuple = Ordered;
-    type SerializeTupleStruct = Ordered;
-    type SerializeTupleVariant = Ordered;
-    type SerializeMap = Unordered;
-    type SerializeStruct = Ordered;
-    type SerializeStructVariant = Ordered;
+    type SerializeSeq = Unordered<Self>;
+    type SerializeTuple = Ordered<Self>;
+    type SerializeTupleStruct = Ordered<Self>;
+    type SerializeTupleVariant = Ordered<Self>;
+    type SerializeMap = Unordered<Self>;
+    type SerializeStruct = Ordered<Self>;
+    type SerializeStructVariant = Ordered<Self>;
 
     scalars! {
         serialize_i8 I8 i8;
@@ -201,15 +176,15 @@ impl Serializer for Fingerprint {
         Ok(fold(variant(Kind::NewtypeVariant, name, index, named), value.serialize(self)?))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered, Refused> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered<Self>, Refused> {
         Ok(self.unordered(Kind::Seq))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Ordered, Refused> {
+    fn serialize_tuple(self, _: usize) -> Result<Ordered<Self>, Refused> {
         Ok(self.ordered(Kind::Tuple.of(&[])))
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered, Refused> {
+    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered<Self>, Refused> {
         Ok(self.ordered(Kind::TupleStruct.of(name.as_bytes())))
     }
 
@@ -219,15 +194,15 @@ impl Serializer for Fingerprint {
         index: u32,
         named: &'static str,
         _: usize,
-    ) -> Result<Ordered, Refused> {
+    ) -> Result<Ordered<Self>, Refused> {
         Ok(self.ordered(variant(Kind::TupleVariant, name, index, named)))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Unordered, Refused> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Unordered<Self>, Refused> {
         Ok(self.unordered(Kind::Map))
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered, Refused> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered<Self>, Refused> {
         Ok(self.ordered(Kind::Struct.of(name.as_bytes())))
     }
 
@@ -237,125 +212,10 @@ impl Serializer for Fingerprint {
         index: u32,
         named: &'static str,
         _: usize,
-    ) -> Result<Ordered, Refused> {
+    ) -> Result<Ordered<Self>, Refused> {
         Ok(self.ordered(variant(Kind::StructVariant, name, index, named)))
     }
 }
-
-/// Values whose places mean something: tuples, and fields with their names.
-struct Ordered {
-    hash: u64,
-    element: Fingerprint,
-}
-
-impl Ordered {
-    fn add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-        self.hash = fold(self.hash, value.serialize(self.element)?);
-        Ok(())
-    }
-
-    fn add_field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Refused> {
-        self.hash = fold(self.hash, Kind::Str.of(name.as_bytes()));
-        self.add(value)
-    }
-}
-
-/// Elements and entries in any order.
-struct Unordered {
-    kind: Kind,
-    sum: u64,
-    count: u64,
-    /// The key whose value comes next.
-    key: u64,
-    element: Fingerprint,
-}
-
-impl Unordered {
-    fn add(&mut self, element: u64) {
-        // Each was mixed before, so that a sum of them is as good as their sequence.
-        self.sum = self.sum.wrapping_add(element);
-        self.count += 1;
-    }
-
-    fn total(&self) -> u64 {
-        fold(self.kind.of(&self.count.to_le_bytes()), self.sum)
-    }
-}
-
-impl SerializeSeq for Unordered {
-    type Ok = u64;
-    type Error = Refused;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-        self.add(value.serialize(self.element)?);
-        Ok(())
-    }
-
-    fn end(self) -> Result<u64, Refused> {
-        Ok(self.total())
-    }
-}
-
-impl SerializeMap for Unordered {
-    type Ok = u64;
-    type Error = Refused;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
-        self.key = fold(Kind::Entry.of(&[]), key.serialize(self.element)?);
-        Ok(())
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-        self.add(fold(self.key, value.serialize(self.element)?));
-        Ok(())
-    }
-
-    fn end(self) -> Result<u64, Refused> {
-        Ok(self.total())
-    }
-}
-
-macro_rules! ordered {
-    ($($part:ident $method:ident;)*) => {
-        $(impl $part for Ordered {
-            type Ok = u64;
-            type Error = Refused;
-
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-                self.add(value)
-            }
-
-            fn end(self) -> Result<u64, Refused> {
-                Ok(self.hash)
-            }
-        })*
-    };
-    (fields: $($part:ident)*) => {
-        $(impl $part for Ordered {
-            type Ok = u64;
-            type Error = Refused;
-
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                name: &'static str,
-                value: &T,
-            ) -> Result<(), Refused> {
-                self.add_field(name, value)
-            }
-
-            fn end(self) -> Result<u64, Refused> {
-                Ok(self.hash)
-            }
-        })*
-    };
-}
-
-ordered! {
-    SerializeTuple serialize_element;
-    SerializeTupleStruct serialize_field;
-    SerializeTupleVariant serialize_field;
-}
-ordered!(fields: SerializeStruct SerializeStructVariant);
 
 #[cfg(test)]
 mod tests {
@@ -364,7 +224,7 @@ mod tests {
     use super::*;
 
     fn of<T: Serialize>(value: T) -> u64 {
-        fingerprint(&value, false).unwrap()
+        exact(&value, false).unwrap()
     }
 
     #[test]
