@@ -100,6 +100,17 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
 }
 
+impl Options {
+    /// As long altogether, in more and shorter turns.
+    pub(crate) fn shorter(&self) -> Self {
+        Self {
+            rounds: 5 * self.rounds,
+            seconds: (self.seconds / 5).max(Duration::from_millis(50)),
+            ..self.clone()
+        }
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.05..=600.0).contains(&seconds) {

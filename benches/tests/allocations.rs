@@ -11,10 +11,10 @@ use tokio::runtime::{Builder, Runtime};
 const COMMANDS: u64 = 2_000;
 
 /// What a command of one event costs at most, on an aggregate in memory: no allocation more may come in.
-const MOST_FOR_ONE_EVENT: f64 = 7.5;
+const MOST_FOR_ONE_EVENT: f64 = 6.5;
 
 /// The same for a command of three events.
-const MOST_FOR_THREE_EVENTS: f64 = 14.5;
+const MOST_FOR_THREE_EVENTS: f64 = 13.5;
 
 #[test]
 fn a_command_of_one_event_allocates_no_more_than_it_did() {

@@ -85,18 +85,19 @@ where
         let mut context = Context::new(id, shell.clock.now());
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
-        let key = AggregateKey::of(C::Aggregate::NAME, command.aggregate_id()).map_err(Error::from)?;
-        let fingerprint = identity_of(&command).map_err(|source| encode_error(&command, &key, &source))?;
+        let entity = entities.entity(command.aggregate_id()).map_err(Error::from)?;
+        let key = &entity.key;
+        let fingerprint = identity_of(&command).map_err(|source| encode_error(&command, key, &source))?;
         let creates = command.lifecycle() == Lifecycle::Create;
         let identity = Identity { name: command.name(), fingerprint, creates };
-        let span = execute::span(&command, &key, &context);
+        let span = execute::span(&command, key, &context);
         if let Some(traceparent) = self.metadata.traceparent() {
             span.record("traceparent", traceparent);
         }
         if inner.interceptors.is_empty() {
             context.metadata = self.metadata;
             let decide = decision(command, key.clone());
-            return entities.execute(shell, key, context, identity, decide).instrument(span).await;
+            return entity.execute(shell, context, identity, decide).instrument(span).await;
         }
         // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
         let command = Arc::new(command);
@@ -114,9 +115,9 @@ where
         };
         let dispatch = |metadata| {
             context.metadata = metadata;
-            let decide = decision::<C>(command, key.clone());
+            let decide = decision::<C>(command, entity.key.clone());
             async move {
-                let result = entities.execute(shell, key, context, identity, decide).await;
+                let result = entity.execute(shell, context, identity, decide).await;
                 (outcome_of(&result), result)
             }
         };

@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::{
-    Aggregate, AggregateKey, Context, Error, EventStore,
+    Aggregate, AggregateKey, Context, Error, EventStore, InvalidId,
     execute::{Answer, Decide, Identity, Pending, Settled, Shell, settle},
+    id::with_text,
     load::Loaded,
 };
 
@@ -30,7 +31,8 @@ const MAX_WAITING: usize = 10_000;
 
 /// The aggregates of one type that this process has seen lately.
 pub struct Entities<A: Aggregate> {
-    lately: Cache<AggregateKey, Arc<Entity<A>>, RandomState>,
+    /// By their ids.
+    lately: Cache<Arc<str>, Arc<Entity<A>>, RandomState>,
 }
 
 impl<A: Aggregate> Entities<A> {
@@ -40,45 +42,51 @@ impl<A: Aggregate> Entities<A> {
         Self { lately: builder.build_with_hasher(RandomState::default()) }
     }
 
-    fn entity(&self, key: &AggregateKey) -> Arc<Entity<A>> {
-        let known = self.lately.get(key);
-        known.unwrap_or_else(|| self.lately.get_with(key.clone(), || Arc::new(Entity::new(key.clone()))))
+    /// The aggregate of this id. One that was seen lately shares its key, which allocates nothing.
+    pub(crate) fn entity(&self, id: &A::Id) -> Result<Arc<Entity<A>>, InvalidId> {
+        with_text(id, |id| {
+            if let Some(known) = self.lately.get(id) {
+                return Ok(known);
+            }
+            let key = AggregateKey::new(A::NAME, id)?;
+            Ok(self.lately.get_with(key.shared_id(), || Arc::new(Entity::new(key))))
+        })
     }
+}
 
+/// One aggregate; a desk with a queue before it.
+pub(crate) struct Entity<A: Aggregate> {
+    pub(crate) key: AggregateKey,
+    desk: Mutex<Desk<A>>,
+}
+
+impl<A: Aggregate> Entity<A> {
     /// Carries out one command, alone or together with others that wait for the same aggregate.
     pub(crate) async fn execute<S: EventStore>(
-        &self,
+        self: Arc<Self>,
         shell: &Arc<Shell<S>>,
-        key: AggregateKey,
         context: Context,
         identity: Identity,
         decide: impl Decide<A>,
     ) -> Answer<A> {
-        let entity = self.entity(&key);
         let span = Span::current();
-        let settled = if let Some(mut lead) = Lead::take(&entity, shell) {
+        let settled = if let Some(mut lead) = Lead::take(&self, shell) {
             let mut alone = [Pending::new(context, identity, &decide, &span)];
             lead.settle(&mut alone).await;
             let [alone] = alone;
             alone.settled
         } else {
             let (reply, answer) = oneshot::channel();
-            entity.wait(Job { context, identity, decide: Box::new(decide), span, reply }, shell)?;
+            self.wait(Job { context, identity, decide: Box::new(decide), span, reply }, shell)?;
             // The sender is dropped without an answer only when the runtime shuts down.
             answer.await.ok()
         };
         match settled {
             Some(Settled::Answer(answer)) => answer,
             Some(Settled::Panic(panic)) => resume_unwind(panic),
-            None => Err(Error::Interrupted { aggregate: key }.into()),
+            None => Err(Error::Interrupted { aggregate: self.key.clone() }.into()),
         }
     }
-}
-
-/// One aggregate; a desk with a queue before it.
-struct Entity<A: Aggregate> {
-    key: AggregateKey,
-    desk: Mutex<Desk<A>>,
 }
 
 struct Desk<A: Aggregate> {

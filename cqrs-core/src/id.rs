@@ -129,12 +129,9 @@ impl AggregateKey {
         Ok(Self { name, id })
     }
 
-    /// The key of the aggregate whose id has this text; no more than its one allocation.
-    pub(crate) fn of(name: &'static str, id: &impl fmt::Display) -> Result<Self, InvalidId> {
-        let mut text = SmallVec::<[u8; MAX_ID_BYTES]>::new();
-        // A vector takes everything, and `Display` writes text.
-        let _ = write!(text, "{id}");
-        Self::new(name, String::from_utf8_lossy(&text).as_ref())
+    /// The id, shared.
+    pub(crate) fn shared_id(&self) -> Arc<str> {
+        Arc::clone(&self.id)
     }
 
     /// The aggregate type's stored name, such as `order`.
@@ -146,6 +143,14 @@ impl AggregateKey {
     pub fn id(&self) -> &str {
         &self.id
     }
+}
+
+/// Lends the text of an id, which takes no allocation if it is one.
+pub(crate) fn with_text<T>(id: &impl fmt::Display, read: impl FnOnce(&str) -> T) -> T {
+    let mut text = SmallVec::<[u8; MAX_ID_BYTES]>::new();
+    // A vector takes everything, and `Display` writes text.
+    let _ = write!(text, "{id}");
+    read(&String::from_utf8_lossy(&text))
 }
 
 impl fmt::Display for AggregateKey {

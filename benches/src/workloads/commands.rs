@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cqrs_benches::domain::{Order, PayOrder, SendParcel};
-use cqrs_core::{Backend, Command, Handle};
+use cqrs_core::{Backend, BoxFuture, Command, Handle};
 
 use crate::{
     cli::Options,
     raw::{Raw, Template},
-    report::{Goal, Group, Unit},
+    report::{Goal, Group, Unit, beside_the_first},
     rounds::{Contender, Until, in_turn, per_second},
     server::{Orders, Server, Sync, place, processor_time},
 };
@@ -23,60 +23,69 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let service = server.orders("commands", 2 * many).await?;
     let raw = server.raw("commands").await?;
     place(&service, 1..=many).await?;
-    let mut contenders = Vec::new();
-    for tasks in [1, many] {
-        for (events, template) in [("1 event", &raw.one_event), ("3 events", &raw.three_events)] {
-            let (raw, template) = (raw.clone(), template.clone());
-            let what = format!("publish with check, {}, {events}", counted(tasks));
-            contenders.push(Contender::new(what, Unit::CommandsPerSecond, move |time| {
-                publishing(raw.clone(), template.clone(), tasks, time)
-            }));
+    // What differs by a hundredth is told apart only by turns that follow each other closely.
+    let turns = options.shorter();
+    let mut lines = Vec::new();
+    for (tasks, goal) in [(1, 0.95), (many, 0.9)] {
+        for events in [Written::One, Written::Three] {
+            let of = format!("{}, {}", counted(tasks), events.words());
+            let publish =
+                Contender::new(format!("publish with check, {of}"), Unit::CommandsPerSecond, |time| {
+                    publishing(raw.clone(), events.template(&raw), tasks, time)
+                });
+            let command = Contender::new(format!("command, {of}"), Unit::CommandsPerSecond, |time| {
+                events.commanding(service.clone(), tasks, time)
+            });
+            let measured = in_turn(&turns, vec![publish, command]).await?;
+            lines.extend(beside_the_first(measured, |_| Some(Goal::AtLeast(goal))));
         }
-        let (one, three) = (service.clone(), service.clone());
-        contenders.push(Contender::new(
-            format!("command, {}, 1 event", counted(tasks)),
-            Unit::CommandsPerSecond,
-            move |time| commanding(one.clone(), PayOrder::usual, 1..=tasks, time),
-        ));
-        contenders.push(Contender::new(
-            format!("command, {}, 3 events", counted(tasks)),
-            Unit::CommandsPerSecond,
-            move |time| commanding(three.clone(), SendParcel::usual, 1..=tasks, time),
-        ));
     }
-    contenders.push(Contender::new(
-        "publish without check, 256 under way",
-        Unit::CommandsPerSecond,
-        |time| {
-            let raw = raw.clone();
-            async move { per_second(time, [|until| raw.pour(2 * RAW, until)]).await }
-        },
-    ));
-    let (publishes, template) = (raw.clone(), raw.one_event.clone());
-    contenders.push(busy(format!("this process, per publish of {}", counted(many)), move |time| {
-        publishing(publishes.clone(), template.clone(), many, time)
-    }));
-    let commands = service.clone();
-    contenders.push(busy(format!("this process, per command of {}", counted(many)), move |time| {
-        commanding(commands.clone(), PayOrder::usual, 1..=many, time)
-    }));
-    let lines = in_turn(options, contenders).await?;
-    // Four for one task, four for many, and what is there for comparison.
-    let lines = lines.chunks(4).zip([0.95, 0.9, 0.0]).flat_map(|(of_tasks, goal)| match of_tasks {
-        [raw_one, raw_three, one, three] => {
-            let goal = Some(Goal::AtLeast(goal));
-            let one = one.clone().beside(raw_one, goal);
-            vec![raw_one.clone(), one, raw_three.clone(), three.clone().beside(raw_three, goal)]
-        }
-        [without_check, publish, command] => {
-            vec![without_check.clone(), publish.clone(), command.clone().beside(publish, None)]
-        }
-        rest => rest.to_vec(),
+    let what = "publish without check, 256 under way";
+    let pour = Contender::new(what, Unit::CommandsPerSecond, |time| {
+        let raw = raw.clone();
+        async move { per_second(time, [|until| raw.pour(2 * RAW, until)]).await }
     });
-    let lines = lines.collect();
+    lines.extend(in_turn(options, vec![pour]).await?);
+    let publish = busy(format!("this process, per publish of {}", counted(many)), |time| {
+        publishing(raw.clone(), raw.one_event.clone(), many, time)
+    });
+    let command = busy(format!("this process, per command of {}", counted(many)), |time| {
+        Written::One.commanding(service.clone(), many, time)
+    });
+    lines.extend(beside_the_first(in_turn(options, vec![publish, command]).await?, |_| None));
     service.stop().await;
     let title = "Commands on cached aggregates, one order for each task".to_owned();
     Ok(Group { title, setting: server.setting().await?, lines })
+}
+
+/// How many events a command leads to.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    One,
+    Three,
+}
+
+impl Written {
+    fn words(self) -> &'static str {
+        match self {
+            Self::One => "1 event",
+            Self::Three => "3 events",
+        }
+    }
+
+    fn template(self, raw: &Raw) -> Template {
+        match self {
+            Self::One => raw.one_event.clone(),
+            Self::Three => raw.three_events.clone(),
+        }
+    }
+
+    fn commanding(self, service: Orders, tasks: u64, time: Duration) -> BoxFuture<'static, Result<f64>> {
+        match self {
+            Self::One => Box::pin(commanding(service, PayOrder::usual, 1..=tasks, time)),
+            Self::Three => Box::pin(commanding(service, SendParcel::usual, 1..=tasks, time)),
+        }
+    }
 }
 
 /// How long this process keeps a processor busy for each thing that is done, in microseconds. The server is another

@@ -1,10 +1,19 @@
 //! The core alone, on memory.
 
-use std::{process::Command, time::Duration};
+use std::{
+    borrow::Cow,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use cqrs_benches::domain::{CreateOrder, Order, PayOrder};
-use cqrs_core::{Apply as _, Clock as _, CommandId, Context, Handle as _, SystemClock, memory::Memory};
+use cqrs_core::{
+    Aggregate as _, AggregateKey, Apply as _, Backend as _, Clock as _, CommandId, Commit, Context,
+    CorrelationId, Event as _, EventId, EventStore as _, Expected, Handle as _, JSON, Metadata, Origin,
+    RecordedEvent, SystemClock, memory::Memory,
+};
 
 use crate::{
     cli::Options,
@@ -23,11 +32,14 @@ const AT_ONCE: u64 = 100;
 pub(crate) async fn run(options: &Options) -> Result<Group> {
     let service = Contender::new("command of one event on memory", Unit::Microseconds, in_the_service);
     let by_hand = Contender::new("of which the handler's own", Unit::Microseconds, by_hand);
-    let mut lines = in_turn(options, vec![service, by_hand]).await?;
-    let [whole, own] = &lines[..] else { anyhow::bail!("two contenders") };
-    let rounds = whole.rounds.iter().zip(&own.rounds).map(|(whole, own)| whole - own).collect();
-    let extra = Line::new("command, over the handler's own", Unit::Microseconds, rounds);
-    lines.push(extra.goal(Goal::AtMost(1.0)));
+    let least =
+        Contender::new("the least, by hand: ids, JSON, append to the memory", Unit::Microseconds, the_least);
+    let mut lines = in_turn(options, vec![service, by_hand, least]).await?;
+    let [whole, own, least] = &lines[..] else { anyhow::bail!("three contenders") };
+    let over = |line: &Line| line.rounds.iter().zip(&own.rounds).map(|(line, own)| line - own).collect();
+    let extra = Line::new("command, over the handler's own", Unit::Microseconds, over(whole));
+    let needed = Line::new("the least, over the handler's own", Unit::Microseconds, over(least));
+    lines.extend([extra.beside(&needed, None).goal(Goal::AtMost(1.0)), needed]);
     let (kept, none) = (grown_by(KEPT)?, grown_by(0)?);
     let each = (as_f64(kept) - as_f64(none)) / as_f64(KEPT);
     lines.push(Line::new("memory of an aggregate that is kept, one event old", Unit::Bytes, vec![each]));
@@ -60,6 +72,57 @@ async fn by_hand(time: Duration) -> Result<f64> {
         Ok(())
     });
     Ok(milliseconds.await? * 1_000.0 / as_f64(AT_ONCE))
+}
+
+/// What nobody can do without who records the events of a command with what is known about them: two ids and the time,
+/// the events as JSON, and the append with its check. Without a cache, a queue, a hash, memory of repeats, or care for
+/// panics.
+async fn the_least(time: Duration) -> Result<f64> {
+    let (events, _) = Memory::default().split();
+    let key = AggregateKey::new(Order::NAME, "1")?;
+    let source: Arc<str> = "/orders".into();
+    let (mut order, mut version, mut last, mut done) = (Order::default(), 0, 0, 0);
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        for _ in 0..AT_ONCE {
+            let command_id = CommandId(SystemClock.new_id());
+            let context = Context::new(command_id, SystemClock.now());
+            let origin = Arc::new(Origin {
+                time: context.time,
+                command: "pay_order".into(),
+                command_id,
+                fingerprint: 0,
+                correlation_id: CorrelationId(command_id.0),
+                causation_id: None,
+                metadata: Metadata::default(),
+            });
+            let happened = order.handle(&std::hint::black_box(PayOrder::usual(1)), &context)?;
+            let mut recorded = Vec::new();
+            for event in &happened {
+                let (event_type, mut data) = (event.event_type(), Vec::with_capacity(256));
+                event.serialize_data(&mut serde_json::Serializer::new(&mut data))?;
+                recorded.push(RecordedEvent {
+                    id: EventId(SystemClock.new_id()),
+                    origin: Arc::clone(&origin),
+                    event_type: event_type.name.into(),
+                    schema_version: event_type.version,
+                    content_type: Cow::Borrowed(JSON),
+                    data: data.into(),
+                });
+                order.apply(event);
+            }
+            let commit = Commit {
+                aggregate: key.clone(),
+                first_version: version + 1,
+                source: Arc::clone(&source),
+                events: recorded.into(),
+            };
+            version = commit.last_version();
+            last = events.append(&commit, Expected::after(last)).await?.sequence;
+            done += 1;
+        }
+    }
+    Ok(begin.elapsed().as_secs_f64() * 1_000_000.0 / as_f64(done))
 }
 
 /// What a process's memory grows by when it makes orders and keeps so many of them: asked of a new process, in

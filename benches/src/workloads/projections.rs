@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use async_nats::{
     HeaderMap,
-    jetstream::consumer::{AckPolicy, DeliverPolicy, pull},
+    jetstream::consumer::{AckPolicy, PriorityPolicy, pull},
 };
 use cqrs_benches::domain::{Order, OrderEvent, OrderSummary};
 use cqrs_core::{Cqrs, Event as _, ProjectorState, ViewStore, memory::MemoryViews};
@@ -28,6 +28,9 @@ use crate::{
 /// How many events each order has.
 const LENGTH: u64 = 100;
 
+/// The group of those who take turns on a consumer.
+const GROUP: &str = "readers";
+
 pub(crate) async fn run(options: &Options) -> Result<Group> {
     let server = Server::start(Sync::Default).await?;
     let raw = server.raw("projections").await?;
@@ -40,7 +43,18 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
 
     let all = options.events;
     let what = format!("pull and decode of {all} events");
-    let pull = Contender::new(what, Unit::EventsPerSecond, |time| pull_and_decode(raw.clone(), all, time));
+    let any = pull::Config { ack_policy: AckPolicy::None, ..pull::Config::default() };
+    let in_turns = pull::Config {
+        priority_policy: PriorityPolicy::PinnedClient,
+        priority_groups: vec![GROUP.to_owned()],
+        ..any.clone()
+    };
+    let pull = Contender::new(what.clone(), Unit::EventsPerSecond, |time| {
+        pull_and_decode(raw.clone(), any.clone(), all, time)
+    });
+    let pinned = Contender::new(format!("{what}, pinned to one client"), Unit::EventsPerSecond, |time| {
+        pull_and_decode(raw.clone(), in_turns.clone(), all, time)
+    });
     let memory = Contender::new("view in memory", Unit::EventsPerSecond, |time| {
         catch_up(events.clone(), MemoryViews::default(), all, time)
     });
@@ -59,7 +73,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
             catch_up(events, views, all, time).await
         }
     });
-    let lines = in_turn(options, vec![pull, memory, sqlite, in_postgres, kv]).await?;
+    let lines = in_turn(options, vec![pull, memory, pinned, sqlite, in_postgres, kv]).await?;
     let lines = beside(lines)?;
     let setting = server.setting().await?;
     Ok(Group {
@@ -70,28 +84,29 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
 }
 
 fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
-    let [pull, memory, sqlite, postgres, kv] =
-        <[Line; 5]>::try_from(lines).ok().context("five contenders")?;
+    let [pull, memory, pinned, sqlite, postgres, kv] =
+        <[Line; 6]>::try_from(lines).ok().context("six contenders")?;
     Ok(vec![
         memory.clone().beside(&pull, Some(Goal::AtLeast(0.8))),
         sqlite.beside(&pull, None).goal(Goal::AtLeast(50_000.0)),
         postgres.beside(&pull, None).goal(Goal::AtLeast(30_000.0)),
         kv.beside(&pull, None),
+        pinned.beside(&pull, None),
         pull,
     ])
 }
 
 /// How many events a consumer delivers and are decoded in a second, as one would do it with the client alone.
-async fn pull_and_decode(raw: Raw, all: u64, time: Duration) -> Result<f64> {
+async fn pull_and_decode(raw: Raw, config: pull::Config, all: u64, time: Duration) -> Result<f64> {
     let stream = raw.jetstream.get_stream(&raw.stream).await?;
     let begin = Instant::now();
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::None,
-        ..pull::Config::default()
-    };
+    let group = config.priority_groups.first().cloned();
     let consumer = stream.create_consumer(config).await?;
-    let mut messages = consumer.stream().max_messages_per_batch(1_024).messages().await?;
+    let mut requests = consumer.stream().max_messages_per_batch(1_024);
+    if let Some(group) = group {
+        requests = requests.group(group);
+    }
+    let mut messages = requests.messages().await?;
     let mut events = 0;
     while events < all && begin.elapsed() < time {
         let message = messages.try_next().await?.context("no more messages")?;
