@@ -3,6 +3,8 @@
 //! Messages are those of the framework: headers and payload are taken from what it wrote, and only the values
 //! that differ from message to message are set anew.
 
+mod documents;
+
 use std::{
     collections::VecDeque,
     ops::Range,
@@ -170,18 +172,24 @@ impl Raw {
             seq: u64,
             batch: usize,
         }
-        let request = serde_json::to_vec(&Get { next_by_subj: subject, seq: from, batch })?;
+        self.direct_get(&self.stream, &Get { next_by_subj: subject, seq: from, batch }).await
+    }
+
+    /// What a stream answers to a batched direct get.
+    async fn direct_get(&self, stream: &str, get: &impl Serialize) -> Result<Vec<async_nats::Message>> {
+        let request = serde_json::to_vec(get)?;
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(inbox.clone()).await?;
-        let get = format!("$JS.API.DIRECT.GET.{}", self.stream);
+        let get = format!("$JS.API.DIRECT.GET.{stream}");
         self.client.publish_with_reply(get, inbox, request.into()).await?;
-        let mut found = Vec::with_capacity(batch);
+        let mut found = Vec::new();
         loop {
             let answer = tokio::time::timeout(Duration::from_secs(5), answers.next()).await?;
             let answer = answer.context("the subscription ended")?;
             match answer.status.map(|status| status.as_u16()) {
                 None => found.push(answer),
-                Some(204) => return Ok(found),
+                // The end, or that there is nothing.
+                Some(204 | 404) => return Ok(found),
                 Some(status) => bail!("status {status}"),
             }
         }

@@ -40,7 +40,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
         contenders
             .push(grown(&server, options, &format!("{size} events"), AGGREGATES.min(size), versions).await?);
     }
-    let mut lines = in_turn(options, contenders).await?;
+    let mut lines = in_turn(&options.shorter(), contenders).await?;
     let by_events = lines.split_off(by_aggregates);
     let goal = |_| Some(Goal::AtLeast(0.9));
     let grown = [lines, by_events].into_iter();

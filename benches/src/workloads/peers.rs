@@ -101,7 +101,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let mut lines = beside(in_turn(options, contenders).await?)?;
 
     let backend = server.nats().await?.context("peers").await?;
-    let loaded = 2_000_000..2_000_008_u64;
+    let loaded = 2_000_000..2_000_064_u64;
     for order in loaded.clone() {
         raw.fill(crate::raw::Kind::Order, order..order + 1, 1..LOADED + 1).await?;
     }

@@ -73,7 +73,11 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
             catch_up(events, views, all, time).await
         }
     });
-    let lines = in_turn(options, vec![pull, memory, pinned, sqlite, in_postgres, kv]).await?;
+    let documents = Contender::new("the same documents in batches", Unit::EventsPerSecond, |time| {
+        raw.clone().documents(format!("documents{}", fresh()), all / LENGTH, all, time)
+    });
+    let contenders = vec![pull, memory, pinned, sqlite, in_postgres, kv, documents];
+    let lines = in_turn(options, contenders).await?;
     let lines = beside(lines)?;
     let setting = server.setting().await?;
     Ok(Group {
@@ -84,13 +88,14 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
 }
 
 fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
-    let [pull, memory, pinned, sqlite, postgres, kv] =
-        <[Line; 6]>::try_from(lines).ok().context("six contenders")?;
+    let [pull, memory, pinned, sqlite, postgres, kv, documents] =
+        <[Line; 7]>::try_from(lines).ok().context("seven contenders")?;
     Ok(vec![
         memory.clone().beside(&pull, Some(Goal::AtLeast(0.8))),
         sqlite.beside(&pull, None).goal(Goal::AtLeast(50_000.0)),
         postgres.beside(&pull, None).goal(Goal::AtLeast(30_000.0)),
-        kv.beside(&pull, None),
+        kv.beside(&documents, None),
+        documents,
         pinned.beside(&pull, None),
         pull,
     ])
