@@ -13,7 +13,7 @@ use cqrs_core::{AggregateKey, Commit, JSON};
 use percent_encoding::percent_decode_str;
 
 use crate::headers::Headers;
-use attributes::{Attributes, PREFIX, Value, attributes};
+use attributes::{Attributes, PREFIX, Value, own, shared};
 
 const CONTENT_TYPE: &str = "content-type";
 
@@ -27,10 +27,12 @@ pub(crate) fn encode(commit: &Commit) -> Result<(Headers, Bytes), serde_json::Er
         return Ok((Headers::new(CONTENT_TYPE, json::BATCH), json::encode_batch(commit)?));
     };
     let mut headers = Headers::new(CONTENT_TYPE, &event.content_type);
-    attributes(commit, 0, |name, value| match value {
+    let mut add = |name, value: Value<'_>| match value {
         Value::Text(text) => headers.add_encoded(name, text),
         value => headers.add(name, value),
-    });
+    };
+    own(commit, 0, &mut add);
+    shared(commit, &event.origin, add);
     for (name, value) in event.origin.metadata.iter() {
         headers.add_encoded(&format!("{PREFIX}{name}"), value);
     }

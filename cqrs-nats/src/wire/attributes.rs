@@ -33,26 +33,30 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-/// Tells the attributes of the event at `index`, by their names as headers; `datacontenttype` and metadata aside.
-pub(super) fn attributes<'a>(
+/// Tells the attributes that are the own ones of the event at `index`, by their names as headers; `datacontenttype`
+/// aside.
+pub(super) fn own<'a>(commit: &'a Commit, index: usize, mut each: impl FnMut(&'static str, Value<'a>)) {
+    let event = &commit.events[index];
+    each("ce-id", Value::Id(event.id.0));
+    each("ce-type", Value::Text(&event.event_type));
+    each("ce-aggregateversion", Value::Number(commit.first_version + index as u64));
+    each("ce-schemaversion", Value::Number(event.schema_version.into()));
+}
+
+/// Tells the attributes that all events of a commit have which one command led to; metadata aside.
+pub(super) fn shared<'a>(
     commit: &'a Commit,
-    index: usize,
+    origin: &'a Origin,
     mut each: impl FnMut(&'static str, Value<'a>),
 ) {
-    let event = &commit.events[index];
-    let origin = &event.origin;
     each("ce-specversion", Value::Text("1.0"));
-    each("ce-id", Value::Id(event.id.0));
     each("ce-source", Value::Text(&commit.source));
-    each("ce-type", Value::Text(&event.event_type));
     // An attribute that is there must not be empty.
     if !commit.aggregate.id().is_empty() {
         each("ce-subject", Value::Text(commit.aggregate.id()));
     }
     each("ce-time", Value::Time(origin.time));
     each("ce-aggregate", Value::Text(commit.aggregate.name()));
-    each("ce-aggregateversion", Value::Number(commit.first_version + index as u64));
-    each("ce-schemaversion", Value::Number(event.schema_version.into()));
     each("ce-command", Value::Text(&origin.command));
     each("ce-commandid", Value::Id(origin.command_id.0));
     each("ce-commandhash", Value::Hash(origin.fingerprint));

@@ -1,6 +1,6 @@
 //! Events in the JSON format of CloudEvents: one, or a batch of several.
 
-use std::{collections::HashMap, io::Write as _, sync::Arc};
+use std::{collections::HashMap, io::Write as _, ops::Range, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use cqrs_core::{AggregateKey, Commit, JSON, RecordedEvent};
 use serde_json::value::RawValue;
 
 use super::{
-    attributes::{Attributes, PREFIX, Value, attributes},
+    attributes::{Attributes, PREFIX, Value, own, shared},
     is_json, known,
 };
 
@@ -27,23 +27,37 @@ type Members = HashMap<String, Box<RawValue>>;
 pub(super) fn encode_batch(commit: &Commit) -> Result<Bytes, serde_json::Error> {
     let data: usize = commit.events.iter().map(|event| event.data.len() + ABOUT).sum();
     let mut out = Vec::with_capacity(data);
+    let mut shared = 0..0;
     for index in 0..commit.events.len() {
         out.push(if index == 0 { b'[' } else { b',' });
-        write_event(&mut out, commit, index)?;
+        shared = write_event(&mut out, commit, index, shared)?;
     }
     out.push(b']');
     Ok(out.into())
 }
 
 /// The event at `index` as an object. It is written as it is read, name by name, since a serializer that is told each
-/// of so many short texts takes longer than writing them.
-fn write_event(out: &mut Vec<u8>, commit: &Commit, index: usize) -> Result<(), serde_json::Error> {
+/// of so many short texts takes longer than writing them. What it shares with the event before it, which stands at
+/// `before`, is copied. Returns where that stands in this one.
+fn write_event(
+    out: &mut Vec<u8>,
+    commit: &Commit,
+    index: usize,
+    before: Range<usize>,
+) -> Result<Range<usize>, serde_json::Error> {
     let RecordedEvent { content_type, data, origin, .. } = &commit.events[index];
     out.push(b'{');
-    attributes(commit, index, |name, value| write_member(out, &name[PREFIX.len()..], value));
-    for (name, value) in origin.metadata.iter() {
-        write_member(out, name, Value::Text(value));
+    own(commit, index, |name, value| write_member(out, &name[PREFIX.len()..], value));
+    let begin = out.len();
+    if index > 0 && Arc::ptr_eq(origin, &commit.events[index - 1].origin) {
+        out.extend_from_within(before);
+    } else {
+        shared(commit, origin, |name, value| write_member(out, &name[PREFIX.len()..], value));
+        for (name, value) in origin.metadata.iter() {
+            write_member(out, name, Value::Text(value));
+        }
     }
+    let shared = begin..out.len();
     write_member(out, "datacontenttype", Value::Text(content_type));
     if !is_json(content_type) {
         write_member(out, "data_base64", Value::Text(&BASE64_STANDARD.encode(data)));
@@ -58,7 +72,7 @@ fn write_event(out: &mut Vec<u8>, commit: &Commit, index: usize) -> Result<(), s
     if let Some(end) = out.last_mut() {
         *end = b'}';
     }
-    Ok(())
+    Ok(shared)
 }
 
 /// A member and a comma. Names are letters and digits.

@@ -54,10 +54,14 @@ fn events() -> impl Strategy<Value = RecordedEvent> {
 }
 
 fn commits() -> impl Strategy<Value = Commit> {
-    (any::<String>(), 1_u64..1_000_000, vec(events(), 1..5)).prop_filter_map(
+    (any::<String>(), 1_u64..1_000_000, vec(events(), 1..5), any::<[bool; 5]>()).prop_filter_map(
         "the id is too long",
-        |(id, first_version, events)| {
+        |(id, first_version, mut events, same)| {
             let aggregate = AggregateKey::new("order", id).ok()?;
+            // Some are of the same command as the one before.
+            for index in (1..events.len()).filter(|index| same[*index]) {
+                events[index].origin = Arc::clone(&events[index - 1].origin);
+            }
             Some(Commit { aggregate, first_version, source: "/shop".into(), events: events.into() })
         },
     )
