@@ -17,7 +17,6 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::Aggregate;
 
-#[cfg(feature = "bincode")]
 pub(crate) use saver::Saver;
 pub(crate) use stored::{Found, Head, Unreadable, Unwritable};
 
