@@ -22,13 +22,13 @@ use crate::{
 const FIRST_PAGE: usize = 16;
 
 /// How many commits are read at once when they lie close together.
-const LARGEST_PAGE: u64 = 512;
+const LARGEST_PAGE: u64 = 256;
 
 /// About how many messages a server keeps in one piece: commits that lie as far apart cost one piece each.
 const PIECE: u64 = 16_384;
 
 /// What a commit in a piece of its own costs, in commits that lie side by side.
-const SCATTERED: u64 = 64;
+const SCATTERED: u64 = 32;
 
 /// How many commits of an aggregate of which nothing is known are read before it waits for its turn. A new or a short
 /// one has no more and needs none.
