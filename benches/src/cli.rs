@@ -77,7 +77,7 @@ pub(crate) enum Task {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "How long and how large")]
 pub(crate) struct Options {
-    /// How often each contender runs.
+    /// How often each contender runs; where little differs, five times as often, for a fifth of the time.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=101), global = true)]
     pub(crate) rounds: u32,
     /// How long it runs each time.

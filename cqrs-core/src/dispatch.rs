@@ -87,7 +87,7 @@ where
         context.causation_id = self.causation_id;
         let entity = entities.entity(command.aggregate_id()).map_err(Error::from)?;
         let key = &entity.key;
-        let fingerprint = identity_of(&command).map_err(|source| encode_error(&command, key, &source))?;
+        let fingerprint = hash_of(&command).map_err(|source| encode_error(&command, key, &source))?;
         let creates = command.lifecycle() == Lifecycle::Create;
         let identity = Identity { name: command.name(), fingerprint, creates };
         let span = execute::span(&command, key, &context);
@@ -140,7 +140,7 @@ where
 }
 
 /// A hash of the command's name and fields, the same in every program and at every time.
-fn identity_of<C: Command>(command: &C) -> Result<u64, Refused> {
+fn hash_of<C: Command>(command: &C) -> Result<u64, Refused> {
     let fields = fingerprint::content(&Fields(command))?;
     Ok(fingerprint::fold(fingerprint::text(command.name()), fields))
 }

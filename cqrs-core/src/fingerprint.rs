@@ -53,6 +53,10 @@ impl<S: Serializer<Ok = u64, Error = Refused> + Copy> Ordered<S> {
         self.hash = fold(self.hash, name.serialize(self.element)?);
         self.add(value)
     }
+
+    fn total(&self) -> u64 {
+        self.hash
+    }
 }
 
 /// Elements and entries in any order.
@@ -136,14 +140,14 @@ macro_rules! ordered {
             }
 
             fn end(self) -> Result<u64, Refused> {
-                Ok(self.hash)
+                Ok(self.total())
             }
         })*
     };
 }
 
 macro_rules! fields {
-    ($($part:ident for $of:ident by $add:ident, $end:expr;)*) => {
+    ($($part:ident for $of:ident;)*) => {
         $(impl<S: Serializer<Ok = u64, Error = Refused> + Copy> $part for $of<S> {
             type Ok = u64;
             type Error = Refused;
@@ -153,11 +157,11 @@ macro_rules! fields {
                 name: &'static str,
                 value: &T,
             ) -> Result<(), Refused> {
-                self.$add(name, value)
+                self.add_named(name, value)
             }
 
             fn end(self) -> Result<u64, Refused> {
-                Ok($end(&self))
+                Ok(self.total())
             }
         })*
     };
@@ -170,8 +174,8 @@ ordered! {
 }
 
 fields! {
-    SerializeStruct for Ordered by add_named, |this: &Self| this.hash;
-    SerializeStructVariant for Ordered by add_named, |this: &Self| this.hash;
-    SerializeStruct for Unordered by add_named, Self::total;
-    SerializeStructVariant for Unordered by add_named, Self::total;
+    SerializeStruct for Ordered;
+    SerializeStructVariant for Ordered;
+    SerializeStruct for Unordered;
+    SerializeStructVariant for Unordered;
 }

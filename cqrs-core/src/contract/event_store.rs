@@ -185,18 +185,22 @@ pub async fn the_last_commit_is_found<S: EventStore>(store: &S) {
         let commit = commit(&aggregate, version, 2);
         last = store.append(&commit, Expected::after(last)).await.expect("an append").sequence;
         append_chain(store, &key("thing", &format!("after {version}")), 1).await;
-        // A replica may take a moment.
-        let found = async {
-            loop {
-                match store.last(&aggregate).await.expect("a read") {
-                    Some(found) if found.sequence >= last => return found,
-                    _ => tokio::time::sleep(Duration::from_millis(10)).await,
-                }
-            }
-        };
-        assert_eq!(soon("the last commit", found).await, StoredCommit { sequence: last, commit });
+        assert_eq!(last_from(store, &aggregate, last).await, StoredCommit { sequence: last, commit });
     }
     assert_eq!(store.last(&key("other", "last")).await.expect("a read"), None);
+}
+
+/// The aggregate's last commit, once that has a sequence of at least `sequence`: a replica may take a moment.
+async fn last_from<S: EventStore>(store: &S, aggregate: &AggregateKey, sequence: u64) -> StoredCommit {
+    let found = async {
+        loop {
+            match store.last(aggregate).await.expect("a read") {
+                Some(found) if found.sequence >= sequence => return found,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    soon("the last commit", found).await
 }
 
 /// Ids with separators, wildcards and the like are ids like any other.
@@ -208,8 +212,11 @@ pub async fn no_id_reaches_another<S: EventStore>(store: &S) {
     }
     for (aggregate, stored) in stored {
         assert_eq!(read_all(store, &aggregate).await, stored, "{aggregate:?}");
+        let last = stored.last().expect("two");
+        assert_eq!(last_from(store, &aggregate, last.sequence).await, *last, "{aggregate:?}");
         let none = key("other", aggregate.id());
         assert_eq!(read_all(store, &none).await, [], "{none:?}");
+        assert_eq!(store.last(&none).await.expect("a read"), None, "{none:?}");
     }
 }
 
