@@ -133,7 +133,7 @@ fn announcements<A: Announce>(batch: &Batch<'_>) -> Result<Vec<Announcement>, Pr
 fn announcement<A: Announce>(index: usize, event: &Recorded<'_>) -> Result<Option<Announcement>, String> {
     let recorded = &event.stored.commit.events[event.index];
     let envelope = event.decode::<<A::Of as EventSource>::Event>().map_err(|error| error.to_string())?;
-    let Some(told) = A::announce(&envelope) else { return Ok(None) };
+    let Some(mut told) = A::announce(&envelope) else { return Ok(None) };
     let derived = |what| CommandId::derived([A::NAME, &recorded.id.to_string(), what]);
     let mut metadata = Metadata::default();
     for name in PUBLIC_METADATA {
@@ -153,7 +153,7 @@ fn announcement<A: Announce>(index: usize, event: &Recorded<'_>) -> Result<Optio
     let aggregate = AggregateKey::new(<A::As as EventSource>::NAME, envelope.aggregate.id());
     let aggregate = aggregate.map_err(|error| error.to_string())?;
     let version = envelope.version;
-    let event = codec::encode(&told, derived("event").0, &aggregate, &origin);
+    let event = codec::encode(&mut told, derived("event").0, &aggregate, &origin);
     let event = event.map_err(|error| error.to_string())?;
     Ok(Some(Announcement { index, version, aggregate, event }))
 }

@@ -2,24 +2,26 @@
 
 #[cfg(feature = "bincode")]
 pub(crate) mod binary;
+mod json;
+mod place;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cell::Cell,
-    sync::{Arc, LazyLock},
-};
+use std::{marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
-use serde::{Serialize, Serializer, de::DeserializeOwned};
+use serde::{Deserializer, Serialize, Serializer, de::DeserializeSeed};
 use uuid::Uuid;
 
 #[cfg(feature = "bincode")]
 use crate::BINCODE;
 use crate::{
-    AggregateKey, Command, Envelope, Error, Event, EventId, EventType, Position, StoreError, StoredCommit,
+    AggregateKey, Envelope, Error, Event, EventId, EventType, Position, StoreError, StoredCommit,
     commit::{JSON, Origin, RecordedEvent},
+    fingerprint,
+};
+pub(crate) use json::{
+    NotKept, command_from_json, command_to_json, from_json, to_json, to_json_that_reads_back,
 };
 
 /// How events are encoded when they are recorded: see [`Event::CODEC`].
@@ -46,9 +48,6 @@ impl Codec {
     }
 }
 
-/// The largest buffer that a thread keeps, in bytes: most values are far smaller.
-const LARGEST_BUFFER: usize = 64 * 1024;
-
 /// The payload of an event as a value.
 pub(crate) struct Data<'a, E>(pub(crate) &'a E);
 
@@ -58,9 +57,30 @@ impl<E: Event> Serialize for Data<'_, E> {
     }
 }
 
-/// Encodes one event of `aggregate` under a new id.
+/// How a payload is read.
+struct Payload<E> {
+    event_type: EventType,
+    event: PhantomData<E>,
+}
+
+impl<E: Event> Payload<E> {
+    fn of(event_type: EventType) -> Self {
+        Self { event_type, event: PhantomData }
+    }
+}
+
+impl<'de, E: Event> DeserializeSeed<'de> for Payload<E> {
+    type Value = E;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<E, D::Error> {
+        E::deserialize_data(self.event_type, deserializer)
+    }
+}
+
+/// Encodes one event of `aggregate` under a new id. The event becomes the one that will be read back, which is the same
+/// in all that serde shows.
 pub(crate) fn encode<E: Event>(
-    event: &E,
+    event: &mut E,
     id: Uuid,
     aggregate: &AggregateKey,
     origin: &Arc<Origin>,
@@ -76,40 +96,27 @@ pub(crate) fn encode<E: Event>(
     })
 }
 
-fn encode_data<E: Event>(event: &E, aggregate: &AggregateKey) -> Result<Bytes, Error> {
-    let unrecordable = |reason| Error::Unrecordable {
-        aggregate: aggregate.clone(),
-        event_type: event.event_type().name,
-        reason,
-    };
-    match E::CODEC {
-        Codec::Json => {
-            let data = to_json(&Data(event))
-                .map_err(|source| Error::Encode { what: format!("an event of {aggregate}"), source })?;
-            if is_doubtful(&data)
-                && let Err(error) = decode_json::<E>(event.event_type(), &data)
-            {
-                return Err(unrecordable(format!("it could not be read back: {error}")));
-            }
-            Ok(data)
-        }
+fn encode_data<E: Event>(event: &mut E, aggregate: &AggregateKey) -> Result<Bytes, Error> {
+    let event_type = event.event_type();
+    let written = match E::CODEC {
+        Codec::Json => write_json(event),
         #[cfg(feature = "bincode")]
-        Codec::Bincode => binary::encode(event).map(Into::into).map_err(unrecordable),
-    }
+        Codec::Bincode => binary::encode(event),
+    };
+    let (data, read) = written.map_err(|error| Error::Unrecordable {
+        aggregate: aggregate.clone(),
+        event_type: event_type.name,
+        reason: error.to_string(),
+    })?;
+    // What serde does not show is lost; so it is lost now, and not when the log is read.
+    *event = read;
+    Ok(data)
 }
 
-/// Whether JSON may be what serde writes and does not read: a number that is none becomes `null`, and values may be
-/// nested without end, of which 127 levels are read.
-fn is_doubtful(json: &[u8]) -> bool {
-    static NULL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"null"));
-    NULL.find(json).is_some() || json.len() > 2 * LEVELS && opening(json) > LEVELS
-}
-
-/// How deep JSON may be nested for serde to read it.
-const LEVELS: usize = 127;
-
-fn opening(json: &[u8]) -> usize {
-    json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count()
+/// The payload of an event as JSON, and the event that is read back from it.
+fn write_json<E: Event>(event: &E) -> Result<(Bytes, E), NotKept> {
+    let (shown, seed) = (Data(event), Payload::of(event.event_type()));
+    json::written_and_read(&shown, seed, |read| fingerprint::difference(&shown, &Data(read), true))
 }
 
 /// Decodes one event of a stored commit.
@@ -193,41 +200,5 @@ pub(crate) fn decode_data<E: Event>(
 }
 
 fn decode_json<E: Event>(event_type: EventType, data: &[u8]) -> serde_json::Result<E> {
-    let mut json = serde_json::Deserializer::from_slice(data);
-    let event = E::deserialize_data(event_type, &mut json)?;
-    json.end()?;
-    Ok(event)
-}
-
-/// Encodes a view's document.
-pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
-    thread_local! {
-        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    }
-    // A value that writes another one while it is written finds an empty buffer.
-    let mut buffer = BUFFER.take();
-    buffer.clear();
-    value.serialize(&mut serde_json::Serializer::new(&mut buffer))?;
-    // The bytes themselves are the one allocation.
-    let result = Bytes::copy_from_slice(&buffer);
-    if buffer.capacity() <= LARGEST_BUFFER {
-        BUFFER.set(buffer);
-    }
-    Ok(result)
-}
-
-/// Decodes a view's document or a query off a wire; the whole input must be one value.
-pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = T::deserialize(&mut json)?;
-    json.end()?;
-    Ok(value)
-}
-
-/// Decodes the fields of the command called `name`; the whole input must be one value.
-pub(crate) fn command_from_json<C: Command>(name: &str, fields: &[u8]) -> Result<C, serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_slice(fields);
-    let command = C::deserialize_fields(name, &mut json)?;
-    json.end()?;
-    Ok(command)
+    json::read(Payload::of(event_type), data)
 }

@@ -164,7 +164,7 @@ impl Changes {
 }
 
 fn encode<V: View>(projection: &ProjectionId, key: &str, view: &V) -> Result<Bytes, StoreError> {
-    codec::to_json(view).map_err(|error| StoreError::BadDocument {
+    codec::to_json_that_reads_back(view).map_err(|error| StoreError::BadDocument {
         view: projection.to_string(),
         key: key.to_owned(),
         reason: error.to_string(),

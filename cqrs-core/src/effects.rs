@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
     Aggregate, CausationId, Command, CommandId, CommandMessage, CorrelationId, Envelope, Event, Metadata,
     codec,
-    command::Fields,
     id::{check_id, is_name},
 };
 
@@ -109,9 +108,8 @@ impl Effects {
 
     fn request<C: Command>(&mut self, command: &C) -> Option<Request> {
         let id = command.aggregate_id().to_string();
-        let body = to_raw_value(&Fields(command));
         let checked = check_id(&id).map_err(|error| error.to_string());
-        match checked.and_then(|()| body.map_err(|error| error.to_string())) {
+        match checked.and_then(|()| body_of(command)) {
             Ok(body) => Some(Request {
                 command: command.name().to_owned(),
                 aggregate: C::Aggregate::NAME.to_owned(),
@@ -142,6 +140,12 @@ impl Effects {
         self.problem.get_or_insert(problem);
         None
     }
+}
+
+/// The fields of a command, from which whoever sends it reads the same command.
+fn body_of<C: Command>(command: &C) -> Result<Box<RawValue>, String> {
+    let fields = codec::command_to_json(command).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&fields).map_err(|error| error.to_string())
 }
 
 /// One thing to be done.

@@ -324,11 +324,11 @@ fn draft<A: Aggregate, S: EventStore>(
         // A panic of one command's handler must not take the commands of other callers with it.
         let handled = catch_unwind(AssertUnwindSafe(|| {
             let before = draft.state.as_ref().unwrap_or(&loaded.state);
-            let events = command.span.in_scope(|| (command.decide)(&command.context, before, version))?;
+            let mut events = command.span.in_scope(|| (command.decide)(&command.context, before, version))?;
             if events.is_empty() {
                 return Ok(None);
             }
-            let recorded = record(shell, loaded, command, &events)?;
+            let recorded = record(shell, loaded, command, &mut events)?;
             // On a copy, since it may panic, and the append may fail.
             let mut state = before.clone();
             events.iter().for_each(|event| event.apply_to(&mut state));
@@ -396,12 +396,12 @@ fn retired_event<E: Event>(aggregate: &AggregateKey, event: &E) -> Error {
     Error::Retired { aggregate: aggregate.clone(), event_type: event.event_type().name }
 }
 
-/// The command's events as they are stored.
+/// The command's events as they are stored, and as they will be read back.
 fn record<A: Aggregate, S>(
     shell: &Shell<S>,
     loaded: &Loaded<A>,
     command: &Pending<'_, A>,
-    events: &Events<A::Event>,
+    events: &mut Events<A::Event>,
 ) -> Result<Events<RecordedEvent>, Error> {
     let context = &command.context;
     let origin = Arc::new(Origin {
@@ -414,7 +414,7 @@ fn record<A: Aggregate, S>(
         metadata: context.metadata.clone(),
     });
     let encode = |event| codec::encode(event, shell.clock.new_id(), &loaded.key, &origin);
-    events.iter().map(encode).collect()
+    events.iter_mut().map(encode).collect()
 }
 
 fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, repeat: bool) -> Receipt {

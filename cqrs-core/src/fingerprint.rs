@@ -19,7 +19,7 @@ use serde::{
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(crate) use content::{content, text};
-pub(crate) use exact::exact;
+pub(crate) use exact::{Difference, difference, exact};
 
 /// Why a value cannot be serialized, in the words of its `Serialize`.
 #[derive(Debug, thiserror::Error)]
@@ -37,21 +37,34 @@ pub(crate) fn fold(hash: u64, next: u64) -> u64 {
     xxh3_64_with_seed(&next.to_le_bytes(), hash)
 }
 
+/// What the parts of a value are folded by.
+trait Element: Serializer<Ok = u64, Error = Refused> + Copy {
+    /// Is told of each field of a struct, after the fields in it.
+    fn field(self, _name: &'static str, _value: u64) {}
+
+    /// The same for elements whose order means nothing.
+    fn of_any_order(self) -> Self {
+        self
+    }
+}
+
 /// Values whose places mean something.
 struct Ordered<S> {
     hash: u64,
     element: S,
 }
 
-impl<S: Serializer<Ok = u64, Error = Refused> + Copy> Ordered<S> {
+impl<S: Element> Ordered<S> {
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
         self.hash = fold(self.hash, value.serialize(self.element)?);
         Ok(())
     }
 
-    fn add_named<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Refused> {
-        self.hash = fold(self.hash, name.serialize(self.element)?);
-        self.add(value)
+    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
+        let value = value.serialize(self.element)?;
+        self.element.field(name, value);
+        self.hash = fold(fold(self.hash, name.serialize(self.element)?), value);
+        Ok(())
     }
 
     fn total(&self) -> u64 {
@@ -70,9 +83,9 @@ struct Unordered<S> {
     element: S,
 }
 
-impl<S: Serializer<Ok = u64, Error = Refused> + Copy> Unordered<S> {
+impl<S: Element> Unordered<S> {
     fn new(of: u64, element: S) -> Self {
-        Self { of, sum: 0, count: 0, key: 0, element }
+        Self { of, sum: 0, count: 0, key: 0, element: element.of_any_order() }
     }
 
     fn add(&mut self, element: u64) {
@@ -87,7 +100,7 @@ impl<S: Serializer<Ok = u64, Error = Refused> + Copy> Unordered<S> {
         Ok(())
     }
 
-    fn add_named<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Refused> {
+    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
         let key = fold(self.of, name.serialize(self.element)?);
         self.add_entry(key, value)
     }
@@ -97,7 +110,7 @@ impl<S: Serializer<Ok = u64, Error = Refused> + Copy> Unordered<S> {
     }
 }
 
-impl<S: Serializer<Ok = u64, Error = Refused> + Copy> SerializeSeq for Unordered<S> {
+impl<S: Element> SerializeSeq for Unordered<S> {
     type Ok = u64;
     type Error = Refused;
 
@@ -111,7 +124,7 @@ impl<S: Serializer<Ok = u64, Error = Refused> + Copy> SerializeSeq for Unordered
     }
 }
 
-impl<S: Serializer<Ok = u64, Error = Refused> + Copy> SerializeMap for Unordered<S> {
+impl<S: Element> SerializeMap for Unordered<S> {
     type Ok = u64;
     type Error = Refused;
 
@@ -131,7 +144,7 @@ impl<S: Serializer<Ok = u64, Error = Refused> + Copy> SerializeMap for Unordered
 
 macro_rules! ordered {
     ($($part:ident $method:ident;)*) => {
-        $(impl<S: Serializer<Ok = u64, Error = Refused> + Copy> $part for Ordered<S> {
+        $(impl<S: Element> $part for Ordered<S> {
             type Ok = u64;
             type Error = Refused;
 
@@ -148,7 +161,7 @@ macro_rules! ordered {
 
 macro_rules! fields {
     ($($part:ident for $of:ident;)*) => {
-        $(impl<S: Serializer<Ok = u64, Error = Refused> + Copy> $part for $of<S> {
+        $(impl<S: Element> $part for $of<S> {
             type Ok = u64;
             type Error = Refused;
 

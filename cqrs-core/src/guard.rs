@@ -2,7 +2,8 @@
 //!
 //! A binary format says nothing about the type that it was written by. Read as another one, a few bytes can be a
 //! list of a thousand million values that take no bytes, or half a million boxes in each other, which end the
-//! process where the stack ends. Here both are errors.
+//! process where the stack ends. JSON limits its brackets, but options and newtypes have none: a type that is made of
+//! nothing but these is read from `1` without end. Here all of it is an error.
 
 use std::cell::Cell;
 
@@ -10,13 +11,16 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// How deep values may be nested, counting each option, newtype, list, tuple, map, struct and enum.
-const DEPTH: usize = 128;
+/// How deep values may be nested in a format that has no limit of its own, counting each option, newtype, list, tuple,
+/// map, struct and enum.
+#[cfg(feature = "bincode")]
+pub(crate) const DEPTH: usize = 128;
 
-/// Reads a value of at most so many parts by `seed`.
+/// Reads a value of at most so many parts by `seed`, nested no deeper than `depth`.
 pub(crate) struct Limited<S> {
     pub(crate) seed: S,
     pub(crate) parts: usize,
+    pub(crate) depth: usize,
 }
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<S> {
@@ -24,7 +28,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<S> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
         let left = Cell::new(self.parts);
-        self.seed.deserialize(Guard { inner: deserializer, left: &left, depth: DEPTH })
+        self.seed.deserialize(Guard { inner: deserializer, left: &left, depth: self.depth })
     }
 }
 

@@ -69,7 +69,6 @@ pub mod failpoint;
 mod fingerprint;
 mod followed;
 mod following;
-#[cfg(feature = "bincode")]
 mod guard;
 mod handle_events;
 mod handler;

@@ -269,7 +269,7 @@ impl<P: Policy> States<P> {
     fn writes(self, id: &ProjectionId) -> Result<Vec<Write>, StoreError> {
         let mut writes = Vec::with_capacity(self.states.len());
         for (key, revision, state) in self.states {
-            let encoded = state.is_kept().then(|| codec::to_json(&state));
+            let encoded = state.is_kept().then(|| codec::to_json_that_reads_back(&state));
             let document = encoded.transpose().map_err(|error| bad(id, &key, &error))?;
             // What is not there need not be removed.
             if document.is_some() || revision > 0 {
@@ -280,7 +280,7 @@ impl<P: Policy> States<P> {
     }
 }
 
-fn bad(id: &ProjectionId, key: &str, error: &serde_json::Error) -> StoreError {
+fn bad(id: &ProjectionId, key: &str, error: &impl ToString) -> StoreError {
     StoreError::BadDocument { view: id.to_string(), key: key.to_owned(), reason: error.to_string() }
 }
 

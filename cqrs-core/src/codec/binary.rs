@@ -3,16 +3,17 @@
 //! So an event is read back before it is recorded, and recorded only if it is the same then; and what is read may be
 //! anything: of limited size, depth and number of values, with nothing left over.
 
-use std::marker::PhantomData;
-
 use bincode::{
     config,
     serde::{encode_to_vec, seed_decode_from_slice},
 };
-use serde::{Deserializer, de::DeserializeSeed};
+use bytes::Bytes;
 
-use super::Data;
-use crate::{Event, EventType, fingerprint, guard::Limited};
+use super::{Data, NotKept, Payload};
+use crate::{
+    Event, EventType, fingerprint,
+    guard::{DEPTH, Limited},
+};
 
 /// The largest payload; most servers take no larger messages.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -24,17 +25,15 @@ const SPARE_PARTS: usize = 4096;
 /// How many values one byte may account for, counting each struct, option and newtype around it.
 const PARTS_PER_BYTE: usize = 16;
 
-/// The payload of an event, which is certain to be read back as the same.
-pub(crate) fn encode<E: Event>(event: &E) -> Result<Vec<u8>, String> {
-    let bytes = encode_to_vec(Data(event), config::standard()).map_err(|error| error.to_string())?;
-    let read: E = decode(event.event_type(), &bytes)
-        .map_err(|reason| format!("it could not be read back: {reason}"))?;
-    let shown = |event: &E| fingerprint::exact(&Data(event), false).map_err(|error| error.to_string());
-    if shown(event)? == shown(&read)? {
-        Ok(bytes)
-    } else {
-        Err("it would come back as another event".to_owned())
-    }
+/// The payload of an event, and the event that is read back from it, which is the same.
+pub(crate) fn encode<E: Event>(event: &E) -> Result<(Bytes, E), NotKept> {
+    let reason = |error: bincode::error::EncodeError| error.to_string();
+    let bytes = encode_to_vec(Data(event), config::standard())
+        .map_err(|error| NotKept::Unwritable { reason: reason(error), field: None })?;
+    let read: E =
+        decode(event.event_type(), &bytes).map_err(|reason| NotKept::Unreadable { reason, field: None })?;
+    fingerprint::difference(&Data(event), &Data(&read), false)?;
+    Ok((bytes.into(), read))
 }
 
 /// Reads a payload.
@@ -43,24 +42,11 @@ pub(crate) fn decode<E: Event>(event_type: EventType, bytes: &[u8]) -> Result<E,
         return Err(format!("it takes {} bytes, at most {MAX_BYTES} are accepted", bytes.len()));
     }
     let parts = SPARE_PARTS + PARTS_PER_BYTE * bytes.len();
-    let seed = Limited { seed: Payload { event_type, event: PhantomData }, parts };
+    let seed = Limited { seed: Payload::of(event_type), parts, depth: DEPTH };
     let config = config::standard().with_limit::<MAX_BYTES>();
     let (event, read) = seed_decode_from_slice(seed, bytes, config).map_err(|error| error.to_string())?;
     match bytes.len() - read {
         0 => Ok(event),
         left => Err(format!("{left} bytes are left over")),
-    }
-}
-
-struct Payload<E> {
-    event_type: EventType,
-    event: PhantomData<E>,
-}
-
-impl<'de, E: Event> DeserializeSeed<'de> for Payload<E> {
-    type Value = E;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<E, D::Error> {
-        E::deserialize_data(self.event_type, deserializer)
     }
 }

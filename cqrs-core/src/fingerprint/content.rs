@@ -6,7 +6,7 @@
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::{Ordered, Refused, Unordered, fold};
+use super::{Element, Ordered, Refused, Unordered, fold};
 
 /// A number for what `value` says.
 ///
@@ -55,6 +55,8 @@ impl Content {
         Ordered { hash, element: self }
     }
 }
+
+impl Element for Content {}
 
 macro_rules! whole_numbers {
     ($($method:ident $ty:ty;)*) => {

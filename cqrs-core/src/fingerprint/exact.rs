@@ -4,10 +4,12 @@
 //! noticing. The fingerprint notices: two values have the same one only if serde shows the same tree of them,
 //! with the same names of types, fields and variants, the same kinds of numbers, and the same content.
 
+use std::cell::RefCell;
+
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Ordered, Refused, Unordered, fold};
+use super::{Element, Ordered, Refused, Unordered, fold};
 
 /// The fingerprint of `value`, as serde shows it to a format that is `readable` for people, or is not.
 ///
@@ -15,8 +17,52 @@ use super::{Ordered, Refused, Unordered, fold};
 ///
 /// What a `Serialize` impl refuses by itself.
 pub(crate) fn exact<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<u64, Refused> {
-    value.serialize(Exact { readable })
+    value.serialize(Exact { readable, fields: None })
 }
+
+/// In what a value differs from the one that was written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Difference {
+    /// Its `Serialize` gives up.
+    #[error("it cannot be compared: {0}")]
+    Refused(#[from] Refused),
+    /// serde shows another value.
+    #[error("it would come back as another value{}", in_field(*.0))]
+    Other(Option<&'static str>),
+}
+
+fn in_field(field: Option<&str>) -> String {
+    field.map(|field| format!(", with another `{field}`")).unwrap_or_default()
+}
+
+/// Whether serde shows the same of what was `written` and what was `read`, to a format that is `readable` for people,
+/// or is not.
+///
+/// # Errors
+///
+/// [`Difference`], with the innermost field that differs first, as far as that has one.
+pub(crate) fn difference<A, B>(written: &A, read: &B, readable: bool) -> Result<(), Difference>
+where
+    A: Serialize + ?Sized,
+    B: Serialize + ?Sized,
+{
+    if exact(written, readable)? == exact(read, readable)? {
+        return Ok(());
+    }
+    let (written, read) = (fields(written, readable)?, fields(read, readable)?);
+    let other = written.iter().zip(&read).find(|(written, read)| written != read);
+    Err(Difference::Other(other.map(|(written, _)| written.0)))
+}
+
+/// The fields of a value, with those inside of it, and what each comes to; those within lists and maps aside, which may
+/// come in any order.
+fn fields<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<Fields, Refused> {
+    let fields = RefCell::default();
+    value.serialize(Exact { readable, fields: Some(&fields) })?;
+    Ok(fields.into_inner())
+}
+
+type Fields = Vec<(&'static str, u64)>;
 
 /// What kind of value it is: the same content of another kind is another value.
 #[derive(Clone, Copy)]
@@ -65,11 +111,25 @@ fn variant(kind: Kind, name: &str, index: u32, variant: &str) -> u64 {
 }
 
 #[derive(Clone, Copy)]
-struct Exact {
+struct Exact<'a> {
     readable: bool,
+    /// Where fields are noted.
+    fields: Option<&'a RefCell<Fields>>,
 }
 
-impl Exact {
+impl Element for Exact<'_> {
+    fn field(self, name: &'static str, value: u64) {
+        if let Some(fields) = self.fields {
+            fields.borrow_mut().push((name, value));
+        }
+    }
+
+    fn of_any_order(self) -> Self {
+        Self { fields: None, ..self }
+    }
+}
+
+impl Exact<'_> {
     fn ordered(self, hash: u64) -> Ordered<Self> {
         Ordered { hash, element: self }
     }
@@ -87,7 +147,7 @@ macro_rules! scalars {
     };
 }
 
-impl Serializer for Exact {
+impl Serializer for Exact<'_> {
     type Ok = u64;
     type Error = Refused;
     type SerializeSeq = Unordered<Self>;

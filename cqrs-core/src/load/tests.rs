@@ -81,7 +81,7 @@ async fn append(store: &MemoryEvents, commits: &[Vec<Vec<BasketEvent>>], seed: u
             });
             for event in events {
                 number += 1;
-                recorded.push(codec::encode(event, id(number), &key(), &origin).unwrap());
+                recorded.push(codec::encode(&mut event.clone(), id(number), &key(), &origin).unwrap());
             }
         }
         let commit = Commit {

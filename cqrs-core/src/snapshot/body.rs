@@ -51,7 +51,7 @@ mod binary {
     use serde::{Serialize, de::DeserializeOwned};
 
     use super::{super::stored::MAX_BYTES, Bounded, Unreadable, Unwritable};
-    use crate::guard::Limited;
+    use crate::guard::{DEPTH, Limited};
 
     pub(crate) const CODEC: u8 = 1;
     pub(crate) const READABLE: bool = false;
@@ -74,7 +74,7 @@ mod binary {
 
     pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
         let config = config::standard().with_limit::<MAX_BYTES>();
-        let seed = Limited { seed: PhantomData, parts: PARTS };
+        let seed = Limited { seed: PhantomData, parts: PARTS, depth: DEPTH };
         let (value, read) = seed_decode_from_slice(seed, bytes, config)
             .map_err(|error| Unreadable::Undecodable(error.to_string()))?;
         if read == bytes.len() {

@@ -168,7 +168,7 @@ fn bincode<E: Event>(event_type: EventType, shape: &Shape) -> Result<Option<Stri
     if event.event_type() != event_type {
         return Ok(None);
     }
-    let bytes = codec::binary::encode(&event)
+    let (bytes, _) = codec::binary::encode(&event)
         .map_err(|error| format!("cannot be locked: {} in bincode: {error}", event_type.name))?;
     Ok(Some(bytes.iter().fold(String::new(), |mut digits, byte| {
         let _ = write!(digits, "{byte:02x}");
