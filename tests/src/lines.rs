@@ -1,45 +1,75 @@
 //! Log lines, collected for a test to look at.
+//!
+//! `tracing` remembers for the whole process whether anybody wants a log statement, and asks the thread that comes to the
+//! statement first. With a subscriber for each test, a statement that another test's thread meets first stays silent
+//! for all. So one subscriber serves the process, it is there before the first statement of each test, and it gives
+//! each line to the thread that wrote it.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{cell::RefCell, io, marker::PhantomData, sync::OnceLock};
 
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::dynamic_filter_fn, fmt, layer::SubscriberExt as _, registry};
 
-/// The lines that were logged while they were collected.
-#[derive(Debug, Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread has logged; none unless it is collected.
+    static COLLECTED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// The lines that this thread logs, from debug level on, until this is dropped.
+///
+/// Only tests in `tests/tests/tracing.rs` collect, and each does so before anything else.
+#[derive(Debug)]
+pub struct Lines {
+    /// It stays on its thread.
+    thread: PhantomData<*const ()>,
+}
 
 impl Lines {
-    /// Collects what is logged on this thread, from debug level on, until the guard is dropped.
-    pub fn collect(&self) -> DefaultGuard {
-        let subscriber = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false);
-        tracing::subscriber::set_default(subscriber.with_max_level(tracing::Level::DEBUG).finish())
+    /// Collects from now on.
+    ///
+    /// # Panics
+    ///
+    /// When the process has a subscriber already, or the thread collects already.
+    pub fn collect() -> Self {
+        static SUBSCRIBER: OnceLock<()> = OnceLock::new();
+        // Other tests wait here, so that none comes to a statement before the subscriber is there.
+        SUBSCRIBER.get_or_init(install);
+        let before = COLLECTED.replace(Some(Vec::new()));
+        assert!(before.is_none(), "this thread collects its lines already");
+        Self { thread: PhantomData }
     }
 
     /// All lines so far.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        COLLECTED
+            .with_borrow(|lines| String::from_utf8_lossy(lines.as_deref().unwrap_or_default()).into_owned())
     }
 }
 
-impl io::Write for Lines {
+impl Drop for Lines {
+    fn drop(&mut self) {
+        COLLECTED.take();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one subscriber")]
+fn install() {
+    let collects = dynamic_filter_fn(|_, _| COLLECTED.with_borrow(Option::is_some));
+    let lines = fmt::layer().with_ansi(false).with_writer(|| ThisThread);
+    let subscriber = registry().with(collects.with_max_level_hint(LevelFilter::DEBUG)).with(lines);
+    tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
+}
+
+/// Writes to what its thread collects.
+struct ThisThread;
+
+impl io::Write for ThisThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        COLLECTED.with_borrow_mut(|lines| lines.as_mut().map(|lines| lines.extend_from_slice(bytes)));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

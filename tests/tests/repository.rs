@@ -54,6 +54,28 @@ fn every_crate_has_a_licence() {
     assert!(root().join("LICENSE-MIT").exists() && root().join("LICENSE-APACHE").exists());
 }
 
+/// A test that does not collect lines decides, by coming to a statement first, that nobody sees what it logs.
+#[test]
+fn each_test_of_a_program_that_collects_lines_does_so_first() {
+    let folder = root().join("tests/tests");
+    let files = fs::read_dir(&folder).expect("the tests").map(|entry| entry.expect("a file").path());
+    let mut collecting = Vec::new();
+    for file in files.filter(|file| file.is_file() && !file.ends_with("repository.rs")) {
+        let text = fs::read_to_string(&file).expect("a source");
+        if !text.contains("Lines::collect()") {
+            continue;
+        }
+        let mut lines = text.lines();
+        while lines.by_ref().any(|line| line.starts_with("#[tokio::test") || line.starts_with("#[test")) {
+            let name = lines.next().expect("a function");
+            let first = lines.next().expect("a statement");
+            assert_eq!(first, "    let lines = Lines::collect();", "{name} in {}", file.display());
+        }
+        collecting.push(file.file_name().expect("a name").to_owned());
+    }
+    assert_eq!(collecting, ["tracing.rs"]);
+}
+
 fn cargo(arguments: &[&str]) -> String {
     let output =
         Command::new(env!("CARGO")).current_dir(root()).args(arguments).output().expect("cargo runs");

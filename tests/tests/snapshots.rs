@@ -9,9 +9,7 @@ use cqrs_core::{
 };
 use cqrs_nats::{Connect, LocalServer, NatsBackend};
 use cqrs_tests::{
-    TestContext, eventually,
-    lines::Lines,
-    server_binary,
+    TestContext, eventually, server_binary,
     watched::{Snapshots, Watched},
 };
 use serde::{Deserialize, Serialize};
@@ -93,17 +91,6 @@ release! {
     first { sum: u64 } snapshot(every = 10) shows sum;
     renamed { total: u64 } snapshot(every = 10) shows total;
     bumped { sum: u64 } snapshot(every = 10, version = 2) shows sum;
-    without_limit { sum: u64, padding: Padding } snapshot(every = 1) shows sum;
-}
-
-/// Too large for a snapshot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Padding(Vec<u64>);
-
-impl Default for Padding {
-    fn default() -> Self {
-        Self(vec![u64::MAX; 100_000])
-    }
 }
 
 use first::{Add, Install, Service, look, start};
@@ -296,24 +283,6 @@ async fn what_fails_around_snapshots_fails_no_command() {
         }
         assert_eq!((store.saved(), store.asked()), (0, 100), "{fate:?}");
     }
-}
-
-#[tokio::test]
-async fn a_state_that_is_too_large_is_replayed_and_said_once() {
-    use without_limit::{Add, look, start};
-    let lines = Lines::default();
-    let _collecting = lines.collect();
-    let warned = || lines.text().matches("snapshots of this aggregate are not saved").count();
-    let store = watched(Memory::default());
-    let service = start(&store).await;
-    service.execute(Add("1".into(), 1)).await.unwrap();
-    eventually("it is said", async || warned() == 1).await;
-    for number in 2..=3 {
-        service.execute(Add("1".into(), number)).await.unwrap();
-    }
-    assert_eq!(look(&start(&store).await, "1").await, 6);
-    assert_eq!((store.saved(), store.commits_read()), (0, 3));
-    eventually("the second service says it once, as the first did", async || warned() == 2).await;
 }
 
 #[derive(Debug, Default, Clone, Aggregate)]

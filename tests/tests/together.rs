@@ -11,7 +11,6 @@ use cqrs_core::{
     StoredCommit, Subscribe,
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
 };
-use cqrs_tests::lines::Lines;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -52,8 +51,7 @@ struct Take(#[command(id)] u32, u64);
 struct Explode(#[command(id)] u32);
 
 impl Handle<Fill> for Till {
-    fn handle(&self, command: &Fill, context: &Context) -> Handled<Self> {
-        tracing::info!("filled under {}", context.command_id);
+    fn handle(&self, command: &Fill, _: &Context) -> Handled<Self> {
         Ok(TillEvent::Filled(command.1).into())
     }
 }
@@ -221,29 +219,6 @@ async fn a_hot_aggregate_needs_few_appends_and_loses_nothing() {
     }
     assert_eq!(versions, (1..=300).collect::<Vec<_>>(), "first come, first served");
     assert_eq!(store.commits().await.len(), 6, "one alone, and then at most 64 together");
-}
-
-#[tokio::test(start_paused = true)]
-async fn logs_of_a_handler_are_in_its_callers_span_whoever_leads() {
-    let lines = Lines::default();
-    let _guard = lines.collect();
-    let store = Gated::new();
-    let tills = tills(&store).await;
-    let sent =
-        [send(&tills, Fill(1, 1)).await, send(&tills, Fill(1, 2)).await, send(&tills, Fill(1, 3)).await];
-    store.open();
-    for sent in sent {
-        sent.await.unwrap().unwrap();
-    }
-    let text = lines.text();
-    let filled: Vec<_> = text.lines().filter_map(|line| line.split_once("filled under ")).collect();
-    assert_eq!(filled.len(), 3, "{text}");
-    for (spans, id) in filled {
-        assert!(
-            spans.contains(&format!("execute{{command=\"fill\" aggregate=\"till\" id=\"1\" command_id={id}")),
-            "{spans}"
-        );
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,13 @@
-//! Logs written while a command is handled or an event projected carry their ids.
+//! What is logged, and the ids that it carries.
+//!
+//! Each test of this program collects lines before it does anything else; see [`Lines`].
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cqrs_core::{
     Aggregate, Apply, Command, Context, CorrelationId, Cqrs, Envelope, Event, Handle, Handled, Project, View,
-    memory::Memory,
+    memory::{Memory, MemoryEvents, MemoryViews},
 };
-use cqrs_tests::lines::Lines;
+use cqrs_tests::{eventually, lines::Lines, watched::Watched};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -28,8 +30,8 @@ impl Apply<Lit> for Lamp {
 }
 
 impl Handle<Light> for Lamp {
-    fn handle(&self, _: &Light, _: &Context) -> Handled<Self> {
-        tracing::info!("handling");
+    fn handle(&self, _: &Light, context: &Context) -> Handled<Self> {
+        tracing::info!("lighting {}", context.command_id);
         Ok(Lit.into())
     }
 }
@@ -40,16 +42,14 @@ impl View for Lamp {
 }
 
 impl Project<Lit> for Lamp {
-    fn project(&mut self, _: &Envelope<Lit>) {
-        tracing::info!("projecting");
+    fn project(&mut self, envelope: &Envelope<Lit>) {
+        tracing::info!("shining {}", envelope.id);
     }
 }
 
 #[tokio::test]
 async fn spans_carry_the_ids() {
-    let lines = Lines::default();
-    let _guard = lines.collect();
-
+    let lines = Lines::collect();
     let cqrs = Cqrs::builder(Memory::default()).aggregate::<Lamp>().view::<Lamp>().start().await.unwrap();
     let correlation: CorrelationId = "0198c0de-0000-7000-8000-000000000001".parse().unwrap();
     let receipt = cqrs.execute(Light(7)).correlation(correlation).await.unwrap();
@@ -57,13 +57,84 @@ async fn spans_carry_the_ids() {
 
     let text = lines.text();
     for (what, also) in
-        [("handling", "execute{command=\"light\""), ("projecting", "project{projection=lamps-v1}")]
+        [(": lighting ", "execute{command=\"light\""), (": shining ", "project{projection=lamps-v1}")]
     {
-        let line = text.lines().find(|line| line.ends_with(what)).unwrap_or_else(|| panic!("{what}: {text}"));
+        let line = text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {text}"));
         let command = format!("command_id={}", receipt.command_id);
         let correlation = format!("correlation_id={correlation}");
         for part in [also, "aggregate=\"lamp\"", "id=", &command, &correlation] {
             assert!(line.contains(part), "{part} in {line}");
         }
     }
+}
+
+#[tokio::test]
+async fn logs_of_a_handler_are_in_its_callers_span_whoever_leads() {
+    let lines = Lines::collect();
+    // While the first command's load is under way, the others come and wait.
+    let store = (Watched::new(MemoryEvents::default()), MemoryViews::default());
+    let cqrs = Cqrs::builder(store).aggregate::<Lamp>().start().await.unwrap();
+    let light = async || cqrs.execute(Light(1)).await.unwrap();
+    let (first, second, third) = tokio::join!(light(), light(), light());
+    assert_eq!(second.position.sequence, third.position.sequence, "those who waited share an append");
+    let text = lines.text();
+    assert_eq!(text.matches(": lighting ").count(), 3, "{text}");
+    for receipt in [first, second, third] {
+        let id = receipt.command_id;
+        let line = text.lines().find(|line| line.ends_with(&format!(": lighting {id}"))).unwrap();
+        let span = format!("execute{{command=\"light\" aggregate=\"lamp\" id=\"1\" command_id={id}");
+        assert!(line.contains(&span), "{line}");
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+#[event(name = "shelf.filled")]
+struct Filled(u64);
+
+/// Its state is too large for a snapshot.
+#[derive(Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = Filled, rejection = Never, snapshot(every = 1))]
+struct Shelf {
+    fillings: u64,
+    padding: Vec<u64>,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { fillings: 0, padding: vec![u64::MAX; 100_000] }
+    }
+}
+
+impl Apply<Filled> for Shelf {
+    fn apply(&mut self, event: &Filled) {
+        self.fillings += 1;
+        assert_eq!(event.0, self.fillings);
+    }
+}
+
+#[derive(Serialize, Deserialize, Command)]
+#[command(aggregate = Shelf, upsert)]
+struct Fill(#[command(id)] u32);
+
+impl Handle<Fill> for Shelf {
+    fn handle(&self, _: &Fill, _: &Context) -> Handled<Self> {
+        Ok(Filled(self.fillings + 1).into())
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_is_too_large_for_a_snapshot_is_replayed_and_said_once() {
+    let lines = Lines::collect();
+    let warned = || lines.text().matches("snapshots of this aggregate are not saved").count();
+    let store = Watched::new(MemoryEvents::default());
+    let start = || Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Shelf>().start();
+    let service = start().await.unwrap();
+    service.execute(Fill(1)).await.unwrap();
+    eventually("it is said", async || warned() == 1).await;
+    for _ in 2..=3 {
+        service.execute(Fill(1)).await.unwrap();
+    }
+    assert_eq!(start().await.unwrap().execute(Fill(1)).await.unwrap().version, 4);
+    assert_eq!((store.saved(), store.commits_read()), (0, 3));
+    eventually("the second service says it once, as the first did", async || warned() == 2).await;
 }
