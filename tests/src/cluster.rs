@@ -3,19 +3,13 @@
 //! Each keeps its ports and its data folder over restarts. None tells clients of the others, so that
 //! clients stay with the addresses they were given: proxies, mostly.
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-    net::TcpListener,
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use async_nats::jetstream::{self, stream::Info};
 use cqrs_nats::LocalServer;
 use tokio::task;
 
-use crate::{eventually, scratch::Scratch, server_binary};
+use crate::{eventually, ports::Port, scratch::Scratch, server_binary};
 
 /// How long a question about a stream may take; a stream without a leader gives no answer.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -24,6 +18,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
+    _routes: Vec<Port>,
     /// After the nodes, so that they have ended when their folders go.
     _data: Scratch,
 }
@@ -33,7 +28,7 @@ pub struct Cluster {
 struct Node {
     binary: PathBuf,
     config: String,
-    port: u16,
+    port: Port,
     data: PathBuf,
     server: Option<LocalServer>,
 }
@@ -50,18 +45,18 @@ impl Cluster {
     /// Dropping the future kills what was started.
     pub async fn start(size: usize) -> Self {
         let binary = server_binary().await;
-        let ports = free_ports(2 * size);
-        let (ports, routes) = ports.split_at(size);
+        let routes: Vec<Port> = (0..size).map(|_| Port::reserve()).collect();
         let data = Scratch::new().expect("a folder for the servers' data");
+        let numbers: Vec<u16> = routes.iter().map(Port::number).collect();
         let node = |index| Node {
             binary: binary.clone(),
-            config: if size == 1 { String::new() } else { config(index, routes) },
-            port: ports[index],
+            config: if size == 1 { String::new() } else { config(index, &numbers) },
+            port: Port::reserve(),
             data: data.path().join(format!("node-{index}")),
             server: None,
         };
         let nodes = (0..size).map(node).collect();
-        let mut cluster = Self { nodes, _data: data };
+        let mut cluster = Self { nodes, _routes: routes, _data: data };
         for node in 0..size {
             cluster.restart(node).await;
         }
@@ -78,7 +73,7 @@ impl Cluster {
 
     /// The clients' port of each server.
     pub fn ports(&self) -> Vec<u16> {
-        self.nodes.iter().map(|node| node.port).collect()
+        self.nodes.iter().map(|node| node.port.number()).collect()
     }
 
     /// The addresses of the servers themselves, separated by commas.
@@ -120,7 +115,7 @@ impl Cluster {
     /// Dropping the future leaves the server down.
     pub async fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
-        let builder = LocalServer::builder(&node.binary).port(node.port).data(&node.data);
+        let builder = LocalServer::builder(&node.binary).port(node.port.number()).data(&node.data);
         let started = builder.config(&node.config).start().await;
         node.server = Some(started.unwrap_or_else(|error| panic!("no server: {error}")));
     }
@@ -178,7 +173,7 @@ impl Cluster {
 
 impl Node {
     fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.port.number())
     }
 
     async fn jetstream(&self) -> Option<jetstream::Context> {
@@ -222,17 +217,6 @@ fn config(node: usize, routes: &[u16]) -> String {
         "server_name: {name}
         cluster {{ name: storm, listen: \"127.0.0.1:{listen}\", routes: [{routes}], no_advertise: true }}"
     )
-}
-
-/// Ports that are free and stay so while their servers are down: outside of the range from which the
-/// operating system takes the ports of outgoing connections.
-fn free_ports(count: usize) -> Vec<u16> {
-    const RANGE: u16 = 18_000;
-    let random = RandomState::new().build_hasher().finish() % u64::from(RANGE);
-    let start = u16::try_from(random).unwrap_or_default();
-    let candidates = (0..RANGE).map(|step| 12_000 + (start + step) % RANGE);
-    let free = candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.take(count).collect()
 }
 
 #[cfg(test)]

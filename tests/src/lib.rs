@@ -30,6 +30,7 @@ pub mod history;
 pub mod lines;
 pub mod mortal;
 pub mod oracle;
+pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod python;

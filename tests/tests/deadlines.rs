@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use cqrs_core::{Clock as _, Deadline, Deadlines as _, DueQueue as _, SystemClock};
 use cqrs_nats::{LocalServer, Nats, NatsEvents};
-use cqrs_tests::{eventually, server_binary};
+use cqrs_tests::{eventually, ports::Port, server_binary};
 use uuid::Uuid;
 
 fn deadline(id: &str, after: Duration) -> Deadline {
@@ -39,9 +39,9 @@ async fn until(events: &NatsEvents, last: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_survives_its_server_and_comes_once() {
     let folder = tempfile::tempdir().unwrap();
-    let build = async || LocalServer::builder(server_binary().await).data(folder.path());
+    let port = Port::reserve();
+    let build = async || LocalServer::builder(server_binary().await).data(folder.path()).port(port.number());
     let server = build().await.start().await.unwrap();
-    let port = server.port();
     let events = Nats::connect(server.url()).await.unwrap().context("deadlines").await.unwrap().events;
     events.prepare().await.unwrap();
     events.arm(&deadline("disarmed", Duration::from_secs(1))).await.unwrap();
@@ -51,13 +51,13 @@ async fn a_deadline_survives_its_server_and_comes_once() {
     server.kill().await;
     eventually("its time is over", async || SystemClock.now() > passes.at).await;
 
-    let server = build().await.port(port).start().await.unwrap();
+    let server = build().await.start().await.unwrap();
     assert_eq!(until(&events, &passes.id).await, [passes.id.as_str()]);
     // Armed again by somebody who was not told that it was, and is over: it is a command that the aggregate knows.
     let later = deadline("later", Duration::from_millis(500));
     events.arm(&later).await.unwrap();
     server.kill().await;
-    let server = build().await.port(port).start().await.unwrap();
+    let server = build().await.start().await.unwrap();
     assert_eq!(until(&events, "later").await, ["later"], "nothing that is over comes again");
     server.stop().await;
 }

@@ -16,7 +16,9 @@ use cqrs_nats::{LocalServer, Nats, Topology};
 use cqrs_tests::{
     TestContext,
     domain::{Account, AccountEvent, Deposit, Open},
-    eventually, server_binary,
+    eventually,
+    ports::Port,
+    server_binary,
 };
 
 macro_rules! on_every_backend {
@@ -159,9 +161,10 @@ async fn a_handler_is_never_built_anew<B: Backend>(backend: B) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notices_come_at_most_once_through_the_death_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
-    let build = async || LocalServer::builder(server_binary().await).data(folder.path());
+    let port = Port::reserve();
+    let build = async || LocalServer::builder(server_binary().await).data(folder.path()).port(port.number());
     let server = build().await.start().await.unwrap();
-    let (url, port) = (server.url().to_owned(), server.port());
+    let url = server.url().to_owned();
     let open_context = async || {
         let nats = Nats::connect(&url).await.unwrap();
         let backend = nats.open(Topology::new("notices").notices()).await.unwrap();
@@ -172,7 +175,7 @@ async fn notices_come_at_most_once_through_the_death_of_the_server() {
     open(&bank, "a", &[1, 2, 3]).await;
     eventually("it is heard", async || heard.lock().unwrap().len() == 4).await;
     server.kill().await;
-    let server = build().await.port(port).start().await.unwrap();
+    let server = build().await.start().await.unwrap();
     let late = open_context().await;
     let heard_late = listen(&late).await;
     let mut sent = 4;

@@ -8,7 +8,7 @@ use std::{
 
 use async_nats::jetstream;
 use cqrs_nats::local_server::{LocalServer, LocalServerError};
-use cqrs_tests::{eventually, own_server, server, server_binary, unique_context};
+use cqrs_tests::{eventually, own_server, ports::Port, server, server_binary, unique_context};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -103,9 +103,9 @@ async fn the_shared_server_ends_with_its_process() {
 #[tokio::test]
 async fn a_kept_folder_survives_a_stop_and_a_crash() {
     let data = TempDir::new().expect("a temporary folder");
-    let builder = LocalServer::builder(server_binary().await).data(data.path());
+    let port = Port::reserve();
+    let builder = LocalServer::builder(server_binary().await).data(data.path()).port(port.number());
     let server = builder.clone().start().await.expect("a server");
-    let builder = builder.port(server.port());
     let url = server.url().to_owned();
     let stream = unique_context("kept");
     add_message(&url, &stream).await;

@@ -10,7 +10,9 @@ use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology,
 use cqrs_tests::{
     cluster::Cluster,
     domain::{Account, AccountRejection, Deposit, GetStatement, Open, RichAccounts, Statement},
-    eventually, old_server_binary, server_binary,
+    eventually, old_server_binary,
+    ports::Port,
+    server_binary,
 };
 
 type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
@@ -210,8 +212,10 @@ fn small_disk(folder: &std::path::Path, binary: &std::path::Path) -> std::path::
 async fn a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (binary, data) = (server_binary().await, folder.path().join("data"));
-    let small = LocalServer::builder(small_disk(folder.path(), &binary)).data(&data).start().await.unwrap();
-    let (url, port) = (small.url().to_owned(), small.port());
+    let port = Port::reserve();
+    let build = |binary| LocalServer::builder(binary).data(&data).port(port.number());
+    let small = build(small_disk(folder.path(), &binary)).start().await.unwrap();
+    let url = small.url().to_owned();
     let bank = bank(Nats::connect(&url).await.unwrap().context("disk").await.unwrap()).await;
     let mut stored = 0;
     let error = loop {
@@ -228,7 +232,7 @@ async fn a_full_disk() {
     assert!(matches!(again, Err(CommandError::AlreadyExists(_))), "what is stored can be read: {again:?}");
 
     small.kill().await;
-    let large = LocalServer::builder(binary).data(&data).port(port).start().await.unwrap();
+    let large = build(binary).start().await.unwrap();
     eventually("the command succeeds, once", async || {
         let outcome = bank.execute(open(&stored.to_string())).await;
         outcome.is_ok_and(|receipt| receipt.version == 2)
@@ -319,17 +323,17 @@ async fn jetstream_that_is_switched_off_under_a_running_service() {
         )
     };
     let folder = tempfile::tempdir().unwrap();
-    let start = async |config: String, port| {
-        let builder = LocalServer::builder(server_binary().await).data(folder.path()).config(config);
-        if let Some(port) = port { builder.port(port) } else { builder }.start().await.unwrap()
+    let port = Port::reserve();
+    let start = async |config: String| {
+        let builder = LocalServer::builder(server_binary().await).data(folder.path()).port(port.number());
+        builder.config(config).start().await.unwrap()
     };
-    let on = start(accounts("jetstream: enabled,"), None).await;
-    let port = on.port();
+    let on = start(accounts("jetstream: enabled,")).await;
     let nats = Connect::to(on.url()).user("a", "p").connect().await.unwrap();
     let bank = bank(nats.context("off").await.unwrap()).await;
     bank.execute(open("1")).await.unwrap();
     on.kill().await;
-    let off = start(accounts(""), Some(port)).await;
+    let off = start(accounts("")).await;
     for account in ["1", "2"] {
         // The first attempts may still have met the old server.
         let mut error = None;
@@ -345,7 +349,7 @@ async fn jetstream_that_is_switched_off_under_a_running_service() {
         shows(&error.unwrap(), &["the store is switched off", "enable JetStream for the account"]);
     }
     off.kill().await;
-    let on = start(accounts("jetstream: enabled,"), Some(port)).await;
+    let on = start(accounts("jetstream: enabled,")).await;
     eventually("the service goes on", async || bank.execute(deposit("1")).await.is_ok()).await;
     bank.stop().await;
     on.stop().await;

@@ -12,6 +12,7 @@ use cqrs_sql::{PostgresViews, SqliteViews, sqlx};
 use cqrs_tests::{
     TestContext,
     domain::{Account, CountOpenings, Deposit, GetStatement, Open, Openings, Statement},
+    ports::Port,
     postgres::{LocalPostgres, TestDatabase},
     server_binary,
 };
@@ -19,7 +20,7 @@ use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 
 /// How many ask at once.
@@ -187,9 +188,8 @@ async fn connections(monitor: u16) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_queries_share_a_connection_to_nats_and_one_watch() {
-    let free = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let monitor = free.local_addr().unwrap().port();
-    drop(free);
+    let port = Port::reserve();
+    let monitor = port.number();
     let server = LocalServer::builder(server_binary().await).config(format!("http: 127.0.0.1:{monitor}"));
     let server = server.start().await.unwrap();
     let before = connections(monitor).await;

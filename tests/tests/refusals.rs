@@ -10,7 +10,9 @@ use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology,
 use cqrs_tests::{
     TestContext,
     domain::{Account, Deposit, GetStatement, Open, Statement, Touch},
-    eventually, server_binary,
+    eventually,
+    ports::Port,
+    server_binary,
 };
 
 type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
@@ -249,9 +251,10 @@ async fn a_mirror_that_knows_little() {
 #[tokio::test]
 async fn a_server_that_restarts() {
     let folder = tempfile::tempdir().unwrap();
-    let builder = |binary| LocalServer::builder(binary).data(folder.path());
+    let port = Port::reserve();
+    let builder = |binary| LocalServer::builder(binary).data(folder.path()).port(port.number());
     let server = builder(server_binary().await).start().await.unwrap();
-    let (url, port) = (server.url().to_owned(), server.port());
+    let url = server.url().to_owned();
     let bank = bank(Nats::connect(&url).await.unwrap().context("restart").await.unwrap()).await;
     bank.execute(open("1")).await.unwrap();
     server.kill().await;
@@ -259,7 +262,7 @@ async fn a_server_that_restarts() {
         let bank = bank.clone();
         async move { bank.execute(Deposit { account: "1".into(), amount: 5 }).await }
     });
-    let server = builder(server_binary().await).port(port).start().await.unwrap();
+    let server = builder(server_binary().await).start().await.unwrap();
     let receipt = waiting.await.unwrap().unwrap();
     assert_eq!(receipt.version, 3);
     let seen = bank.query(statement("1")).after(&receipt).patience(Duration::from_secs(30)).await.unwrap();

@@ -32,6 +32,7 @@ use cqrs_sql::{PostgresViews, SqliteViews};
 use cqrs_tests::{
     TestContext,
     mortal::{Store, run},
+    ports::Port,
     postgres::{LocalPostgres, TestDatabase, postgres},
     server_binary, unique_context,
 };
@@ -166,9 +167,10 @@ async fn servers_die(place: Place, on: u8) {
 /// The server dies while the worker stands at the step, and the worker goes on.
 async fn server_dies(place: Place, step: Step) -> Duration {
     let folder = tempfile::tempdir().unwrap();
-    let build = |binary| LocalServer::builder(binary).data(folder.path().join("nats"));
+    let port = Port::reserve();
+    let build = |binary| LocalServer::builder(binary).data(folder.path().join("nats")).port(port.number());
     let server = build(server_binary().await).start().await.unwrap();
-    let (url, port, name) = (server.url().to_owned(), server.port(), unique_context("crash"));
+    let (url, name) = (server.url().to_owned(), unique_context("crash"));
     let backend = Nats::connect(&url).await.unwrap().context(&name).await.unwrap();
     fill(&backend.events).await;
     let (spec, _database) = place.prepare(&name, folder.path()).await;
@@ -176,7 +178,7 @@ async fn server_dies(place: Place, step: Step) -> Duration {
     worker.until_it_waits().await;
     server.kill().await;
     worker.go_on().await;
-    let server = build(server_binary().await).port(port).start().await.unwrap();
+    let server = build(server_binary().await).start().await.unwrap();
     let (events, folder) = (&backend.events, folder.path());
     let took = match place {
         Place::Kv => ends_well(worker, events, &backend.views, folder, step).await,
