@@ -172,9 +172,11 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%\"{}\"%'",
         database.context
     );
+    // A transaction sees the same list of activities to its end.
+    let mut watcher = PgConnection::connect(&database.url).await.unwrap();
     eventually("both workers save the same", async || {
         let waiting = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waiting.clone()));
-        waiting.fetch_one(&mut *lock).await.unwrap() == 2
+        waiting.fetch_one(&mut watcher).await.unwrap() == 2
     })
     .await;
     lock.rollback().await.unwrap();
