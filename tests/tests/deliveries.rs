@@ -121,10 +121,9 @@ async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
         while let Ok(Some(more)) = tokio::time::timeout(Duration::from_millis(50), stolen.next()).await {
             taken.push(more);
         }
+        taken.retain(|message| is_message(message.headers.as_ref()));
         for message in taken.iter().rev().cycle().take(50) {
-            let Some(reply) = message.reply.clone().filter(|_| is_message(message.headers.as_ref())) else {
-                continue;
-            };
+            let reply = message.reply.clone().unwrap();
             context.nats.client().publish(reply, "-NAK".into()).await.unwrap();
             refused += 1;
         }

@@ -73,9 +73,11 @@ async fn a_save_wakes_those_who_wait_in_other_processes() {
 
     // Now they listen. The connection that does so is ended, and those who wait do not notice.
     let listening = async {
-        database
-            .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()")
-            .await;
+        let of_this_test = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%:{}\"%'",
+            database.context
+        );
+        database.run(&of_this_test).await;
         count(&one).await.expect("a save");
     };
     let waiting = async { other.reached(&COUNTING, 4).await.expect("a wait") };

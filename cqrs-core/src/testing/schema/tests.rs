@@ -32,6 +32,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn new(test: &str) -> Self {
         let path = env::temp_dir().join(format!("cqrs-schema-{}-{test}", std::process::id()));
+        // A process that was killed left its folder, and another may have got its number.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
