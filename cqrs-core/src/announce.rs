@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AggregateKey, Batch, CommandId, Commit, Envelope, EventId, EventSource, EventStore, Expected, Metadata,
-    OnFailure, Origin, ProjectError, Projection, ProjectionId, Recorded, RecordedEvent, Save,
+    OnFailure, Origin, ProjectError, Projection, ProjectionId, Reached, Recorded, RecordedEvent, Save,
     SavedCheckpoint, Start, StoreError, ViewStore, Write,
     append::{self, Outcome},
     codec,
@@ -307,7 +307,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
         Ok(self.views.save(projection, save).await?)
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         self.views.reached(projection, sequence).await
     }
 

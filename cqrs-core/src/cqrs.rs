@@ -12,8 +12,8 @@ use tokio_util::{
 
 use crate::{
     Aggregate, AggregateKey, Answer, Command, CorrelationId, DeadLetters, Error, EventStore, Handle,
-    Interceptor, Notices, NoticesOf, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search, Trace,
-    ViewStore,
+    Interceptor, Notices, NoticesOf, Position, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt,
+    Search, Trace, ViewStore,
     dispatch::{Ask, Execute},
     execute::Shell,
     registry::{AggregateList, AskedOf, HasAggregate, SentTo, ViewList},
@@ -140,7 +140,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// # Errors
     ///
-    /// [`Error`]: the view store's, or [`Error::ViewBehind`] when the view did not get there in time.
+    /// [`Error`]: the view store's, [`Error::ViewBehind`] when the view did not get there in time, or
+    /// [`Error::SetAside`] when it could not apply the command's events.
     ///
     /// # Cancel safety
     ///
@@ -312,17 +313,15 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Errors
     ///
     /// [`Error::ViewBehind`] when it takes longer than the service's
-    /// [`query_patience`](Builder::query_patience), [`Error::ProjectionHalted`], [`Error::UnknownProjection`],
-    /// or the store's.
+    /// [`query_patience`](Builder::query_patience), [`Error::SetAside`] when it could not apply the command's events,
+    /// [`Error::ProjectionHalted`], [`Error::UnknownProjection`], or the store's.
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
     pub async fn seen(&self, projection: &str, receipt: &Receipt) -> Result<(), Error> {
         let worker = self.inner.worker(projection)?;
-        self.inner
-            .wait(worker, receipt.aggregate.name(), receipt.position.sequence, self.inner.patience)
-            .await
+        self.inner.wait(worker, &receipt.aggregate, receipt.position, self.inner.patience).await
     }
 
     /// The build of a projection that answers at the moment, where tables of one's own are named by it; none
@@ -335,20 +334,26 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ok(self.inner.worker(projection)?.active_now())
     }
 
-    /// Waits until every view has seen all that is in its log at the time of the call.
+    /// Waits until every projection has seen all that is in its log at the time of the call. It succeeds only where all
+    /// of that was applied: dead letters are events that are not in the view.
     ///
     /// # Errors
     ///
+    /// [`Error::SetAside`] when a projection has dead letters among these events, once all projections are there;
     /// [`Error::ProjectionHalted`] when a projector cannot get there, or the stores' errors.
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
     pub async fn caught_up(&self) -> Result<(), Error> {
+        let mut set_aside = Ok(());
         for worker in &self.inner.workers {
-            worker.caught_up().await?;
+            match worker.caught_up().await {
+                Err(error @ Error::SetAside { .. }) => set_aside = set_aside.and(Err(error)),
+                caught_up => caught_up?,
+            }
         }
-        Ok(())
+        set_aside
     }
 
     /// Stops the projectors, each after the write it is in.
@@ -381,18 +386,19 @@ impl<B: Backend> Inner<B> {
         })
     }
 
-    /// Waits until the projection has seen `sequence`, if it sees that aggregate's events at all.
+    /// Waits until the projection has applied the aggregate's events up to `position`, if it sees that aggregate's
+    /// events at all.
     pub(crate) async fn wait(
         &self,
         worker: &WorkerOf<B>,
-        aggregate: &str,
-        sequence: u64,
+        aggregate: &AggregateKey,
+        position: Position,
         patience: Duration,
     ) -> Result<(), Error> {
-        if !worker.sees(aggregate) {
+        if !worker.sees(aggregate.name()) {
             return Ok(());
         }
-        let behind = Error::ViewBehind { view: worker.name, sequence, waited: patience };
-        tokio::time::timeout(patience, worker.reached(sequence)).await.unwrap_or(Err(behind))
+        let behind = Error::ViewBehind { view: worker.name, sequence: position.sequence, waited: patience };
+        tokio::time::timeout(patience, worker.applied(aggregate, position)).await.unwrap_or(Err(behind))
     }
 }

@@ -257,9 +257,13 @@ impl DeadLetters {
         change: impl Fn(Vec<DeadLetter>) -> Option<(Result<Note, StoreError>, DeadLetter)>,
     ) -> Result<Option<DeadLetter>, Error> {
         for attempt in 0..ATTEMPTS {
-            let (checkpoint, revision) = self.checkpoint().await?;
-            let Some((note, letter)) = change(self.list().await?) else { return Ok(None) };
-            let batch = Batch { events: &[], notes: &[note?], checkpoint: &checkpoint, revision };
+            let (mut checkpoint, revision) = self.checkpoint().await?;
+            let letters = self.list().await?;
+            let before = letters.len() as u64;
+            let Some((note, letter)) = change(letters) else { return Ok(None) };
+            let note = note?;
+            checkpoint.dead_letters = before - u64::from(note.content.is_none());
+            let batch = Batch { events: &[], notes: &[note], checkpoint: &checkpoint, revision };
             match self.projection.project(&self.id, batch).await {
                 Ok(_) => return Ok(Some(letter)),
                 Err(error) => self.again(error, attempt).await?,
@@ -278,9 +282,10 @@ impl DeadLetters {
         aggregate: &AggregateKey,
         applied: &mut usize,
     ) -> Result<Result<Option<DeadLetter>, ProjectError>, Error> {
-        let (checkpoint, mut revision) = self.checkpoint().await?;
-        let letters = self.list().await?.into_iter().filter(|letter| letter.aggregate == *aggregate);
-        for letter in letters {
+        let (mut checkpoint, mut revision) = self.checkpoint().await?;
+        let letters = self.list().await?;
+        checkpoint.dead_letters = letters.len() as u64;
+        for letter in letters.into_iter().filter(|letter| letter.aggregate == *aggregate) {
             let stored = match self.stored(&letter).await? {
                 Ok(stored) => stored,
                 Err(reason) => return Ok(Ok(Some(self.failed(letter, reason).await?))),
@@ -289,6 +294,7 @@ impl DeadLetters {
             // What has come to be ignored since is passed over like any other.
             let ignored = self.projection.ignored().contains(&event.event_type());
             let events = if ignored { &[][..] } else { &[event] };
+            checkpoint.dead_letters -= 1;
             let batch = Batch { events, notes: &[letter.removal()], checkpoint: &checkpoint, revision };
             match self.projection.project(&self.id, batch).await {
                 Ok(next) => revision = next,
@@ -333,8 +339,7 @@ impl DeadLetters {
     async fn checkpoint(&self) -> Result<(Checkpoint, u64), Error> {
         let saved = self.projection.checkpoint(&self.id).await?;
         // Where nothing was saved yet there are no letters either.
-        let nothing = Checkpoint { log: String::new(), sequence: 0, event: None };
-        Ok((saved.checkpoint.unwrap_or(nothing), saved.revision))
+        Ok((saved.checkpoint.unwrap_or_default(), saved.revision))
     }
 
     /// Waits a moment after a failure that passes.

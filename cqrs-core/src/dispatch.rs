@@ -6,8 +6,8 @@ use tracing::Instrument;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
-    CommandId, Context, CorrelationId, Envelope, Error, Handle, Lifecycle, Metadata, Outcome, ProjectionId,
-    Query, Receipt, View,
+    CommandId, Context, CorrelationId, Envelope, Error, Handle, Lifecycle, Metadata, Outcome, Position,
+    ProjectionId, Query, Receipt, View,
     command::Fields,
     cqrs::Inner,
     entity::Entities,
@@ -174,7 +174,7 @@ pub struct Ask<'a, B: Backend, Q: Query> {
     run: fn(Self) -> BoxFuture<'a, Result<Q::Answer, Error>>,
     inner: &'a Arc<Inner<B>>,
     query: Q,
-    after: Option<(AggregateKey, u64)>,
+    after: Option<(AggregateKey, Position)>,
     patience: Duration,
     metadata: Metadata,
 }
@@ -188,9 +188,10 @@ where
         Self { run, inner, query, after: None, patience: inner.patience, metadata: Metadata::default() }
     }
 
-    /// Answers only once the view has seen the command that gave `receipt`: one's own writes are read.
+    /// Answers only once the view has applied the command that gave `receipt`: one's own writes are read. Where it has
+    /// set an event of the command aside, or one before it, the answer is [`Error::SetAside`].
     pub fn after(mut self, receipt: &Receipt) -> Self {
-        self.after = Some((receipt.aggregate.clone(), receipt.position.sequence));
+        self.after = Some((receipt.aggregate.clone(), receipt.position));
         self
     }
 
@@ -248,15 +249,15 @@ impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q> {
 /// The build of the view that answers, once it has seen what it must.
 async fn answering<B: Backend, V: View>(
     inner: &Inner<B>,
-    after: Option<(AggregateKey, u64)>,
+    after: Option<(AggregateKey, Position)>,
     patience: Duration,
 ) -> Result<ProjectionId, Error> {
     let worker = inner.worker(V::NAME)?;
     let Ok(_) = tokio::time::timeout(patience, worker.active()).await else {
         return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
     };
-    if let Some((aggregate, sequence)) = after {
-        inner.wait(worker, aggregate.name(), sequence, patience).await?;
+    if let Some((aggregate, position)) = after {
+        inner.wait(worker, &aggregate, position, patience).await?;
     }
     Ok(worker.active().await)
 }

@@ -10,9 +10,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Batch, OnFailure, ProjectError, Projection, ProjectionId, Save, SavedCheckpoint, SavedDocument, Sources,
-    StoreError, View, ViewStore, Write, codec, id::check_id, lanes::panic_text, query::decode_document,
-    view::Step,
+    Batch, OnFailure, ProjectError, Projection, ProjectionId, Reached, Save, SavedCheckpoint, SavedDocument,
+    Sources, StoreError, View, ViewStore, Write, codec, id::check_id, lanes::panic_text,
+    query::decode_document, view::Step,
 };
 
 /// The documents of `V` in the view store `S`.
@@ -83,7 +83,7 @@ impl<V: View, S: ViewStore> Projection for DocumentProjection<V, S> {
         Ok(self.views.save(projection, save).await?)
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         self.views.reached(projection, sequence).await
     }
 

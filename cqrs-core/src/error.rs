@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::{AggregateKey, InvalidId, InvalidMetadata};
+use crate::{AggregateKey, InvalidId, InvalidMetadata, Position};
 
 /// The cause beneath an error of an adapter.
 pub type Source = Arc<dyn StdError + Send + Sync>;
@@ -103,6 +103,26 @@ pub enum Error {
         sequence: u64,
         /// How long.
         waited: Duration,
+    },
+    /// The view could not apply an event and has set it and the later ones of its aggregate aside: they are missing in
+    /// it. The command has taken effect. [`Cqrs::dead_letters`](crate::Cqrs::dead_letters) lists them and says what can
+    /// be done; without [`after`](crate::Ask::after) the view answers as if they had not been.
+    #[error(
+        "view {view} has set aside the event of {aggregate} at sequence {}, {dead_letters} dead letters are missing in it: \
+         {reason}",
+        .position.sequence
+    )]
+    SetAside {
+        /// The view.
+        view: String,
+        /// The aggregate of the first dead letter that is missing.
+        aggregate: AggregateKey,
+        /// Its place in the log.
+        position: Position,
+        /// Why it was not applied.
+        reason: String,
+        /// How many dead letters are missing.
+        dead_letters: usize,
     },
     /// The view's projector has stopped and waits for a person. The command has taken effect.
     #[error("the projector of view {view} has halted: {reason}")]

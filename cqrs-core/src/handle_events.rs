@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::{
     AggregateKey, Batch, Handler, HandlerError, HandlerSources, OnFailure, Position, ProjectError,
-    Projection, ProjectionId, Save, SavedCheckpoint, Start, StoreError, ViewStore,
+    Projection, ProjectionId, Reached, Save, SavedCheckpoint, Start, StoreError, ViewStore,
     documents::cannot_apply,
     handler::Handling,
     lanes::{self, lanes, panic_text},
@@ -165,7 +165,7 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         Ok(revision)
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         self.views.reached(projection, sequence).await
     }
 

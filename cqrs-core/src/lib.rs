@@ -135,7 +135,8 @@ pub use status::{ProjectorState, ProjectorStatus};
 pub use trace::{Cause, Trace, TracedCommand, TracedEvent};
 pub use view::{Project, Sources, View};
 pub use view_store::{
-    Checkpoint, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
+    Checkpoint, Note, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore,
+    Write,
 };
 pub use worker::Rebuild;
 

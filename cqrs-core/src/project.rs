@@ -207,7 +207,7 @@ impl Projector {
 
     /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.
     async fn begin(&self, log: Log, revision: u64) -> Result<(Checkpoint, u64), End> {
-        let nothing = Checkpoint { log: log.id, sequence: 0, event: None };
+        let nothing = Checkpoint { log: log.id, ..Checkpoint::default() };
         if self.projection.start() == Start::Beginning || log.last_sequence == 0 {
             return Ok((nothing, revision));
         }
@@ -300,6 +300,7 @@ impl Projector {
             place.checkpoint.sequence = sequence(last);
             place.checkpoint.event = last_event(last);
         }
+        place.checkpoint.dead_letters = (place.parked.len() + plan.letters.len()) as u64;
         let notes: Vec<Note> = plan.letters.iter().map(DeadLetter::note).collect::<Result<_, _>>()?;
         let batch = Batch {
             events: &plan.events,

@@ -5,8 +5,8 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, SaveError, SavedCheckpoint,
-    StoreError, StoredCommit, codec,
+    BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, Reached, SaveError,
+    SavedCheckpoint, StoreError, StoredCommit, codec,
 };
 
 /// A projection that keeps its results itself, such as rows in tables of its own.
@@ -131,7 +131,7 @@ pub trait Projection: Send + Sync + 'static {
         std::future::ready(Ok(revision))
     }
 
-    /// Waits, without polling, until the checkpoint is at or after `sequence`.
+    /// Waits, without polling, until the checkpoint is at or after `sequence`; see [`ViewStore::reached`](crate::ViewStore::reached).
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ pub trait Projection: Send + Sync + 'static {
         &self,
         projection: &ProjectionId,
         sequence: u64,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Reached, StoreError>> + Send;
 
     /// Removes the results, the notes and the checkpoint. Nothing happens if they are not there.
     ///
@@ -284,7 +284,11 @@ pub(crate) trait AnyProjection: Send + Sync + 'static {
         checkpoint: &'a Checkpoint,
         revision: u64,
     ) -> BoxFuture<'a, Result<u64, SaveError>>;
-    fn reached<'a>(&'a self, id: &'a ProjectionId, sequence: u64) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn reached<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Reached, StoreError>>;
     fn remove<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
@@ -350,7 +354,11 @@ impl<P: Projection> AnyProjection for P {
         Box::pin(P::resume(self, id, checkpoint, revision))
     }
 
-    fn reached<'a>(&'a self, id: &'a ProjectionId, sequence: u64) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn reached<'a>(
+        &'a self,
+        id: &'a ProjectionId,
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Reached, StoreError>> {
         Box::pin(P::reached(self, id, sequence))
     }
 

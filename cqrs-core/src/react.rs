@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::{
     Batch, Checkpoint, Effects, Note, OnFailure, Policy, Position, ProjectError, Projection, ProjectionId,
-    Reactions, Refusal, Save, SaveError, SavedCheckpoint, Start, StoreError, ViewStore, Write,
+    Reached, Reactions, Refusal, Save, SaveError, SavedCheckpoint, Start, StoreError, ViewStore, Write,
     carry_out::{Carrier, Pending},
     codec,
     documents::{cannot_apply, unless_panics},
@@ -194,7 +194,7 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         self.carry_out(projection, checkpoint, revision, pending).await
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         self.views.reached(projection, sequence).await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::ProjectionId;
+use crate::{ProjectionId, Reached};
 
 /// What a projector is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct ProjectorStatus {
     pub last_event: Option<Timestamp>,
     /// How many commits it has projected in a second lately; 0 when there was nothing to do for some seconds.
     pub rate: u64,
-    /// How many events it has set aside as dead letters.
+    /// How many dead letters it has.
     pub dead_letters: usize,
     pub(crate) pace: Option<Pace>,
 }
@@ -75,6 +75,11 @@ impl ProjectorStatus {
     pub(crate) fn at(mut self, now: Instant) -> Self {
         self.rate = self.pace.as_ref().map_or(0, |pace| pace.rate(now));
         self
+    }
+
+    /// Where the projection is, for those who wait for it.
+    pub(crate) fn reached(&self) -> Reached {
+        Reached { sequence: self.sequence, dead_letters: self.dead_letters as u64 }
     }
 
     /// How far the view is behind in time, at `now`: the age of the first event that it has still to project, or,

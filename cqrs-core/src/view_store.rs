@@ -157,7 +157,8 @@ pub trait ViewStore: Send + Sync + 'static {
         }
     }
 
-    /// Waits, without polling, until the projection's checkpoint is at or after `sequence`.
+    /// Waits, without polling, until the projection's checkpoint is at or after `sequence`. Returns where it was seen
+    /// and how many dead letters it counted there; it may have moved on since.
     ///
     /// # Errors
     ///
@@ -170,7 +171,7 @@ pub trait ViewStore: Send + Sync + 'static {
         &self,
         projection: &ProjectionId,
         sequence: u64,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Reached, StoreError>> + Send;
 
     /// Removes everything of a projection: documents, notes and checkpoint. Nothing happens if it is not
     /// there.
@@ -287,7 +288,7 @@ impl<S: ViewStore> ViewStore for Arc<S> {
         &self,
         projection: &ProjectionId,
         sequence: u64,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+    ) -> impl Future<Output = Result<Reached, StoreError>> + Send {
         S::reached(self, projection, sequence)
     }
 
@@ -338,16 +339,40 @@ impl fmt::Display for ProjectionId {
 }
 
 /// How far a projection is in a log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The log that it is about; see [`Log::id`](crate::Log::id).
     pub log: String,
-    /// The last sequence whose events are in the view.
+    /// The last sequence whose events are in the view, or are dead letters.
     pub sequence: u64,
     /// The last event of the commit at that sequence, by which a log that lost its end and grew again is
     /// told from the one that it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EventId>,
+    /// How many dead letters the projection has: without any, nobody needs to look for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dead_letters: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Checkpoint {
+    /// What those who wait for it want to know.
+    pub fn reached(&self) -> Reached {
+        Reached { sequence: self.sequence, dead_letters: self.dead_letters }
+    }
+}
+
+/// Where a checkpoint was seen; see [`ViewStore::reached`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reached {
+    /// The last sequence whose events are in the view, or are dead letters.
+    pub sequence: u64,
+    /// How many dead letters there were.
+    pub dead_letters: u64,
 }
 
 /// A checkpoint as it is stored.

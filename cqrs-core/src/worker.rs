@@ -10,9 +10,9 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BoxFuture, Clock, Error, ProjectionId, StoreError, ViewStore, backoff,
+    AggregateKey, BoxFuture, Clock, Error, Position, ProjectionId, Reached, StoreError, ViewStore, backoff,
     builds::{self, Version},
-    dead_letter::{self, DeadLetters},
+    dead_letter::{self, DeadLetter, DeadLetters},
     followed::Followed,
     project::{Projector, describe},
     projection::AnyProjection,
@@ -143,10 +143,34 @@ impl<S: ViewStore> Worker<S> {
         self.log.is_own() && self.aggregates.contains(&aggregate)
     }
 
-    /// Waits until it has seen all that is in its log at the time of the call.
+    /// Waits until it has seen all that is in its log at the time of the call, and has set nothing of it aside.
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {
         let last = self.log.events.log(&self.aggregates).await?.last_sequence;
-        self.reached(last).await
+        self.seen(last, |letter| letter.position.sequence <= last).await
+    }
+
+    /// Waits until it has seen the events of a receipt, and has set none of them aside, nor one before them.
+    pub(crate) async fn applied(&self, aggregate: &AggregateKey, position: Position) -> Result<(), Error> {
+        let missing = |letter: &DeadLetter| letter.aggregate == *aggregate && letter.position <= position;
+        self.seen(position.sequence, missing).await
+    }
+
+    /// Waits until it is at `sequence`, and fails if one of its dead letters is missing there.
+    async fn seen(&self, sequence: u64, is_missing: impl Fn(&DeadLetter) -> bool) -> Result<(), Error> {
+        let (id, reached) = self.reached(sequence).await?;
+        if reached.dead_letters == 0 {
+            return Ok(());
+        }
+        let letters = dead_letter::read(&*self.projection, &id).await?;
+        let mut missing = letters.into_iter().filter(is_missing);
+        let Some(first) = missing.next() else { return Ok(()) };
+        Err(Error::SetAside {
+            view: id.to_string(),
+            aggregate: first.aggregate,
+            position: first.position,
+            reason: first.reason,
+            dead_letters: 1 + missing.count(),
+        })
     }
 
     pub(crate) fn statuses(&self) -> Vec<ProjectorStatus> {
@@ -184,13 +208,13 @@ impl<S: ViewStore> Worker<S> {
     }
 
     /// Waits until the build that answers is at `sequence`, or its projector has given up.
-    pub(crate) async fn reached(&self, sequence: u64) -> Result<(), Error> {
+    async fn reached(&self, sequence: u64) -> Result<(ProjectionId, Reached), Error> {
         loop {
             let id = self.active().await;
             let mut active = self.active.subscribe();
             let switched = active.wait_for(|active| *active != Some(id.build));
             tokio::select! {
-                reached = self.build_reached(&id, sequence) => return reached,
+                reached = self.build_reached(&id, sequence) => return Ok((id, reached?)),
                 _ = switched => {}
             }
         }
@@ -206,7 +230,7 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    async fn build_reached(&self, id: &ProjectionId, sequence: u64) -> Result<(), Error> {
+    async fn build_reached(&self, id: &ProjectionId, sequence: u64) -> Result<Reached, Error> {
         let status = self.lock().get(&id.build).map(|running| running.status.clone());
         let Some(mut status) = status else {
             return Ok(self.projection.reached(id, sequence).await?);
@@ -217,8 +241,9 @@ impl<S: ViewStore> Worker<S> {
         tokio::select! {
             biased;
             reason = halted(&mut status) => {
-                let is_there = status.borrow().sequence >= sequence;
-                if is_there { Ok(()) } else { Err(Error::ProjectionHalted { view: id.to_string(), reason }) }
+                let reached = status.borrow().reached();
+                let halted = || Error::ProjectionHalted { view: id.to_string(), reason };
+                if reached.sequence >= sequence { Ok(reached) } else { Err(halted()) }
             }
             reached = self.projection.reached(id, sequence) => Ok(reached?),
         }

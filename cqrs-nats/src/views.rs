@@ -25,7 +25,9 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, LastRawMessageErrorKind},
 };
 use bytes::Bytes;
-use cqrs_core::{ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore};
+use cqrs_core::{
+    ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+};
 use futures_util::StreamExt;
 use tokio::{sync::watch, time::sleep};
 
@@ -40,7 +42,7 @@ use crate::{
     topology::is_missing,
 };
 use place::{DOCUMENTS, NOTES, Place};
-use watcher::Watcher;
+use watcher::{Seen, Watcher};
 
 /// How long listing a view may take.
 const LISTING: Duration = Duration::from_secs(30);
@@ -207,17 +209,16 @@ impl KvViews {
         listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
     }
 
-    /// The sequence of the checkpoint that the leader has.
-    async fn confirmed_sequence(&self, projection: &ProjectionId) -> Result<u64, StoreError> {
-        let saved = self.checkpoint(projection).await?;
-        Ok(saved.checkpoint.map_or(0, |checkpoint| checkpoint.sequence))
+    /// Where the checkpoint is that the leader has.
+    async fn confirmed_place(&self, projection: &ProjectionId) -> Result<Reached, StoreError> {
+        Ok(self.checkpoint(projection).await?.checkpoint.unwrap_or_default().reached())
     }
 
-    /// The position that the projection's checkpoint shows, as it changes.
-    fn watch(&self, projection: &ProjectionId) -> watch::Receiver<u64> {
+    /// Where the projection's checkpoint is, as it changes.
+    fn watch(&self, projection: &ProjectionId) -> watch::Receiver<Seen> {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || Watcher::start(self.connection.clone(), self.place(projection));
-        watchers.entry(projection.clone()).or_insert_with(start).sequence.subscribe()
+        watchers.entry(projection.clone()).or_insert_with(start).reached.subscribe()
     }
 }
 
@@ -278,7 +279,7 @@ impl ViewStore for KvViews {
         // The checkpoint is the last message of the batch, which is the one that the answer names.
         let revision = self.publish(&place, messages).await?;
         if let Some(watcher) = self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection) {
-            watcher.raise(save.checkpoint.sequence);
+            watcher.raise(Seen { reached: save.checkpoint.reached(), revision });
         }
         Ok(revision)
     }
@@ -305,15 +306,19 @@ impl ViewStore for KvViews {
         self.listed(projection, DOCUMENTS).await
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         let mut reached = self.watch(projection);
-        let waited = reached.wait_for(|reached| *reached >= sequence).await;
-        waited.map_err(|error| unavailable("waiting for a view", error))?;
+        let waited = reached.wait_for(|seen| seen.reached.sequence >= sequence).await;
+        let mut reached = waited.map_err(|error| unavailable("waiting for a view", error))?.reached;
         // What a replica's consumer has seen, the leader, which answers the queries, may be about to see.
-        while self.topology.is_replicated() && self.confirmed_sequence(projection).await? < sequence {
+        while self.topology.is_replicated() {
+            reached = self.confirmed_place(projection).await?;
+            if reached.sequence >= sequence {
+                break;
+            }
             sleep(LEADER_LAG).await;
         }
-        Ok(())
+        Ok(reached)
     }
 
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {

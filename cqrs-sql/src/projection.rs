@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cqrs_core::{
-    Batch, OnFailure, ProjectError, Projection, ProjectionId, SavedCheckpoint, StoreError, ViewStore,
+    Batch, OnFailure, ProjectError, Projection, ProjectionId, Reached, SavedCheckpoint, StoreError, ViewStore,
 };
 
 use crate::{
@@ -81,7 +81,7 @@ impl<DB: Sql, V: SqlView<DB>> SqlProjection<DB, V> {
         }
         saving.notes(batch.notes).await.map_err(failed)?;
         let revision = saving.commit().await.map_err(failed)?;
-        self.views.note(&name, revision.cast_signed(), batch.checkpoint.sequence);
+        self.views.note(&name, revision.cast_signed(), batch.checkpoint.reached());
         Ok(revision)
     }
 }
@@ -155,7 +155,7 @@ impl<DB: Sql, V: SqlView<DB>> Projection for SqlProjection<DB, V> {
         self.store(projection, &batch).await
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         self.views.reached(projection, sequence).await
     }
 

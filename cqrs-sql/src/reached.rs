@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) revision: i64,
-    pub(crate) sequence: u64,
+    pub(crate) reached: cqrs_core::Reached,
 }
 
 /// The places of all projections that somebody asked about.
@@ -58,10 +58,10 @@ impl Reached {
     }
 }
 
-/// The sequence in a stored checkpoint; 0 where there is none.
-pub(crate) fn sequence(checkpoint: Option<&str>) -> u64 {
+/// Where a stored checkpoint is; at the beginning where there is none.
+pub(crate) fn read(checkpoint: Option<&str>) -> cqrs_core::Reached {
     let checkpoint = checkpoint.and_then(|json| serde_json::from_str::<Checkpoint>(json).ok());
-    checkpoint.map_or(0, |checkpoint| checkpoint.sequence)
+    checkpoint.unwrap_or_default().reached()
 }
 
 /// Follows what other processes save, until it is aborted.
@@ -86,8 +86,8 @@ async fn follow_once<DB: Dialect>(
             let mut connection = pool.acquire().await?;
             let sql = format!("SELECT projection, checkpoint, revision FROM {}", names.projections());
             for (projection, checkpoint, revision) in DB::fetch(&mut connection, sql, &[]).await? {
-                let sequence = sequence(checkpoint.as_deref());
-                reached.note(&projection, Place { revision, sequence });
+                let place = Place { revision, reached: read(checkpoint.as_deref()) };
+                reached.note(&projection, place);
             }
         }
     }

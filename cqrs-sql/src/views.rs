@@ -133,12 +133,12 @@ impl<DB: Sql> SqlViews<DB> {
         saving.documents(save.writes).await?;
         saving.notes(save.notes).await?;
         let revision = saving.commit().await?;
-        self.note(projection, revision.cast_signed(), save.checkpoint.sequence);
+        self.note(projection, revision.cast_signed(), save.checkpoint.reached());
         Ok(revision)
     }
 
-    pub(crate) fn note(&self, projection: &str, revision: i64, sequence: u64) {
-        self.shared.reached.note(projection, Place { revision, sequence });
+    pub(crate) fn note(&self, projection: &str, revision: i64, reached: cqrs_core::Reached) {
+        self.shared.reached.note(projection, Place { revision, reached });
     }
 
     fn follow(&self) {
@@ -242,25 +242,31 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         Ok(keyed(self.rows(|| format!("reading a page of {projection}"), sql, &values).await?))
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(
+        &self,
+        projection: &ProjectionId,
+        sequence: u64,
+    ) -> Result<cqrs_core::Reached, StoreError> {
         let name = projection.to_string();
         let mut reached = self.shared.reached.watch(&name);
         self.follow();
         let (checkpoint, revision) = self.row(&name).await?;
-        let found = reached::sequence(checkpoint.as_deref());
-        if found >= sequence {
-            return Ok(());
+        let found = reached::read(checkpoint.as_deref());
+        if found.sequence >= sequence {
+            return Ok(found);
         }
         self.note(&name, revision, found);
-        let waited = reached.wait_for(|place| place.sequence >= sequence).await;
-        waited.map(drop).map_err(|error| StoreError::unavailable(format!("waiting for {name}"), error))
+        let waited = reached.wait_for(|place| place.reached.sequence >= sequence).await;
+        waited
+            .map(|place| place.reached)
+            .map_err(|error| StoreError::unavailable(format!("waiting for {name}"), error))
     }
 
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         let name = projection.to_string();
         let removed = layout::remove(&self.shared.writer, &self.shared.names, &name).await;
         let revision = removed.map_err(|error| store_error(format!("removing {name}"), error))?;
-        self.note(&name, revision, 0);
+        self.note(&name, revision, cqrs_core::Reached::default());
         Ok(())
     }
 

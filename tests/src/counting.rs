@@ -31,7 +31,7 @@ pub async fn count<S: ViewStore>(store: &S) -> Result<u64, SaveError> {
         })
         .collect();
     let notes = [Note { key: "note".to_owned(), content: Some(text(number)) }];
-    let checkpoint = Checkpoint { log: "log".to_owned(), sequence: number, event: None };
+    let checkpoint = Checkpoint { log: "log".to_owned(), sequence: number, ..Checkpoint::default() };
     let save = Save { writes: &writes, notes: &notes, checkpoint: &checkpoint, revision: saved.revision };
     store.save(&COUNTING, save).await?;
     Ok(number)

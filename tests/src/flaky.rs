@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, EventStore, Expected,
-    Log, Page, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, Search, StoreError,
+    Log, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, Search, StoreError,
     StoredCommit, Subscribe, ViewStore,
 };
 
@@ -310,7 +310,7 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
         }
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         self.inner.reached(projection, sequence).await
     }
 

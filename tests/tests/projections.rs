@@ -36,6 +36,7 @@ macro_rules! on_every_backend {
 on_every_backend! {
     what_cannot_be_applied_is_set_aside_with_what_follows_it
     a_dead_letter_can_be_given_up
+    a_query_after_a_receipt_says_what_was_set_aside
     a_view_may_halt_instead
     too_many_dead_letters_halt_and_lose_nothing
     a_document_that_is_not_wanted_is_removed
@@ -116,7 +117,7 @@ async fn what_cannot_be_applied_is_set_aside_with_what_follows_it<B: Backend>(ba
     deposit(&bank, "a", 1).await;
     let seen = deposit(&bank, "b", 5).await;
     assert_eq!(picked(&bank, "b", &seen).await, [1, 2]);
-    assert_eq!(picked(&bank, "a", &seen).await, [1]);
+    assert_eq!(picked(&bank, "a", &seen).await, [1], "nobody asked after what is missing");
 
     let dead = bank.dead_letters("picky").await.unwrap();
     let letters = dead.list().await.unwrap();
@@ -150,8 +151,8 @@ async fn a_dead_letter_can_be_given_up<B: Backend>(backend: B) {
     let bank = bank::<_, Picky>(backend).await;
     open(&bank, "a").await;
     deposit(&bank, "a", 13).await;
-    let seen = deposit(&bank, "a", 1).await;
-    assert_eq!(picked(&bank, "a", &seen).await, [1]);
+    let behind = deposit(&bank, "a", 1).await;
+    bank.seen("picky", &behind).await.unwrap_err();
     let dead = bank.dead_letters("picky").await.unwrap();
     let dropped = dead.drop_first(&key("a")).await.unwrap().unwrap();
     assert_eq!(dropped.version, Some(2));
@@ -159,6 +160,43 @@ async fn a_dead_letter_can_be_given_up<B: Backend>(backend: B) {
     assert_eq!(dead.retry(&key("a")).await.unwrap().applied, 1);
     let seen = deposit(&bank, "a", 2).await;
     assert_eq!(picked(&bank, "a", &seen).await, [1, 3, 4]);
+}
+
+async fn a_query_after_a_receipt_says_what_was_set_aside<B: Backend + Clone>(backend: B) {
+    let bank = bank::<_, Picky>(backend.clone()).await;
+    let opened = open(&bank, "a").await;
+    let other = open(&bank, "b").await;
+    bank.caught_up().await.unwrap();
+    let poison = deposit(&bank, "a", 13).await;
+    let behind = deposit(&bank, "a", 1).await;
+    // Another instance that projects nothing itself is told the same.
+    let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Picky>();
+    let looking: Bank<B, Picky> = builder.without_projectors().start().await.unwrap();
+    for bank in [&bank, &looking] {
+        for receipt in [&poison, &behind] {
+            let asked = bank.query(GetPicky { account: "a".into() }).after(receipt).await;
+            for error in [asked.unwrap_err(), bank.seen("picky", receipt).await.unwrap_err()] {
+                let Error::SetAside { view, aggregate, position, reason, dead_letters } = error else {
+                    panic!("{error:?}")
+                };
+                assert_eq!((view.as_str(), aggregate, position), ("picky-v1", key("a"), poison.position));
+                assert!(reason.contains("no thirteen"), "{reason}");
+                assert_eq!(dead_letters, if receipt == &poison { 1 } else { 2 });
+            }
+        }
+        let error = bank.caught_up().await.unwrap_err();
+        assert!(matches!(&error, Error::SetAside { dead_letters: 2, .. }), "{error:?}");
+        // What came before it is there, and others are not concerned.
+        assert_eq!(picked(bank, "a", &opened).await, [1]);
+        assert_eq!(picked(bank, "b", &other).await, [1]);
+    }
+    let dead = bank.dead_letters("picky").await.unwrap();
+    dead.edit(poison.position, r#"{"amount":12}"#).await.unwrap().unwrap();
+    dead.retry(&key("a")).await.unwrap();
+    for bank in [&bank, &looking] {
+        assert_eq!(picked(bank, "a", &behind).await, [1, 2, 3]);
+        bank.caught_up().await.unwrap();
+    }
 }
 
 /// The same, and nobody may read it without the thirteen.

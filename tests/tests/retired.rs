@@ -189,7 +189,8 @@ async fn a_dead_letter_that_is_ignored_by_now_is_passed_over() {
     let backend = || (events.clone(), views.clone());
     let first = Cqrs::builder(backend()).aggregate::<Account>().view::<Loud>().start().await.unwrap();
     first.execute(Open { account: "a".into(), owner: "anna".into(), amount: 5 }).await.unwrap();
-    first.caught_up().await.unwrap();
+    let error = first.caught_up().await.unwrap_err();
+    assert!(matches!(error, Error::SetAside { dead_letters: 1, .. }), "{error:?}");
     assert_eq!(first.dead_letters("quiet").await.unwrap().list().await.unwrap().len(), 1);
     first.stop().await;
 

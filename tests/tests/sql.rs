@@ -278,7 +278,7 @@ async fn what_is_not_text_is_refused() {
             document: Some(bytes::Bytes::copy_from_slice(document)),
             revision: 0,
         };
-        let checkpoint = cqrs_core::Checkpoint { log: "log".into(), sequence: 1, event: None };
+        let checkpoint = cqrs_core::Checkpoint { log: "log".into(), sequence: 1, ..Default::default() };
         let save = cqrs_core::Save { writes: &[write], notes: &[], checkpoint: &checkpoint, revision: 0 };
         let answer = views.save(&COUNTING, save).await;
         assert!(matches!(answer, Err(SaveError::Failed(StoreError::Refused { .. }))), "{answer:?}");

@@ -109,6 +109,7 @@ macro_rules! view_store_contract {
             large_views_are_listed_whole
             views_are_read_in_pages
             waiting_ends_when_the_checkpoint_gets_there
+            waiting_tells_of_dead_letters
             notes_are_saved_with_the_checkpoint
             no_note_reaches_another
             documents_can_be_removed

@@ -14,7 +14,8 @@ use crate::{
 const VIEW: ProjectionId = ProjectionId::new("contract", 1);
 
 fn checkpoint(sequence: u64) -> Checkpoint {
-    Checkpoint { log: "log@1".into(), sequence, event: Some(EventId(Uuid::from_u128(sequence.into()))) }
+    let event = Some(EventId(Uuid::from_u128(sequence.into())));
+    Checkpoint { log: "log@1".into(), sequence, event, ..Checkpoint::default() }
 }
 
 fn document(text: &str) -> Bytes {
@@ -245,6 +246,29 @@ pub async fn waiting_ends_when_the_checkpoint_gets_there<S: ViewStore>(store: &S
         save(store, &VIEW, &[write("a", "one", 0)], 9).await;
     };
     tokio::join!(waiting, saving);
+}
+
+/// Who waits is told how many dead letters there were, also when they go while the sequence stays.
+pub async fn waiting_tells_of_dead_letters<S: ViewStore>(store: &S) {
+    store.open(&VIEW).await.expect("the place");
+    let saved = async |sequence, dead_letters| {
+        let revision = store.checkpoint(&VIEW).await.expect("the checkpoint").revision;
+        let checkpoint = Checkpoint { dead_letters, ..checkpoint(sequence) };
+        let save = Save { writes: &[], notes: &[], checkpoint: &checkpoint, revision };
+        store.save(&VIEW, save).await.expect("a save in order");
+        let found = store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint;
+        assert_eq!(found, Some(checkpoint));
+    };
+    let reached = async |sequence| {
+        let reached = soon("the position", store.reached(&VIEW, sequence)).await.expect("a wait");
+        (reached.sequence, reached.dead_letters)
+    };
+    saved(5, 0).await;
+    assert_eq!(reached(3).await, (5, 0));
+    saved(6, 2).await;
+    assert_eq!(reached(6).await, (6, 2));
+    saved(6, 0).await;
+    assert_eq!(reached(6).await, (6, 0));
 }
 
 fn note(key: &str, text: Option<&str>) -> Note {

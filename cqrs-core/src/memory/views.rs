@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{lock, random};
 use crate::{
-    Checkpoint, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+    Checkpoint, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
 };
 
 /// A view store in memory. Clones share the same documents.
@@ -31,7 +31,7 @@ struct Place {
     checkpoint: Option<Checkpoint>,
     /// The number of saves: the revision of the checkpoint, and of the documents saved with it.
     revision: u64,
-    reached: watch::Sender<u64>,
+    reached: watch::Sender<Reached>,
 }
 
 impl Default for MemoryViews {
@@ -110,7 +110,7 @@ impl ViewStore for MemoryViews {
             };
         }
         place.checkpoint = Some(save.checkpoint.clone());
-        place.reached.send_replace(save.checkpoint.sequence);
+        place.reached.send_replace(save.checkpoint.reached());
         Ok(revision)
     }
 
@@ -135,12 +135,12 @@ impl ViewStore for MemoryViews {
         Ok(place.documents.iter().map(|(key, (document, _))| (key.clone(), document.clone())).collect())
     }
 
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         let place = self.of(projection);
         let mut reached = lock(&place).reached.subscribe();
         // The sender lives in `place`, which is held here, so waiting ends only with the sequence.
-        let _ = reached.wait_for(|reached| *reached >= sequence).await;
-        Ok(())
+        let waited = reached.wait_for(|reached| reached.sequence >= sequence).await;
+        Ok(waited.map(|reached| *reached).unwrap_or_default())
     }
 
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {

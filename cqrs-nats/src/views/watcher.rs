@@ -2,24 +2,31 @@
 
 use std::time::Duration;
 
-use cqrs_core::Checkpoint;
+use cqrs_core::{Checkpoint, Reached};
 use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use super::place::Place;
 use crate::connection::Connection;
 
+/// Where a checkpoint was seen, and under which revision: what comes late is not newer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) reached: Reached,
+    pub(super) revision: u64,
+}
+
 /// Follows one projection's checkpoint, for all who wait for it in this process.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    pub(super) sequence: watch::Sender<u64>,
+    pub(super) reached: watch::Sender<Seen>,
     task: AbortHandle,
 }
 
 impl Watcher {
     pub(super) fn start(connection: Connection, place: Place) -> Self {
-        let sequence = watch::Sender::new(0);
-        let raised = sequence.clone();
+        let reached = watch::Sender::new(Seen::default());
+        let raised = reached.clone();
         let task = tokio::spawn(async move {
             loop {
                 if let Err(error) = follow(&connection, &place, &raised).await {
@@ -28,11 +35,11 @@ impl Watcher {
                 sleep(Duration::from_millis(200)).await;
             }
         });
-        Self { sequence, task: task.abort_handle() }
+        Self { reached, task: task.abort_handle() }
     }
 
-    pub(super) fn raise(&self, sequence: u64) {
-        raise(&self.sequence, sequence);
+    pub(super) fn raise(&self, seen: Seen) {
+        raise(&self.reached, seen);
     }
 }
 
@@ -42,24 +49,27 @@ impl Drop for Watcher {
     }
 }
 
-fn raise(reached: &watch::Sender<u64>, sequence: u64) {
-    reached.send_if_modified(|reached| {
-        let higher = sequence > *reached;
-        *reached = sequence.max(*reached);
-        higher
+fn raise(reached: &watch::Sender<Seen>, seen: Seen) {
+    reached.send_if_modified(|before| {
+        let newer = seen.revision > before.revision;
+        if newer {
+            *before = seen;
+        }
+        newer
     });
 }
 
 async fn follow(
     connection: &Connection,
     place: &Place,
-    reached: &watch::Sender<u64>,
+    reached: &watch::Sender<Seen>,
 ) -> Result<(), async_nats::Error> {
     let bucket = connection.jetstream.get_key_value(&place.bucket).await?;
     let mut changes = bucket.watch_with_history("checkpoint").await?;
     while let Some(entry) = changes.next().await {
-        let checkpoint: Checkpoint = serde_json::from_slice(&entry?.value)?;
-        raise(reached, checkpoint.sequence);
+        let entry = entry?;
+        let checkpoint: Checkpoint = serde_json::from_slice(&entry.value)?;
+        raise(reached, Seen { reached: checkpoint.reached(), revision: entry.revision });
     }
     Ok(())
 }

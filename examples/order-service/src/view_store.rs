@@ -8,8 +8,8 @@ use std::{env, fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use cqrs_core::{
-    Backend, Builder, Cqrs, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError,
-    ViewStore, memory::MemoryViews,
+    Backend, Builder, Cqrs, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument,
+    StoreError, ViewStore, memory::MemoryViews,
 };
 use cqrs_nats::KvViews;
 use cqrs_sql::{PostgresViews, SqlView, SqliteViews, sqlx::Postgres};
@@ -202,7 +202,7 @@ impl ViewStore for AnyViews {
         each!(self, views => views.page(id, after, max).await)
     }
 
-    async fn reached(&self, id: &ProjectionId, sequence: u64) -> Result<(), StoreError> {
+    async fn reached(&self, id: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         each!(self, views => views.reached(id, sequence).await)
     }
 
