@@ -54,11 +54,20 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     /// Why a command may be refused: the business's own reasons, never a technical failure.
     type Rejection: StdError + Send + Sync + 'static;
 
-    /// Shows every command of this aggregate to `visitor`, which is how commands are found by name.
+    /// Shows every public command of this aggregate to `visitor`: those that a [`Router`](crate::Router), policies
+    /// and deadlines find by name.
     ///
-    /// The derive writes it from `commands(…)`. Commands that are not listed work all the same through
-    /// [`Cqrs::execute`](crate::Cqrs::execute); they just have no name on a wire.
+    /// The derive writes it from `commands(…)`. Commands in neither list work through
+    /// [`Cqrs::execute`](crate::Cqrs::execute) only.
     fn visit_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
+        let _ = visitor;
+    }
+
+    /// Shows every internal command of this aggregate to `visitor`: those that policies and deadlines find by name, and
+    /// a [`Router`](crate::Router) does not. Each command is in one list.
+    ///
+    /// The derive writes it from `internal(…)`.
+    fn visit_internal_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
         let _ = visitor;
     }
 

@@ -217,8 +217,8 @@ fn outcome(request: &Request, error: RouteError) -> Outcome {
 
 fn unknown(request: &Request) -> String {
     format!(
-        "this service has no command {:?}: put it into the list `commands(…)` of aggregate {:?}, and that into the \
-         service",
+        "this service has no command {:?}: put it into the list `commands(…)` or `internal(…)` of aggregate {:?}, and \
+         that into the service",
         request.command, request.aggregate
     )
 }

@@ -66,8 +66,9 @@ use crate::{
 /// cannot be carried out at all (a command that the service does not know any more) halts the policy, and nothing is
 /// lost: it goes on as soon as a program runs that can do it.
 ///
-/// Commands are found by their names, as by a [`Router`](crate::Router): each must be in its aggregate's list
-/// `commands(…)`, and the aggregate part of the service.
+/// Commands are found by their names: each must be in its aggregate's list `commands(…)` or `internal(…)`, and the
+/// aggregate part of the service. A [`Router`](crate::Router) offers the first list only: put a command that policies
+/// send and nobody else may into the second.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a policy",
     note = "add `impl Policy for {Self}` with its `NAME` and the aggregate `Of` whose events it reacts to"

@@ -75,9 +75,10 @@ pub enum RouteError {
 }
 
 impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
-    /// A router to all commands that the aggregates of `cqrs` list.
+    /// A router to the public commands of the aggregates of `cqrs`: those in the lists `commands(…)`. Internal commands,
+    /// those in `internal(…)`, are unknown to it.
     pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
-        let commands = CommandRoutes::to::<A>(cqrs.entities());
+        let commands = CommandRoutes::public::<A>(cqrs.entities());
         Self { cqrs, commands, queries: HashMap::new() }
     }
 
@@ -168,12 +169,21 @@ fn unknown<T>(name: &str, known: &HashMap<&'static str, T>) -> RouteError {
 /// The commands of a service by their names.
 pub(crate) struct CommandRoutes<B: Backend> {
     commands: HashMap<&'static str, CommandRoute<B>>,
+    /// Whether internal commands are among them.
+    internal: bool,
 }
 
 impl<B: Backend> CommandRoutes<B> {
-    /// Routes to all commands that the aggregates list.
-    pub(crate) fn to<A: AggregateList>(entities: &A::Entities) -> Self {
-        let mut routes = Self { commands: HashMap::new() };
+    /// Routes to the public commands of the aggregates.
+    fn public<A: AggregateList>(entities: &A::Entities) -> Self {
+        let mut routes = Self { commands: HashMap::new(), internal: false };
+        A::visit(entities, &mut routes);
+        routes
+    }
+
+    /// Routes to the public and the internal commands of the aggregates.
+    pub(crate) fn all<A: AggregateList>(entities: &A::Entities) -> Self {
+        let mut routes = Self { commands: HashMap::new(), internal: true };
         A::visit(entities, &mut routes);
         routes
     }
@@ -195,7 +205,12 @@ impl<B: Backend> CommandRoutes<B> {
 
 impl<B: Backend> AggregateVisitor for CommandRoutes<B> {
     fn aggregate<A: Aggregate>(&mut self, entities: &Arc<Entities<A>>) {
-        A::visit_commands(&mut RoutesOf { routes: self, entities });
+        let internal = self.internal;
+        let mut routes = RoutesOf { routes: self, entities };
+        A::visit_commands(&mut routes);
+        if internal {
+            A::visit_internal_commands(&mut routes);
+        }
     }
 }
 

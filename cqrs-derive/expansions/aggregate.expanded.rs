@@ -15,6 +15,11 @@ impl ::cqrs_core::Aggregate for Stock {
         visitor.command::<CountStock>();
         visitor.command::<TakeStock>();
     }
+    fn visit_internal_commands<__V: ::cqrs_core::CommandVisitor<Self>>(
+        visitor: &mut __V,
+    ) {
+        visitor.command::<LoseStock>();
+    }
     fn snapshots() -> ::core::option::Option<::cqrs_core::Snapshots<Self>> {
         ::core::option::Option::Some(::cqrs_core::Snapshots::every(50).version(2))
     }

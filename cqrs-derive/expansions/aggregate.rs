@@ -6,7 +6,7 @@ struct Order {
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(id = u32, event = StockEvent, rejection = StockRejection, commands(CountStock, TakeStock))]
-#[aggregate(name = "stock-item", snapshot(every = 50, version = 2))]
+#[aggregate(internal(LoseStock), name = "stock-item", snapshot(every = 50, version = 2))]
 struct Stock {
     pieces: u32,
 }

@@ -1,7 +1,7 @@
 //! `#[derive(Aggregate)]`.
 
 use darling::FromMeta;
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Data, DeriveInput, Fields, LitStr, Path, Type, WherePredicate, parse_quote};
 
@@ -22,6 +22,7 @@ struct Options {
     event: Given<Type>,
     rejection: Given<Type>,
     commands: Option<Types>,
+    internal: Option<Types>,
     snapshot: Option<List>,
     #[darling(rename = "crate")]
     krate: Given<Path>,
@@ -50,6 +51,7 @@ struct Model<'a> {
     event: Type,
     rejection: Type,
     commands: Vec<Type>,
+    internal: Vec<Type>,
     snapshot: Option<Snapshot>,
 }
 
@@ -73,28 +75,31 @@ impl<'a> Model<'a> {
         let rejection = required(options.rejection, "`rejection = SomeType`: why it refuses a command");
         let krate = target::framework(options.krate, errors);
         let name = target.name(options.name, errors);
-        let commands = commands(options.commands, errors);
+        let [commands, internal] = commands([options.commands, options.internal], errors);
         let snapshot = options.snapshot.and_then(|given| snapshot(target, given, errors));
-        Self { target, krate, name, id, event, rejection, commands, snapshot }
+        Self { target, krate, name, id, event, rejection, commands, internal, snapshot }
     }
 }
 
-fn commands(given: Option<Types>, errors: &mut Errors) -> Vec<Type> {
-    let mut commands = given.and_then(|Types(types)| errors.take(types)).unwrap_or_default();
-    let texts: Vec<_> = commands.iter().map(|command| command.to_token_stream().to_string()).collect();
-    for (command, text) in commands.iter().zip(&texts) {
+/// The lists of commands. A command is in one of them, once.
+fn commands(given: [Option<Types>; 2], errors: &mut Errors) -> [Vec<Type>; 2] {
+    let mut lists = given.map(|given| given.and_then(|Types(types)| errors.take(types)).unwrap_or_default());
+    let texts: Vec<_> = lists.iter().flatten().map(|command| command.to_token_stream().to_string()).collect();
+    for (command, text) in lists.iter().flatten().zip(&texts) {
         if texts.iter().filter(|other| *other == text).count() > 1 {
             errors.at(command, "this command is listed more than once");
         }
     }
-    commands.retain(|command| {
-        let is_path = matches!(command, Type::Path(_));
-        if !is_path {
-            errors.at(command, "expected the type of a command");
-        }
-        is_path
-    });
-    commands
+    for list in &mut lists {
+        list.retain(|command| {
+            let is_path = matches!(command, Type::Path(_));
+            if !is_path {
+                errors.at(command, "expected the type of a command");
+            }
+            is_path
+        });
+    }
+    lists
 }
 
 fn snapshot(target: Target<'_>, given: List, errors: &mut Errors) -> Option<Snapshot> {
@@ -142,7 +147,8 @@ impl Model<'_> {
         ];
         let generics = target.bounded(bounds.into_iter().chain(kept));
         let (impl_generics, _, where_clause) = generics.split_for_impl();
-        let visit_commands = self.emit_visit_commands();
+        let visit_commands = self.emit_visit("visit_commands", &self.commands);
+        let visit_internal = self.emit_visit("visit_internal_commands", &self.internal);
         let snapshots = self.emit_snapshots();
         quote! {
             #attributes
@@ -153,20 +159,21 @@ impl Model<'_> {
                 type Rejection = #rejection;
 
                 #visit_commands
+                #visit_internal
                 #snapshots
             }
         }
     }
 
-    fn emit_visit_commands(&self) -> Option<TokenStream> {
-        let Self { krate, commands, .. } = self;
+    fn emit_visit(&self, method: &str, commands: &[Type]) -> Option<TokenStream> {
+        let (krate, method) = (&self.krate, Ident::new(method, Span::call_site()));
         let visits = commands.iter().map(|command| {
             // That a command is not handled is reported where the attribute names the command.
             quote_spanned!(target::reported_at(command)=> visitor.command::<#command>();)
         });
         (!commands.is_empty()).then(|| {
             quote! {
-                fn visit_commands<__V: #krate::CommandVisitor<Self>>(visitor: &mut __V) {
+                fn #method<__V: #krate::CommandVisitor<Self>>(visitor: &mut __V) {
                     #(#visits)*
                 }
             }

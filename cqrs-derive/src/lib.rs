@@ -117,7 +117,8 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// | `id = OrderId` | the type that tells one aggregate from another; its `Display` text is stored | required |
 /// | `event = OrderEvent` | the events that the aggregate records | required |
 /// | `rejection = OrderRejection` | the error type with the reasons why a command is refused | required |
-/// | `commands(CreateOrder, PayOrder)` | the commands that can be found by their names | none |
+/// | `commands(CreateOrder, PayOrder)` | the commands that can be sent by name: by `Router`, policies and deadlines | none |
+/// | `internal(ExpireOrder)` | the commands that policies and deadlines can send by name, and `Router` cannot | none |
 /// | `snapshot(every = 50)` | how often a snapshot is kept, in events | none are kept |
 /// | `name = "order"` | the stored name | the type in snake case |
 /// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |

@@ -46,7 +46,8 @@ pub enum AccountRejection {
     id = String,
     event = AccountEvent,
     rejection = AccountRejection,
-    commands(Open, Deposit, Withdraw, Touch),
+    commands(Open, Deposit, Withdraw),
+    internal(Touch),
     snapshot(every = 5),
 )]
 pub struct Account {

@@ -28,22 +28,30 @@ fn assert_stored<E: Event + PartialEq + std::fmt::Debug>(event: &E, name: &'stat
     assert_eq!(&read::<E>(name, event.event_type().version, json).unwrap(), event);
 }
 
-/// The names of an aggregate's commands.
-fn commands<A: Aggregate>() -> Vec<&'static str> {
-    struct Names(Vec<&'static str>);
+/// Collects the names of commands.
+struct Names(Vec<&'static str>);
 
-    impl<A: Aggregate> CommandVisitor<A> for Names {
-        fn command<C>(&mut self)
-        where
-            C: Command<Aggregate = A>,
-            A: Handle<C>,
-        {
-            self.0.extend(C::NAMES);
-        }
+impl<A: Aggregate> CommandVisitor<A> for Names {
+    fn command<C>(&mut self)
+    where
+        C: Command<Aggregate = A>,
+        A: Handle<C>,
+    {
+        self.0.extend(C::NAMES);
     }
+}
 
+/// The names of an aggregate's public commands.
+fn commands<A: Aggregate>() -> Vec<&'static str> {
     let mut names = Names(Vec::new());
     A::visit_commands(&mut names);
+    names.0
+}
+
+/// The names of an aggregate's internal commands.
+fn internal_commands<A: Aggregate>() -> Vec<&'static str> {
+    let mut names = Names(Vec::new());
+    A::visit_internal_commands(&mut names);
     names.0
 }
 
@@ -267,7 +275,7 @@ mod ids {
 
 /// The default name, aliases and paths for types, and a state that is an enum.
 #[derive(Debug, Default, Clone, PartialEq, Aggregate)]
-#[aggregate(id = ids::Number, event = Fact, rejection = Box<No>, commands(Open, Pay, Close))]
+#[aggregate(id = ids::Number, event = Fact, rejection = Box<No>, commands(Open, Pay), internal(Close))]
 enum WebOrder {
     #[default]
     New,
@@ -318,7 +326,8 @@ handle!(Open, Pay, Close => WebOrder);
 #[test]
 fn an_aggregate_knows_its_name_and_its_commands() {
     assert_eq!(WebOrder::NAME, "web_order");
-    assert_eq!(commands::<WebOrder>(), ["open", "pay", "close-order"]);
+    assert_eq!(commands::<WebOrder>(), ["open", "pay"]);
+    assert_eq!(internal_commands::<WebOrder>(), ["close-order"]);
     assert_eq!(replay::<WebOrder>(&[Fact::Shipped, Fact::Paid(3)]), WebOrder::Paid(3));
 }
 

@@ -302,7 +302,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             stop: stop.clone(),
             _stop_on_drop: guard,
         });
-        let routes = CommandRoutes::to::<A>(&entities);
+        let routes = CommandRoutes::all::<A>(&entities);
         carrier.set_dispatch(Routed { inner: Arc::downgrade(&inner), routes });
         if let Some(deadlines) = deadlines {
             deadlines.prepare.await?;
@@ -364,6 +364,7 @@ impl AggregateVisitor for Names {
     fn aggregate<A: Aggregate>(&mut self, _: &Arc<Entities<A>>) {
         self.check("aggregate", A::NAME);
         A::visit_commands(self);
+        A::visit_internal_commands(self);
     }
 }
 

@@ -32,7 +32,7 @@ pub enum AccountRejection {}
     id = CustomerId,
     event = AccountEvent,
     rejection = AccountRejection,
-    commands(EarnPoints)
+    internal(EarnPoints)
 )]
 pub struct Account {
     orders: Vec<OrderId>,

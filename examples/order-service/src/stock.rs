@@ -48,7 +48,8 @@ pub enum StockEvent {
     id = ProductId,
     event = StockEvent,
     rejection = StockRejection,
-    commands(ReceiveStock, ReserveStock, ReleaseStock, ShipStock)
+    commands(ReceiveStock),
+    internal(ReserveStock, ReleaseStock, ShipStock)
 )]
 pub struct Stock {
     on_hand: u64,

@@ -39,7 +39,7 @@ struct WrongOptions {
 }
 
 #[derive(Default, Clone, Aggregate)]
-#[aggregate(id = u32, event = Paid, rejection = No, id = u64, snapshots(every = 50), commands(Pay, [Pay], Pay))]
+#[aggregate(id = u32, event = Paid, rejection = No, id = u64, snapshots(every = 50), commands(Pay, [Pay]), internal(Pay))]
 #[aggregate(name = 1)]
 struct Order;
 
@@ -61,7 +61,7 @@ impl Handle<Pay> for Order {
 }
 
 #[derive(Default, Clone, Aggregate)]
-#[aggregate(id = u32, event = Paid, rejection = No, commands(Pay; Pay))]
+#[aggregate(id = u32, event = Paid, rejection = No, commands(Pay; Pay), internal = Pay)]
 struct Ünnamed;
 
 impl Apply<Paid> for Ünnamed {

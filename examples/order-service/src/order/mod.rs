@@ -116,9 +116,8 @@ impl fmt::Display for Status {
     id = OrderId,
     event = OrderEvent,
     rejection = OrderRejection,
-    commands(
-        CreateOrder, SubmitOrder, ConfirmOrder, PayOrder, ShipOrder, DeliverOrder, CancelOrder, ExpireOrder
-    )
+    commands(CreateOrder, SubmitOrder, ConfirmOrder, PayOrder, ShipOrder, DeliverOrder, CancelOrder),
+    internal(ExpireOrder)
 )]
 pub struct Order {
     status: Status,
