@@ -33,10 +33,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// How often an event is tried when the same may succeed a little later, before it is set aside.
 const TRIES: u32 = 5;
 
-/// How long a worker that stands by waits before it looks whether another has left something behind. One that died is
-/// noticed sooner, by the subscription; this is for one that lives and does not go on.
-const LOOK_AFTER: Duration = Duration::from_secs(5);
-
 /// How many aggregates' versions are remembered, to notice a gap.
 const VERSIONS: usize = 100_000;
 
@@ -144,10 +140,6 @@ impl Projector {
                 // So that most batches are one write.
                 deliveries = subscription.next(max_events.clamp(1, BATCH)) => deliveries?,
                 () = self.stop.cancelled() => return Ok(End::Stopped),
-                abandoned = self.look_after(), if subscription.is_standby() && self.projection.has_effects() => {
-                    abandoned?;
-                    continue;
-                }
             };
             speed.count(deliveries.len(), Instant::now());
             place.check_versions(&deliveries)?;
@@ -169,22 +161,6 @@ impl Projector {
             SaveError::Conflict => End::Overtaken,
             SaveError::Failed(error) => End::Failed(error),
         })?;
-        Ok(())
-    }
-
-    /// Finishes what another worker has left behind, when nothing has been saved for a while. A worker that stands
-    /// by is given its turn with the next event only, and what was begun before need not wait for one.
-    async fn look_after(&self) -> Result<(), End> {
-        let before = self.projection.checkpoint(&self.id).await?.revision;
-        tokio::time::sleep(LOOK_AFTER).await;
-        let saved = self.projection.checkpoint(&self.id).await?;
-        if let Some(checkpoint) = saved.checkpoint.filter(|_| saved.revision == before) {
-            // Whoever saves in between has not left anything behind.
-            match self.projection.resume(&self.id, &checkpoint, saved.revision).await {
-                Ok(_) | Err(SaveError::Conflict) => {}
-                Err(SaveError::Failed(error)) => return Err(error.into()),
-            }
-        }
         Ok(())
     }
 

@@ -4,22 +4,19 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use cqrs_core::{Backlog, StoreError};
-use futures_util::StreamExt as _;
 use uuid::Uuid;
 
 use crate::{
     Topology,
     connection::Connection,
-    errors::{no_answer, store_error, unavailable},
-    events::delivered,
+    errors::{no_answer, store_error},
+    events::delivered_found,
+    leader_get::OneByOne,
     subject::filter_of,
 };
 
 /// How long the server keeps the consumer if it is not removed.
 const KEPT: Duration = Duration::from_secs(5);
-
-/// How long the first message may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The commits of some types of aggregates after a place.
 pub(crate) async fn after(
@@ -60,16 +57,11 @@ async fn count(
     let commits = consumer.cached_info().num_pending;
     let mut since = None;
     if commits > 0 {
-        let first = consumer.fetch().max_messages(1).expires(PATIENCE).messages().await;
-        let mut first = first.map_err(|error| unavailable(what(), error))?;
-        if let Some(message) = first.next().await {
-            let message = message.map_err(|error| unavailable(what(), error))?;
-            let headers = message.headers.clone().unwrap_or_default();
-            let payload = message.payload.clone();
-            let commit =
-                delivered(topology.log(), aggregates, &message.subject, after + 1, &headers, payload).ok();
-            since = commit.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
-        }
+        let filters = aggregates.iter().map(|name| filter_of(topology.log(), name));
+        let mut messages = OneByOne::new(filters, after, u64::MAX);
+        let first = messages.next(connection, topology.stream()).await?;
+        let commit = first.and_then(|found| delivered_found(topology.log(), aggregates, found).ok());
+        since = commit.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
     }
     // The server does it by itself a little later.
     let _ = stream.delete_consumer(&consumer.cached_info().name).await;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     NatsBackend, NatsEvents, Topology, TopologyError,
-    connection::{Connection, Link, NoAnswer},
+    connection::{Connection, Link, NoAnswer, Unreadable},
 };
 
 /// The oldest nats-server that will do: the views need its atomic batches, and that it goes on answering.
@@ -228,7 +228,8 @@ impl Connect {
         let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
         appends.set_timeout(APPEND);
         reads.set_timeout(READ);
-        let connection = Connection { client, jetstream, appends, reads, link };
+        let connection =
+            Connection { client, jetstream, appends, reads, link, unreadable: Unreadable::default() };
         check_server(&connection, &shown).await?;
         Ok(Nats { connection })
     }

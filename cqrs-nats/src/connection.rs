@@ -1,6 +1,11 @@
 //! A connection that can tell when an answer will not come: it broke, or the server refused the question.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{Client, Event, ServerError, connection::State, jetstream};
 use tokio::{
@@ -18,7 +23,44 @@ pub(crate) struct Connection {
     /// The same for reads, which are answered soon or not at all, and can be asked for again.
     pub(crate) reads: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,
+    pub(crate) unreadable: Unreadable,
 }
+
+/// The subjects on which messages were seen whose headers the client cannot parse. They are read one by one.
+#[derive(Clone, Default)]
+pub(crate) struct Unreadable(Arc<Mutex<HashSet<String>>>);
+
+impl Unreadable {
+    pub(crate) fn has(&self, subject: &str) -> bool {
+        let subjects = self.subjects();
+        !subjects.is_empty() && subjects.contains(subject)
+    }
+
+    /// Notes a subject, or that nothing is wrong on it any more.
+    pub(crate) fn note(&self, subject: &str, is_unreadable: bool) {
+        let mut subjects = self.subjects();
+        if !is_unreadable {
+            subjects.remove(subject);
+        } else if !subjects.contains(subject) {
+            tracing::warn!(
+                subject,
+                "the client cannot read a message on this subject, which ends the connection"
+            );
+            if subjects.len() >= REMEMBERED_UNREADABLE {
+                subjects.clear();
+            }
+            subjects.insert(subject.to_owned());
+        }
+    }
+
+    fn subjects(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many subjects with unreadable messages are remembered: as many as fit into a megabyte or two. One that was
+/// forgotten costs another loss of the connection.
+const REMEMBERED_UNREADABLE: usize = 10_000;
 
 /// How many refused subjects are remembered; a call that waits looks at once, so there are rarely two.
 const REMEMBERED: usize = 256;

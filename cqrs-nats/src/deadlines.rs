@@ -10,22 +10,27 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
     jetstream::{
         self, AckKind,
         consumer::{AckPolicy, pull},
         message::PublishMessage,
-        stream::{Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream},
+        stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
     },
 };
 use cqrs_core::{Clock, Deadline, Deadlines, Due, DueQueue, StoreError};
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error};
 
 use crate::{
     NatsEvents,
+    connection::{Before, Connection},
     errors::{is_overtaken, no_answer, store_error, unavailable},
+    leader_get::{OneByOne, Which, leader_get},
     subject::{deadline_id_of, deadline_of},
     subscription::OPENING,
     topology::is_missing,
@@ -40,13 +45,18 @@ const ORDER: &str = "Deadline-Order";
 /// Which arming it is; see [`Deadline::arming`].
 const ARMING: &str = "Deadline-Arming";
 
-/// How long one who was handed a deadline may take before another gets it: how late a deadline is whose worker died.
-/// Whoever takes longer has its command sent by another as well, under the same id.
+/// How long the server waits for a sign of life of one who was handed a deadline before another gets it: how late a
+/// deadline is whose worker died.
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
-/// How many deadlines are handed out at once, at most, and to each instance.
+/// How often there is one.
+const ALIVE: Duration = Duration::from_millis(500);
+
+/// How many deadlines are handed out at once, at most.
 const HANDED_OUT: i64 = 1_024;
-const PULL: usize = 16;
+
+/// How many an instance is handed at once: none that waits in it, with no sign of life.
+const PULL: usize = 1;
 
 /// How long one request for deadlines lasts. Meanwhile the server says each second that it is there: a request that it
 /// has forgotten is noticed after two.
@@ -105,24 +115,37 @@ impl NatsEvents {
     }
 
     /// Where the deadline stands, from the stream's leader.
-    async fn standing(&self, stream: &Stream<()>, subject: &str) -> Result<Option<Standing>, StoreError> {
+    async fn standing(&self, subject: &str) -> Result<Option<Standing>, StoreError> {
         let what = || self.about_deadlines("looking for a deadline");
         let all = format!("{subject}.*");
-        let asked = format!("$JS.API.STREAM.MSG.GET.{}", self.deadlines_stream());
-        let answer = self.connection.answer(&[&asked], stream.get_last_raw_message_by_subject(&all)).await;
-        match answer.map_err(|why| no_answer(what(), why))? {
-            Ok(message) => {
-                let header = |name| message.headers.get_last(name).map(|value| value.as_str().to_owned());
-                Ok(Some(Standing {
-                    sequence: message.sequence,
-                    order: header(ORDER).and_then(|order| order.parse().ok()).unwrap_or(0),
-                    arming: header(ARMING),
-                    is_armed: message.subject.ends_with(".armed"),
-                }))
+        let which = Which::Last { last_by_subj: &all };
+        let found = leader_get(&self.connection, &self.deadlines_stream(), which, what).await?;
+        Ok(found.map(|found| {
+            // What cannot be read is nobody's deadline, and older than any.
+            let headers = found.headers.as_ref().ok();
+            let header = |name| headers?.get_last(name).map(|value: &HeaderValue| value.as_str().to_owned());
+            Standing {
+                sequence: found.sequence,
+                order: header(ORDER).and_then(|order| order.parse().ok()).unwrap_or(0),
+                arming: header(ARMING),
+                is_armed: found.subject().strip_suffix(".armed").is_some(),
             }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(store_error(what(), error)),
+        }))
+    }
+
+    /// Removes what looks like deadlines that are due and has headers that the client cannot be sent: the connection
+    /// would end with each attempt to hand it out.
+    async fn remove_unreadable(&self, stream: &Stream<()>) -> Result<(), StoreError> {
+        let due = format!("{}.deadline.*.due", self.topology.context());
+        let mut messages = OneByOne::new([due], 0, u64::MAX);
+        while let Some(found) = messages.next(&self.connection, &self.deadlines_stream()).await? {
+            if let Err(reason) = &found.headers {
+                let (sequence, subject) = (found.sequence, found.subject());
+                error!(sequence, subject, reason, "a message among the deadlines is removed");
+                self.purge(stream, subject.to_owned(), sequence).await?;
+            }
         }
+        Ok(())
     }
 
     /// Removes a deadline's messages up to a place, so that a late removal never reaches a newer arming.
@@ -197,7 +220,7 @@ impl Deadlines for NatsEvents {
         let stream = self.deadlines().await?;
         let arming = deadline.arming.to_string();
         for _ in 0..ATTEMPTS {
-            let expected = match self.standing(&stream, &subject).await? {
+            let expected = match self.standing(&subject).await? {
                 Some(standing) if standing.order > deadline.order => return Ok(()),
                 // This very arming, and it may be due already.
                 Some(standing) if standing.arming.as_ref() == Some(&arming) => return Ok(()),
@@ -220,7 +243,7 @@ impl Deadlines for NatsEvents {
         let stream = self.deadlines().await?;
         // It may become due in between, and is another message then.
         for _ in 0..ATTEMPTS {
-            match self.standing(&stream, &subject).await? {
+            match self.standing(&subject).await? {
                 Some(standing) if standing.order <= order => {
                     self.purge(&stream, format!("{subject}.*"), standing.sequence).await?;
                 }
@@ -243,7 +266,9 @@ impl Deadlines for NatsEvents {
             filter_subject: format!("{context}.deadline.*.due"),
             ..pull::Config::default()
         };
+        let before = self.connection.before();
         let stream = self.deadlines().await?;
+        self.remove_unreadable(&stream).await?;
         let place = format!("{}.{CONSUMER}", self.deadlines_stream());
         let asked = ["INFO", "CREATE"].map(|verb| format!("$JS.API.CONSUMER.{verb}.{place}"));
         let asked = asked.each_ref().map(String::as_str);
@@ -254,7 +279,12 @@ impl Deadlines for NatsEvents {
         let consumer = consumer.map_err(|error| store_error(what(), error))?;
         let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 6);
         let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
-        Ok(NatsDueQueue { context: context.to_owned(), messages })
+        Ok(NatsDueQueue {
+            context: context.to_owned(),
+            connection: self.connection.clone(),
+            before,
+            messages,
+        })
     }
 }
 
@@ -290,19 +320,40 @@ fn check(wanted: &Config, found: &Config) -> Result<(), StoreError> {
 /// Deadlines as the server hands them out.
 pub struct NatsDueQueue {
     context: String,
+    connection: Connection,
+    before: Before,
     messages: pull::Stream,
 }
 
 impl DueQueue for NatsDueQueue {
     async fn next(&mut self) -> Result<Due, StoreError> {
         let what = || format!("waiting for deadlines of context {}", self.context);
-        let next = self.messages.next().await.ok_or_else(|| unavailable(what(), "the queue ended"))?;
+        // With the connection it ends as well: what was handed out may be what ended it.
+        let next = self.connection.answer_since(self.before, &[], self.messages.next()).await;
+        let next = next.map_err(|why| no_answer(what(), why))?;
+        let next = next.ok_or_else(|| unavailable(what(), "the queue ended"))?;
         let message = next.map_err(|error| unavailable(what(), error))?;
         let id =
             deadline_id_of(&self.context, &message.subject).unwrap_or_else(|| message.subject.to_string());
         let payload = message.payload.clone();
-        Ok(Due::new(id, payload, move |again| settle(message, again)))
+        let alive = stay_alive(message.clone());
+        Ok(Due::new(id, payload, move |again| async move {
+            drop(alive);
+            settle(message, again).await
+        }))
     }
+}
+
+/// Tells the server that somebody is at it, until the handle is dropped.
+fn stay_alive(message: jetstream::Message) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            sleep(ALIVE).await;
+            if let Err(error) = message.ack_with(AckKind::Progress).await {
+                debug!(%error, "a deadline may be handed out to another");
+            }
+        }
+    }))
 }
 
 async fn settle(message: jetstream::Message, again: Option<Duration>) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     connection::{Connection, NoAnswer},
-    errors::{code, no_answer, store_error, unavailable},
+    errors::{no_answer, unavailable},
 };
 
 /// How long the question may take: it must not keep the next attempt waiting.
@@ -62,17 +62,6 @@ impl Connection {
     ) -> StoreError {
         let finding = self.ask_about(stream).await;
         verdict(finding, stream, call, what.into(), source.into())
-    }
-
-    /// The error of a request on `stream` that failed, with the server's own words or without an answer.
-    pub(crate) async fn failure<E>(&self, stream: &str, what: impl Into<String>, error: E) -> StoreError
-    where
-        E: StdError + Send + Sync + 'static,
-    {
-        if code(&error).is_some() {
-            return store_error(what, error);
-        }
-        self.diagnose(stream, Call::Read, what, error).await
     }
 
     async fn ask_about(&self, stream: &str) -> Finding {

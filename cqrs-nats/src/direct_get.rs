@@ -3,6 +3,9 @@
 //! The client has no call for several messages with one request. The request names a subject and a first sequence, or a list of
 //! subjects of which the last messages are wanted; any replica may answer; the messages come one by one,
 //! and an empty one with status 204 ends them and says how many more there are.
+//!
+//! The connection may end because of what is read: the client ends it at headers that it cannot parse. So what was
+//! asked for when it ended is read one by one from the leader, and subjects on which there are such headers always are.
 
 use async_nats::{
     HeaderMap, HeaderName, Message, Request, StatusCode,
@@ -14,9 +17,10 @@ use futures_util::StreamExt;
 use serde::Serialize;
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, NoAnswer},
     diagnosis::Call,
     errors::{no_answer, unavailable},
+    leader_get::{OneByOne, Which, leader_get},
 };
 
 /// How long to wait for the next message of an answer.
@@ -32,6 +36,17 @@ pub(crate) enum Get<'a> {
     Last { multi_last: &'a [String], batch: usize },
 }
 
+impl Get<'_> {
+    fn is_unreadable(&self, connection: &Connection) -> bool {
+        match self {
+            Self::From { next_by_subj, .. } => connection.unreadable.has(next_by_subj),
+            Self::Last { multi_last, .. } => {
+                multi_last.iter().any(|subject| connection.unreadable.has(subject))
+            }
+        }
+    }
+}
+
 /// The last message of one subject, which is answered with one message.
 #[derive(Debug, Serialize)]
 struct LastOf<'a> {
@@ -42,13 +57,20 @@ struct LastOf<'a> {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) sequence: u64,
-    pub(crate) headers: HeaderMap,
+    /// Where it is not among the headers.
+    pub(crate) subject: Option<String>,
+    /// What is wrong with them, where they are not as the client can be sent them.
+    pub(crate) headers: Result<HeaderMap, String>,
     pub(crate) payload: Bytes,
 }
 
 impl Found {
     pub(crate) fn subject(&self) -> &str {
-        self.headers.get_last(NATS_SUBJECT).map_or("", |subject| subject.as_str())
+        if let Some(subject) = &self.subject {
+            return subject;
+        }
+        let headers = self.headers.as_ref().ok();
+        headers.and_then(|headers| headers.get_last(NATS_SUBJECT)).map_or("", |subject| subject.as_str())
     }
 }
 
@@ -65,10 +87,16 @@ pub(crate) async fn direct_get<T>(
     connection: &Connection,
     stream: &str,
     get: Get<'_>,
-    take: impl FnMut(Found) -> T,
+    mut take: impl FnMut(Found) -> T,
 ) -> Result<Batch<T>, StoreError> {
-    let subject = format!("$JS.API.DIRECT.GET.{stream}");
-    answered(connection, stream, &subject, ask(connection, &subject, get, take)).await
+    if !get.is_unreadable(connection) {
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let asking = ask(connection, &subject, &get, &mut take);
+        if let Some(batch) = answered(connection, stream, &subject, asking).await? {
+            return Ok(batch);
+        }
+    }
+    one_by_one(connection, stream, &get, take).await
 }
 
 /// Reads the last message of a subject, if there is one.
@@ -77,44 +105,96 @@ pub(crate) async fn direct_get_last(
     stream: &str,
     of: &str,
 ) -> Result<Option<Found>, StoreError> {
-    let subject = format!("$JS.API.DIRECT.GET.{stream}");
-    let ask = async {
-        let request = serde_json::to_vec(&LastOf { last_by_subj: of })?;
-        let request = Request::new().payload(request.into()).timeout(Some(ANSWER));
-        match read(connection.client.send_request(subject.clone(), request).await?)? {
-            Answer::Message(found) => Ok(Some(found)),
-            Answer::End { .. } => Ok(None),
+    if !connection.unreadable.has(of) {
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let ask = async {
+            let request = serde_json::to_vec(&LastOf { last_by_subj: of })?;
+            let request = Request::new().payload(request.into()).timeout(Some(ANSWER));
+            match read(connection.client.send_request(subject.clone(), request).await?)? {
+                Answer::Message(found) => Ok(Some(found)),
+                Answer::End { .. } => Ok(None),
+            }
+        };
+        if let Some(found) = answered(connection, stream, &subject, ask).await? {
+            return Ok(found);
         }
-    };
-    answered(connection, stream, &subject, ask).await
+    }
+    last_of(connection, stream, of, || format!("reading stream {stream}")).await
 }
 
-/// What comes of a question about `stream` that is asked on `subject`.
+/// What comes of a question about `stream` that is asked on `subject`; none if the connection was lost over it, and is
+/// there again.
 async fn answered<T>(
     connection: &Connection,
     stream: &str,
     subject: &str,
     ask: impl Future<Output = Result<T, async_nats::Error>>,
-) -> Result<T, StoreError> {
+) -> Result<Option<T>, StoreError> {
     let what = || format!("reading stream {stream}");
     if !connection.is_up().await {
         return Err(unavailable(what(), "there is no connection"));
     }
-    match connection.answer(&[subject], ask).await.map_err(|why| no_answer(what(), why))? {
-        Ok(answer) => Ok(answer),
-        Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
+    match connection.answer(&[subject], ask).await {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(error)) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
+        Err(NoAnswer::Lost) if connection.is_up().await => Ok(None),
+        Err(why) => Err(no_answer(what(), why)),
     }
+}
+
+/// The same as a direct get, with one question to the leader for each message.
+async fn one_by_one<T>(
+    connection: &Connection,
+    stream: &str,
+    get: &Get<'_>,
+    mut take: impl FnMut(Found) -> T,
+) -> Result<Batch<T>, StoreError> {
+    let mut batch = Batch { found: Vec::new(), more: false };
+    match *get {
+        Get::From { next_by_subj, seq, batch: max } => {
+            let mut messages = OneByOne::new([next_by_subj.to_owned()], seq - 1, u64::MAX);
+            while let Some(found) = messages.next(connection, stream).await? {
+                if batch.found.len() == max {
+                    batch.more = true;
+                    break;
+                }
+                if found.headers.is_err() {
+                    connection.unreadable.note(next_by_subj, true);
+                }
+                batch.found.push(take(found));
+            }
+        }
+        Get::Last { multi_last, .. } => {
+            let what = || format!("reading stream {stream}");
+            for subject in multi_last {
+                batch.found.extend(last_of(connection, stream, subject, what).await?.map(&mut take));
+            }
+        }
+    }
+    Ok(batch)
+}
+
+/// The last message of a subject, from the leader.
+pub(crate) async fn last_of(
+    connection: &Connection,
+    stream: &str,
+    of: &str,
+    what: impl Fn() -> String,
+) -> Result<Option<Found>, StoreError> {
+    let found = leader_get(connection, stream, Which::Last { last_by_subj: of }, what).await?;
+    connection.unreadable.note(of, found.as_ref().is_some_and(|found| found.headers.is_err()));
+    Ok(found)
 }
 
 /// Asks, and reads the answer to its end.
 async fn ask<T>(
     connection: &Connection,
     subject: &str,
-    get: Get<'_>,
+    get: &Get<'_>,
     mut take: impl FnMut(Found) -> T,
 ) -> Result<Batch<T>, async_nats::Error> {
     let client = &connection.client;
-    let request = serde_json::to_vec(&get)?;
+    let request = serde_json::to_vec(get)?;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;
     client.publish_with_reply(subject.to_owned(), inbox, request.into()).await?;
@@ -129,25 +209,37 @@ async fn ask<T>(
 }
 
 /// One message of an answer.
-enum Answer {
+pub(crate) enum Answer {
     Message(Found),
     End { more: bool },
 }
 
-fn read(message: Message) -> Result<Answer, String> {
+pub(crate) fn read(message: Message) -> Result<Answer, String> {
     let headers = message.headers.unwrap_or_default();
     let number =
         |name: HeaderName| headers.get_last(name).and_then(|value| value.as_str().parse::<u64>().ok());
-    match message.status {
-        None => {}
+    let sequence = number(NATS_SEQUENCE);
+    match (sequence, message.status) {
+        (Some(sequence), None) => Ok(Answer::Message(Found {
+            sequence,
+            subject: None,
+            headers: Ok(headers),
+            payload: message.payload,
+        })),
+        // Some servers store a message with a status, which then looks like their own word.
+        (Some(sequence), Some(status)) => Ok(Answer::Message(Found {
+            sequence,
+            subject: headers.get_last(NATS_SUBJECT).map(ToString::to_string),
+            headers: Err(format!("its headers begin with the status {status}")),
+            payload: message.payload,
+        })),
         // The end of a batch.
-        Some(status) if status.as_u16() == 204 => {
+        (None, Some(status)) if status.as_u16() == 204 => {
             let more = number(HeaderName::from_static("Nats-Num-Pending")).is_some_and(|pending| pending > 0);
-            return Ok(Answer::End { more });
+            Ok(Answer::End { more })
         }
-        Some(StatusCode::NOT_FOUND) => return Ok(Answer::End { more: false }),
-        Some(status) => return Err(format!("{status} {}", message.description.unwrap_or_default())),
+        (None, Some(StatusCode::NOT_FOUND)) => Ok(Answer::End { more: false }),
+        (None, Some(status)) => Err(format!("{status} {}", message.description.unwrap_or_default())),
+        (None, None) => Err("an answer without a sequence".to_owned()),
     }
-    let sequence = number(NATS_SEQUENCE).ok_or("an answer without a sequence")?;
-    Ok(Answer::Message(Found { sequence, headers, payload: message.payload }))
 }

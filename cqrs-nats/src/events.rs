@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::jetstream::{
-    ErrorCode,
-    context::PublishErrorKind,
-    message::PublishMessage,
-    stream::{ConsumerErrorKind, LastRawMessageErrorKind},
+    ErrorCode, context::PublishErrorKind, message::PublishMessage, stream::ConsumerErrorKind,
 };
 use bytes::Bytes;
 use cqrs_core::{
@@ -22,6 +19,7 @@ use crate::{
     diagnosis::Call,
     direct_get::{Found, Get, direct_get, direct_get_last},
     errors::{append_error, no_answer, store_error, unavailable},
+    leader_get::{Which, leader_get},
     snapshots::SnapshotBucket,
     subject::{aggregate_of, encode_token, filter_of, subject_of},
     subscription::Turns,
@@ -49,11 +47,6 @@ impl NatsEvents {
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
         subject_of(self.topology.log(), aggregate)
-    }
-
-    /// Where the stream's leader is asked for a message.
-    fn leader_get(&self) -> String {
-        format!("$JS.API.STREAM.MSG.GET.{}", self.topology.stream())
     }
 
     fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
@@ -114,7 +107,7 @@ impl EventStore for NatsEvents {
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
         let subject = self.subject(aggregate);
         let get = Get::From { next_by_subj: &subject, seq: after + 1, batch: max };
-        let take = |found: Found| stored(aggregate.clone(), found.sequence, &found.headers, found.payload);
+        let take = |found| stored(aggregate.clone(), found);
         let batch = direct_get(&self.connection, self.topology.stream(), get, take).await?;
         Ok(Page {
             commits: batch.found.into_iter().collect::<Result<_, _>>()?,
@@ -127,7 +120,7 @@ impl EventStore for NatsEvents {
     async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
         let subject = self.subject(aggregate);
         let found = direct_get_last(&self.connection, self.topology.stream(), &subject).await?;
-        let take = |found: Found| stored(aggregate.clone(), found.sequence, &found.headers, found.payload);
+        let take = |found| stored(aggregate.clone(), found);
         found.map(take).transpose()
     }
 
@@ -137,52 +130,27 @@ impl EventStore for NatsEvents {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         let what = || format!("reading {aggregate} from the stream's leader");
-        let stream = self.connection.reads.get_stream_no_info(self.topology.stream());
-        let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let get =
-            stream.raw_message_builder().sequence(after + 1).next_by_subject(self.subject(aggregate)).send();
-        let answer =
-            self.connection.answer(&[&self.leader_get()], get).await.map_err(|why| no_answer(what(), why))?;
-        match answer {
-            Ok(message) => {
-                stored(aggregate.clone(), message.sequence, &message.headers, message.payload).map(Some)
-            }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(self.connection.failure(self.topology.stream(), what(), error).await),
-        }
+        let subject = self.subject(aggregate);
+        let which = Which::Next { next_by_subj: &subject, seq: after + 1 };
+        let found = leader_get(&self.connection, self.topology.stream(), which, what).await?;
+        found.map(|found| stored(aggregate.clone(), found)).transpose()
     }
 
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
         let what = || format!("reading sequence {sequence} from the stream's leader");
-        let stream = self.connection.reads.get_stream_no_info(self.topology.stream());
-        let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let answer = self.connection.answer(&[&self.leader_get()], stream.get_raw_message(sequence)).await;
-        match answer.map_err(|why| no_answer(what(), why))? {
-            Ok(message) => {
-                let log = self.topology.log();
-                Ok(Some(delivered(log, &[], &message.subject, sequence, &message.headers, message.payload)))
-            }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(store_error(what(), error)),
-        }
+        let which = Which::At { seq: sequence };
+        let found = leader_get(&self.connection, self.topology.stream(), which, what).await?;
+        Ok(found.map(|found| delivered_found(self.topology.log(), &[], found)))
     }
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let what = || format!("asking how far stream {} goes", self.topology.stream());
-        let stream = self.connection.reads.get_stream_no_info(self.topology.stream());
-        let stream = stream.await.map_err(|error| store_error(what(), error))?;
         let mut last_sequence = 0;
         for aggregate in aggregates {
             let filter = filter_of(self.topology.log(), aggregate);
-            let get = stream.get_last_raw_message_by_subject(&filter);
-            match self.connection.answer(&[&self.leader_get()], get).await {
-                Ok(Ok(message)) => last_sequence = last_sequence.max(message.sequence),
-                Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
-                Ok(Err(error)) => {
-                    return Err(self.connection.failure(self.topology.stream(), what(), error).await);
-                }
-                Err(why) => return Err(no_answer(what(), why)),
-            }
+            let which = Which::Last { last_by_subj: &filter };
+            let last = leader_get(&self.connection, self.topology.stream(), which, what).await?;
+            last_sequence = last.map_or(last_sequence, |last| last.sequence.max(last_sequence));
         }
         let id = self.topology.log_id(&self.connection).await.map_err(|error| unavailable(what(), error))?;
         Ok(Log { id, last_sequence })
@@ -227,14 +195,10 @@ impl EventStore for NatsEvents {
 }
 
 /// The commit in a message of the stream.
-pub(crate) fn stored(
-    aggregate: AggregateKey,
-    sequence: u64,
-    headers: &async_nats::HeaderMap,
-    payload: Bytes,
-) -> Result<StoredCommit, StoreError> {
-    let commit = wire::decode(aggregate, headers, payload)
-        .map_err(|reason| StoreError::NotACommit { sequence, reason })?;
+fn stored(aggregate: AggregateKey, found: Found) -> Result<StoredCommit, StoreError> {
+    let sequence = found.sequence;
+    let commit = found.headers.and_then(|headers| wire::decode(aggregate, &headers, found.payload));
+    let commit = commit.map_err(|reason| StoreError::NotACommit { sequence, reason })?;
     Ok(StoredCommit { sequence, commit })
 }
 
@@ -248,11 +212,37 @@ pub(crate) fn delivered(
     headers: &async_nats::HeaderMap,
     payload: Bytes,
 ) -> Delivery {
-    let unreadable = |aggregate, reason| Unreadable { sequence, aggregate, reason };
-    let Some(aggregate) = aggregate_of(log, names, subject) else {
-        let aggregate = AggregateKey::new("", format!("at {sequence}")).expect("a short id");
-        return Err(unreadable(aggregate, format!("its subject {subject:?} names no aggregate")));
-    };
+    let aggregate = aggregate_at(log, names, subject, sequence)?;
     let commit = wire::decode(aggregate.clone(), headers, payload);
-    commit.map(|commit| StoredCommit { sequence, commit }).map_err(|reason| unreadable(aggregate, reason))
+    commit.map(|commit| StoredCommit { sequence, commit }).map_err(|reason| Unreadable {
+        sequence,
+        aggregate,
+        reason,
+    })
+}
+
+/// The same for one whose headers may not be readable at all.
+pub(crate) fn delivered_found(log: &str, names: &[&'static str], found: Found) -> Delivery {
+    let (subject, sequence) = (found.subject().to_owned(), found.sequence);
+    match found.headers {
+        Ok(headers) => delivered(log, names, &subject, sequence, &headers, found.payload),
+        Err(reason) => {
+            let aggregate = aggregate_at(log, names, &subject, sequence)?;
+            Err(Unreadable { sequence, aggregate, reason })
+        }
+    }
+}
+
+/// The aggregate in whose place a message stands.
+fn aggregate_at(
+    log: &str,
+    names: &[&'static str],
+    subject: &str,
+    sequence: u64,
+) -> Result<AggregateKey, Unreadable> {
+    aggregate_of(log, names, subject).ok_or_else(|| Unreadable {
+        sequence,
+        aggregate: AggregateKey::new("", format!("at {sequence}")).expect("a short id"),
+        reason: format!("its subject {subject:?} names no aggregate"),
+    })
 }

@@ -31,6 +31,7 @@ mod direct_get;
 mod errors;
 mod events;
 mod headers;
+mod leader_get;
 #[cfg(feature = "local-server")]
 pub mod local_server;
 mod notices;

@@ -6,20 +6,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use async_nats::jetstream::{
-    self,
-    consumer::{AckPolicy, DeliverPolicy, pull},
-};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use cqrs_core::{Page, Search, StoreError, StoredCommit};
 use futures_util::StreamExt;
-use jiff::Timestamp;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     NatsEvents,
+    connection::NoAnswer,
+    direct_get::Found,
     errors::{no_answer, store_error, unavailable},
-    events::delivered,
+    events::delivered_found,
+    leader_get::OneByOne,
     wire,
 };
 
@@ -32,36 +31,87 @@ const PULL: usize = 2_048;
 /// How long one request for messages lasts.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// What was found so far, and where to go on.
+struct Looking {
+    search: Search,
+    page: Page,
+    /// The last place that was looked at.
+    seen: u64,
+    /// How many messages are still to be looked at. What comes later is not, so that the search ends while others write.
+    left: Option<u64>,
+}
+
+impl Looking {
+    /// Looks at a message; false when enough was found.
+    fn look(&mut self, log: &str, found: Found) -> bool {
+        self.seen = found.sequence;
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        let id = self.search.correlation_id.to_string();
+        if found.headers.as_ref().is_ok_and(|headers| !wire::may_mention(headers, &found.payload, &id)) {
+            return true;
+        }
+        let stored = match delivered_found(log, &[], found) {
+            Ok(stored) => stored,
+            Err(unreadable) => {
+                let (sequence, reason) = (unreadable.sequence, unreadable.reason);
+                warn!(sequence, reason, "a message that may be of the transaction cannot be read");
+                return true;
+            }
+        };
+        if !mentions(&stored, &self.search) {
+            return true;
+        }
+        self.page.more = self.page.commits.len() == self.search.max;
+        if !self.page.more {
+            self.page.commits.push(stored);
+        }
+        !self.page.more
+    }
+}
+
 impl NatsEvents {
     pub(crate) async fn look_through(&self, search: Search) -> Result<Page, StoreError> {
         let what = || format!("looking through stream {}", self.topology.stream());
-        let name = format!("search-{}", Uuid::new_v4().simple());
-        let verbs = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
-        let asked = verbs.map(|verb| format!("$JS.API.{verb}.{}.{name}", self.topology.stream()));
-        let asked = asked.each_ref().map(String::as_str);
-        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
-        let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let looking = Box::pin(async {
-            let created = stream.create_consumer(config(&name, search.since)).await;
-            let consumer = created.map_err(|error| store_error(what(), error))?;
-            let found = self.collect(&consumer, search).await;
-            // It would go by itself a little later.
-            let _ = stream.delete_consumer(&name).await;
-            found
-        });
-        self.connection.answer(&asked, looking).await.map_err(|why| no_answer(what(), why))?
+        let page = Page { commits: Vec::new(), more: false, confirmed: !self.topology.is_replicated() };
+        let mut looking = Looking { search, page, seen: 0, left: None };
+        loop {
+            let name = format!("search-{}", Uuid::new_v4().simple());
+            let verbs = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
+            let asked = verbs.map(|verb| format!("$JS.API.{verb}.{}.{name}", self.topology.stream()));
+            let asked = asked.each_ref().map(String::as_str);
+            let seen = looking.seen;
+            match self.connection.answer(&asked, Box::pin(self.look_on(&name, &mut looking))).await {
+                Ok(looked) => return looked.map(|()| looking.page),
+                // What was sent may be what ended the connection. Nothing more is sent of this consumer then.
+                Err(NoAnswer::Lost) if self.connection.is_up().await => {
+                    if !self.look_one_by_one(&name, &mut looking).await? {
+                        return Ok(looking.page);
+                    }
+                    if looking.seen == seen {
+                        return Err(no_answer(what(), NoAnswer::Lost));
+                    }
+                }
+                Err(why) => return Err(no_answer(what(), why)),
+            }
+        }
     }
 
-    async fn collect(
-        &self,
-        consumer: &jetstream::consumer::PullConsumer,
-        search: Search,
-    ) -> Result<Page, StoreError> {
+    /// Looks at what comes after the last place, as a consumer of this name delivers it.
+    async fn look_on(&self, name: &str, looking: &mut Looking) -> Result<(), StoreError> {
         let what = || format!("looking through stream {}", self.topology.stream());
-        let mut page = Page { commits: Vec::new(), more: false, confirmed: !self.topology.is_replicated() };
-        let id = search.correlation_id.to_string();
-        // What comes later is not looked at, so that the search ends while others write.
-        let all = consumer.cached_info().num_pending;
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = stream.await.map_err(|error| store_error(what(), error))?;
+        let created = stream.create_consumer(config(name, looking)).await;
+        let consumer = created.map_err(|error| store_error(what(), error))?;
+        let looked = self.collect(&consumer, looking).await;
+        // It would go by itself a little later.
+        let _ = stream.delete_consumer(name).await;
+        looked
+    }
+
+    async fn collect(&self, consumer: &PullConsumer, looking: &mut Looking) -> Result<(), StoreError> {
+        let what = || format!("looking through stream {}", self.topology.stream());
+        let all = *looking.left.get_or_insert(consumer.cached_info().num_pending);
         let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 5);
         let mut messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
         for number in 1..=all {
@@ -71,34 +121,38 @@ impl NatsEvents {
             if info.consumer_sequence != number {
                 return Err(unavailable(what(), "a message was lost on its way"));
             }
-            let sequence = info.stream_sequence;
-            let headers = message.headers.clone().unwrap_or_default();
-            if !wire::may_mention(&headers, &message.payload, &id) {
-                continue;
-            }
-            let log = self.topology.log();
-            let stored =
-                match delivered(log, &[], &message.subject, sequence, &headers, message.payload.clone()) {
-                    Ok(stored) => stored,
-                    Err(unreadable) => {
-                        warn!(
-                            sequence,
-                            reason = unreadable.reason,
-                            "a message of the transaction cannot be read"
-                        );
-                        continue;
-                    }
-                };
-            if !mentions(&stored, &search) {
-                continue;
-            }
-            if page.commits.len() == search.max {
-                page.more = true;
+            let found = Found {
+                sequence: info.stream_sequence,
+                subject: Some(message.subject.to_string()),
+                headers: Ok(message.headers.clone().unwrap_or_default()),
+                payload: message.payload.clone(),
+            };
+            if !looking.look(self.topology.log(), found) {
                 break;
             }
-            page.commits.push(stored);
         }
-        Ok(page)
+        Ok(())
+    }
+
+    /// Looks at what a consumer has been sent and this process has not got; false when enough was found.
+    async fn look_one_by_one(&self, name: &str, looking: &mut Looking) -> Result<bool, StoreError> {
+        let what = || format!("looking through stream {}", self.topology.stream());
+        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
+        let stream = stream.await.map_err(|error| store_error(what(), error))?;
+        let sent = stream.consumer_info(name).await.map_err(|error| unavailable(what(), error))?;
+        let _ = stream.delete_consumer(name).await;
+        // It has been sent all of them, and none is ever deleted.
+        let until = sent.delivered.stream_sequence;
+        let after = looking.seen.max(until.saturating_sub(sent.delivered.consumer_sequence));
+        let mut messages = OneByOne::new([">".to_owned()], after, until);
+        while looking.left != Some(0)
+            && let Some(found) = messages.next(&self.connection, self.topology.stream()).await?
+        {
+            if !looking.look(self.topology.log(), found) {
+                return Ok(false);
+            }
+        }
+        Ok(looking.left != Some(0))
     }
 }
 
@@ -106,9 +160,10 @@ fn mentions(stored: &StoredCommit, search: &Search) -> bool {
     stored.commit.events.iter().any(|event| event.origin.correlation_id == search.correlation_id)
 }
 
-fn config(name: &str, since: Timestamp) -> pull::Config {
+fn config(name: &str, looking: &Looking) -> pull::Config {
     // Whole seconds are enough, rounded down.
-    let deliver_policy = match u64::try_from(since.as_second()) {
+    let deliver_policy = match u64::try_from(looking.search.since.as_second()) {
+        _ if looking.seen > 0 => DeliverPolicy::ByStartSequence { start_sequence: looking.seen + 1 },
         Err(_) | Ok(0) => DeliverPolicy::All,
         Ok(seconds) => {
             let since = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use async_nats::{
-    HeaderMap, Message, Request, StatusCode,
+    HeaderMap, Request,
     client::RequestErrorKind,
     jetstream::{
         context::{PublishError, PublishErrorKind},
@@ -28,6 +28,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use crate::{
     Topology,
     connection::{Connection, NoAnswer},
+    direct_get::{Answer, Found, last_of, read},
     errors::{no_answer, store_error, unavailable},
     subject::encode_token,
 };
@@ -65,32 +66,45 @@ impl SnapshotBucket {
         if self.denied.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let Some(message) = self.read(aggregate).await? else { return Ok(None) };
-        let log = message.headers.as_ref().and_then(|headers| headers.get(LOG));
+        let Some(found) = self.read(aggregate).await? else { return Ok(None) };
+        // Whatever cannot be read is none: it is a cache.
+        let log = found.headers.as_ref().ok().and_then(|headers| headers.get(LOG));
         if log.map(async_nats::HeaderValue::as_str) == Some(self.log_id().await?) {
             // Whoever deletes a key with a client leaves an empty message there.
-            return Ok(Some(message.payload).filter(|snapshot| !snapshot.is_empty()));
+            return Ok(Some(found.payload).filter(|snapshot| !snapshot.is_empty()));
         }
         tracing::debug!(%aggregate, ?log, "the snapshot is of another log");
         Ok(None)
     }
 
-    async fn read(&self, aggregate: &AggregateKey) -> Result<Option<Message>, StoreError> {
+    async fn read(&self, aggregate: &AggregateKey) -> Result<Option<Found>, StoreError> {
         let what = || format!("reading the snapshot of {aggregate}");
         if !self.connection.is_up().await {
             return Err(unavailable(what(), "there is no connection"));
         }
-        let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream(), self.subject(aggregate));
+        let key = self.subject(aggregate);
+        if self.connection.unreadable.has(&key) {
+            return last_of(&self.connection, &self.stream(), &key, what).await;
+        }
+        let subject = format!("$JS.API.DIRECT.GET.{}.{key}", self.stream());
         let request = Request::new().timeout(Some(READ));
         let get = self.connection.client.send_request(subject.clone(), request);
-        let answer = self.connection.answer(&[&subject], get).await.map_err(|why| {
-            self.denied.store(matches!(why, NoAnswer::NotPermitted(_)), Ordering::Relaxed);
-            no_answer(what(), why)
-        })?;
-        match answer.map(|message| (message.status, message)) {
-            Ok((None, message)) => Ok(Some(message)),
-            Ok((Some(StatusCode::NOT_FOUND), _)) => Ok(None),
-            Ok((Some(status), _)) => Err(unavailable(what(), status.to_string())),
+        let answer = match self.connection.answer(&[&subject], get).await {
+            Ok(answer) => answer,
+            // It may be what was to be read that ended the connection.
+            Err(NoAnswer::Lost) if self.connection.is_up().await => {
+                let found = last_of(&self.connection, &self.stream(), &key, what).await;
+                return found.inspect_err(|_| self.connection.unreadable.note(&key, true));
+            }
+            Err(why) => {
+                self.denied.store(matches!(why, NoAnswer::NotPermitted(_)), Ordering::Relaxed);
+                return Err(no_answer(what(), why));
+            }
+        };
+        match answer.map(read) {
+            Ok(Ok(Answer::Message(found))) => Ok(Some(found)),
+            Ok(Ok(Answer::End { .. })) => Ok(None),
+            Ok(Err(error)) => Err(unavailable(what(), error)),
             // Nobody answers for a bucket that is not there yet.
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
             Err(error) => Err(store_error(what(), error)),

@@ -5,6 +5,7 @@
 //! while. The truth about progress is the checkpoint, so a worker whose turn comes makes the consumer
 //! anew, right after the checkpoint, unless it stands there already.
 
+mod ahead;
 mod consumer;
 mod reader;
 
@@ -12,11 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-    time::Instant,
-};
+use tokio::task::JoinHandle;
 
 use crate::{Topology, connection::Connection, errors::unavailable};
 use consumer::{Turn, group_of};
@@ -24,21 +21,18 @@ use reader::{Noted, Read, Reader};
 
 pub(crate) use consumer::{OPENING, Turns};
 
-/// How many messages are read ahead of the projector: as many as it takes at once.
-const AHEAD: usize = 512;
-
 /// Commits of a stream as they come.
 ///
 /// A task of its own reads ahead, so that the next ones are received and decoded while the projector is busy with the
-/// ones before them. What it has read is dropped with the subscription.
+/// ones before them. What it has read is dropped with the subscription. The same task keeps the turn, for as long as
+/// the subscription lives, however long the projector takes.
 pub struct NatsSubscription {
     connection: Connection,
     stream: String,
     subscriber: String,
     group: String,
-    ahead: mpsc::Receiver<Result<Read, StoreError>>,
+    ahead: ahead::Receiver<Result<Read, StoreError>>,
     reader: JoinHandle<()>,
-    busy: watch::Sender<Busy>,
     /// How many more messages the consumer had at the last delivery.
     pending: u64,
     /// Another worker was reading when this one came: nothing is delivered before this one's turn.
@@ -47,25 +41,8 @@ pub struct NatsSubscription {
     turns: Turns,
     /// The last delivery's sequence and where to acknowledge it.
     last: Option<(u64, async_nats::Subject)>,
-}
-
-/// Since when the projector has had enough to do; none while it waits for more.
-type Busy = Option<Instant>;
-
-/// While there is one, the projector waits.
-struct Waiting<'a>(&'a watch::Sender<Busy>);
-
-impl<'a> Waiting<'a> {
-    fn on(busy: &'a watch::Sender<Busy>) -> Self {
-        busy.send_replace(None);
-        Self(busy)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.send_replace(Some(Instant::now()));
-    }
+    /// An error was returned, after which nothing comes.
+    over: bool,
 }
 
 impl NatsSubscription {
@@ -78,20 +55,20 @@ impl NatsSubscription {
         let reader = Reader::open(connection, topology, turns, request).await?;
         let (standby, pending, noted) = (reader.standby, reader.pending(), Arc::clone(&reader.noted));
         let group = group_of(reader.consumer.cached_info()).to_owned();
-        let ((to, ahead), (busy, projector)) = (mpsc::channel(AHEAD), watch::channel(Some(Instant::now())));
+        let (to, ahead) = ahead::queue(ahead::MESSAGES, ahead::BYTES);
         Ok(Self {
             connection: connection.clone(),
             stream: topology.stream().to_owned(),
             subscriber: request.subscriber.to_owned(),
             group,
             ahead,
-            reader: tokio::spawn(reader.run(to, projector)),
-            busy,
+            reader: tokio::spawn(reader.run(to)),
             pending,
             standby,
             noted,
             turns: Arc::clone(turns),
             last: None,
+            over: false,
         })
     }
 }
@@ -107,16 +84,18 @@ impl Subscription for NatsSubscription {
     }
 
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
-        let mut read = Vec::new();
-        let waiting = Waiting::on(&self.busy);
-        // Waits for the first, and takes the others only as far as they are there.
-        if self.ahead.recv_many(&mut read, max).await == 0 && max > 0 {
-            return Err(unavailable(format!("following the stream as {}", self.subscriber), "it is over"));
+        let over = || unavailable(format!("following the stream as {}", self.subscriber), "it is over");
+        if self.over {
+            return Err(over());
         }
-        drop(waiting);
+        let read = self.ahead.take(max).await;
+        if read.is_empty() && max > 0 {
+            return Err(over());
+        }
+        self.over = read.iter().any(Result::is_err);
         let mut deliveries = Vec::with_capacity(read.len());
         for read in read {
-            let Read { sequence, delivery, pending, reply } = read?;
+            let Read { sequence, delivery, pending, reply, .. } = read?;
             self.pending = pending;
             self.last = reply.map(|reply| (sequence, reply)).or(self.last.take());
             deliveries.push(delivery);

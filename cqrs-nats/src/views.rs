@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::{
     ErrorCode,
     consumer::{
@@ -22,22 +21,26 @@ use async_nats::jetstream::{
         pull::{self, MessagesErrorKind},
     },
     context::{DeleteStreamErrorKind, PublishErrorKind},
-    stream::{Config, DiscardPolicy, LastRawMessageErrorKind},
+    stream::{Config, DiscardPolicy},
 };
 use bytes::Bytes;
 use cqrs_core::{
     ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
 };
 use futures_util::StreamExt;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     Topology,
     atomic_batch::{self, OPERATION},
-    connection::Connection,
+    connection::{Connection, NoAnswer},
     diagnosis::Call,
-    direct_get::{Found, Get, direct_get},
+    direct_get::{Found, Get, direct_get, last_of},
     errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
+    leader_get::OneByOne,
     subject::decode_token,
     topology::is_missing,
 };
@@ -75,21 +78,12 @@ impl KvViews {
 
     /// The last message on a subject, from the bucket's leader.
     async fn confirmed(&self, place: &Place, subject: &str) -> Result<SavedDocument, StoreError> {
-        let stream = self.connection.reads.get_stream_no_info(&place.stream).await;
-        let stream = stream.map_err(|error| store_error(place.what("opening"), error))?;
-        let get = stream.get_last_raw_message_by_subject(subject);
-        let asked = format!("$JS.API.STREAM.MSG.GET.{}", place.stream);
-        let answer = self.connection.answer(&[&asked], get).await;
-        match answer.map_err(|why| no_answer(place.what("reading"), why))? {
-            Ok(message) => {
-                let revision = message.sequence;
-                Ok(SavedDocument { document: value(&message.headers, message.payload), revision })
-            }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                Ok(SavedDocument { document: None, revision: 0 })
-            }
-            Err(error) => Err(self.connection.failure(&place.stream, place.what("reading"), error).await),
-        }
+        let what = || place.what("reading");
+        let found = last_of(&self.connection, &place.stream, subject, what).await?;
+        Ok(found.map_or(SavedDocument { document: None, revision: 0 }, |found| {
+            let revision = found.sequence;
+            SavedDocument { document: value(found), revision }
+        }))
     }
 
     /// Creates the bucket, or checks the one that is there.
@@ -152,8 +146,33 @@ impl KvViews {
         let subjects = ["STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
         let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", place.stream));
         let subjects = subjects.each_ref().map(String::as_str);
-        let listed = self.connection.answer(&subjects, Box::pin(self.list_at(&place, kind))).await;
-        listed.map_err(|why| no_answer(place.what("listing"), why))?
+        let all = format!("{}{kind}>", place.prefix);
+        if !self.connection.unreadable.has(&all) {
+            match self.connection.answer(&subjects, Box::pin(self.list_at(&place, kind, &all))).await {
+                Ok(listed) => return listed,
+                // What was to be listed may be what ended the connection.
+                Err(NoAnswer::Lost) if self.connection.is_up().await => {}
+                Err(why) => return Err(no_answer(place.what("listing"), why)),
+            }
+        }
+        let listed = timeout(LISTING, self.list_one_by_one(&place, kind, all)).await;
+        listed.map_err(|error| unavailable(place.what("listing"), error))?
+    }
+
+    async fn list_one_by_one(
+        &self,
+        place: &Place,
+        kind: &str,
+        all: String,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let (mut documents, mut is_unreadable) = (HashMap::new(), false);
+        let mut messages = OneByOne::new([all.clone()], 0, u64::MAX);
+        while let Some(found) = messages.next(&self.connection, &place.stream).await? {
+            is_unreadable |= found.headers.is_err();
+            put(&mut documents, place, kind, found);
+        }
+        self.connection.unreadable.note(&all, is_unreadable);
+        Ok(documents.into_iter().collect())
     }
 
     /// The bucket of what is noted about views as a whole.
@@ -182,10 +201,14 @@ impl KvViews {
         }
     }
 
-    async fn list_at(&self, place: &Place, kind: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+    async fn list_at(
+        &self,
+        place: &Place,
+        kind: &str,
+        all: &str,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
         let what = || place.what("listing");
-        let all = format!("{}{kind}>", place.prefix);
-        let last = self.confirmed(place, &all).await?.revision;
+        let last = self.confirmed(place, all).await?.revision;
         if last == 0 {
             return Ok(Vec::new());
         }
@@ -194,14 +217,14 @@ impl KvViews {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::LastPerSubject,
             ack_policy: AckPolicy::None,
-            filter_subject: all,
+            filter_subject: all.to_owned(),
             inactive_threshold: Duration::from_secs(30),
             memory_storage: true,
             num_replicas: 1,
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
-        let listed = tokio::time::timeout(LISTING, read_until(&consumer, place, kind, last)).await;
+        let listed = timeout(LISTING, read_until(&consumer, place, kind, last)).await;
         // It would go away by itself; until then it would count against the stream's limit.
         let name = &consumer.cached_info().name;
         let delete = format!("$JS.API.CONSUMER.DELETE.{}.{name}", place.stream);
@@ -248,7 +271,8 @@ impl ViewStore for KvViews {
         let subjects: Vec<String> = keys.iter().map(|key| place.document(key)).collect();
         let get = Get::Last { multi_last: &subjects, batch: subjects.len() };
         let take = |found: Found| {
-            (found.subject().to_owned(), (value(&found.headers, found.payload), found.sequence))
+            let (subject, revision) = (found.subject().to_owned(), found.sequence);
+            (subject, (value(found), revision))
         };
         let batch = direct_get(&self.connection, &place.stream, get, take).await?;
         let mut found: HashMap<_, _> = batch.found.into_iter().collect();
@@ -297,8 +321,7 @@ impl ViewStore for KvViews {
             return Ok(self.confirmed(&place, &subject).await?.document);
         }
         let get = Get::Last { multi_last: &[subject], batch: 1 };
-        let take = |found: Found| value(&found.headers, found.payload);
-        let batch = direct_get(&self.connection, &place.stream, get, take).await?;
+        let batch = direct_get(&self.connection, &place.stream, get, value).await?;
         Ok(batch.found.into_iter().next().flatten())
     }
 
@@ -384,25 +407,34 @@ async fn read_until(
             }
             message => message?,
         };
-        let key = message.subject.strip_prefix(&place.prefix).and_then(|key| key.strip_prefix(kind));
-        if let Some(key) = key.and_then(|token| decode_token(token).ok()) {
-            let headers = message.headers.as_ref();
-            match headers
-                .map_or(Some(message.payload.clone()), |headers| value(headers, message.payload.clone()))
-            {
-                Some(document) => documents.insert(key, document),
-                None => documents.remove(&key),
-            };
-        }
-        let info = message.info()?;
-        if info.stream_sequence >= last && info.pending == 0 {
+        let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
+        let message = message.message;
+        let found = Found {
+            sequence,
+            subject: Some(message.subject.to_string()),
+            headers: Ok(message.headers.unwrap_or_default()),
+            payload: message.payload,
+        };
+        put(&mut documents, place, kind, found);
+        if sequence >= last && pending == 0 {
             break;
         }
     }
     Ok(documents.into_iter().collect())
 }
 
+/// Keeps what a message says about a key.
+fn put(documents: &mut HashMap<String, Bytes>, place: &Place, kind: &str, found: Found) {
+    let key = found.subject().strip_prefix(&place.prefix).and_then(|key| key.strip_prefix(kind));
+    let Some(key) = key.and_then(|token| decode_token(token).ok()) else { return };
+    match value(found) {
+        Some(document) => documents.insert(key, document),
+        None => documents.remove(&key),
+    };
+}
+
 /// The value in a message; none where it says that the value was deleted.
-fn value(headers: &HeaderMap, payload: Bytes) -> Option<Bytes> {
-    headers.get(OPERATION).is_none().then_some(payload)
+fn value(found: Found) -> Option<Bytes> {
+    let is_deleted = found.headers.is_ok_and(|headers| headers.get(OPERATION).is_some());
+    (!is_deleted).then_some(found.payload)
 }

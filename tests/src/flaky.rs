@@ -10,9 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, EventStore, Expected,
-    Log, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, Search, StoreError,
-    StoredCommit, Subscribe, ViewStore,
+    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, Due, DueQueue,
+    EventStore, Expected, Log, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument,
+    Search, StoreError, StoredCommit, Subscribe, ViewStore,
 };
 
 /// A store that fails by a plan: the calls are counted, and the plan decides what happens to each.
@@ -173,7 +173,12 @@ impl<S: EventStore> EventStore for Flaky<S> {
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<S::Subscription, StoreError> {
-        self.inner.subscribe(request).await
+        if let Plan::Random(_) = self.plan {
+            return self.inner.subscribe(request).await;
+        }
+        // The tasks of a process that is dead live on in the test, and with them its turn: it has one of its own.
+        let subscriber = format!("{}-of-the-dead", request.subscriber);
+        self.inner.subscribe(Subscribe { subscriber: &subscriber, ..request }).await
     }
 
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
@@ -209,8 +214,8 @@ impl<S: EventStore> EventStore for Flaky<S> {
     }
 }
 
-impl<S: Deadlines> Deadlines for Flaky<S> {
-    type Queue = S::Queue;
+impl<S: Deadlines + Clone> Deadlines for Flaky<S> {
+    type Queue = FlakyQueue<S>;
 
     async fn prepare(&self) -> Result<(), StoreError> {
         self.inner.prepare().await
@@ -224,8 +229,29 @@ impl<S: Deadlines> Deadlines for Flaky<S> {
         self.change(self.inner.disarm(id, order)).await
     }
 
-    async fn due(&self, clock: Arc<dyn Clock>) -> Result<S::Queue, StoreError> {
-        self.inner.due(clock).await
+    async fn due(&self, clock: Arc<dyn Clock>) -> Result<FlakyQueue<S>, StoreError> {
+        Ok(FlakyQueue { queue: self.inner.due(clock).await?, store: self.inner.clone(), plan: self.plan })
+    }
+}
+
+/// The deadlines of a [`Flaky`] store.
+pub struct FlakyQueue<S: Deadlines> {
+    queue: S::Queue,
+    store: S,
+    plan: Plan,
+}
+
+impl<S: Deadlines + Clone> DueQueue for FlakyQueue<S> {
+    async fn next(&mut self) -> Result<Due, StoreError> {
+        let due = self.queue.next().await?;
+        if let Plan::Random(_) = self.plan {
+            return Ok(due);
+        }
+        // The tasks of a process that is dead live on in the test, and would hold what they have: they hold nothing.
+        let (id, store) = (due.id().to_owned(), self.store.clone());
+        Ok(Due::new(id.clone(), due.payload().clone(), move |again| async move {
+            if again.is_none() { store.disarm(&id, u64::MAX).await } else { Ok(()) }
+        }))
     }
 }
 

@@ -34,7 +34,9 @@ pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod python;
+pub mod raw;
 pub mod scratch;
+pub mod stopped;
 pub mod watched;
 mod wheel;
 

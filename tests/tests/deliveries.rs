@@ -10,6 +10,7 @@ use cqrs_tests::{
     TestContext,
     domain::{Account, Deposit, GetStatement, Open, Statement},
     eventually, server,
+    stopped::Process,
 };
 use futures_util::StreamExt as _;
 
@@ -87,8 +88,10 @@ async fn a_view_is_right_although_deliveries_were_stolen() {
     let builder = Cqrs::builder(context.backend().await).aggregate::<Account>().view::<Statement>();
     let bank = builder.start().await.unwrap();
     let statement = || GetStatement { account: "1".into() };
-    let mut receipt = bank.execute(open()).await.unwrap();
+    bank.execute(open()).await.unwrap();
     for _ in 0..3 {
+        // Who reads has a pin as soon as something was delivered.
+        let mut receipt = bank.execute(deposit()).await.unwrap();
         bank.query(statement()).after(&receipt).await.unwrap();
         let mut stolen = steal(context.nats.client(), &context.stream(), "statement-v1").await;
         for _ in 0..20 {
@@ -108,9 +111,10 @@ async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
     let context = TestContext::new("naks").await;
     let builder = Cqrs::builder(context.backend().await).aggregate::<Account>().view::<Statement>();
     let bank = builder.start().await.unwrap();
-    let mut receipt = bank.execute(open()).await.unwrap();
+    bank.execute(open()).await.unwrap();
     let mut refused = 0;
     for _ in 0..3 {
+        let mut receipt = bank.execute(deposit()).await.unwrap();
         bank.seen("statement", &receipt).await.unwrap();
         let mut stolen = steal(context.nats.client(), &context.stream(), "statement-v1").await;
         for _ in 0..20 {
@@ -155,14 +159,25 @@ fn sequences(deliveries: Vec<Delivery>) -> Vec<u64> {
 async fn a_subscription_ends_with_its_consumer() {
     let context = TestContext::new("zombie").await;
     let bank = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
-    let (first, second) = (instance(&context).await, instance(&context).await);
+    let (process, second) = (Process::new(), instance(&context).await);
     bank.execute(open()).await.unwrap();
-    let mut zombie = first.subscribe(reader(0)).await.unwrap();
-    assert_eq!(sequences(zombie.next(10).await.unwrap()), [1]);
-    zombie.done(1).await.unwrap();
+    let (name, url) = (context.name.clone(), context.url().to_owned());
+    let begun = process.spawn(async move {
+        let first = Nats::connect(&url).await.unwrap().context(&name).await.unwrap().events;
+        let mut zombie = first.subscribe(reader(0)).await.unwrap();
+        assert_eq!(sequences(zombie.next(10).await.unwrap()), [1]);
+        zombie.done(1).await.unwrap();
+        (first, zombie)
+    });
+    let (first, mut zombie) = begun.await.unwrap();
 
-    // What it does with the first takes longer than its turn, and another one comes.
+    // It stops for longer than its turn, and another one comes.
     let found = jetstream::new(context.nats.client().clone()).get_stream(context.stream()).await.unwrap();
+    eventually("it is acknowledged", async || {
+        found.consumer_info("reader").await.unwrap().num_ack_pending == 0
+    })
+    .await;
+    let go_on = process.stop();
     eventually("its turn has ended", async || {
         let info = found.consumer_info("reader").await.unwrap();
         info.priority_groups.iter().all(|group| group.pinned_client_id.as_deref().unwrap_or("").is_empty())
@@ -175,16 +190,21 @@ async fn a_subscription_ends_with_its_consumer() {
     // It dies before it has saved that.
     drop(other);
     bank.execute(deposit()).await.unwrap();
+    drop(go_on);
     let error = zombie.next(10).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
+    drop(zombie);
     // When the dead one's turn is over, this one starts from the checkpoint.
-    let next = loop {
-        match first.subscribe(reader(1)).await.unwrap().next(1).await {
-            Ok(deliveries) => break deliveries,
-            Err(error) => assert!(error.is_transient(), "{error:?}"),
+    let resumed = process.spawn(async move {
+        loop {
+            match first.subscribe(reader(1)).await.unwrap().next(1).await {
+                Ok(deliveries) => break deliveries,
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
+            }
         }
-    };
-    assert_eq!(sequences(next), [2]);
+    });
+    assert_eq!(sequences(resumed.await.unwrap()), [2]);
+    drop(process);
 }
 
 /// How many messages the reader's consumer has sent.
@@ -203,7 +223,6 @@ async fn what_was_read_ahead_is_lost_to_nobody() {
     let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
     bank.execute(open()).await.unwrap();
     let mut subscription = events.subscribe(reader(0)).await.unwrap();
-    assert_eq!(sent(&context).await, 0, "nothing is asked for before somebody waits");
     assert_eq!(sequences(subscription.next(1).await.unwrap()), [1]);
     for _ in 0..9 {
         bank.execute(deposit()).await.unwrap();
@@ -221,6 +240,32 @@ async fn what_was_read_ahead_is_lost_to_nobody() {
         seen.extend(sequences(again.next(10).await.unwrap()));
     }
     assert_eq!(seen, [6, 7, 8, 9, 10]);
+}
+
+/// A slow view does not fill the memory: what is read ahead is bounded in bytes, too.
+#[tokio::test]
+async fn few_large_messages_are_read_ahead() {
+    const COUNT: u64 = 40;
+    let context = TestContext::new("large").await;
+    let backend = context.backend().await;
+    let events = backend.events.clone();
+    let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
+    for account in 0..COUNT {
+        let (account, owner) = (account.to_string(), "x".repeat(950_000));
+        bank.execute(Open { account, owner, amount: 0 }).await.unwrap();
+    }
+    let mut subscription = events.subscribe(reader(0)).await.unwrap();
+    let mut taken = 0;
+    while taken < COUNT {
+        // 8 MiB and the next one are held, and up to 6 MiB are on their way from the server.
+        let expected = (taken + 8).min(COUNT);
+        eventually("enough is read ahead", async || sent(&context).await >= expected).await;
+        let ahead = sent(&context).await - taken;
+        assert!(ahead <= 17, "{ahead} messages were read ahead");
+        let deliveries = sequences(subscription.next(1).await.unwrap());
+        taken += 1;
+        assert_eq!(deliveries, [taken]);
+    }
 }
 
 /// The last delivery went elsewhere, and nothing comes that would show it.

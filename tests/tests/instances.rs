@@ -2,20 +2,27 @@
 //! in order or not.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use cqrs_core::{Backend, Cqrs, ProjectorState, View as _, ViewStore, memory::MemoryViews};
+use cqrs_core::{
+    Backend, Cqrs, Envelope, Handler, HandlerError, On, ProjectorState, View as _, ViewStore,
+    memory::{Memory, MemoryViews},
+};
 use cqrs_nats::{Nats, NatsBackend, NatsEvents};
 use cqrs_sql::{
-    SqliteViews,
+    PostgresViews, SqliteViews,
     sqlx::{self, Connection as _, PgConnection},
 };
 use cqrs_tests::{
     TestContext,
-    domain::{Account, Deposit, GetStatement, Open, Statement},
+    domain::{Account, AccountEvent, Deposit, GetStatement, Open, Statement},
     eventually,
     postgres::TestDatabase,
     server,
+    stopped::Process,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -143,22 +150,26 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     assert_eq!(forgotten.config.inactive_threshold, Duration::from_hours(1), "the memory may not come back");
 }
 
-/// What a save takes is longer than a worker's turn: another one gets it, and both have the same events.
+/// The views in a database, of an instance with connections of its own.
+async fn instance_in(url: String, context: String, database: String) -> Bank<(NatsEvents, PostgresViews)> {
+    instance_with(&context, PostgresViews::connect(&url, &database).await.unwrap()).await
+}
+
+/// A worker whose save takes longer than a turn keeps its turn, unless it is stopped meanwhile: then another one saves the
+/// same, and it is written once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     let context = TestContext::new("slow").await;
     let database = TestDatabase::new("slow").await;
-    let bank = async || {
-        let nats = Nats::connect(server().await.url()).await.unwrap();
-        let backend = (nats.context(&context.name).await.unwrap().events, database.views().await);
-        Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap()
-    };
-    let (first, second) = (bank().await, bank().await);
+    let bank = || instance_in(database.url.clone(), context.name.clone(), database.context.clone());
+    let process = Process::new();
+    let first = process.spawn(bank()).await.unwrap();
     let open = Open { account: "1".into(), owner: "anna".into(), amount: 0 };
     let receipt = first.execute(open).await.unwrap();
     first.seen("statement", &receipt).await.unwrap();
+    let second = bank().await;
 
-    // Saves get as far as the documents, behind this lock, and stay there until both workers wait.
+    // Saves get as far as the documents, behind this lock, and stay there.
     let mut holder = PgConnection::connect(&database.url).await.unwrap();
     let mut lock = holder.begin().await.unwrap();
     let table = database.views().await.table(&Statement::projection());
@@ -166,7 +177,7 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *lock).await.unwrap();
     let mut last = receipt;
     for _ in 0..10 {
-        last = first.execute(deposit()).await.unwrap();
+        last = second.execute(deposit()).await.unwrap();
     }
     let waiting = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%\"{}\"%'",
@@ -174,11 +185,19 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     );
     // A transaction sees the same list of activities to its end.
     let mut watcher = PgConnection::connect(&database.url).await.unwrap();
-    eventually("both workers save the same", async || {
+    let mut are_waiting = async || {
         let waiting = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waiting.clone()));
-        waiting.fetch_one(&mut watcher).await.unwrap() == 2
-    })
-    .await;
+        waiting.fetch_one(&mut watcher).await.unwrap()
+    };
+    eventually("a worker saves", async || are_waiting().await == 1).await;
+    let longer_than_a_turn = tokio::time::Instant::now() + Duration::from_secs(5);
+    while tokio::time::Instant::now() < longer_than_a_turn {
+        assert_eq!(are_waiting().await, 1, "another one had its turn");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let go_on = process.stop();
+    eventually("both workers save the same", async || are_waiting().await == 2).await;
+    drop(go_on);
     lock.rollback().await.unwrap();
     for bank in [&first, &second] {
         let query = bank.query(GetStatement { account: "1".into() }).after(&last);
@@ -188,4 +207,87 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     }
     first.stop().await;
     second.stop().await;
+}
+
+/// Handles an event for as many milliseconds as its amount says.
+#[derive(Clone, Default)]
+struct Slow(Arc<Mutex<Work>>);
+
+#[derive(Default)]
+struct Work {
+    /// The versions whose handling has begun, and how many are handled now and were at most.
+    begun: Vec<u64>,
+    now: usize,
+    most: usize,
+}
+
+/// Ends also when the handler is dropped.
+struct End<'a>(&'a Slow);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().now -= 1;
+    }
+}
+
+impl Handler for Slow {
+    const NAME: &'static str = "slow";
+    type Of = Account;
+}
+
+impl On<AccountEvent> for Slow {
+    async fn on(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
+        let _end = {
+            let mut work = self.0.lock().unwrap();
+            work.begun.push(event.version);
+            work.now += 1;
+            work.most = work.most.max(work.now);
+            End(self)
+        };
+        if let AccountEvent::Deposited { amount } = event.data {
+            tokio::time::sleep(Duration::from_millis(amount)).await;
+        }
+        Ok(())
+    }
+}
+
+/// Also when nothing dies, and each takes longer than a turn.
+async fn each_event_is_handled_once<B: Backend>(instances: impl IntoIterator<Item = B>) {
+    let slow = Slow::default();
+    let mut banks = Vec::new();
+    for backend in instances {
+        let builder = Cqrs::builder(backend).aggregate::<Account>().handler(slow.clone());
+        banks.push(builder.start().await.unwrap());
+    }
+    banks[0].execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    for amount in [1_500, 2_500, 6_000, 0] {
+        banks[0].execute(Deposit { account: "1".into(), amount }).await.unwrap();
+    }
+    eventually("all is handled", async || {
+        let work = slow.0.lock().unwrap();
+        work.begun.contains(&5) && work.now == 0
+    })
+    .await;
+    for bank in banks {
+        bank.caught_up().await.unwrap();
+        bank.stop().await;
+    }
+    let work = slow.0.lock().unwrap();
+    assert_eq!((&work.begun[..], work.most), (&[1, 2, 3, 4, 5][..], 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_handler_keeps_its_turn() {
+    let context = TestContext::new("slow").await;
+    let mut backends = Vec::new();
+    for _ in 0..3 {
+        backends.push(Nats::connect(context.url()).await.unwrap().context(&context.name).await.unwrap());
+    }
+    each_event_is_handled_once(backends).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_handler_keeps_its_turn_in_memory() {
+    let memory = Memory::default();
+    each_event_is_handled_once([memory.clone(), memory]).await;
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{HOSTILE, soon};
+use super::{HOSTILE, LONG, soon};
 use crate::{Clock, Deadline, Deadlines, Due, DueQueue, SystemClock};
 
 /// Far enough ahead for what a case does before.
@@ -226,4 +226,18 @@ pub async fn of_those_who_wait_one_gets_it<D: Deadlines>(store: &D) {
         assert!(expected.remove(due.id()), "{:?} came twice", due.id());
         due.done().await.expect("done");
     }
+}
+
+/// However long it takes for what it does: it is alive.
+pub async fn whoever_holds_a_deadline_keeps_it<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    let [first, second] = [past("first", 1), past("second", 1)];
+    arm(store, &first).await;
+    let held = next(store, &mut due(store).await).await;
+    let mut others = due(store).await;
+    let other = tokio::time::timeout(LONG, next(store, &mut others)).await;
+    assert!(other.is_err(), "{other:?} came while somebody had it");
+    held.done().await.expect("done");
+    arm(store, &second).await;
+    expect(store, &mut others, &second).await;
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{HOSTILE, soon};
+use super::{HOSTILE, LONG, soon};
 use crate::{
     AggregateKey, AppendError, CausationId, Clock as _, CommandId, Commit, CorrelationId, EventId,
     EventStore, Expected, JSON, Metadata, Origin, RecordedEvent, Search, StoredCommit, Subscribe,
@@ -345,6 +345,46 @@ pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
     assert_eq!((&found.commits[..], found.more), (&stored[..1], true));
     let none = Search { correlation_id: CorrelationId(Uuid::new_v4()), since: an_hour_ago, max: 9 };
     assert_eq!(store.search(none).await.expect("a search").commits, []);
+}
+
+/// What a subscriber of the same name asked for before counts for nothing.
+pub async fn a_subscriber_that_asks_for_other_aggregates_gets_them<S: EventStore>(store: &S) {
+    let request = |aggregates| Subscribe { subscriber: "changer", aggregates, after: 0 };
+    store.subscribe(request(&["thing"])).await.expect("a subscription").leave().await;
+    append_chain(store, &key("thing", "1"), 1).await;
+    let other = append_chain(store, &key("other", "1"), 1).await;
+    assert_eq!(soon("the other", turn(store, request(&["other"]))).await, other);
+}
+
+/// The first commits that are handed out to a subscriber, whenever its turn comes.
+async fn turn<S: EventStore>(store: &S, request: Subscribe<'_>) -> Vec<StoredCommit> {
+    loop {
+        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        match subscription.next(9).await {
+            Ok(deliveries) => {
+                subscription.leave().await;
+                return deliveries.into_iter().map(|delivery| delivery.expect("a commit")).collect();
+            }
+            Err(error) if error.is_transient() => drop(subscription),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// However long it takes for what it was given: it is alive. Others of its name wait, and have nothing handed out.
+pub async fn whoever_reads_keeps_its_turn_until_it_leaves<S: EventStore>(store: &S) {
+    let stored = append_chain(store, &key("thing", "1"), 3).await;
+    let request = |after| Subscribe { subscriber: "worker", aggregates: &["thing"], after };
+    let mut first = store.subscribe(request(0)).await.expect("a subscription");
+    assert_eq!(take(&mut first, 1).await, stored[..1]);
+    let second = store.subscribe(request(0)).await.expect("a subscription");
+    assert!(!first.is_standby() && second.is_standby());
+    drop(second);
+    let other = tokio::time::timeout(LONG, turn(store, request(0))).await;
+    assert!(other.is_err(), "{other:?} were handed out to another");
+    assert_eq!(take(&mut first, 1).await, stored[1..2], "its turn goes on");
+    first.leave().await;
+    assert_eq!(soon("its turn", turn(store, request(stored[1].sequence))).await, stored[2..]);
 }
 
 /// Any place of the log can be looked at, whatever stands there.

@@ -29,6 +29,9 @@ use std::time::Duration;
 /// How long a case waits for what must come; far longer than any store takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longer than a store takes to notice that a worker died.
+const LONG: Duration = Duration::from_secs(5);
+
 /// Fails the case when `wait` does not end.
 async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
@@ -82,6 +85,8 @@ macro_rules! event_store_contract {
             a_subscription_follows_from_the_beginning_into_the_present
             a_subscription_starts_where_it_is_told
             a_subscription_has_only_the_aggregates_it_asks_for
+            a_subscriber_that_asks_for_other_aggregates_gets_them
+            whoever_reads_keeps_its_turn_until_it_leaves
             what_stands_at_a_place_is_found
             a_business_transaction_is_found
             a_subscriber_can_be_forgotten
@@ -135,6 +140,7 @@ macro_rules! deadlines_contract {
             no_id_reaches_another
             what_is_not_done_comes_again
             of_those_who_wait_one_gets_it
+            whoever_holds_a_deadline_keeps_it
         }
     };
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::lock;
 use crate::{Clock, Deadline, Deadlines, Due, DueQueue, StoreError};
 
-/// How long one who was handed a deadline may take before another gets it.
+/// When a deadline comes again that somebody was handed and dropped.
 const TAKEN: Duration = Duration::from_secs(15);
 
 /// Deadlines in memory, by the clock of the service that follows them. Clones share the same deadlines.
@@ -29,6 +29,8 @@ struct Armed {
     deadline: Deadline,
     /// When it comes: at its time, or later if it was handed out before.
     at: Timestamp,
+    /// There as long as somebody has it.
+    held: Weak<()>,
 }
 
 impl MemoryDeadlines {
@@ -69,7 +71,10 @@ impl Deadlines for MemoryDeadlines {
         let mut all = lock(&self.armed);
         let there = all.get(&deadline.id).map(|armed| &armed.deadline);
         if there.is_none_or(|there| there.arming != deadline.arming && there.order <= deadline.order) {
-            all.insert(deadline.id.clone(), Armed { deadline: deadline.clone(), at: deadline.at });
+            all.insert(
+                deadline.id.clone(),
+                Armed { deadline: deadline.clone(), at: deadline.at, held: Weak::new() },
+            );
         }
         drop(all);
         self.changed();
@@ -96,23 +101,30 @@ pub struct MemoryDueQueue {
 }
 
 impl MemoryDueQueue {
-    /// The first deadline if it is due, which nobody else gets for a while then; else when it is due.
-    fn take(&self) -> Result<Deadline, Option<Timestamp>> {
+    /// The first deadline if it is due, which nobody else gets while it is held; else when one is due.
+    fn take(&self) -> Result<(Deadline, Arc<()>), Option<Timestamp>> {
         let now = self.clock.now();
         let mut all = lock(&self.deadlines.armed);
-        let first = all.values_mut().min_by_key(|armed| armed.at).ok_or(None)?;
-        if first.at > now {
-            return Err(Some(first.at));
+        loop {
+            let first = all.values_mut().min_by_key(|armed| armed.at).ok_or(None)?;
+            if first.at > now {
+                return Err(Some(first.at));
+            }
+            first.at = now.saturating_add(TAKEN).unwrap_or(Timestamp::MAX);
+            if first.held.strong_count() == 0 {
+                let held = Arc::new(());
+                first.held = Arc::downgrade(&held);
+                return Ok((first.deadline.clone(), held));
+            }
         }
-        first.at = now.saturating_add(TAKEN).unwrap_or(Timestamp::MAX);
-        Ok(first.deadline.clone())
     }
 
-    fn hand_out(&self, deadline: Deadline) -> Due {
+    fn hand_out(&self, (deadline, held): (Deadline, Arc<()>)) -> Due {
         let (deadlines, clock) = (self.deadlines.clone(), Arc::clone(&self.clock));
         let (id, payload) = (deadline.id.clone(), deadline.payload.clone());
         Due::new(id, payload, move |again| async move {
             let again = again.map(|pause| clock.now().saturating_add(pause).unwrap_or(Timestamp::MAX));
+            drop(held);
             deadlines.settle(&deadline, again);
             Ok(())
         })
@@ -134,5 +146,40 @@ impl DueQueue for MemoryDueQueue {
                 () = self.clock.sleep_until(next.unwrap_or(Timestamp::MAX)) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ManualClock;
+
+    /// The deadline that is due, if there is one.
+    async fn now(queue: &mut MemoryDueQueue) -> Option<Due> {
+        tokio::time::timeout(Duration::from_millis(1), queue.next()).await.ok().map(Result::unwrap)
+    }
+
+    #[tokio::test]
+    async fn a_deadline_comes_to_nobody_else_while_it_is_held() {
+        let (deadlines, clock) =
+            (MemoryDeadlines::default(), Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
+        let (at, payload) = (Timestamp::UNIX_EPOCH, "".into());
+        let deadline = Deadline { id: "1".to_owned(), at, payload, order: 1, arming: Uuid::nil() };
+        deadlines.arm(&deadline).await.unwrap();
+        let mut queue = deadlines.due(Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+        let held = queue.next().await.unwrap();
+        for _ in 0..3 {
+            clock.advance(2 * TAKEN);
+            assert!(now(&mut queue).await.is_none());
+        }
+        drop(held);
+        clock.advance(2 * TAKEN);
+        let held = queue.next().await.unwrap();
+        held.later(Duration::ZERO).await.unwrap();
+        queue.next().await.unwrap().done().await.unwrap();
+        clock.advance(2 * TAKEN);
+        assert!(now(&mut queue).await.is_none());
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use uuid::Uuid;
 
 use super::{MemoryDeadlines, lock, random};
@@ -26,6 +26,7 @@ pub struct MemoryEvents {
     id: Arc<str>,
     news: broadcast::Sender<StoredCommit>,
     deadlines: MemoryDeadlines,
+    turns: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
 }
 
 /// How many commits a listener may be behind before it misses some.
@@ -76,6 +77,7 @@ impl Default for MemoryEvents {
             id: format!("memory-{}", Uuid::from_u128(random())).into(),
             news: broadcast::Sender::new(NEWS),
             deadlines: MemoryDeadlines::default(),
+            turns: Arc::default(),
         }
     }
 }
@@ -175,7 +177,12 @@ impl EventStore for MemoryEvents {
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {
+        let new = || Arc::new(Semaphore::new(1));
+        let turn = Arc::clone(lock(&self.turns).entry(request.subscriber.to_owned()).or_insert_with(new));
         Ok(MemorySubscription {
+            subscriber: request.subscriber.to_owned(),
+            held: Arc::clone(&turn).try_acquire_owned().ok(),
+            turn,
             log: Arc::clone(&self.log),
             last: self.last.subscribe(),
             aggregates: request.aggregates.to_vec(),
@@ -199,6 +206,10 @@ impl EventStore for MemoryEvents {
 
 /// Follows a [`MemoryEvents`].
 pub struct MemorySubscription {
+    subscriber: String,
+    /// What one subscriber of a name has at a time, and whether this one has it.
+    turn: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
     log: Arc<Mutex<Commits>>,
     last: watch::Receiver<u64>,
     aggregates: Vec<&'static str>,
@@ -227,7 +238,17 @@ impl Subscription for MemorySubscription {
         lock(&self.log).backlog(&self.aggregates, self.seen).0
     }
 
+    fn is_standby(&self) -> bool {
+        self.held.is_none()
+    }
+
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
+        if self.is_standby() {
+            // Whoever had the turn may have saved more since: it begins again from the checkpoint.
+            let _over = self.turn.acquire().await;
+            let what = "the worker that was reading has gone".to_owned();
+            return Err(StoreError::Interrupted { subscriber: self.subscriber.clone(), what });
+        }
         loop {
             let taken = self.take(max);
             if !taken.is_empty() {

@@ -29,13 +29,17 @@ const PULL: usize = 1_024;
 /// How long the server waits for an acknowledgment before it sends again, which the projector then skips.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 
-/// How long a worker keeps its turn without asking for more: how late the server notices that it died. One that is busy
-/// with a save asks no more after a [`REQUEST`], so that a save which takes much longer loses it its turn, and another
-/// that stands by saves the same: one of the two saves is a conflict.
+/// How many bytes of messages are under way at once, unless one message may be larger.
+const PULL_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the server counts beside a message's own bytes, at most: its subject, and where it is acknowledged.
+const OVERHEAD: usize = 64 * 1024;
+
+/// How long a worker keeps its turn without a request: how late the server notices that it died.
 const TURN: Duration = Duration::from_secs(2);
 
 /// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
-pub(super) const REQUEST: Duration = Duration::from_secs(1);
+const REQUEST: Duration = Duration::from_secs(1);
 
 /// How long it may take to find or make the consumer. A server that is starting drops requests without an answer; what
 /// it does late is found at the next attempt.
@@ -52,7 +56,7 @@ pub(crate) enum Turn {
     /// This process's as long as the consumer is pinned to nobody, or still to the client that had this pin.
     Held(String),
     /// Nobody's when this process saw it last: this process's as long as the consumer of this group has delivered
-    /// nothing since. A pin alone does not say that somebody else reads: the server also gives it to the request that
+    /// nothing since. A pin alone does not say that somebody else reads: the server also gives it to a request that
     /// a dropped subscription has left behind.
     Free { group: String, delivered: u64 },
 }
@@ -69,38 +73,59 @@ impl Turn {
     }
 }
 
-/// Begins to ask for messages, for as long as the returned stream lives.
-pub(super) async fn requests(consumer: &PullConsumer) -> Result<pull::Stream, StreamError> {
+/// Begins to ask for messages, for as long as the returned stream lives. No message is larger than `largest`.
+pub(super) async fn requests(consumer: &PullConsumer, largest: usize) -> Result<pull::Stream, StreamError> {
     let requests = consumer.stream().max_messages_per_batch(PULL).group(group_of(consumer.cached_info()));
+    let requests = requests.max_bytes_per_batch(PULL_BYTES.max(largest + OVERHEAD));
     requests.expires(REQUEST).heartbeat(REQUEST / 2).messages().await
 }
 
-/// The consumer of this name, standing right after `request.after`; or as another worker has it, with
-/// which this one stands by.
+/// A consumer, and what a worker who has it does first.
+pub(super) struct Opened {
+    pub(super) consumer: PullConsumer,
+    /// Another worker reads, and this one stands by.
+    pub(super) standby: bool,
+    /// Up to where the stream is read one by one, before what the consumer delivers.
+    pub(super) one_by_one: Option<u64>,
+}
+
+/// The consumer of this name, as another worker has it, with which this one stands by; or made anew for this one.
+///
+/// It begins right after `request.after`, or after what was sent to whoever had it before: one of those messages may be
+/// what ended the connection, and would do it again.
 pub(super) async fn consumer_at(
     stream: &jetstream::stream::Stream<()>,
     topology: &Topology,
     request: Subscribe<'_>,
     turn: Option<Turn>,
-) -> Result<(PullConsumer, bool), StoreError> {
+) -> Result<Opened, StoreError> {
     let what = || format!("preparing consumer {} of stream {}", request.subscriber, topology.stream());
-    let config = config_of(topology, request);
+    let mut config = config_of(topology, request);
+    let mut one_by_one = None;
     if let Ok(found) = stream.get_consumer::<pull::Config>(request.subscriber).await {
         let info = found.cached_info();
         if is_alike(info, &config) && !turn.is_some_and(|turn| turn.is_ours(info)) {
-            if pin_of(info).is_some() {
-                return Ok((found, true));
+            let standby = is_taken(info);
+            if standby || stands_at(info, request.after) {
+                return Ok(Opened { consumer: found, standby, one_by_one });
             }
-            if stands_at(info, request.after) {
-                return Ok((found, false));
-            }
+        }
+        // Where more was done than the checkpoint says, the view is built again, and there may be millions.
+        if info.ack_floor.stream_sequence <= request.after && request.after < info.delivered.stream_sequence {
+            // A log that was restored may end before, and what is stored there later must not be passed over.
+            let log = stream.get_info().await.map_err(|error| store_error(what(), error))?;
+            let sent = info.delivered.stream_sequence.min(log.state.last_sequence);
+            one_by_one = Some(sent).filter(|sent| *sent > request.after);
         }
         let deleted = stream.delete_consumer(request.subscriber).await;
         deleted.map_err(|error| store_error(what(), error))?;
     }
+    if let Some(sent) = one_by_one {
+        config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: sent + 1 };
+    }
     // Strictly, since another worker may have made one in between, and nobody knows what it has received.
-    let created = stream.create_consumer_strict(config).await.map_err(|error| store_error(what(), error))?;
-    Ok((created, false))
+    let consumer = stream.create_consumer_strict(config).await.map_err(|error| store_error(what(), error))?;
+    Ok(Opened { consumer, standby: false, one_by_one })
 }
 
 fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
@@ -141,6 +166,12 @@ pub(super) fn group_of(info: &Info) -> &str {
 pub(super) fn pin_of(info: &Info) -> Option<&str> {
     let mut pins = info.priority_groups.iter().filter_map(|group| group.pinned_client_id.as_deref());
     pins.find(|pin| !pin.is_empty())
+}
+
+/// Whether a worker reads: it has the pin, or has not been sent anything yet and waits for it. A request is forgotten
+/// by the server as soon as nobody is there for its answer.
+pub(super) fn is_taken(info: &Info) -> bool {
+    pin_of(info).is_some() || info.num_waiting > 0
 }
 
 /// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before

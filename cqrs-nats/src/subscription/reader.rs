@@ -1,41 +1,49 @@
 //! The task that reads ahead of the projector.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_nats::{
-    HeaderValue,
+    connection::State,
     header::NATS_PIN_ID,
     jetstream::{
         self,
         consumer::{
-            PullConsumer,
+            Info, PullConsumer,
             pull::{self, MessagesError, MessagesErrorKind},
         },
     },
 };
 use cqrs_core::{Delivery, StoreError, Subscribe};
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, watch};
+use serde_json::json;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::{
-    Busy,
-    consumer::{OPENING, REQUEST, Turn, Turns, consumer_at, group_of, pin_of, requests},
+    ahead,
+    consumer::{OPENING, Opened, Turn, Turns, consumer_at, group_of, is_taken, pin_of, requests},
     lock,
 };
 use crate::{
     Topology,
     connection::{Before, Connection},
+    direct_get::Found,
     errors::{no_answer, store_error, unavailable},
-    events::delivered,
+    events::{delivered, delivered_found},
+    leader_get::OneByOne,
+    subject::filter_of,
     views::NEWS,
 };
 
-/// How often a worker that stands by looks whether the turn of its predecessor is over: nothing tells it so but the
-/// next event, which may be long in coming. [`TURN`] and this are what a death costs.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often a worker that stands by looks whether the turn of its predecessor is over, which nothing tells it. [`TURN`]
+/// and two of these are what a death costs.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How often a worker says that it is there while it has no room for more messages: a few times in each [`TURN`].
+const ALIVE: Duration = Duration::from_millis(400);
 
 /// How often a worker whose turn it is, and to whom nothing comes, looks whether something was delivered that did not
 /// arrive: by itself it comes again only after [`ACK_WAIT`].
@@ -63,7 +71,12 @@ pub(super) struct Read {
     pub(super) pending: u64,
     /// Where to acknowledge it.
     pub(super) reply: Option<async_nats::Subject>,
+    /// How large it was.
+    bytes: usize,
 }
+
+/// What the client has for who asks for the next message.
+type Next = Option<Result<jetstream::Message, MessagesError>>;
 
 /// Reads what a consumer delivers, one message after the other and none twice.
 pub(super) struct Reader {
@@ -74,6 +87,12 @@ pub(super) struct Reader {
     subscriber: String,
     pub(super) consumer: PullConsumer,
     messages: pull::Stream,
+    /// What came while it only kept its turn.
+    early: Option<Next>,
+    /// When it last did, at the latest.
+    alive: Interval,
+    /// What is read before anything that the consumer delivers.
+    one_by_one: Option<OneByOne>,
     /// How often the consumer may still be unknown to the server that is asked.
     unheard: u32,
     /// The last sequence that was read.
@@ -100,9 +119,13 @@ impl Reader {
             let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
             let stream = stream.map_err(|error| store_error(what(), error))?;
             let turn = lock(turns).remove(request.subscriber);
-            let (consumer, standby) = consumer_at(&stream, topology, request, turn).await?;
-            let messages = requests(&consumer).await.map_err(|error| store_error(what(), error))?;
+            let opened = consumer_at(&stream, topology, request, turn).await?;
+            let Opened { consumer, standby, one_by_one } = opened;
+            let messages = requests(&consumer, connection.client.max_payload()).await;
+            let messages = messages.map_err(|error| store_error(what(), error))?;
             let delivery = consumer.cached_info().delivered.consumer_sequence;
+            let mut alive = interval(ALIVE);
+            alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
             Ok::<_, StoreError>(Self {
                 connection: connection.clone(),
                 stream: topology.stream().to_owned(),
@@ -110,6 +133,12 @@ impl Reader {
                 aggregates: request.aggregates.to_vec(),
                 subscriber: request.subscriber.to_owned(),
                 messages,
+                early: None,
+                alive,
+                one_by_one: one_by_one.map(|until| {
+                    let filters = request.aggregates.iter().map(|name| filter_of(topology.log(), name));
+                    OneByOne::new(filters, request.after, until)
+                }),
                 unheard: UNHEARD,
                 seen: request.after,
                 consumer,
@@ -130,37 +159,91 @@ impl Reader {
         self.consumer.cached_info().num_pending
     }
 
-    /// Reads from the moment that the projector asks for the first time until something goes wrong, and waits while
-    /// enough was read.
-    pub(super) async fn run(
-        mut self,
-        to: mpsc::Sender<Result<Read, StoreError>>,
-        mut projector: watch::Receiver<Busy>,
-    ) {
-        waits(&mut projector).await;
+    /// Reads until something goes wrong, and keeps the turn for as long as nobody ends this task: whoever is busy with
+    /// what was read before is alive.
+    pub(super) async fn run(mut self, ahead: ahead::Sender<Result<Read, StoreError>>) {
+        let failed = loop {
+            match self.read().await {
+                Ok(read) => {
+                    let bytes = read.bytes;
+                    if !self.keeping_the_turn(ahead.send(Ok(read), bytes)).await {
+                        return;
+                    }
+                }
+                Err(error) => break error,
+            }
+        };
+        let told = async {
+            ahead.send(Err(failed), 0).await;
+            std::future::pending::<()>().await;
+        };
+        self.keeping_the_turn(told).await;
+    }
+
+    /// Does what may take long, with nothing read meanwhile.
+    async fn keeping_the_turn<T>(&mut self, long: impl Future<Output = T>) -> T {
+        let mut long = pin!(long);
         loop {
-            let read = self.read(&mut projector).await;
-            let over = read.is_err();
-            if to.send(read).await.is_err() || over {
-                return;
+            tokio::select! {
+                biased;
+                done = &mut long => return done,
+                _ = self.alive.tick() => self.keep_turn().await,
             }
         }
     }
 
-    async fn read(&mut self, projector: &mut watch::Receiver<Busy>) -> Result<Read, StoreError> {
+    /// Keeps the turn without taking more messages, as far as that is possible: a request under the pin keeps it,
+    /// also one that no message is small enough for. Without a pin the turn is kept by asking for messages; the first
+    /// one brings the pin.
+    async fn keep_turn(&mut self) {
+        if self.standby || self.connection.client.connection_state() != State::Connected {
+            return;
+        }
+        let Some(pin) = lock(&self.noted).pin.clone() else {
+            if self.early.is_none() {
+                self.early = self.messages.next().now_or_never();
+            }
+            if let Some(Some(Ok(message))) = &self.early {
+                self.note_pin(message);
+            }
+            return;
+        };
+        let group = group_of(self.consumer.cached_info());
+        let request = json!({ "batch": 1, "max_bytes": 1, "no_wait": true, "group": group, "id": pin });
+        let client = &self.connection.client;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.subscriber);
+        // Nobody listens to the answer, which has nothing to say.
+        let asked = client.publish_with_reply(subject, client.new_inbox(), request.to_string().into()).await;
+        if let Err(error) = asked {
+            tracing::debug!(subscriber = self.subscriber, %error, "the turn could not be kept");
+        }
+    }
+
+    async fn read(&mut self) -> Result<Read, StoreError> {
+        if self.standby {
+            return Err(self.stand_by().await);
+        }
+        if let Some(mut messages) = self.one_by_one.take() {
+            let (connection, stream) = (self.connection.clone(), self.stream.clone());
+            let next = messages.next(&connection, &stream);
+            if let Some(found) = self.keeping_the_turn(next).await? {
+                self.one_by_one = Some(messages);
+                return Ok(self.take_one(found));
+            }
+        }
         loop {
-            let next = match self.messages.next().now_or_never() {
+            let next = match self.early.take().or_else(|| self.messages.next().now_or_never()) {
                 Some(next) => next,
-                None => self.wait(projector).await?,
+                None => self.wait().await?,
             };
             let what = || format!("following the stream as {}", self.subscriber);
             match next.ok_or_else(|| unavailable(what(), "the subscription ended"))? {
                 // A consumer that was just made is not known on every server of a cluster at once.
                 Err(error) if error.kind() == MessagesErrorKind::NoResponders && self.unheard > 0 => {
                     self.unheard -= 1;
-                    tokio::time::sleep(NEWS).await;
-                    self.messages =
-                        requests(&self.consumer).await.map_err(|error| store_error(what(), error))?;
+                    sleep(NEWS).await;
+                    let messages = requests(&self.consumer, self.connection.client.max_payload()).await;
+                    self.messages = messages.map_err(|error| store_error(what(), error))?;
                 }
                 message => {
                     let message = message.map_err(|error| unavailable(what(), error))?;
@@ -171,65 +254,84 @@ impl Reader {
         }
     }
 
-    /// Waits for the next message. A worker keeps its turn by asking for more, and one that is busy for longer than a
-    /// request lasts may never end, so that then nothing is asked for on its behalf.
-    async fn wait(
-        &mut self,
-        projector: &mut watch::Receiver<Busy>,
-    ) -> Result<Option<Result<jetstream::Message, MessagesError>>, StoreError> {
+    /// Waits for the next message.
+    async fn wait(&mut self) -> Result<Next, StoreError> {
         let subjects: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
         let mut seen = None;
         loop {
-            let patience = if self.standby { LOOK } else { CHECK };
-            let next = tokio::time::timeout(patience, self.messages.next());
-            let next = tokio::select! {
-                next = self.connection.answer_since(self.before, &subjects, next) => next,
-                () = is_busy_for(projector, REQUEST) => {
-                    waits(projector).await;
-                    continue;
-                }
-            };
+            let next = tokio::time::timeout(CHECK, self.messages.next());
+            let next = self.connection.answer_since(self.before, &subjects, next).await;
             let next =
                 next.map_err(|why| no_answer(format!("following the stream as {}", self.subscriber), why));
             if let Ok(next) = next? {
                 return Ok(next);
             }
-            seen = Some(self.look(seen).await?);
+            seen = Some(self.check(seen).await?);
         }
     }
 
-    /// Whether the one that was reading has gone, or deliveries went elsewhere: nobody knows what became of them.
-    /// Tells the number of the last delivery, which is asked for at the next look.
-    async fn look(&self, before: Option<u64>) -> Result<u64, StoreError> {
+    /// Waits until the worker that reads has gone. It asks for nothing meanwhile: whoever asks is given a turn.
+    async fn stand_by(&self) -> StoreError {
+        // Between two requests of one that has no pin yet, there is none for a moment.
+        let mut was_free = false;
+        loop {
+            sleep(LOOK).await;
+            let info = match self.look().await {
+                Ok(info) => info,
+                Err(error) => return error,
+            };
+            let is_free = !is_taken(&info);
+            if is_free && was_free {
+                let (group, delivered) = (group_of(&info).to_owned(), info.delivered.consumer_sequence);
+                lock(&self.turns).insert(self.subscriber.clone(), Turn::Free { group, delivered });
+                return self.interrupted("the worker that was reading has gone".to_owned());
+            }
+            was_free = is_free;
+        }
+    }
+
+    /// Whether deliveries went elsewhere: nobody knows what became of them. Tells the number of the last delivery, which
+    /// is asked for at the next look.
+    async fn check(&self, before: Option<u64>) -> Result<u64, StoreError> {
+        let info = self.look().await?;
+        let delivered = info.delivered.consumer_sequence;
+        let last = lock(&self.noted).delivery;
+        let is_free = pin_of(&info).is_none();
+        // One that is on its way here has come before the next look.
+        if delivered == last || !is_free && before != Some(delivered) {
+            return Ok(delivered);
+        }
+        if is_free {
+            let group = group_of(&info).to_owned();
+            lock(&self.turns).insert(self.subscriber.clone(), Turn::Free { group, delivered });
+        }
+        Err(self.interrupted(format!("delivery {delivered} did not come after delivery {last}")))
+    }
+
+    async fn look(&self) -> Result<Info, StoreError> {
         let what = format!("looking at consumer {}", self.subscriber);
         let asked = format!("$JS.API.CONSUMER.INFO.{}.{}", self.stream, self.subscriber);
         let info = tokio::time::timeout(OPENING, self.consumer.get_info());
-        let info = match self.connection.answer(&[&asked], info).await {
-            Ok(Ok(info)) => info.map_err(|error| store_error(what, error))?,
-            Ok(Err(elapsed)) => return Err(unavailable(what, elapsed)),
-            Err(why) => return Err(no_answer(what, why)),
-        };
-        let (group, delivered) = (group_of(&info).to_owned(), info.delivered.consumer_sequence);
-        let last = lock(&self.noted).delivery;
-        let is_free = pin_of(&info).is_none();
-        let is_gone = self.standby && is_free;
-        // One that is on its way here has come before the next look.
-        let is_late = is_free || before == Some(delivered);
-        let is_missing = !self.standby && delivered != last && is_late;
-        if is_free && (is_gone || is_missing) {
-            lock(&self.turns).insert(self.subscriber.clone(), Turn::Free { group, delivered });
+        match self.connection.answer(&[&asked], info).await {
+            Ok(Ok(info)) => info.map_err(|error| store_error(what, error)),
+            Ok(Err(elapsed)) => Err(unavailable(what, elapsed)),
+            Err(why) => Err(no_answer(what, why)),
         }
-        if is_gone {
-            return Err(self.interrupted("the worker that was reading has gone".to_owned()));
-        }
-        if is_missing {
-            return Err(self.interrupted(format!("delivery {delivered} did not come after delivery {last}")));
-        }
-        Ok(delivered)
     }
 
     fn interrupted(&self, what: String) -> StoreError {
         StoreError::Interrupted { subscriber: self.subscriber.clone(), what }
+    }
+
+    /// The commit in a message that was read by itself.
+    fn take_one(&mut self, found: Found) -> Read {
+        let (sequence, bytes) = (found.sequence, found.payload.len());
+        if let Err(reason) = &found.headers {
+            tracing::error!(subscriber = self.subscriber, sequence, reason, "a message ended the connection");
+        }
+        self.seen = sequence;
+        let delivery = delivered_found(&self.log, &self.aggregates, found);
+        Read { sequence, delivery, pending: self.pending(), reply: None, bytes }
     }
 
     /// The commit in a delivery.
@@ -239,15 +341,11 @@ impl Reader {
             .map_err(|error| self.interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery, pending) = (info.stream_sequence, info.consumer_sequence, info.pending);
         // Whatever is wrong with the delivery, the turn is the one of whoever gets it.
-        let last = self.note(message.headers.as_ref().and_then(|headers| headers.get(NATS_PIN_ID)), delivery);
-        if self.standby || delivery != last + 1 {
+        self.note_pin(&message);
+        let last = std::mem::replace(&mut lock(&self.noted).delivery, delivery);
+        if delivery != last + 1 {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
             lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
-        }
-        if self.standby {
-            return Err(self.interrupted("another worker was reading, now it is this one's turn".to_owned()));
-        }
-        if delivery != last + 1 {
             return Err(self.interrupted(format!("delivery {delivery} came after delivery {last}")));
         }
         if sequence <= self.seen {
@@ -255,50 +353,21 @@ impl Reader {
         }
         self.seen = sequence;
         let message = message.message;
+        let bytes = message.length;
         let headers = message.headers.unwrap_or_default();
         let (log, names) = (&self.log, &self.aggregates);
         let delivery = delivered(log, names, &message.subject, sequence, &headers, message.payload);
-        Ok(Read { sequence, delivery, pending, reply: message.reply })
+        Ok(Read { sequence, delivery, pending, reply: message.reply, bytes })
     }
 
-    /// Notes a delivery; returns the number of the one before it.
-    fn note(&self, pin: Option<&HeaderValue>, delivery: u64) -> u64 {
+    fn note_pin(&self, message: &jetstream::Message) {
+        // Whoever wrote the message may have written such a header, too; the server's comes last.
+        let pin = message.headers.as_ref().and_then(|headers| headers.get_last(NATS_PIN_ID));
+        let Some(pin) = pin.map(async_nats::HeaderValue::as_str) else { return };
         let mut noted = lock(&self.noted);
-        let pin = pin.map(HeaderValue::as_str);
-        if pin.is_some() && pin != noted.pin.as_deref() {
-            noted.pin = pin.map(str::to_owned);
+        if noted.pin.as_deref() != Some(pin) {
+            noted.pin = Some(pin.to_owned());
         }
-        std::mem::replace(&mut noted.delivery, delivery)
-    }
-}
-
-/// Returns when the projector waits for more.
-async fn waits(projector: &mut watch::Receiver<Busy>) {
-    while projector.borrow_and_update().is_some() {
-        changes(projector).await;
-    }
-}
-
-/// Returns when the projector has had enough to do for so long.
-async fn is_busy_for(projector: &mut watch::Receiver<Busy>, long: Duration) {
-    loop {
-        let since = *projector.borrow_and_update();
-        let changed = changes(projector);
-        match since {
-            None => changed.await,
-            Some(since) => {
-                if tokio::time::timeout_at(since + long, changed).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Returns when the projector begins or ends to wait; never without a projector, since then the reader is ended.
-async fn changes(projector: &mut watch::Receiver<Busy>) {
-    if projector.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

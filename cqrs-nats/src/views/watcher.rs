@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use super::place::Place;
-use crate::connection::Connection;
+use crate::{connection::Connection, direct_get::last_of};
 
 /// Where a checkpoint was seen, and under which revision: what comes late is not newer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,9 +64,14 @@ async fn follow(
     place: &Place,
     reached: &watch::Sender<Seen>,
 ) -> Result<(), async_nats::Error> {
+    // Whatever ends the connection when it is received is not waited for. Beginning again after each loss, this is
+    // asked again.
+    let before = connection.before();
+    let found = last_of(connection, &place.stream, &place.checkpoint(), || place.what("watching")).await?;
+    found.map_or(Ok(()), |found| found.headers.map(drop))?;
     let bucket = connection.jetstream.get_key_value(&place.bucket).await?;
     let mut changes = bucket.watch_with_history("checkpoint").await?;
-    while let Some(entry) = changes.next().await {
+    while let Some(entry) = connection.answer_since(before, &[], changes.next()).await? {
         let entry = entry?;
         let checkpoint: Checkpoint = serde_json::from_slice(&entry.value)?;
         raise(reached, Seen { reached: checkpoint.reached(), revision: entry.revision });

@@ -1,0 +1,192 @@
+//! One message of a stream, from its leader.
+//!
+//! The answer is JSON, with the headers in it as they were written. So what is wrong with them is told here, whereas the
+//! client ends its connection when it is sent a message whose headers it cannot parse: anybody who may publish can write
+//! one, and it is sent again after the reconnect. Whoever lost the connection over what it was reading therefore reads
+//! on from here.
+
+use std::str::FromStr as _;
+
+use async_nats::{
+    HeaderMap, HeaderName, HeaderValue,
+    jetstream::{ErrorCode, response::Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use cqrs_core::StoreError;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    connection::Connection,
+    diagnosis::Call,
+    direct_get::Found,
+    errors::{no_answer, store_error, unavailable},
+};
+
+/// Which message.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Which<'a> {
+    /// The one at a place.
+    At { seq: u64 },
+    /// The last one on a subject, which may have wildcards.
+    Last { last_by_subj: &'a str },
+    /// The first one on a subject, which may have wildcards, from a place on.
+    Next { next_by_subj: &'a str, seq: u64 },
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    message: Raw,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    subject: String,
+    seq: u64,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+}
+
+/// Reads a message from the leader of `stream`, if it is there.
+pub(crate) async fn leader_get(
+    connection: &Connection,
+    stream: &str,
+    which: Which<'_>,
+    what: impl Fn() -> String,
+) -> Result<Option<Found>, StoreError> {
+    let subject = format!("STREAM.MSG.GET.{stream}");
+    let asked = format!("$JS.API.{subject}");
+    let answer = connection.answer(&[&asked], connection.reads.request(subject, &which)).await;
+    match answer.map_err(|why| no_answer(what(), why))? {
+        Ok(Response::Ok(Answer { message })) => {
+            found(message).map(Some).map_err(|error| unavailable(what(), error))
+        }
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        Ok(Response::Err { error }) => Err(store_error(what(), error)),
+        Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
+    }
+}
+
+fn found(Raw { subject, seq, hdrs, data }: Raw) -> Result<Found, base64::DecodeError> {
+    let headers = match STANDARD.decode(hdrs)? {
+        none if none.is_empty() => Ok(HeaderMap::new()),
+        written => parse(&written),
+    };
+    Ok(Found { sequence: seq, subject: Some(subject), headers, payload: STANDARD.decode(data)?.into() })
+}
+
+/// The headers of a message from what was written, if that is what the client can be sent.
+fn parse(written: &[u8]) -> Result<HeaderMap, String> {
+    let text = str::from_utf8(written).map_err(|error| format!("its headers are not UTF-8: {error}"))?;
+    let mut lines = text.lines().peekable();
+    let begin = lines.next().unwrap_or_default();
+    // Behind the version stands a status in what a server says itself.
+    if begin.trim_end() != "NATS/1.0" {
+        return Err(format!("its headers begin with {begin:?}"));
+    }
+    let mut headers = HeaderMap::new();
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            continue;
+        }
+        let (name, value) =
+            line.split_once(':').ok_or_else(|| format!("its header {line:?} has no colon"))?;
+        let name = HeaderName::from_str(name).map_err(|_| {
+            format!("its header {name:?} has a name with other characters than headers may have")
+        })?;
+        let mut value = value.trim_start().to_owned();
+        while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
+            value.push_str(more);
+        }
+        let value = HeaderValue::from_str(value.trim_end())
+            .map_err(|_| format!("its header {} has a line break in it", name.as_ref() as &str))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// The messages on some subjects, in the order of the log, each read by itself.
+pub(crate) struct OneByOne {
+    /// The last place that is read.
+    until: u64,
+    subjects: Vec<Ahead>,
+}
+
+/// What one subject has next.
+struct Ahead {
+    subject: String,
+    /// Where to read on.
+    from: u64,
+    found: Option<Found>,
+}
+
+impl OneByOne {
+    /// Those after a place, up to another one.
+    pub(crate) fn new(subjects: impl IntoIterator<Item = String>, after: u64, until: u64) -> Self {
+        let ahead = |subject| Ahead { subject, from: after + 1, found: None };
+        Self { until, subjects: subjects.into_iter().map(ahead).collect() }
+    }
+
+    /// The next one, if there is one. After an error, it can be asked for again.
+    pub(crate) async fn next(
+        &mut self,
+        connection: &Connection,
+        stream: &str,
+    ) -> Result<Option<Found>, StoreError> {
+        for ahead in &mut self.subjects {
+            if ahead.found.is_some() || ahead.from > self.until {
+                continue;
+            }
+            let which = Which::Next { next_by_subj: &ahead.subject, seq: ahead.from };
+            let what = || format!("reading stream {stream} from sequence {} on", ahead.from);
+            ahead.found = leader_get(connection, stream, which, what).await?;
+            let next = ahead.found.as_ref().map(|found| found.sequence).filter(|next| *next <= self.until);
+            if next.is_none() {
+                ahead.found = None;
+            }
+            ahead.from = next.unwrap_or(u64::MAX - 1) + 1;
+        }
+        let ahead = self.subjects.iter_mut().filter(|ahead| ahead.found.is_some());
+        let first = ahead.min_by_key(|ahead| ahead.found.as_ref().map(|found| found.sequence));
+        Ok(first.and_then(|first| first.found.take()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &str) -> HeaderMap {
+        parse(format!("NATS/1.0\r\n{lines}\r\n").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn headers_are_read_as_the_client_reads_them() {
+        assert!(headers("").is_empty());
+        let read = headers("a:1\r\nb:  2 3 \r\na: 4\r\nlong: x\r\n y\r\n\tz\r\nempty:\r\n");
+        let all = |name| read.get_all(name).map(HeaderValue::as_str).collect::<Vec<_>>();
+        assert_eq!((all("a"), all("b")), (vec!["1", "4"], vec!["2 3"]));
+        assert_eq!((all("long"), all("empty")), (vec!["x y\tz"], vec![""]));
+    }
+
+    #[test]
+    fn what_the_client_cannot_be_sent_is_told() {
+        for (written, why) in [
+            (&b"NATS/1.0\r\na: \xFF\r\n\r\n"[..], "UTF-8"),
+            (b"NATS/1.0\r\nabc\r\n\r\n", "no colon"),
+            (b"NATS/1.0\r\na b: 1\r\n\r\n", "name"),
+            (b"NATS/1.0\r\n\xC3\xA9: 1\r\n\r\n", "name"),
+            (b"NATS/1.0\r\na: 1\r2\r\n\r\n", "line break"),
+            (b"NATS/1.0 204 EOB\r\n\r\n", "begin"),
+            (b"NATS/1.0x\r\n\r\n", "begin"),
+            (b"HTTP/1.1\r\n\r\n", "begin"),
+            (b"x", "begin"),
+            (b"\r\n\r\n", "begin"),
+        ] {
+            let error = parse(written).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
