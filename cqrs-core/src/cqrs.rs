@@ -5,10 +5,7 @@ mod builder;
 use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::sync::DropGuard;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Command, CorrelationId, DeadLetters, Error, EventStore, Handle,
@@ -17,6 +14,7 @@ use crate::{
     dispatch::{Ask, Execute},
     execute::Shell,
     registry::{AggregateList, AskedOf, HasAggregate, SentTo, ViewList},
+    stopping::{Tasks, Unfinished},
     trace,
     worker::Worker,
 };
@@ -95,8 +93,7 @@ pub(crate) struct Inner<B: Backend> {
     pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
     pub(crate) patience: Duration,
     workers: Vec<Arc<WorkerOf<B>>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
     _stop_on_drop: DropGuard,
 }
 
@@ -356,17 +353,22 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         set_aside
     }
 
-    /// Stops the projectors, each after the write it is in.
+    /// Stops the projectors, policies, handlers and timers, each after the write it is in.
+    ///
+    /// What takes longer than the service's [`stop_patience`](Builder::stop_patience), such as a handler's call that
+    /// never ends, is dropped where it stands, and returned. An empty list means that everything has ended in order.
+    /// Either way nothing is lost: what was not saved comes again when the service starts. The same happens when the
+    /// last handle is dropped; then a warning in the log is all that tells what did not finish.
     ///
     /// Commands and queries go on through clones of this handle; only the views stand still.
+    ///
+    /// A projection that computes without ever waiting cannot be dropped. It is returned as well, and goes on.
     ///
     /// # Cancel safety
     ///
     /// Dropping it leaves the projectors stopping.
-    pub async fn stop(&self) {
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+    pub async fn stop(&self) -> Vec<Unfinished> {
+        self.inner.tasks.stop().await
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner<B>> {

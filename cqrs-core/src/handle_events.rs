@@ -27,7 +27,11 @@ pub(crate) struct HandlerProjection<H, S> {
     views: Arc<S>,
     /// What this process has handled since progress was last saved: it is not handled again when the batch is.
     handled: Mutex<HashSet<Position>>,
+    under_way: Arc<UnderWay>,
 }
+
+/// The events that are being handled.
+type UnderWay = Mutex<Vec<(AggregateKey, Position)>>;
 
 /// One event of a lane.
 struct Work {
@@ -45,7 +49,7 @@ struct Ended {
 
 impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
     pub(crate) fn new(handler: H, views: Arc<S>) -> Self {
-        Self { handler: Arc::new(handler), views, handled: Mutex::default() }
+        Self { handler: Arc::new(handler), views, handled: Mutex::default(), under_way: Arc::default() }
     }
 
     /// What is still to be done of a batch.
@@ -65,16 +69,23 @@ impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
     }
 
     fn handled(&self) -> MutexGuard<'_, HashSet<Position>> {
-        self.handled.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.handled)
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Handles the events of one aggregate, up to one that fails.
-async fn handle(work: Vec<Work>) -> Ended {
+async fn handle(work: Vec<Work>, under_way: Arc<UnderWay>) -> Ended {
     let mut ended = Ended { done: Vec::with_capacity(work.len()), failure: None };
     for Work { index, aggregate, position, handling } in work {
         failpoint!(BeforeHandle, &aggregate.to_string());
-        if let Err(error) = unless_panics(handling).await {
+        lock(&under_way).push((aggregate.clone(), position));
+        let handled = unless_panics(handling).await;
+        lock(&under_way).retain(|(_, begun)| *begun != position);
+        if let Err(error) = handled {
             ended.failure = Some((index, error));
             break;
         }
@@ -121,6 +132,12 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         MAX_EVENTS
     }
 
+    fn under_way(&self) -> Vec<(AggregateKey, Position)> {
+        let mut begun = lock(&self.under_way).clone();
+        begun.sort_by_key(|(_, position)| *position);
+        begun
+    }
+
     fn place(&self) -> Option<String> {
         self.views.place()
     }
@@ -144,6 +161,9 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
         let lanes = lanes(self.work(&batch)?, |work| work.aggregate.clone());
         let mut failure: Option<(usize, HandlerError)> = None;
+        // What a dropped attempt had begun is not under way any more.
+        lock(&self.under_way).clear();
+        let handle = |work| handle(work, Arc::clone(&self.under_way));
         for ended in lanes::run(lanes, H::LANES.max(1), handle).await {
             let ended = ended.map_err(|error| StoreError::unavailable("handling events", error))?;
             self.handled().extend(ended.done);

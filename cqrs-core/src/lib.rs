@@ -90,6 +90,7 @@ mod remembered;
 mod router;
 mod snapshot;
 mod status;
+mod stopping;
 pub mod testing;
 mod timer;
 mod trace;
@@ -132,6 +133,7 @@ pub use remembered::REMEMBERED_COMMANDS;
 pub use router::{CommandMessage, RouteError, Router};
 pub use snapshot::Snapshots;
 pub use status::{ProjectorState, ProjectorStatus};
+pub use stopping::Unfinished;
 pub use trace::{Cause, Trace, TracedCommand, TracedEvent};
 pub use view::{Project, Sources, View};
 pub use view_store::{

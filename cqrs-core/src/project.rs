@@ -7,7 +7,7 @@
 
 mod plan;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
@@ -21,6 +21,7 @@ use crate::{
     followed::{AnySubscription, Followed},
     projection::AnyProjection,
     status::{Pace, ProjectorState, ProjectorStatus},
+    stopping::Busy,
 };
 use plan::{Plan, plan};
 
@@ -58,6 +59,7 @@ pub(crate) struct Projector {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: watch::Sender<ProjectorStatus>,
     pub(crate) stop: CancellationToken,
+    pub(crate) busy: Busy,
 }
 
 /// Where a projector is, as it was saved last.
@@ -144,7 +146,10 @@ impl Projector {
             speed.count(deliveries.len(), Instant::now());
             place.check_versions(&deliveries)?;
             for chunk in chunks(&deliveries, max_events) {
-                self.apply(place, chunk).await?;
+                self.busy.set(commits(chunk));
+                let applied = self.apply(place, chunk).await;
+                self.busy.set(None);
+                applied?;
                 self.progress(place, subscription.pending(), Some((chunk, &speed)));
             }
             // Only an account at the store: what is lost here is told again with the next batch.
@@ -393,6 +398,10 @@ fn chunks(deliveries: &[Delivery], max: usize) -> Vec<&[Delivery]> {
         chunks.push(&deliveries[from..]);
     }
     chunks
+}
+
+fn commits(chunk: &[Delivery]) -> Option<RangeInclusive<u64>> {
+    Some(sequence(chunk.first()?)..=sequence(chunk.last()?))
 }
 
 fn is_too_large(error: &StoreError) -> bool {

@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, Reached, SaveError,
+    AggregateKey, BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, Reached, SaveError,
     SavedCheckpoint, StoreError, StoredCommit, codec,
 };
 
@@ -44,6 +44,12 @@ pub trait Projection: Send + Sync + 'static {
     /// How many events one [`project`](Projection::project) takes at most, where a single commit does not have
     /// more; at least 1.
     fn max_events(&self) -> usize;
+
+    /// The events that it has begun with and not finished, as far as it knows them: a service that stops before they
+    /// are finished names them, see [`Unfinished`](crate::Unfinished).
+    fn under_way(&self) -> Vec<(AggregateKey, Position)> {
+        Vec::new()
+    }
 
     /// What tells its store from others that keep such results for the same log; see
     /// [`ViewStore::place`](crate::ViewStore::place).
@@ -264,6 +270,7 @@ pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn start(&self) -> Start;
     fn has_effects(&self) -> bool;
     fn max_events(&self) -> usize;
+    fn under_way(&self) -> Vec<(AggregateKey, Position)>;
     /// The name under which the projector of a build follows the log.
     fn subscriber(&self, id: &ProjectionId) -> String;
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -315,6 +322,10 @@ impl<P: Projection> AnyProjection for P {
 
     fn max_events(&self) -> usize {
         P::max_events(self)
+    }
+
+    fn under_way(&self) -> Vec<(AggregateKey, Position)> {
+        P::under_way(self)
     }
 
     fn subscriber(&self, id: &ProjectionId) -> String {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     AggregateKey, BoxFuture, Clock, Error, Position, ProjectionId, Reached, StoreError, ViewStore, backoff,
@@ -17,6 +17,7 @@ use crate::{
     project::{Projector, describe},
     projection::AnyProjection,
     status::{ProjectorState, ProjectorStatus},
+    stopping::{Busy, Tasks, Unfinished},
 };
 
 /// How often an instance looks whether another one has switched to another build.
@@ -26,8 +27,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(crate) struct Shared<S> {
     pub(crate) views: Arc<S>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: Tasks,
     /// Whether projectors run.
     pub(crate) projects: bool,
 }
@@ -88,7 +88,8 @@ impl<S: ViewStore> Worker<S> {
         let version = self.version;
         let noted = builds::change(&*self.shared.views, self.name, |builds| builds.begin(version)).await?;
         self.follow(noted.version(version).unwrap_or_default()).await?;
-        self.shared.tasks.spawn(look_again(Arc::downgrade(self), self.shared.stop.clone()));
+        let tasks = &self.shared.tasks;
+        tasks.spawn(look_again(Arc::downgrade(self), tasks.token().clone()));
         Ok(())
     }
 
@@ -284,29 +285,38 @@ impl<S: ViewStore> Worker<S> {
             return Ok(());
         }
         let (sender, status) = watch::channel(ProjectorStatus::starting(id.clone()));
-        let (stop, ended) = (self.shared.stop.child_token(), CancellationToken::new());
+        let (stop, ended) = (self.shared.tasks.token().child_token(), CancellationToken::new());
         if !self.shared.projects {
             sender.send_modify(|status| status.state = ProjectorState::Elsewhere);
             ended.cancel();
             all.insert(build, Running { status, stop, ended });
             return Ok(());
         }
+        let (projection, busy) = (Arc::clone(&self.projection), Busy::default());
         let projector = Projector {
             log: self.log.clone(),
-            projection: Arc::clone(&self.projection),
-            id,
+            projection: Arc::clone(&projection),
+            id: id.clone(),
             clock: Arc::clone(&self.shared.clock),
             status: sender.clone(),
             stop: stop.clone(),
+            busy: busy.clone(),
         };
-        let guard = ended.clone().drop_guard();
-        self.shared.tasks.spawn(async move {
-            supervise_panics(Box::pin(projector.run()), sender).await;
-            drop(guard);
+        let tasks = &self.shared.tasks;
+        let ending = Ending { status: sender.clone(), ended: ended.clone() };
+        let projecting = AbortOnDropHandle::new(tasks.spawn_part(projector.run()));
+        let supervised = async move {
+            let ending = ending;
+            supervise_panics(projecting, sender).await;
+            drop(ending);
+        };
+        tasks.spawn_or(supervised, move || {
+            let (commits, events) = (busy.get(), projection.under_way());
+            Some(Unfinished { projection: id, commits, events })
         });
         all.insert(build, Running { status, stop, ended });
         drop(all);
-        self.shared.tasks.spawn(switch_over(Arc::downgrade(self), build, self.shared.stop.clone()));
+        tasks.spawn(switch_over(Arc::downgrade(self), build, tasks.token().clone()));
         Ok(())
     }
 
@@ -395,9 +405,28 @@ async fn look_again<S: ViewStore>(worker: Weak<Worker<S>>, stop: CancellationTok
     }
 }
 
-/// Runs a projector as a task of its own; when a projection panics, the projector has halted.
-async fn supervise_panics(projector: BoxFuture<'static, ()>, status: watch::Sender<ProjectorStatus>) {
-    let Err(error) = tokio::spawn(projector).await else {
+/// However a projector ends, those who look see that it has.
+struct Ending {
+    status: watch::Sender<ProjectorStatus>,
+    ended: CancellationToken,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.status.send_if_modified(|status| {
+            let ends = !matches!(status.state, ProjectorState::Halted { .. } | ProjectorState::Stopped);
+            if ends {
+                status.state = ProjectorState::Stopped;
+            }
+            ends
+        });
+        self.ended.cancel();
+    }
+}
+
+/// Waits for a projector's task; when a projection panics, the projector has halted.
+async fn supervise_panics(projector: AbortOnDropHandle<()>, status: watch::Sender<ProjectorStatus>) {
+    let Err(error) = projector.await else {
         return;
     };
     let Ok(panic) = error.try_into_panic() else { return };

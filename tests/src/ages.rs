@@ -115,7 +115,8 @@ pub async fn run<P: Program>() {
         for step in steps {
             command::<P, _, _>(&cqrs, &step.split(' ').collect::<Vec<_>>()).await;
         }
-        return cqrs.stop().await;
+        cqrs.stop().await;
+        return;
     }
     let builder = builder.view::<P::Statement>().view::<P::Careful>().view::<P::Openings>();
     let cqrs = builder.start().await.expect("the service");

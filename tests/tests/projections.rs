@@ -376,7 +376,7 @@ async fn a_build_that_was_interrupted_goes_on<B: Backend + Clone>(backend: B) {
     bank.query(statement("a")).after(&receipt).await.unwrap();
     // It has begun, and everything stops before it has done anything.
     let beginning = bank.rebuild("statement");
-    let (rebuild, ()) = tokio::join!(beginning, bank.stop());
+    let (rebuild, _) = tokio::join!(beginning, bank.stop());
     drop(rebuild);
     drop(bank);
     let bank = self::bank::<_, Statement>(backend).await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{Backend, Cqrs, Inner};
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     react::PolicyProjection,
     registry::{AggregateList, AggregateVisitor, Push, ViewList, ViewVisitor},
     router::CommandRoutes,
+    stopping::Tasks,
     timer,
     worker::{Shared, Worker},
 };
@@ -40,6 +41,7 @@ pub struct Builder<B: Backend, A, V> {
     limits: Limits,
     cached: u64,
     patience: Duration,
+    stop_patience: Duration,
     projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
     /// Policies and handlers, which need the stores.
     later: Vec<(ProjectionId, Later<B>)>,
@@ -91,6 +93,7 @@ impl<B: Backend> Builder<B, (), ()> {
             limits: Limits::default(),
             cached: 10_000,
             patience: Duration::from_secs(5),
+            stop_patience: Duration::from_secs(10),
             projections: Vec::new(),
             later: Vec::new(),
             foreign: HashMap::new(),
@@ -234,6 +237,12 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
+    /// How long [`stop`](Cqrs::stop) waits for what is under way, such as a handler's call; 10 seconds unless it is set.
+    pub fn stop_patience(mut self, patience: Duration) -> Self {
+        self.stop_patience = patience;
+        self
+    }
+
     fn with_lists<A2, V2>(self) -> Builder<B, A2, V2> {
         Builder {
             backend: self.backend,
@@ -242,6 +251,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             limits: self.limits,
             cached: self.cached,
             patience: self.patience,
+            stop_patience: self.stop_patience,
             projections: self.projections,
             later: self.later,
             foreign: self.foreign,
@@ -269,8 +279,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         check_names::<A, V>(&entities, others)?;
         let (events, views) = self.backend.split();
         let (events, views) = (Arc::new(events), Arc::new(views));
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let guard = stop.clone().drop_guard();
+        let tasks = Tasks::new(self.stop_patience);
+        let guard = tasks.token().clone().drop_guard();
         let mut starts = Starts { views: Arc::clone(&views), starts: Vec::new() };
         V::visit(&mut starts);
         starts.starts.extend(self.projections);
@@ -282,7 +292,6 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             views: Arc::clone(&views),
             clock: Arc::clone(&self.clock),
             tasks: tasks.clone(),
-            stop: stop.clone(),
             projects: self.projects,
         });
         let workers = starts.starts.into_iter();
@@ -299,7 +308,6 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             patience: self.patience,
             workers,
             tasks: tasks.clone(),
-            stop: stop.clone(),
             _stop_on_drop: guard,
         });
         let routes = CommandRoutes::all::<A>(&entities);
@@ -307,7 +315,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         if let Some(deadlines) = deadlines {
             deadlines.prepare.await?;
             if self.projects {
-                tasks.spawn((deadlines.timer)(carrier, self.clock, stop));
+                tasks.spawn((deadlines.timer)(carrier, self.clock, tasks.token().clone()));
             }
         }
         for worker in &inner.workers {
