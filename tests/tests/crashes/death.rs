@@ -59,6 +59,22 @@ impl Worker {
         self.stdin.write_all(b"go\n").await.unwrap();
     }
 
+    /// Stops the whole process where it stands, as SIGSTOP does; its connections stay open.
+    pub(crate) async fn freeze(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// Lets the process go on.
+    pub(crate) async fn thaw(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("it lives").to_string();
+        let status = Command::new("kill").args([signal, &pid]).status().await.unwrap();
+        assert!(status.success(), "{}: kill {signal}: {status}", self.step);
+    }
+
     /// Lets it end in order.
     pub(crate) async fn stop(mut self) {
         drop(self.stdin);

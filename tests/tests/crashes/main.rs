@@ -13,6 +13,8 @@
 //! that cannot cope with an event, a view in tables, a policy with states, refusals and deadlines, and a handler
 //! (`cqrs_tests::mortal`). What must be there afterwards is computed from the log by a fold of its own, in `check.rs`.
 //!
+//! Beside the deaths, a worker is stopped (SIGSTOP) at some steps while another goes on, and then goes on itself.
+//!
 //! `CRASH_STEP="after-append account/bank"` runs the steps that begin so, and `RUST_LOG=debug` shows what the worker does.
 #![cfg(not(feature = "testcontainers"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -115,6 +117,55 @@ async fn postgres_dies_under_a_worker() {
         times.push((step, ends_well(worker, &events, &views, folder.path(), step).await));
     }
     report("Postgres dies", Place::Postgres, &times);
+}
+
+/// Where workers are stopped.
+const FROZEN: [&str; 8] = [
+    "before-save statement-v1 1",
+    "in-save statement-v1 1",
+    "before-park picky-v1 1",
+    "before-carry-out generous-v1 1",
+    "before-append account/expires 1",
+    "before-settle generous-v1 1",
+    "before-due nine/expires 1",
+    "before-handle any 4",
+];
+
+/// A process that is stopped in the middle of something, for longer than a turn, does not know that another has gone on
+/// in its place. (In a database one that is stopped within a write holds its locks, and nobody gets further.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_with_views_in_nats_is_stopped_and_goes_on() {
+    let steps = chosen(steps::ON_KV).into_iter();
+    let steps = steps.filter(|step| FROZEN.contains(&step.to_string().as_str()));
+    let frozen = stream::iter(steps).map(async |step| (step, worker_freezes(step).await));
+    report(
+        "the worker is stopped",
+        Place::Kv,
+        &frozen.buffer_unordered(Place::Kv.at_once()).collect::<Vec<_>>().await,
+    );
+}
+
+/// A worker stands still, another goes on in its place, and then the first does.
+async fn worker_freezes(step: Step) -> Duration {
+    let context = TestContext::new("frozen").await;
+    let (backend, folder) = (context.backend().await, tempfile::tempdir().unwrap());
+    fill(&backend.events).await;
+    let (events, views, folder) = (&backend.events, &backend.views, folder.path());
+    let mut worker = Worker::start(context.url(), &context.name, folder, "kv", "wait", step);
+    worker.until_it_waits().await;
+    worker.freeze().await;
+    let since = Instant::now();
+    let service = run(events.clone(), views.clone(), &handled(folder)).await.unwrap();
+    until_done(events, views, step).await;
+    let took = since.elapsed();
+    worker.thaw().await;
+    worker.go_on().await;
+    // It ends after what it had begun.
+    worker.stop().await;
+    until_done(events, views, step).await;
+    service.stop().await;
+    check(events, views, &handled(folder), step).await;
+    took
 }
 
 async fn workers_die(place: Place, on: u8) {
