@@ -222,6 +222,11 @@ impl LocalServer {
         self.end(KILL).await;
     }
 
+    /// Whether the server has ended by itself, as one does that was told so by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.exit_status().is_some()
+    }
+
     async fn end(self, last_word: &'static str) {
         let mut process = self.process;
         // An error means that the runtime shuts down before the task ran; dropping it has killed the server.

@@ -138,6 +138,34 @@ impl Cluster {
         self.nodes[node].signal("-CONT").await;
     }
 
+    /// Lets a server leave in order: its leaders step down and its clients are sent away, one by one. Returns when it has
+    /// ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// The server leaves all the same.
+    pub async fn leave(&mut self, node: usize) {
+        self.nodes[node].signal("-USR2").await;
+        let Some(mut server) = self.nodes[node].server.take() else { return };
+        eventually("the server has left", async || server.has_ended()).await;
+        server.kill().await;
+    }
+
+    /// Sends a request to the JetStream API, such as `STREAM.LEADER.STEPDOWN.ORDERS`. Whether anything came of it, the
+    /// caller sees.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped request may have been carried out.
+    pub async fn ask(&self, request: &str) {
+        for node in &self.nodes {
+            if let Some(jetstream) = node.jetstream().await {
+                let _: Result<serde_json::Value, _> = jetstream.request(request.to_owned(), &()).await;
+                return;
+            }
+        }
+    }
+
     /// Which server leads the stream; none when nobody says so at the moment.
     ///
     /// # Cancel safety
@@ -208,13 +236,16 @@ fn name(node: usize) -> String {
     format!("node-{node}")
 }
 
-/// The configuration of one server in a cluster with these ports for routes.
+/// The configuration of one server in a cluster with these ports for routes. A server that leaves closes a connection a
+/// second.
 fn config(node: usize, routes: &[u16]) -> String {
     let (name, listen) = (name(node), routes[node]);
     let urls: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let routes = urls.join(", ");
     format!(
         "server_name: {name}
+        lame_duck_grace_period: 200ms
+        lame_duck_duration: 30s
         cluster {{ name: storm, listen: \"127.0.0.1:{listen}\", routes: [{routes}], no_advertise: true }}"
     )
 }

@@ -10,6 +10,7 @@
 
 mod checker;
 mod faults;
+mod in_order;
 mod measures;
 mod naive;
 mod random;

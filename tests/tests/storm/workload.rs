@@ -78,9 +78,19 @@ impl Bank {
         Topology::new(&*self.context).stream().to_owned()
     }
 
+    /// The stream of a view's documents.
+    pub(crate) fn bucket(&self, view: &str) -> String {
+        format!("KV_{}_{view}", self.context)
+    }
+
+    /// The stores, on a connection of its own to the servers themselves.
+    pub(crate) async fn backend(&self, cluster: &Cluster) -> NatsBackend {
+        backend(&cluster.url(), &self.context, cluster.size()).await
+    }
+
     /// Everything in the log, read on a connection of its own.
     pub(crate) async fn log(&self, cluster: &Cluster) -> Vec<Stored> {
-        let (events, _) = backend(&cluster.url(), &self.context, cluster.size()).await.split();
+        let (events, _) = self.backend(cluster).await.split();
         let last = events.log(&["account"]).await.unwrap().last_sequence;
         let request = Subscribe { subscriber: "checker", aggregates: &["account"], after: 0 };
         let mut subscription = events.subscribe(request).await.unwrap();
