@@ -143,7 +143,20 @@ impl Topology {
             Err(error) if is_missing(&error) => self.create(connection, &wanted).await?,
             Err(error) => return Err(self.unavailable(error)),
         }
+        self.tell_durability();
         Ok(NatsEvents::new(connection.clone(), self))
+    }
+
+    /// What acknowledged commits survive, as far as a client can know it: servers tell only their operator how often they
+    /// write to the disk.
+    fn tell_durability(&self) {
+        let (stream, replicas) = (&*self.stream, self.replicas);
+        if self.memory {
+            tracing::warn!(stream, replicas, storage = "memory", "the log is lost when its servers end");
+        } else {
+            let what = "what a power cut takes depends on `sync_interval` of the servers, which no client can ask for";
+            tracing::info!(stream, replicas, storage = "file", "{what}");
+        }
     }
 
     async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {

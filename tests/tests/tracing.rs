@@ -7,7 +7,8 @@ use cqrs_core::{
     Aggregate, Apply, Command, Context, CorrelationId, Cqrs, Envelope, Event, Handle, Handled, Project, View,
     memory::{Memory, MemoryEvents, MemoryViews},
 };
-use cqrs_tests::{eventually, lines::Lines, watched::Watched};
+use cqrs_nats::Topology;
+use cqrs_tests::{TestContext, eventually, lines::Lines, watched::Watched};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -85,6 +86,22 @@ async fn logs_of_a_handler_are_in_its_callers_span_whoever_leads() {
         let span = format!("execute{{command=\"light\" aggregate=\"lamp\" id=\"1\" command_id={id}");
         assert!(line.contains(&span), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_start_says_what_is_known_of_durability() {
+    let lines = Lines::collect();
+    let context = TestContext::new("durable").await;
+    context.nats.open(Topology::new(&*context.name)).await.unwrap();
+    context.nats.open(Topology::new(format!("{}-memory", context.name)).in_memory()).await.unwrap();
+    let text = lines.text();
+    let line = |words: &str| {
+        text.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{words}: {text}"))
+    };
+    let file = line("`sync_interval`");
+    assert!(file.contains(" INFO ") && file.contains("replicas=1 storage=\"file\""), "{file}");
+    let memory = line("lost when its servers end");
+    assert!(memory.contains(" WARN ") && memory.contains("replicas=1 storage=\"memory\""), "{memory}");
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
