@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, Batch, BoxFuture, Call, Cqrs, Effects, Envelope, Handler, HandlerError, Interceptor, Next,
-    On, Outcome, Policy, Position, ProjectError, Projection, ProjectionId, ProjectorState, React, Refused,
-    SavedCheckpoint, StoreError, Unfinished, memory::Memory,
+    On, Outcome, Policy, Position, ProjectError, Projection, ProjectionId, ProjectorState, Reached, React,
+    Refused, SavedCheckpoint, StoreError, Unfinished, memory::Memory,
 };
 use cqrs_tests::{
     domain::{Account, AccountEvent, Deposit, Open},
@@ -143,7 +143,7 @@ impl Projection for Endless {
         pending().await
     }
 
-    async fn reached(&self, _: &ProjectionId, _: u64) -> Result<(), StoreError> {
+    async fn reached(&self, _: &ProjectionId, _: u64) -> Result<Reached, StoreError> {
         pending().await
     }
 
