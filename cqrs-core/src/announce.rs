@@ -184,7 +184,7 @@ async fn append_one<E: EventStore>(
     loop {
         let commit = Commit {
             aggregate: aggregate.clone(),
-            first_version: end.version + 1,
+            first_version: end.version.saturating_add(1),
             source: public.source().into(),
             events: event.clone().into(),
         };

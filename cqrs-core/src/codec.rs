@@ -17,8 +17,8 @@ use uuid::Uuid;
 use crate::BINCODE;
 use crate::{
     AggregateKey, Envelope, Error, Event, EventId, EventType, Position, StoreError, StoredCommit,
-    commit::{JSON, Origin, RecordedEvent},
-    fingerprint,
+    commit::{JSON, Origin, RecordedEvent, is_json, media_type},
+    fingerprint::{self, Difference},
 };
 pub(crate) use json::{
     NotKept, command_from_json, command_to_json, from_json, to_json, to_json_that_reads_back,
@@ -97,13 +97,14 @@ pub(crate) fn encode<E: Event>(
 }
 
 fn encode_data<E: Event>(event: &mut E, aggregate: &AggregateKey) -> Result<Bytes, Error> {
+    if E::CODEC == Codec::Json
+        && event.is_plain()
+        && let Ok(data) = to_json(&Data(event))
+    {
+        return Ok(data);
+    }
     let event_type = event.event_type();
-    let written = match E::CODEC {
-        Codec::Json => write_json(event),
-        #[cfg(feature = "bincode")]
-        Codec::Bincode => binary::encode(event),
-    };
-    let (data, read) = written.map_err(|error| Error::Unrecordable {
+    let (data, read) = written_and_read(event).map_err(|error| Error::Unrecordable {
         aggregate: aggregate.clone(),
         event_type: event_type.name,
         reason: error.to_string(),
@@ -113,10 +114,25 @@ fn encode_data<E: Event>(event: &mut E, aggregate: &AggregateKey) -> Result<Byte
     Ok(data)
 }
 
-/// The payload of an event as JSON, and the event that is read back from it.
-fn write_json<E: Event>(event: &E) -> Result<(Bytes, E), NotKept> {
-    let (shown, seed) = (Data(event), Payload::of(event.event_type()));
-    json::written_and_read(&shown, seed, |read| fingerprint::difference(&shown, &Data(read), true))
+/// The payload of an event, and the event that is read back from it, which is the same in all that serde shows.
+pub(crate) fn written_and_read<E: Event>(event: &E) -> Result<(Bytes, E), NotKept> {
+    match E::CODEC {
+        Codec::Json => {
+            let seed = Payload::of(event.event_type());
+            json::written_and_read(&Data(event), seed, |read| difference(event, read, true))
+        }
+        #[cfg(feature = "bincode")]
+        Codec::Bincode => binary::encode(event),
+    }
+}
+
+/// In what an event differs that was read from the payload of another.
+fn difference<E: Event>(written: &E, read: &E, readable: bool) -> Result<(), Difference> {
+    if read.event_type() == written.event_type() {
+        fingerprint::difference(&Data(written), &Data(read), readable)
+    } else {
+        Err(Difference::Other(None))
+    }
 }
 
 /// Decodes one event of a stored commit.
@@ -137,7 +153,7 @@ pub(crate) fn decode_envelope<E: Event>(
         event_type,
         source: Arc::clone(&commit.source),
         aggregate: commit.aggregate.clone(),
-        version: commit.first_version + index as u64,
+        version: commit.version_of(index),
         position: Position { sequence: stored.sequence, index: u32::try_from(index).unwrap_or(u32::MAX) },
         time: origin.time,
         command_id: origin.command_id,
@@ -189,13 +205,15 @@ pub(crate) fn decode_data<E: Event>(
     content_type: &str,
     data: &[u8],
 ) -> Result<E, String> {
-    match content_type {
-        JSON => decode_json(event_type, data).map_err(|error| error.to_string()),
+    if is_json(content_type) {
+        return decode_json(event_type, data).map_err(|error| error.to_string());
+    }
+    match &*media_type(content_type) {
         #[cfg(feature = "bincode")]
         BINCODE => binary::decode(event_type, data),
         #[cfg(not(feature = "bincode"))]
         crate::BINCODE => Err("it is in bincode, which needs the feature `bincode`".to_owned()),
-        other => Err(format!("its content type {other:?} is none that this program reads")),
+        _ => Err(format!("its content type {content_type:?} is none that this program reads")),
     }
 }
 

@@ -14,6 +14,27 @@ pub const JSON: &str = "application/json";
 /// The content type of payloads in bincode, as version 2 of it writes by its standard configuration.
 pub const BINCODE: &str = "application/x-bincode";
 
+/// The media type of a content type, which may have parameters and any case: `application/json` of
+/// `Application/JSON; charset=utf-8`.
+pub fn media_type(content_type: &str) -> Cow<'_, str> {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if media_type.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        media_type.to_ascii_lowercase().into()
+    } else {
+        media_type.into()
+    }
+}
+
+/// Whether a payload of this content type is JSON: `application/json`, with or without parameters, and whatever ends in
+/// `/json` or `+json`.
+pub fn is_json(content_type: &str) -> bool {
+    if content_type == JSON {
+        return true;
+    }
+    let media_type = media_type(content_type);
+    media_type.ends_with("/json") || media_type.ends_with("+json")
+}
+
 /// The events that were appended to one aggregate at once, as data: one message, all or nothing.
 ///
 /// Usually they are the events of one command. Each carries its own [`Origin`], so that commands which
@@ -31,9 +52,15 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// The version of the event at `index`. Numbers that no log reaches, which a damaged or hostile one may have, end at
+    /// the largest.
+    pub fn version_of(&self, index: usize) -> u64 {
+        self.first_version.saturating_add(index as u64)
+    }
+
     /// The version of the last of the events.
     pub fn last_version(&self) -> u64 {
-        self.first_version + self.events.len() as u64 - 1
+        self.version_of(self.events.len().saturating_sub(1))
     }
 
     /// Whether `other` is this very commit, stored: event ids are new in every attempt to decide.
@@ -74,7 +101,7 @@ pub struct RecordedEvent {
     pub event_type: Cow<'static, str>,
     /// The version of its payload's shape.
     pub schema_version: u32,
-    /// How the payload is encoded: [`JSON`] or [`BINCODE`].
+    /// How the payload is encoded: [`JSON`] or [`BINCODE`], or whatever else [`is_json`].
     pub content_type: Cow<'static, str>,
     /// The payload.
     pub data: Bytes,

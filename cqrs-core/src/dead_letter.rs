@@ -328,7 +328,7 @@ impl DeadLetters {
     async fn failed(&self, letter: DeadLetter, reason: String) -> Result<DeadLetter, Error> {
         let tried = |letters: Vec<DeadLetter>| {
             let letter = letters.into_iter().find(|other| other.position == letter.position)?;
-            let attempts = letter.attempts + 1;
+            let attempts = letter.attempts.saturating_add(1);
             let time = self.clock.now();
             let letter = DeadLetter { reason: reason.clone(), behind: false, attempts, time, ..letter };
             Some((letter.note(), letter))

@@ -91,7 +91,7 @@ pub enum Error {
     /// The id is none that a store would take.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
-    /// The metadata has a name that an event cannot carry.
+    /// The metadata is more than an event can carry, or has a name that none can.
     #[error(transparent)]
     InvalidMetadata(#[from] InvalidMetadata),
     /// The view had not reached the receipt's position in time. The command has taken effect.

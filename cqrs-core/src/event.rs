@@ -98,6 +98,13 @@ pub trait Event: Sized + Send + Sync + 'static {
         false
     }
 
+    /// Whether the payload comes back from JSON whatever its values are, by the types of its fields alone. Any other is
+    /// read back before it is recorded. The derive says it of fields that are text, whole numbers, truth values, UUIDs,
+    /// options and lists of these, where serde's attributes change nothing.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     /// Writes the payload: the event's own fields, without its name.
     ///
     /// # Errors

@@ -244,7 +244,7 @@ async fn round<A: Aggregate, S: EventStore>(
     };
     let commit = Commit {
         aggregate: loaded.key.clone(),
-        first_version: loaded.version + 1,
+        first_version: loaded.version.saturating_add(1),
         source: Arc::clone(&shell.source),
         events,
     };
@@ -320,7 +320,7 @@ fn draft<A: Aggregate, S: EventStore>(
             continue;
         }
         command.context.time = shell.clock.now();
-        let version = loaded.version + draft.events.len() as u64;
+        let version = loaded.version.saturating_add(draft.events.len() as u64);
         // A panic of one command's handler must not take the commands of other callers with it.
         let handled = catch_unwind(AssertUnwindSafe(|| {
             let before = draft.state.as_ref().unwrap_or(&loaded.state);
@@ -404,6 +404,7 @@ fn record<A: Aggregate, S>(
     events: &mut Events<A::Event>,
 ) -> Result<Events<RecordedEvent>, Error> {
     let context = &command.context;
+    context.metadata.check_size()?;
     let origin = Arc::new(Origin {
         time: context.time,
         command: Cow::Borrowed(command.identity.name),

@@ -80,6 +80,7 @@ pub mod memory;
 mod metadata;
 mod notices;
 mod payload;
+mod plain;
 mod policy;
 mod project;
 mod projection;
@@ -104,7 +105,9 @@ pub use announce::Announce;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use codec::Codec;
 pub use command::{Command, Context, Lifecycle};
-pub use commit::{BINCODE, Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit};
+pub use commit::{
+    BINCODE, Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit, is_json, media_type,
+};
 pub use cqrs::{Backend, Builder, Cqrs};
 pub use cqrs_derive::{Aggregate, Command, Event, Query};
 pub use dead_letter::{DeadLetter, DeadLetters, MAX_DEAD_LETTERS, Retried};
@@ -123,7 +126,7 @@ pub use following::Following;
 pub use handler::{Handler, HandlerError, HandlerSources, On};
 pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};
 pub use interceptor::{BoxFuture, Call, CallKind, Interceptor, Next, Outcome};
-pub use metadata::{InvalidMetadata, Metadata};
+pub use metadata::{InvalidMetadata, MAX_METADATA_BYTES, Metadata};
 pub use notices::{Notice, Notices, NoticesOf};
 pub use policy::{Policy, React, Reactions};
 pub use projection::{Batch, OnFailure, ProjectError, Projection, Recorded, Start};
@@ -154,6 +157,7 @@ pub mod fuzzing {
 pub mod __private {
     pub use crate::{
         payload::{deserialize_command, deserialize_variant, serialize_variant},
+        plain::{Field, OfAnyType},
         upcast::{Upcast, upcast},
     };
     #[cfg(feature = "schema")]

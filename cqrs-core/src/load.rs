@@ -256,10 +256,11 @@ impl<A: Aggregate> Loaded<A> {
 
     fn fold(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {
         let commit = &stored.commit;
-        if commit.first_version != self.version + 1 {
+        let expected = self.version.saturating_add(1);
+        if commit.first_version != expected {
             return Err(StoreError::Gap {
                 aggregate: self.key.clone(),
-                expected: self.version + 1,
+                expected,
                 found: commit.first_version,
                 sequence: stored.sequence,
             });
@@ -304,7 +305,7 @@ pub(crate) fn commands_of(stored: &StoredCommit) -> impl Iterator<Item = Carried
         CarriedOut {
             command: of_one[0].origin.command_id,
             fingerprint: of_one[0].origin.fingerprint,
-            version: commit.first_version + events as u64 - 1,
+            version: commit.version_of(events - 1),
             events: of_one.len(),
             position: Position {
                 sequence: stored.sequence,

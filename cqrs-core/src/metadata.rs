@@ -25,6 +25,10 @@ const RESERVED: [&str; 17] = [
     "causationid",
 ];
 
+/// How many bytes the names and values of a command's metadata may have together. Each event keeps them, and where they
+/// are headers a server takes 64 KB of these, with each byte that is not plain text written as three.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
 /// Where a distributed trace travels (W3C Trace Context, and the CloudEvents extension of the same name).
 const TRACEPARENT: &str = "traceparent";
 
@@ -44,7 +48,7 @@ const TRACEPARENT: &str = "traceparent";
 /// # Ok::<(), cqrs_core::InvalidMetadata>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "BTreeMap<String, String>")]
 pub struct Metadata(BTreeMap<String, String>);
 
 impl Metadata {
@@ -93,9 +97,28 @@ impl Metadata {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Whether a command may have so much of it. What others have stored is read in any case.
+    pub(crate) fn check_size(&self) -> Result<(), InvalidMetadata> {
+        let bytes = self.0.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let limit = MAX_METADATA_BYTES;
+        if bytes > limit { Err(InvalidMetadata::TooLarge { bytes, limit }) } else { Ok(()) }
+    }
 }
 
-/// A name that metadata cannot have.
+impl TryFrom<BTreeMap<String, String>> for Metadata {
+    type Error = InvalidMetadata;
+
+    fn try_from(entries: BTreeMap<String, String>) -> Result<Self, InvalidMetadata> {
+        let mut metadata = Self::default();
+        for (name, value) in entries {
+            metadata.insert(name, value)?;
+        }
+        Ok(metadata)
+    }
+}
+
+/// Metadata that an event cannot carry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMetadata {
     /// The name is not made of 1–20 lower-case letters and digits.
@@ -107,6 +130,14 @@ pub enum InvalidMetadata {
     /// The value is none that W3C Trace Context knows.
     #[error("traceparent {0:?} is not like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
     Traceparent(String),
+    /// A command has more of it than its events could carry.
+    #[error("the metadata takes {bytes} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// How much it is.
+        bytes: usize,
+        /// How much may be.
+        limit: usize,
+    },
 }
 
 /// Whether the text is a `traceparent`: version, trace, span and flags in lower-case hexadecimal digits. A later
@@ -129,6 +160,20 @@ fn is_traceparent(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Names become names of headers.
+    #[test]
+    fn what_comes_through_serde_is_checked_as_well() {
+        let mut metadata = Metadata::default();
+        metadata.insert("user", "anna\r\n").expect("a legal name");
+        let json = serde_json::to_string(&metadata).expect("JSON");
+        assert_eq!(json, r#"{"user":"anna\r\n"}"#);
+        assert_eq!(serde_json::from_str::<Metadata>(&json).expect("metadata"), metadata);
+        for bad in [r#"{"a\r\nNats-Rollup":"all"}"#, r#"{"id":"1"}"#, r#"{"":"x"}"#, r#"{"traceparent":"1"}"#]
+        {
+            assert!(serde_json::from_str::<Metadata>(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_traceparent_has_the_shape_that_others_can_go_on_with() {

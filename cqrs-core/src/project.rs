@@ -366,7 +366,7 @@ impl Place {
     fn check_version(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {
         let commit = &stored.commit;
         if let Some(last) = self.versions.get_mut(&commit.aggregate) {
-            let expected = *last + 1;
+            let expected = last.saturating_add(1);
             *last = commit.last_version();
             if commit.first_version == expected {
                 return Ok(());

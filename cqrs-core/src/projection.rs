@@ -224,7 +224,7 @@ impl Recorded<'_> {
 
     /// Its place among the aggregate's events, from 1.
     pub fn version(&self) -> u64 {
-        self.stored.commit.first_version + self.index as u64
+        self.stored.commit.version_of(self.index)
     }
 
     /// The event with all that is known about it.

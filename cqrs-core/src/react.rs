@@ -295,7 +295,7 @@ fn noted(position: Position, number: u32, intent: Intent) -> Pending {
 fn following(refused: &str, number: u32, intent: Intent) -> Result<Pending, StoreError> {
     let mut parts = refused.rsplitn(3, '/');
     let (path, depth, event) = (parts.next(), parts.next(), parts.next());
-    let depth = depth.and_then(|depth| depth.parse::<u32>().ok()).unwrap_or(MAX_CHAIN) + 1;
+    let depth = depth.and_then(|depth| depth.parse::<u32>().ok()).unwrap_or(MAX_CHAIN).saturating_add(1);
     if depth > MAX_CHAIN {
         return Err(refused_rule(format!(
             "{MAX_CHAIN} commands were refused, each sent for the refusal before"

@@ -44,7 +44,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Aggregate, AggregateKey, Command, CommandError, CommandId, Context, Events, Handle, Metadata,
+    Aggregate, AggregateKey, Command, CommandError, CommandId, Context, Events, Handle, Metadata, codec,
     execute::decide, replay,
 };
 
@@ -118,11 +118,12 @@ pub struct When<A: Aggregate> {
 }
 
 impl<A: Aggregate<Event: Debug + PartialEq>> When<A> {
-    /// Expects exactly these events.
+    /// Expects exactly these events, and that they are the same after they were recorded.
     ///
     /// # Panics
     ///
-    /// When the command was refused or led to other events; this is how the test fails.
+    /// When the command was refused or led to other events, or to one that cannot be recorded or comes back as another;
+    /// this is how the test fails.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = A::Event>) {
         let expected: Vec<_> = expected.into_iter().collect();
@@ -134,6 +135,12 @@ impl<A: Aggregate<Event: Debug + PartialEq>> When<A> {
                     "{} should lead to\n  {expected:#?}\nbut led to\n  {events:#?}",
                     self.name
                 );
+                for event in events {
+                    match codec::written_and_read(&event) {
+                        Ok((_, read)) => assert!(read == event, "{event:#?}\nis recorded as\n  {read:#?}"),
+                        Err(error) => panic!("{event:#?}\ncannot be recorded: {error}"),
+                    }
+                }
             }
             Err(error) => panic!("{} should lead to\n  {expected:#?}\nbut was refused: {error}", self.name),
         }
@@ -187,5 +194,71 @@ impl<A: Aggregate<Event: Debug>> When<A> {
     pub fn then_not_found(self) {
         let found = matches!(self.result, Err(CommandError::NotFound(_)));
         assert!(found, "{} should find no aggregate, but: {:#?}", self.name, self.result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{Apply, Event, Handled};
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+    #[event(prefix = "kept", crate = crate)]
+    enum Kept {
+        Known(u8),
+        Partly(Partly),
+        Number(f64),
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Partly {
+        #[serde(skip)]
+        hidden: u8,
+    }
+
+    #[derive(Debug, Default, Clone, Aggregate)]
+    #[aggregate(id = u8, event = Kept, rejection = std::fmt::Error, commands(Keep), crate = crate)]
+    struct Keeper;
+
+    impl Apply<Kept> for Keeper {
+        fn apply(&mut self, _: &Kept) {}
+    }
+
+    #[derive(Debug, Clone, Serialize, Deserialize, Command)]
+    #[command(aggregate = Keeper, upsert, crate = crate)]
+    struct Keep {
+        #[command(id)]
+        keeper: u8,
+        what: Kept,
+    }
+
+    impl Handle<Keep> for Keeper {
+        fn handle(&self, command: &Keep, _: &Context) -> Handled<Self> {
+            Ok(command.what.clone().into())
+        }
+    }
+
+    fn keeps(what: Kept) {
+        given_nothing::<Keeper>().when(Keep { keeper: 1, what: what.clone() }).then([what]);
+    }
+
+    #[test]
+    fn what_comes_back_passes() {
+        keeps(Kept::Known(1));
+        keeps(Kept::Partly(Partly { hidden: 0 }));
+    }
+
+    #[test]
+    #[should_panic(expected = "is recorded as")]
+    fn what_comes_back_as_another_fails() {
+        keeps(Kept::Partly(Partly { hidden: 1 }));
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot be recorded")]
+    fn what_cannot_be_recorded_fails() {
+        keeps(Kept::Number(f64::INFINITY));
     }
 }

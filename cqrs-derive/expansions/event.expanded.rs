@@ -15,6 +15,15 @@ impl ::cqrs_core::Event for OrderEvent {
             Self::Cancelled { .. } => ::cqrs_core::EventType::new("order.cancelled", 1),
         }
     }
+    fn is_plain(&self) -> bool {
+        #[allow(unused_imports)]
+        use ::cqrs_core::__private::OfAnyType as _;
+        match self {
+            Self::Created { .. } => <::cqrs_core::__private::Field<String>>::IS_PLAIN,
+            Self::Paid { .. } => <::cqrs_core::__private::Field<u64>>::IS_PLAIN,
+            Self::Cancelled { .. } => true,
+        }
+    }
     fn serialize_data<__S>(
         &self,
         serializer: __S,
@@ -66,6 +75,11 @@ impl ::cqrs_core::Event for StockCounted {
     ];
     fn event_type(&self) -> ::cqrs_core::EventType {
         ::cqrs_core::EventType::new("stock.counted", 1)
+    }
+    fn is_plain(&self) -> bool {
+        #[allow(unused_imports)]
+        use ::cqrs_core::__private::OfAnyType as _;
+        <::cqrs_core::__private::Field<u32>>::IS_PLAIN
     }
     fn serialize_data<__S>(
         &self,

@@ -16,6 +16,14 @@ where
             Self::Marked { .. } => ::cqrs_core::EventType::new("link.marked", 1),
         }
     }
+    fn is_plain(&self) -> bool {
+        #[allow(unused_imports)]
+        use ::cqrs_core::__private::OfAnyType as _;
+        match self {
+            Self::Added { .. } => <::cqrs_core::__private::Field<Id>>::IS_PLAIN,
+            Self::Marked { .. } => true,
+        }
+    }
     fn serialize_data<__S>(
         &self,
         serializer: __S,

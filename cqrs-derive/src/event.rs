@@ -6,7 +6,7 @@ mod versions;
 use darling::FromMeta;
 use proc_macro2::TokenStream;
 use quote::ToTokens;
-use syn::{Data, DataEnum, DeriveInput, Fields, Ident, LitStr, Path, Type, Variant};
+use syn::{Data, DataEnum, DeriveInput, Field, Fields, Ident, LitStr, Path, Type, Variant};
 
 use crate::{
     attributes,
@@ -67,6 +67,8 @@ struct StoredType {
     /// The types of the payloads of versions 1, 2 and so on, up to the one before the current one.
     older: Vec<Type>,
     is_retired: bool,
+    /// The types of the fields, where nothing but these decides on the payload.
+    fields: Option<Vec<Type>>,
 }
 
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
@@ -112,7 +114,14 @@ fn of_struct(target: Target<'_>, fields: &Fields, options: TypeOptions, errors: 
     check_unique(&[("the event", name.iter().chain(&aliases).collect())], errors);
     let name = name.map_or_else(String::new, |name| name.text);
     let aliases = aliases.into_iter().map(|alias| alias.text).collect();
-    StoredType { name, aliases, version, older, is_retired: false }
+    let fields = (!serde_attributes::change_payload(&target.input.attrs)).then(|| types(fields)).flatten();
+    StoredType { name, aliases, version, older, is_retired: false, fields }
+}
+
+/// The types of fields of which serde is told nothing.
+fn types(fields: &Fields) -> Option<Vec<Type>> {
+    let of = |field: &Field| (!serde_attributes::change_payload(&field.attrs)).then(|| field.ty.clone());
+    fields.iter().map(of).collect()
 }
 
 fn of_enum<'a>(
@@ -157,6 +166,7 @@ struct NamedVariant<'a> {
     version: u32,
     older: Vec<Type>,
     is_retired: bool,
+    fields: Option<Vec<Type>>,
 }
 
 impl NamedVariant<'_> {
@@ -165,10 +175,10 @@ impl NamedVariant<'_> {
     }
 
     fn stored_type(self) -> StoredType {
-        let Self { name, aliases, version, older, is_retired, .. } = self;
+        let Self { name, aliases, version, older, is_retired, fields, .. } = self;
         let name = name.map_or_else(String::new, |name| name.text);
         let aliases = aliases.into_iter().map(|alias| alias.text).collect();
-        StoredType { name, aliases, version, older, is_retired }
+        StoredType { name, aliases, version, older, is_retired, fields }
     }
 }
 
@@ -196,7 +206,11 @@ fn of_variant<'a>(
     let aliases = aliases(options.aliases, errors);
     let (version, older) = versions(options.version, options.upcast, errors);
     let is_retired = options.retired.and_then(|Word(word)| errors.take(word)).is_some();
-    NamedVariant { ident, name, aliases, version, older, is_retired }
+    // Renaming variants changes nothing, since they are stored without their names.
+    let told = serde_attributes::change_payload(&variant.attrs)
+        || serde_attributes::change_payload_of_variants(&target.input.attrs);
+    let fields = (!told).then(|| types(&variant.fields)).flatten();
+    NamedVariant { ident, name, aliases, version, older, is_retired, fields }
 }
 
 impl Name {

@@ -67,6 +67,23 @@ pub(crate) fn check_kept(attributes: &[Attribute], errors: &mut Errors) {
     });
 }
 
+/// Whether serde is told anything here by which a payload may be written or read in another way.
+pub(crate) fn change_payload(attributes: &[Attribute]) -> bool {
+    attributes::named(attributes, "serde").next().is_some()
+}
+
+/// The same of an enum, as far as it is about what is in its variants.
+pub(crate) fn change_payload_of_variants(attributes: &[Attribute]) -> bool {
+    attributes::named(attributes, "serde").any(|attribute| {
+        let mut names = true;
+        let parsed = attribute.parse_nested_meta(|item| {
+            names &= item.path.is_ident("rename_all");
+            skip_value(item.input)
+        });
+        parsed.is_err() || !names
+    })
+}
+
 fn check(attributes: &[Attribute], refused: &[&str], errors: &mut Errors, say: impl Fn(&str) -> String) {
     for attribute in attributes::named(attributes, "serde") {
         // What cannot be parsed is for serde to report.

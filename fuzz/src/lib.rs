@@ -35,7 +35,12 @@ pub enum Fact {
     Id {
         id: Uuid,
     },
+    Endless(Endless),
 }
+
+/// It takes no bytes to go on in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Endless(pub Option<Box<Endless>>);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Nested {

@@ -9,9 +9,9 @@ use bincode::{
 };
 use bytes::Bytes;
 
-use super::{Data, NotKept, Payload};
+use super::{Data, NotKept, Payload, difference};
 use crate::{
-    Event, EventType, fingerprint,
+    Event, EventType,
     guard::{DEPTH, Limited},
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn encode<E: Event>(event: &E) -> Result<(Bytes, E), NotKept> {
         .map_err(|error| NotKept::Unwritable { reason: reason(error), field: None })?;
     let read: E =
         decode(event.event_type(), &bytes).map_err(|reason| NotKept::Unreadable { reason, field: None })?;
-    fingerprint::difference(&Data(event), &Data(&read), false)?;
+    difference(event, &read, false)?;
     Ok((bytes.into(), read))
 }
 

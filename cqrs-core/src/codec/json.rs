@@ -52,8 +52,8 @@ fn in_field(field: Option<&str>) -> String {
 }
 
 impl NotKept {
-    fn unwritable(reason: impl ToString, written: &[u8]) -> Self {
-        Self::Unwritable { reason: reason.to_string(), field: field_at(written, written.len()) }
+    fn unwritable(error: &serde_json::Error, written: &[u8]) -> Self {
+        Self::Unwritable { reason: error.to_string(), field: field_at(written, written.len()) }
     }
 
     fn unreadable(error: &serde_json::Error, json: &[u8]) -> Self {
@@ -93,7 +93,7 @@ pub(super) fn written_and_read<'a, T: Serialize, S: for<'de> DeserializeSeed<'de
     seed: S,
     compare: impl FnOnce(&R) -> Result<(), Difference> + 'a,
 ) -> Result<(Bytes, R), NotKept> {
-    let json = write(value).map_err(|(error, written)| NotKept::unwritable(error, &written))?;
+    let json = write(value).map_err(|(error, written)| NotKept::unwritable(&error, &written))?;
     let read = read(seed, &json).map_err(|error| NotKept::unreadable(&error, &json))?;
     compare(&read)?;
     Ok((json, read))

@@ -1,3 +1,5 @@
+mod reads_back;
+
 use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
@@ -160,6 +162,26 @@ fn what_this_program_does_not_know_is_named() {
     assert_eq!(error.to_string(), expected);
     let error = read("shop.closed", 1, "text/plain", b"{}").unwrap_err().to_string();
     assert!(error.contains(r#"content type "text/plain" is none"#), "{error}");
+}
+
+/// As other writers call it.
+#[test]
+fn json_is_read_by_whatever_name_it_goes() {
+    for name in [
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        "Application/JSON",
+        " application/json ",
+        "text/json",
+        "application/vnd.shop.closed+json; version=1",
+    ] {
+        assert_eq!(read("shop.closed", 1, name, b"{}").unwrap(), Fact::Closed, "{name}");
+    }
+    for name in ["", "application/jsonp", "text/plain; x=/json", "application/json-seq"] {
+        assert!(read("shop.closed", 1, name, b"{}").is_err(), "{name}");
+    }
+    #[cfg(feature = "bincode")]
+    assert_eq!(read("shop.closed", 1, "Application/X-Bincode; v=2", b"").unwrap(), Fact::Closed);
 }
 
 #[test]

@@ -221,7 +221,7 @@ impl MemorySubscription {
         let log = lock(&self.log);
         let mut taken = Vec::new();
         while taken.len() < max {
-            let Some(stored) = log.stored(self.seen + 1) else {
+            let Some(stored) = log.stored(self.seen.saturating_add(1)) else {
                 break;
             };
             self.seen = stored.sequence;

@@ -22,6 +22,7 @@ impl Model<'_> {
             codec.as_ref().map(|Codec(codec)| quote!(const CODEC: #krate::Codec = #krate::Codec::#codec;));
         let event_type = shape.emit_event_type(krate);
         let is_retired = shape.emit_is_retired();
+        let is_plain = shape.emit_is_plain(krate);
         let serialize_data = shape.emit_serialize_data(krate);
         let deserialize_data = shape.emit_deserialize_data(krate, &target.input.ident.to_string());
         let stored_shape = self.emit_stored_shape();
@@ -38,6 +39,8 @@ impl Model<'_> {
                 }
 
                 #is_retired
+
+                #is_plain
 
                 fn serialize_data<__S>(&self, serializer: __S) -> ::core::result::Result<__S::Ok, __S::Error>
                 where
@@ -173,6 +176,36 @@ impl Shape<'_> {
                 fn is_retired(&self) -> bool {
                     ::core::matches!(self, #(#retired)|*)
                 }
+            }
+        })
+    }
+
+    /// It stands for each payload what the types of its fields say.
+    fn emit_is_plain(&self, krate: &Path) -> Option<TokenStream> {
+        let says = |fields: &[Type]| {
+            let fields = fields.iter().map(|ty| quote!(<#krate::__private::Field<#ty>>::IS_PLAIN));
+            if fields.len() == 0 { quote!(true) } else { quote!(#(#fields)&&*) }
+        };
+        let body = match self {
+            Self::Struct(stored) => says(stored.fields.as_deref()?),
+            Self::Enum(variants) => {
+                let plain = variants.iter().filter_map(|(variant, stored)| {
+                    let says = says(stored.fields.as_deref()?);
+                    Some(quote!(Self::#variant { .. } => #says,))
+                });
+                let plain: Vec<_> = plain.collect();
+                let others = (plain.len() < variants.len()).then(|| quote!(_ => false,));
+                if plain.is_empty() {
+                    return None;
+                }
+                quote!(match self { #(#plain)* #others })
+            }
+        };
+        Some(quote! {
+            fn is_plain(&self) -> bool {
+                #[allow(unused_imports)]
+                use #krate::__private::OfAnyType as _;
+                #body
             }
         })
     }
