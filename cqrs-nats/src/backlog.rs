@@ -45,7 +45,7 @@ async fn count(
     let config = pull::Config {
         name: Some(name),
         description: Some("counts what a projection has still to do".to_owned()),
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after.saturating_add(1) },
         ack_policy: AckPolicy::None,
         filter_subjects: aggregates.iter().map(|name| filter_of(topology.log(), name)).collect(),
         inactive_threshold: KEPT,

@@ -151,7 +151,7 @@ impl NatsEvents {
     /// Removes a deadline's messages up to a place, so that a late removal never reaches a newer arming.
     async fn purge(&self, stream: &Stream<()>, filter: String, last: u64) -> Result<(), StoreError> {
         let what = || self.about_deadlines("removing a deadline");
-        let purge = async { stream.purge().filter(filter).sequence(last + 1).await };
+        let purge = async { stream.purge().filter(filter).sequence(last.saturating_add(1)).await };
         let asked = format!("$JS.API.STREAM.PURGE.{}", self.deadlines_stream());
         let answer = self.connection.answer(&[&asked], purge).await.map_err(|why| no_answer(what(), why))?;
         answer.map(drop).map_err(|error| store_error(what(), error))

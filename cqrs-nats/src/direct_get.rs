@@ -152,7 +152,7 @@ async fn one_by_one<T>(
     let mut batch = Batch { found: Vec::new(), more: false };
     match *get {
         Get::From { next_by_subj, seq, batch: max } => {
-            let mut messages = OneByOne::new([next_by_subj.to_owned()], seq - 1, u64::MAX);
+            let mut messages = OneByOne::new([next_by_subj.to_owned()], seq.saturating_sub(1), u64::MAX);
             while let Some(found) = messages.next(connection, stream).await? {
                 if batch.found.len() == max {
                     batch.more = true;

@@ -25,8 +25,9 @@ const IN_FLIGHT: [u64; 2] = [10_164, 10_158];
 
 /// Answers that a server gives before it stores or replicates anything. Any other error may come from a
 /// leader whose own disk failed after the others had the message.
-const NOT_STORED: [ErrorCode; 5] = [
+const NOT_STORED: [ErrorCode; 6] = [
     ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+    ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
     ErrorCode::STORAGE_RESOURCES_EXCEEDED,
     ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
     ErrorCode::STREAM_NOT_MATCH,

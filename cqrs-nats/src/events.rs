@@ -26,6 +26,9 @@ use crate::{
     wire,
 };
 
+/// How many bytes of headers a stream takes: the server counts them in 16 bits.
+const MAX_HEADERS: usize = 65_535;
+
 /// What the protocol's own lines add to a message, at most.
 const OVERHEAD: usize = 512;
 
@@ -59,8 +62,13 @@ impl NatsEvents {
         }
         headers.add("Nats-Expected-Stream", self.topology.stream());
         headers.add(EXPECTED, expected.sequence());
+        let (bytes, limit) = (headers.bytes(), MAX_HEADERS);
+        if bytes > limit {
+            let what = format!("the headers of the commit of {aggregate}, with its metadata,");
+            return Err(StoreError::TooLarge { what, bytes, limit });
+        }
         let limit = self.connection.client.max_payload();
-        let bytes = payload.len() + headers.bytes() + OVERHEAD;
+        let bytes = payload.len() + bytes + OVERHEAD;
         if bytes > limit {
             return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
         }
@@ -106,7 +114,7 @@ impl EventStore for NatsEvents {
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
         let subject = self.subject(aggregate);
-        let get = Get::From { next_by_subj: &subject, seq: after + 1, batch: max };
+        let get = Get::From { next_by_subj: &subject, seq: after.saturating_add(1), batch: max };
         let take = |found| stored(aggregate.clone(), found);
         let batch = direct_get(&self.connection, self.topology.stream(), get, take).await?;
         Ok(Page {
@@ -131,7 +139,7 @@ impl EventStore for NatsEvents {
     ) -> Result<Option<StoredCommit>, StoreError> {
         let what = || format!("reading {aggregate} from the stream's leader");
         let subject = self.subject(aggregate);
-        let which = Which::Next { next_by_subj: &subject, seq: after + 1 };
+        let which = Which::Next { next_by_subj: &subject, seq: after.saturating_add(1) };
         let found = leader_get(&self.connection, self.topology.stream(), which, what).await?;
         found.map(|found| stored(aggregate.clone(), found)).transpose()
     }

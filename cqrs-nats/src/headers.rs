@@ -70,9 +70,9 @@ impl Headers {
         self.text.push_str(": ");
     }
 
-    /// How many bytes they take in a message, but for what begins and ends all headers.
+    /// How many bytes they take in a message, with what begins and ends all headers.
     pub(crate) fn bytes(&self) -> usize {
-        self.first.len() + ": ".len() + self.text.len() + "\r\n".len()
+        "NATS/1.0\r\n".len() + self.first.len() + ": ".len() + self.text.len() + "\r\n\r\n".len()
     }
 
     /// What the client takes.
@@ -121,7 +121,7 @@ mod tests {
             .iter()
             .map(|(name, values)| AsRef::<str>::as_ref(name).len() + values[0].as_str().len() + 4)
             .sum();
-        assert_eq!(headers.bytes(), bytes);
+        assert_eq!(headers.bytes(), bytes + "NATS/1.0\r\n\r\n".len());
         let map = headers.into_map();
         assert_eq!(map.len(), 1, "one text");
     }

@@ -125,7 +125,7 @@ struct Ahead {
 impl OneByOne {
     /// Those after a place, up to another one.
     pub(crate) fn new(subjects: impl IntoIterator<Item = String>, after: u64, until: u64) -> Self {
-        let ahead = |subject| Ahead { subject, from: after + 1, found: None };
+        let ahead = |subject| Ahead { subject, from: after.saturating_add(1), found: None };
         Self { until, subjects: subjects.into_iter().map(ahead).collect() }
     }
 
@@ -146,7 +146,7 @@ impl OneByOne {
             if next.is_none() {
                 ahead.found = None;
             }
-            ahead.from = next.unwrap_or(u64::MAX - 1) + 1;
+            ahead.from = next.map_or(u64::MAX, |next| next.saturating_add(1));
         }
         let ahead = self.subjects.iter_mut().filter(|ahead| ahead.found.is_some());
         let first = ahead.min_by_key(|ahead| ahead.found.as_ref().map(|found| found.sequence));

@@ -7,9 +7,9 @@ mod tests;
 
 use std::{borrow::Cow, str::Utf8Error};
 
-use async_nats::{HeaderMap, HeaderName};
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, Commit, JSON};
+use cqrs_core::{AggregateKey, Commit, JSON, media_type};
 use percent_encoding::percent_decode_str;
 
 use crate::headers::Headers;
@@ -45,7 +45,7 @@ pub(crate) fn encode(commit: &Commit) -> Result<(Headers, Bytes), serde_json::Er
 ///
 /// What is wrong with the message, in words.
 pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Bytes) -> Result<Commit, String> {
-    let content_type = content_type(headers);
+    let content_type = named(headers, CONTENT_TYPE)?.unwrap_or_default();
     match &*media_type(content_type) {
         json::BATCH => json::decode_batch(&aggregate, &payload),
         json::EVENT => json::decode_event(&aggregate, &payload),
@@ -66,11 +66,13 @@ fn decode_binary(
     let mut attributes = Attributes::default();
     for (name, values) in headers.iter() {
         let name: &str = name.as_ref();
-        let prefix = name.get(..PREFIX.len()).filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
-        let (Some(_), Some(value)) = (prefix, values.last()) else { continue };
+        if !name.get(..PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX)) {
+            continue;
+        }
+        let Some(value) = only(name, values)? else { continue };
         let name = lower_case(&name[PREFIX.len()..]);
-        let value = percent_decoded(value.as_str());
-        attributes.add(&name, value.map_err(|_| format!("header ce-{name} is not UTF-8"))?);
+        let value = percent_decoded(value).map_err(|_| format!("header ce-{name} is not UTF-8"))?;
+        attributes.add(&name, value).map_err(|()| twice(&format!("ce-{name}")))?;
     }
     // Where the content type stands in an attribute of its own, as some bindings have it, that is as good.
     let content_type = match (content_type, attributes.content_type.take()) {
@@ -90,16 +92,33 @@ fn known(content_type: Cow<'_, str>) -> Cow<'static, str> {
     if content_type == JSON { JSON.into() } else { content_type.into_owned().into() }
 }
 
-/// Header names are spelled in any case, as in HTTP, where others write them.
-fn content_type(headers: &HeaderMap) -> &str {
-    let written = HeaderName::from_static(CONTENT_TYPE);
-    let found = headers.get_last(written).or_else(|| headers.get_last("Content-Type"));
-    found.map_or("", |value| value.as_str())
+/// The value of a header, whose name others may spell in any case, as in HTTP.
+fn named<'a>(headers: &'a HeaderMap, wanted: &str) -> Result<Option<&'a str>, String> {
+    let mut found = None;
+    for (name, values) in headers.iter() {
+        let name: &str = name.as_ref();
+        if name.eq_ignore_ascii_case(wanted)
+            && let Some(value) = only(name, values)?
+            && found.replace(value).is_some()
+        {
+            return Err(twice(wanted));
+        }
+    }
+    Ok(found)
 }
 
-/// A content type without its parameters.
-fn media_type(content_type: &str) -> Cow<'_, str> {
-    lower_case(content_type.split(';').next().unwrap_or_default().trim())
+/// The value of a header that may be there once.
+fn only<'a>(name: &str, values: &'a [HeaderValue]) -> Result<Option<&'a str>, String> {
+    match values {
+        [] => Ok(None),
+        [value] => Ok(Some(value.as_str())),
+        _ => Err(twice(name)),
+    }
+}
+
+/// Which of them is meant, nobody can tell.
+fn twice(name: &str) -> String {
+    format!("header {} is there more than once", lower_case(name))
 }
 
 /// The text in lower case, as it nearly always is.
@@ -111,20 +130,11 @@ fn lower_case(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a payload of this content type is JSON.
-fn is_json(content_type: &str) -> bool {
-    if content_type == JSON {
-        return true;
-    }
-    let media_type = media_type(content_type);
-    media_type.ends_with("/json") || media_type.ends_with("+json")
-}
-
 /// Whether a message's bytes can be about a business transaction, told without decoding them: its id stands there in
 /// the one form in which ids are written.
 pub(crate) fn may_mention(headers: &HeaderMap, payload: &[u8], correlation_id: &str) -> bool {
-    if let Some(value) = headers.get_last("ce-correlationid") {
-        return value.as_str().eq_ignore_ascii_case(correlation_id);
+    if let Ok(Some(value)) = named(headers, "ce-correlationid") {
+        return value.eq_ignore_ascii_case(correlation_id);
     }
     memchr::memmem::find(payload, correlation_id.as_bytes()).is_some()
 }

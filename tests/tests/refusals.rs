@@ -2,10 +2,13 @@
 //! and nothing is lost.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Source};
-use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, StoreError, View as _, ViewStore as _};
+use cqrs_core::{
+    AggregateKey, AppendError, Backend as _, CommandError, CommandId, Cqrs, Error, EventStore as _, Expected,
+    InvalidMetadata, MAX_METADATA_BYTES, Metadata, ProjectorState, StoreError, View as _, ViewStore as _,
+};
 use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
     TestContext,
@@ -123,6 +126,57 @@ async fn a_commit_that_is_too_large() {
     };
     assert!(bytes > limit && limit == context.nats.client().max_payload());
     bank.execute(open("1")).await.unwrap();
+}
+
+/// Whether it is alone or shares an append, in which its metadata are no headers.
+#[tokio::test]
+async fn metadata_that_is_too_large() {
+    let context = TestContext::new("large").await;
+    let bank = bank(context.backend().await).await;
+    bank.execute(open("1")).await.unwrap();
+    let with = |bytes| {
+        let mut metadata = Metadata::default();
+        // Each of these takes three bytes in a header.
+        metadata.insert("note", "\n".repeat(bytes - "note".len())).unwrap();
+        bank.execute(Deposit { account: "1".into(), amount: 1 }).metadata(metadata)
+    };
+    for bytes in [MAX_METADATA_BYTES + 1, 70_000] {
+        let error = with(bytes).await.unwrap_err();
+        let CommandError::Failed(Error::InvalidMetadata(InvalidMetadata::TooLarge { bytes: is, limit })) =
+            error
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!((is, limit), (bytes, MAX_METADATA_BYTES));
+    }
+    assert_eq!(with(MAX_METADATA_BYTES).await.unwrap().version, 2);
+}
+
+/// The server's limit is ours: what is one byte below it is stored.
+#[tokio::test]
+async fn headers_that_are_too_large() {
+    let context = TestContext::new("large").await;
+    let backend = context.backend().await;
+    bank(backend.clone()).await.execute(open("1")).await.unwrap();
+    let (events, _) = backend.split();
+    let first = events.last(&AggregateKey::new("account", "1").unwrap()).await.unwrap().unwrap();
+    let mut commit = first.commit;
+    commit.first_version += 1;
+    let mut of = async |bytes: usize| {
+        let origin = Arc::make_mut(&mut commit.events[0].origin);
+        origin.command_id = CommandId::derived(["another"]);
+        origin.metadata.insert("note", "x".repeat(bytes)).unwrap();
+        events.append(&commit, Expected::after(first.sequence)).await
+    };
+    let AppendError::Failed(StoreError::TooLarge { what, bytes, limit }) = of(70_000).await.unwrap_err()
+    else {
+        panic!("it was sent")
+    };
+    assert!(what.contains("headers") && limit == 65_535, "{what} {limit}");
+    let fitting = 70_000 - (bytes - limit);
+    let error = of(fitting + 1).await.unwrap_err();
+    assert!(matches!(error, AppendError::Failed(StoreError::TooLarge { .. })), "{error:?}");
+    of(fitting).await.unwrap();
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{HOSTILE, LONG, soon};
 use crate::{
-    AggregateKey, AppendError, CausationId, Clock as _, CommandId, Commit, CorrelationId, EventId,
-    EventStore, Expected, JSON, Metadata, Origin, RecordedEvent, Search, StoredCommit, Subscribe,
+    AggregateKey, AppendError, Appended, CausationId, Clock as _, CommandId, Commit, CorrelationId, EventId,
+    EventStore, Expected, JSON, Metadata, Origin, RecordedEvent, Search, StoreError, StoredCommit, Subscribe,
     Subscription, SystemClock,
 };
 
@@ -20,7 +20,7 @@ pub(super) fn key(name: &'static str, id: &str) -> AggregateKey {
 
 /// A commit of `events` events whose ids are new; the last one belongs to another command.
 pub(super) fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
-    let origins = [origin(first_version), origin(first_version + 1)];
+    let origins = [origin(first_version), origin(first_version.wrapping_add(1))];
     let event = |index| RecordedEvent {
         id: EventId(Uuid::new_v4()),
         origin: Arc::clone(&origins[usize::from(index > 0 && index + 1 == events)]),
@@ -394,6 +394,50 @@ pub async fn what_stands_at_a_place_is_found<S: EventStore>(store: &S) {
     for stored in stored {
         assert_eq!(store.commit_at(stored.sequence).await.expect("a read"), Some(Ok(stored)));
     }
+}
+
+/// Numbers at the end of their range, which no log reaches and anybody can write, are answered like any others.
+pub async fn numbers_that_no_log_reaches_harm_nothing<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "end");
+    // Whether such a version is stored, and what is read of it then, is for the store to say.
+    let stored = store.append(&commit(&aggregate, u64::MAX, 2), Expected::NoStream).await;
+    assert!(matches!(stored, Ok(_) | Err(AppendError::Failed(_))), "{stored:?}");
+    let _ = store.read(&aggregate, 0, 10).await;
+    let _ = store.last(&aggregate).await;
+    let _ = store.next_after(&aggregate, 0).await;
+    if let Ok(Appended { sequence, .. }) = stored {
+        let found = store.commit_at(sequence).await.expect("a read");
+        assert!(found.is_some(), "it is there, whatever it is");
+        let request = Subscribe { subscriber: "ends", aggregates: &["thing"], after: 0 };
+        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        let first = soon("it is delivered, whatever it is", subscription.next(1)).await;
+        assert_eq!(first.expect("deliveries").len(), 1);
+    }
+    assert_eq!(store.read(&aggregate, u64::MAX, 10).await.expect("a read").commits, []);
+    assert_eq!(store.next_after(&aggregate, u64::MAX).await.expect("a read"), None);
+    assert_eq!(store.commit_at(u64::MAX).await.expect("a read"), None);
+    assert_eq!(store.backlog(&["thing"], u64::MAX).await.expect("a count").commits, 0);
+    let appended = append_chain(store, &key("thing", "other"), 1).await;
+    assert_eq!(read_all(store, &key("thing", "other")).await, appended);
+}
+
+/// More metadata than the store can take is refused with a definite answer that says so.
+pub async fn metadata_is_stored_or_refused_by_its_size<S: EventStore>(store: &S) {
+    let aggregate = key("thing", "much");
+    let mut stored = Vec::new();
+    for bytes in [1_000, 60_000, 65_000, 70_000, 600_000] {
+        let last = stored.last().map_or(0, |last: &StoredCommit| last.sequence);
+        let mut commit = commit(&aggregate, 1 + stored.len() as u64, 1);
+        let metadata = &mut Arc::make_mut(&mut commit.events[0].origin).metadata;
+        metadata.insert("much", "x".repeat(bytes)).expect("a legal name");
+        match store.append(&commit, Expected::after(last)).await {
+            Ok(Appended { sequence, .. }) => stored.push(StoredCommit { sequence, commit }),
+            Err(AppendError::Failed(StoreError::TooLarge { bytes, limit, .. })) => assert!(bytes > limit),
+            Err(error) => panic!("{bytes} bytes of metadata: {error:?}"),
+        }
+    }
+    assert!(!stored.is_empty());
+    assert_eq!(read_all(store, &aggregate).await, stored);
 }
 
 /// A subscriber that was forgotten can come again, and starts where it is told.

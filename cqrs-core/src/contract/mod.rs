@@ -89,6 +89,8 @@ macro_rules! event_store_contract {
             whoever_reads_keeps_its_turn_until_it_leaves
             what_stands_at_a_place_is_found
             a_business_transaction_is_found
+            numbers_that_no_log_reaches_harm_nothing
+            metadata_is_stored_or_refused_by_its_size
             a_subscriber_can_be_forgotten
             no_snapshot_is_there_at_first
             the_last_snapshot_is_kept_if_any_is

@@ -121,7 +121,7 @@ pub(super) async fn consumer_at(
         deleted.map_err(|error| store_error(what(), error))?;
     }
     if let Some(sent) = one_by_one {
-        config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: sent + 1 };
+        config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: sent.saturating_add(1) };
     }
     // Strictly, since another worker may have made one in between, and nobody knows what it has received.
     let consumer = stream.create_consumer_strict(config).await.map_err(|error| store_error(what(), error))?;
@@ -133,7 +133,7 @@ fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
     pull::Config {
         durable_name: Some(request.subscriber.to_owned()),
         description: Some("a projector; its place is the checkpoint beside the view".to_owned()),
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: request.after + 1 },
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: request.after.saturating_add(1) },
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         inactive_threshold: KEPT,

@@ -343,7 +343,7 @@ impl Reader {
         // Whatever is wrong with the delivery, the turn is the one of whoever gets it.
         self.note_pin(&message);
         let last = std::mem::replace(&mut lock(&self.noted).delivery, delivery);
-        if delivery != last + 1 {
+        if delivery != last.saturating_add(1) {
             // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
             lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
             return Err(self.interrupted(format!("delivery {delivery} came after delivery {last}")));

@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// What the names of attributes begin with where they are headers.
 pub(super) const PREFIX: &str = "ce-";
 
+/// No log gets so far: 2⁶³ − 1 is what most languages can hold.
+const LAST_VERSION: u64 = i64::MAX as u64;
+
 /// The value of an attribute, which is a text wherever it is carried.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
@@ -39,7 +42,7 @@ pub(super) fn own<'a>(commit: &'a Commit, index: usize, mut each: impl FnMut(&'s
     let event = &commit.events[index];
     each("ce-id", Value::Id(event.id.0));
     each("ce-type", Value::Text(&event.event_type));
-    each("ce-aggregateversion", Value::Number(commit.first_version + index as u64));
+    each("ce-aggregateversion", Value::Number(commit.version_of(index)));
     each("ce-schemaversion", Value::Number(event.schema_version.into()));
 }
 
@@ -92,12 +95,20 @@ type Text<'a> = Option<Cow<'a, str>>;
 
 impl<'a> Attributes<'a> {
     /// Adds an attribute; what has none of the known names is metadata.
-    pub(super) fn add(&mut self, name: &str, value: Cow<'a, str>) {
-        match self.place(name) {
-            Some(place) => *place = Some(value),
+    ///
+    /// # Errors
+    ///
+    /// There is one of that name.
+    pub(super) fn add(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), ()> {
+        let is_new = if let Some(place) = self.place(name) {
+            place.replace(value).is_none()
+        } else {
+            let is_new = self.metadata.get(name).is_none();
             // Attributes that others added under names that metadata cannot have are left alone.
-            None => drop(self.metadata.insert(name, value)),
-        }
+            let _ = self.metadata.insert(name, value);
+            is_new
+        };
+        if is_new { Ok(()) } else { Err(()) }
     }
 
     fn place(&mut self, name: &str) -> Option<&mut Text<'a>> {
@@ -137,7 +148,7 @@ impl<'a> Attributes<'a> {
         if name != aggregate.name() || id != aggregate.id() {
             return Err(format!("it is about {name}/{id}, but stands where {aggregate} does"));
         }
-        let first_version = parsed("aggregateversion", self.aggregate_version.take())?;
+        let first_version = version("aggregateversion", self.aggregate_version.take())?;
         let source = there("source", self.source.take())?.into();
         let id: EventId = parsed("id", self.id.take())?;
         let event_type = owned(there("type", self.event_type.take())?);
@@ -168,6 +179,12 @@ fn there<'a>(name: &str, value: Text<'a>) -> Result<Cow<'a, str>, String> {
 fn parsed<T: FromStr>(name: &str, value: Text<'_>) -> Result<T, String> {
     let text = there(name, value)?;
     text.parse().map_err(|_| unfit(name, &text))
+}
+
+/// The place of an event among those of its aggregate: from 1, and with room for all that may come after it.
+fn version(name: &str, value: Text<'_>) -> Result<u64, String> {
+    let version = parsed(name, value)?;
+    if (1..=LAST_VERSION).contains(&version) { Ok(version) } else { Err(unfit(name, &version.to_string())) }
 }
 
 fn unfit(name: &str, text: &str) -> String {

@@ -1,15 +1,19 @@
 //! Events in the JSON format of CloudEvents: one, or a batch of several.
 
-use std::{collections::HashMap, io::Write as _, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, fmt, io::Write as _, ops::Range, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, Commit, JSON, RecordedEvent};
+use cqrs_core::{AggregateKey, Commit, JSON, RecordedEvent, is_json};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{
     attributes::{Attributes, PREFIX, Value, own, shared},
-    is_json, known,
+    known,
 };
 
 /// The content type of several events.
@@ -21,8 +25,36 @@ pub(super) const EVENT: &str = "application/cloudevents+json";
 /// About how many bytes an event has besides its payload.
 const ABOUT: usize = 700;
 
-/// The members of one event.
-type Members = HashMap<String, Box<RawValue>>;
+/// The members of one event, each of them once.
+struct Members(BTreeMap<String, Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event as an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if members.insert(name.clone(), map.next_value()?).is_some() {
+                        return Err(A::Error::custom(format_args!(
+                            "member {name:?} is there more than once"
+                        )));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Each)
+    }
+}
 
 pub(super) fn encode_batch(commit: &Commit) -> Result<Bytes, serde_json::Error> {
     let data: usize = commit.events.iter().map(|event| event.data.len() + ABOUT).sum();
@@ -102,7 +134,9 @@ pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<C
         let next = commit(aggregate, members)?;
         match &mut all {
             None => all = Some(next),
-            Some(all) if all.last_version() + 1 == next.first_version => all.events.extend(next.events),
+            Some(all) if all.version_of(all.events.len()) == next.first_version => {
+                all.events.extend(next.events);
+            }
             Some(_) => return Err("its events do not follow one another".to_owned()),
         }
     }
@@ -112,7 +146,7 @@ pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<C
 }
 
 /// The commit that holds one event.
-fn commit(aggregate: &AggregateKey, mut members: Members) -> Result<Commit, String> {
+fn commit(aggregate: &AggregateKey, Members(mut members): Members) -> Result<Commit, String> {
     // A member that is null is one that is not there; only data can be null.
     let data = (members.remove("data"), members.remove("data_base64"));
     members.retain(|_, value| value.get() != "null");
@@ -120,7 +154,9 @@ fn commit(aggregate: &AggregateKey, mut members: Members) -> Result<Commit, Stri
         |value: &RawValue| serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
     let mut attributes = Attributes::default();
     for (name, value) in members {
-        attributes.add(&name, text(&value).into());
+        attributes
+            .add(&name, text(&value).into())
+            .map_err(|()| format!("attribute {name} is there more than once"))?;
     }
     let content_type = attributes.content_type.take().map_or(JSON.into(), known);
     let data = match data {

@@ -35,6 +35,7 @@ fn payloads() -> impl Strategy<Value = (&'static str, Bytes)> {
         any::<String>().prop_map(|text| ("text/plain; charset=utf-8", text.into())),
         vec(any::<u8>(), 0..40).prop_map(|bytes| (BINCODE, bytes.into())),
         Just((JSON, Bytes::new())),
+        Just(("application/json; charset=utf-8", Bytes::from_static(b"{}"))),
         Just(("application/vnd.thing+json", Bytes::from_static(b"null"))),
     ]
 }
@@ -141,6 +142,101 @@ fn no_text_begins_a_header() {
     names.sort_unstable();
     assert_eq!(names.len(), 15, "{names:?}");
     assert!(names.iter().all(|name| name.starts_with("ce-") || *name == "content-type"), "{names:?}");
+}
+
+/// The headers and the payload of one event, and how it is read with others.
+fn one_event() -> (HeaderMap, Bytes, impl Fn(&HeaderMap) -> Result<Commit, String>) {
+    let mut origin = Origin {
+        time: "2026-01-02T03:04:05Z".parse().expect("a time"),
+        command: "create".into(),
+        command_id: CommandId(Uuid::nil()),
+        fingerprint: 0,
+        correlation_id: CorrelationId(Uuid::nil()),
+        causation_id: None,
+        metadata: Metadata::default(),
+    };
+    origin.metadata.insert("user", "anna").expect("a name");
+    let event = RecordedEvent {
+        id: EventId(Uuid::nil()),
+        origin: Arc::new(origin),
+        event_type: "created".into(),
+        schema_version: 1,
+        content_type: JSON.into(),
+        data: Bytes::from_static(b"{}"),
+    };
+    let aggregate = AggregateKey::new("order", "1").expect("a key");
+    let commit =
+        Commit { aggregate: aggregate.clone(), first_version: 1, source: "/x".into(), events: event.into() };
+    let (headers, payload) = encode(&commit).expect("a message");
+    let read = {
+        let payload = payload.clone();
+        move |headers: &HeaderMap| decode(aggregate.clone(), headers, payload.clone())
+    };
+    (headers.one_by_one(), payload, read)
+}
+
+/// Which of the two counts must not depend on the order of a hash table.
+#[test]
+fn a_header_that_is_there_more_than_once_is_refused() {
+    let (headers, _, read) = one_event();
+    read(&headers).expect("a commit");
+    let names: Vec<String> = headers.iter().map(|(name, _)| AsRef::<str>::as_ref(name).to_owned()).collect();
+    for name in names {
+        let once = headers.get(name.as_str()).expect("a value").clone();
+        let expected = Err(format!("header {name} is there more than once"));
+        for other in [name.to_uppercase(), name.replace('c', "C")] {
+            for value in [once.as_str(), "other"] {
+                let mut twice = headers.clone();
+                twice.insert(other.as_str(), value);
+                assert_eq!(read(&twice), expected);
+            }
+        }
+        let mut twice = headers.clone();
+        twice.append(name.as_str(), once);
+        assert_eq!(read(&twice), expected);
+    }
+    // In one spelling, whichever, it is the same; and what is no attribute may be there as often as it likes.
+    let mut loud = HeaderMap::new();
+    for (name, values) in headers.iter() {
+        loud.insert(AsRef::<str>::as_ref(name).to_uppercase(), values[0].as_str());
+    }
+    loud.append("Nats-Msg-Id", "1");
+    loud.append("Nats-Msg-Id", "2");
+    assert_eq!(read(&loud), read(&headers));
+}
+
+#[test]
+fn a_member_that_is_there_more_than_once_is_refused() {
+    let (mut headers, _, read) = one_event();
+    let commit = read(&headers).expect("a commit");
+    let mut two = commit.clone();
+    two.events.extend(commit.events.clone());
+    let json = String::from_utf8(encode(&two).expect("a batch").1.to_vec()).expect("text");
+    let decoded = |headers: &HeaderMap, json: &str| {
+        decode(commit.aggregate.clone(), headers, Bytes::copy_from_slice(json.as_bytes()))
+    };
+    headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, BATCH);
+    decoded(&headers, &json).expect("a batch");
+    for (member, again) in [("id", r#""id":"x""#), ("data", r#""data":1"#), ("user", r#""user":"ben""#)] {
+        let twice = json.replacen('{', &format!("{{{again},"), 1);
+        let error = decoded(&headers, &twice).expect_err("it is there twice");
+        assert!(error.contains(&format!("member {member:?} is there more than once")), "{error}");
+    }
+}
+
+#[test]
+fn a_version_that_no_log_reaches_is_refused() {
+    let (headers, _, read) = one_event();
+    let of = |version: &str| {
+        let mut headers = headers.clone();
+        headers.insert("ce-aggregateversion", version);
+        read(&headers).map(|commit| commit.last_version())
+    };
+    assert_eq!(of("9223372036854775807"), Ok(i64::MAX as u64));
+    for version in ["0", "9223372036854775808", "18446744073709551615", "18446744073709551616", "-1", "1.0"] {
+        assert_eq!(of(version), Err(format!("attribute aggregateversion has the value {version:?}")));
+    }
 }
 
 #[test]
