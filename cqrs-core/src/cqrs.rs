@@ -181,6 +181,10 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// between is delivered and dropped undecoded. What is kept in memory is what is found. It holds nobody up, but it
     /// is nothing to ask for with each command.
     ///
+    /// The clock that made the id may have been wrong. So the whole log is read, which takes longer, if the command that
+    /// the transaction is named after is not found in this part of it. That is so for each transaction whose id belongs
+    /// to no command; if you know when such a one began, see [`trace_since`](Self::trace_since).
+    ///
     /// # Errors
     ///
     /// The event store's.
@@ -189,10 +193,15 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// Dropping it loses nothing.
     pub async fn trace(&self, correlation_id: CorrelationId) -> Result<Trace, Error> {
-        self.trace_since(correlation_id, trace::begin_of(correlation_id)).await
+        let found = self.trace_since(correlation_id, trace::begin_of(correlation_id)).await?;
+        if found.has_beginning() {
+            return Ok(found);
+        }
+        self.trace_since(correlation_id, Timestamp::UNIX_EPOCH).await
     }
 
-    /// [`trace`](Self::trace), of which is known that it began at `since` or later.
+    /// [`trace`](Self::trace), of which is known that it began at `since` or later. It is complete if it has the command
+    /// that the transaction is named after, or if the whole log was read.
     ///
     /// # Errors
     ///
@@ -204,7 +213,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     pub async fn trace_since(&self, correlation_id: CorrelationId, since: Timestamp) -> Result<Trace, Error> {
         let search = Search { correlation_id, since, max: trace::MAX_COMMITS };
         let found = self.inner.shell.events.search(search).await?;
-        Ok(Trace::of(correlation_id, &found.commits, !found.more))
+        Ok(Trace::of(correlation_id, &found.commits, since <= Timestamp::UNIX_EPOCH, found.more))
     }
 
     /// The business transactions that have changed an aggregate, in order.

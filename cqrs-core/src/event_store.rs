@@ -134,7 +134,7 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// There is no index for it: the log is read from the search's time on, and no more is kept than what is found. What
     /// is stored while it goes on may be missing, and if it is not [`confirmed`](Page::confirmed), what was stored right
-    /// before.
+    /// before. Commits that are left out since they cannot be read count as [`more`](Page::more).
     ///
     /// # Errors
     ///

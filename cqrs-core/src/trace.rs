@@ -14,7 +14,7 @@ use crate::{AggregateKey, CommandId, CorrelationId, EventId, Position, StoredCom
 /// The most commits that a trace is made of.
 pub(crate) const MAX_COMMITS: usize = 10_000;
 
-/// How far the clock that made an id may be ahead of the clock of the store.
+/// How far the clock that made an id may be ahead of the clock of the store before the whole log is read.
 const CLOCKS_APART: Duration = Duration::from_secs(600);
 
 /// How deep a trace is indented, at most.
@@ -40,8 +40,11 @@ pub struct Trace {
     pub correlation_id: CorrelationId,
     /// Its commands, in the order of the log.
     pub commands: Vec<TracedCommand>,
-    /// Whether that is all; a transaction of more than 10,000 commits is cut off.
+    /// Whether that is all: the transaction's beginning was found or the whole log was read, all that was found could be
+    /// read, and there were no more than 10,000 commits.
     pub is_complete: bool,
+    /// Whether nothing can have come before.
+    is_from_its_beginning: bool,
 }
 
 /// A command that led to events.
@@ -87,14 +90,24 @@ pub enum Cause {
 }
 
 impl Trace {
-    /// The commits must be in the order of the log.
-    pub(crate) fn of(correlation_id: CorrelationId, commits: &[StoredCommit], is_complete: bool) -> Self {
-        let mut trace = Self { correlation_id, commands: Vec::new(), is_complete };
+    /// The commits must be in the order of the log. Whether they were looked for in `all` of it, and whether there are
+    /// `more`, is for those to say who looked.
+    pub(crate) fn of(correlation_id: CorrelationId, commits: &[StoredCommit], all: bool, more: bool) -> Self {
+        let commands = Vec::new();
+        let mut trace = Self { correlation_id, commands, is_complete: false, is_from_its_beginning: all };
         let mut causes = HashMap::new();
         for stored in commits {
             trace.add(stored, &mut causes);
         }
+        // A transaction is named after the command that it begins with.
+        trace.is_from_its_beginning |= trace.commands.iter().any(|command| command.id.0 == correlation_id.0);
+        trace.is_complete = trace.is_from_its_beginning && !more;
         trace
+    }
+
+    /// Whether nothing can have come before.
+    pub(crate) fn has_beginning(&self) -> bool {
+        self.is_from_its_beginning
     }
 
     /// Adds the events of a commit that belong to the transaction. Causes come before what they cause, so whatever
@@ -126,7 +139,7 @@ impl Trace {
             events.push(TracedEvent {
                 id: event.id,
                 event_type: event.event_type.to_string(),
-                version: commit.first_version + u64::from(index),
+                version: commit.version_of(index as usize),
                 position: Position { sequence: stored.sequence, index },
             });
         }
@@ -173,11 +186,11 @@ impl fmt::Display for Trace {
                 }
             }
         }
-        if self.is_complete { Ok(()) } else { writeln!(f, "… and more: it is cut off here") }
+        if self.is_complete { Ok(()) } else { writeln!(f, "… and there may be more") }
     }
 }
 
-/// The time before which nothing of the transaction can be in the log. Ids that are made anew carry their time (they
+/// The time before which nothing of the transaction is in the log, if the clock that made its id was right. Ids that are made anew carry their time (they
 /// are UUIDs of version 7); of others nothing is known.
 pub(crate) fn begin_of(correlation_id: CorrelationId) -> Timestamp {
     let known = correlation_id.0.get_timestamp().filter(|_| correlation_id.0.get_version_num() == 7);
@@ -236,7 +249,7 @@ mod tests {
             commit(7, "mail", &[(30, 100, &[300]), (31, 10, &[310])]),
             commit(8, "order", &[(40, 200, &[400])]),
         ];
-        let trace = Trace::of(TRANSACTION, &commits, true);
+        let trace = Trace::of(TRANSACTION, &commits, true, false);
         let time = "1970-01-01T00:00:00Z";
         let expected = format!(
             "do_10 on order/1, {time}
@@ -255,18 +268,32 @@ mod tests {
         assert_eq!(trace.to_string(), expected);
         assert_eq!(trace.roots().collect::<Vec<_>>(), [0]);
         assert_eq!(trace.caused_by(Cause::Event(0, 1)).collect::<Vec<_>>(), [1]);
-        assert!(Trace { is_complete: false, ..trace }.to_string().ends_with("it is cut off here\n"));
+        assert!(Trace { is_complete: false, ..trace }.to_string().ends_with("there may be more\n"));
+    }
+
+    #[test]
+    fn it_is_complete_if_it_has_its_beginning_and_nothing_is_missing() {
+        let later = [commit(3, "stock", &[(20, 10, &[200])])];
+        let whole = [commit(2, "order", &[(1, 999, &[10])]), later[0].clone()];
+        let is_complete =
+            |commits: &[StoredCommit], all, more| Trace::of(TRANSACTION, commits, all, more).is_complete;
+        assert!(is_complete(&whole, false, false), "it has the command that it is named after");
+        assert!(is_complete(&later, true, false), "there is nothing else in the log");
+        assert!(is_complete(&[], true, false));
+        assert!(!is_complete(&later, false, false), "what came before was not looked for");
+        assert!(!is_complete(&[], false, false));
+        assert!(!is_complete(&whole, true, true), "some of it was left out");
     }
 
     #[test]
     fn causes_that_go_in_circles_end_and_long_chains_are_told() {
         let circle = [commit(1, "a", &[(1, 20, &[10])]), commit(2, "b", &[(2, 10, &[20])])];
-        assert_eq!(Trace::of(TRANSACTION, &circle, true).to_string().lines().count(), 4);
+        assert_eq!(Trace::of(TRANSACTION, &circle, true, false).to_string().lines().count(), 4);
         let one = |number: u64| {
             commit(number, "a", &[(number.into(), (number + 99_999).into(), &[u128::from(number) + 100_000])])
         };
         let chain: Vec<_> = (1..=10_000).map(one).collect();
-        let trace = Trace::of(TRANSACTION, &chain, true);
+        let trace = Trace::of(TRANSACTION, &chain, true, false);
         assert_eq!(trace.roots().count(), 1);
         assert_eq!(trace.to_string().lines().count(), 20_000);
     }

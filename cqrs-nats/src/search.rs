@@ -50,22 +50,27 @@ impl Looking {
         if found.headers.as_ref().is_ok_and(|headers| !wire::may_mention(headers, &found.payload, &id)) {
             return true;
         }
+        // What has no headers that can be read says of no transaction that it belongs to it.
+        let mentions_it = found.headers.is_ok();
         let stored = match delivered_found(log, &[], found) {
             Ok(stored) => stored,
             Err(unreadable) => {
                 let (sequence, reason) = (unreadable.sequence, unreadable.reason);
                 warn!(sequence, reason, "a message that may be of the transaction cannot be read");
+                self.page.more |= mentions_it;
                 return true;
             }
         };
         if !mentions(&stored, &self.search) {
             return true;
         }
-        self.page.more = self.page.commits.len() == self.search.max;
-        if !self.page.more {
+        let is_full = self.page.commits.len() == self.search.max;
+        if is_full {
+            self.page.more = true;
+        } else {
             self.page.commits.push(stored);
         }
-        !self.page.more
+        !is_full
     }
 }
 
@@ -163,7 +168,9 @@ fn mentions(stored: &StoredCommit, search: &Search) -> bool {
 fn config(name: &str, looking: &Looking) -> pull::Config {
     // Whole seconds are enough, rounded down.
     let deliver_policy = match u64::try_from(looking.search.since.as_second()) {
-        _ if looking.seen > 0 => DeliverPolicy::ByStartSequence { start_sequence: looking.seen + 1 },
+        _ if looking.seen > 0 => {
+            DeliverPolicy::ByStartSequence { start_sequence: looking.seen.saturating_add(1) }
+        }
         Err(_) | Ok(0) => DeliverPolicy::All,
         Ok(seconds) => {
             let since = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

@@ -8,15 +8,18 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Backend, CommandId, CorrelationId, Cqrs, Deadlines, Effects, Envelope, EventStore as _,
-    Handler, HandlerError, Metadata, On, Policy, React, Refusal, Trace, memory::Memory,
+    AggregateKey, Backend, Clock as _, CommandId, CorrelationId, Cqrs, Deadlines, Effects, Envelope,
+    EventStore as _, Handler, HandlerError, Metadata, On, Policy, React, Refusal, SystemClock, Trace,
+    memory::Memory,
 };
 use cqrs_tests::{
     TestContext,
     domain::{Account, AccountEvent, Deposit, Open, Withdraw},
     eventually,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -41,6 +44,7 @@ macro_rules! on_every_backend {
 on_every_backend! {
     a_transaction_is_traced_through_all_that_follows_from_it
     a_transaction_without_a_time_in_its_id_is_traced_too
+    a_transaction_whose_id_was_made_by_a_wrong_clock_is_traced_too
     commands_that_shared_an_append_are_told_apart
 }
 
@@ -157,8 +161,48 @@ where
     bank.execute(open("1", "anna", 0)).id(id).await.unwrap();
     let trace = async || words(&bank.trace(id.into()).await.unwrap());
     eventually("all has followed", async || trace().await == ALL).await;
-    let other = bank.trace(CorrelationId(uuid::Uuid::nil())).await.unwrap();
+    let other = bank.trace(CorrelationId(Uuid::nil())).await.unwrap();
     assert_eq!((other.commands, other.is_complete), (Vec::new(), true));
+    bank.stop().await;
+}
+
+async fn a_transaction_whose_id_was_made_by_a_wrong_clock_is_traced_too<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let bank = bank(backend).await;
+    let now = u64::try_from(SystemClock.now().as_second()).unwrap();
+    for (account, time) in [("ahead", now + 3_600), ("behind", now - 3_600), ("far ahead", now + 400_000_000)]
+    {
+        let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, time, 0));
+        bank.execute(open(account, "ben", 0)).id(CommandId(id)).await.unwrap();
+        let trace = bank.trace(CorrelationId(id)).await.unwrap();
+        assert_eq!(words(&trace), [format!("open on account/{account}").as_str(), "  account.opened"]);
+        assert!(trace.is_complete);
+        // Whoever says when it began is believed in where to look, not in that this is all.
+        let later = Timestamp::from_second(i64::try_from(now + 7_200).unwrap()).unwrap();
+        let trace = bank.trace_since(CorrelationId(id), later).await.unwrap();
+        assert_eq!(trace.is_complete, !trace.commands.is_empty());
+    }
+    bank.stop().await;
+}
+
+/// It says that it is of the transaction, and what else it is cannot be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_of_which_something_cannot_be_read_is_not_complete() {
+    let context = TestContext::new("traces").await;
+    let bank = bank(context.backend().await).await;
+    let receipt = bank.execute(open("1", "ben", 0)).await.unwrap();
+    assert!(bank.trace(receipt.correlation_id).await.unwrap().is_complete);
+    for name in ["ce-correlationid", "CE-CorrelationID"] {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(name, receipt.correlation_id.to_string());
+        let subject = format!("{}.event.account.damaged", context.name);
+        let jetstream = async_nats::jetstream::new(context.nats.client().clone());
+        jetstream.publish_with_headers(subject, headers, "{}".into()).await.unwrap().await.unwrap();
+    }
+    let trace = bank.trace(receipt.correlation_id).await.unwrap();
+    assert_eq!((trace.commands.len(), trace.is_complete), (1, false));
     bank.stop().await;
 }
 
