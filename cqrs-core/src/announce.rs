@@ -247,6 +247,10 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
         self.views.max_writes()
     }
 
+    fn place(&self) -> Option<String> {
+        self.views.place()
+    }
+
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.views.open(projection).await
     }

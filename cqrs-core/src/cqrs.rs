@@ -16,7 +16,7 @@ use crate::{
     registry::{AggregateList, AskedOf, HasAggregate, SentTo, ViewList},
     stopping::{Tasks, Unfinished},
     trace,
-    worker::Worker,
+    worker::{POSITION, Worker},
 };
 
 pub use builder::Builder;
@@ -254,7 +254,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// # Errors
     ///
-    /// The stores'.
+    /// The stores', also when one does not answer within the service's [`patience`](Builder::patience).
     ///
     /// # Cancel safety
     ///
@@ -268,8 +268,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     }
 
     /// Builds a projection anew from the beginning, beside the build that answers, which goes on doing so. When
-    /// the new build has caught up, it takes over; the old one is kept until
-    /// [`remove_old_builds`](Self::remove_old_builds).
+    /// the new build has caught up, it takes over in all instances; the old one is kept until
+    /// [`remove_old_builds`](Self::remove_old_builds). Nobody who asks several instances goes back in time, which
+    /// takes some two seconds of notice. [`abandon_rebuild`](Self::abandon_rebuild) gives the new build up.
     ///
     /// A build that was interrupted, by whatever, goes on where it was as soon as a service with that
     /// projection runs, and this call finds it. Commands are not sent again: policies and handlers are not
@@ -277,7 +278,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownProjection`], or the view store's.
+    /// [`Error::UnknownProjection`], [`Error::NotRebuilt`], or the view store's. Where the place for the results
+    /// cannot be prepared nothing has begun.
     ///
     /// # Cancel safety
     ///
@@ -300,17 +302,33 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.inner.worker(projection)?.remove_old().await
     }
 
+    /// Gives up the build of a projection that is on its way, in all instances, and removes what there is of it;
+    /// returns which one it was, if there was one. The build that answers goes on doing so. Call it again should it
+    /// fail in the middle: what it left behind then, [`remove_old_builds`](Self::remove_old_builds) removes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownProjection`], or the stores'.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    pub async fn abandon_rebuild(&self, projection: &str) -> Result<Option<ProjectionId>, Error> {
+        self.inner.worker(projection)?.abandon().await
+    }
+
     /// The events that a projection could not apply, and what can be done about them.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownProjection`].
+    /// [`Error::UnknownProjection`], the store's, or [`Error::ViewBuilding`] when no build answers within the
+    /// service's [`patience`](Builder::patience).
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
     pub async fn dead_letters(&self, projection: &str) -> Result<DeadLetters, Error> {
-        Ok(self.inner.worker(projection)?.dead_letters().await)
+        self.inner.worker(projection)?.dead_letters().await
     }
 
     /// Waits until a projection has seen the command that gave `receipt`, if it sees that aggregate's events
@@ -327,26 +345,33 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub async fn seen(&self, projection: &str, receipt: &Receipt) -> Result<(), Error> {
         let worker = self.inner.worker(projection)?;
-        self.inner.wait(worker, &receipt.aggregate, receipt.position, self.inner.patience).await
+        self.inner.wait(worker, &receipt.aggregate, receipt.position, self.inner.patience).await.map(drop)
     }
 
-    /// The build of a projection that answers at the moment, where tables of one's own are named by it; none
-    /// while the first build of a changed version is on its way.
+    /// The build of a projection that answers now, where tables of one's own are named by it; none while the first
+    /// build of a changed version is on its way. Ask before each read: when another build takes over, nobody who
+    /// does so goes back in time. The view store is asked now and then, not each time.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownProjection`].
-    pub fn active_build(&self, projection: &str) -> Result<Option<ProjectionId>, Error> {
-        Ok(self.inner.worker(projection)?.active_now())
+    /// [`Error::UnknownProjection`], or the view store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn active_build(&self, projection: &str) -> Result<Option<ProjectionId>, Error> {
+        self.inner.worker(projection)?.active_build().await
     }
 
     /// Waits until every projection has seen all that is in its log at the time of the call. It succeeds only where all
-    /// of that was applied: dead letters are events that are not in the view.
+    /// of that was applied: dead letters are events that are not in the view. It takes as long as it takes while they
+    /// get further.
     ///
     /// # Errors
     ///
     /// [`Error::SetAside`] when a projection has dead letters among these events, once all projections are there;
-    /// [`Error::ProjectionHalted`] when a projector cannot get there, or the stores' errors.
+    /// [`Error::ProjectionHalted`] when a projector cannot get there, [`Error::ViewBehind`] when one has not got any
+    /// further within the service's [`patience`](Builder::patience), or the stores' errors.
     ///
     /// # Cancel safety
     ///
@@ -398,18 +423,21 @@ impl<B: Backend> Inner<B> {
     }
 
     /// Waits until the projection has applied the aggregate's events up to `position`, if it sees that aggregate's
-    /// events at all.
+    /// events at all; returns the build that has.
     pub(crate) async fn wait(
         &self,
         worker: &WorkerOf<B>,
         aggregate: &AggregateKey,
         position: Position,
         patience: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<ProjectionId>, Error> {
         if !worker.sees(aggregate.name()) {
-            return Ok(());
+            return Ok(None);
         }
-        let behind = Error::ViewBehind { view: worker.name, sequence: position.sequence, waited: patience };
-        tokio::time::timeout(patience, worker.applied(aggregate, position)).await.unwrap_or(Err(behind))
+        let applied = tokio::time::timeout(patience, worker.applied(aggregate, position)).await;
+        match applied {
+            Ok(applied) => applied.map(Some),
+            Err(_) => Err(worker.behind(worker.position(POSITION).await, position.sequence, patience)),
+        }
     }
 }

@@ -338,6 +338,10 @@ impl DeadLetters {
 
     async fn checkpoint(&self) -> Result<(Checkpoint, u64), Error> {
         let saved = self.projection.checkpoint(&self.id).await?;
+        if saved.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.sealed.is_some()) {
+            let what = format!("another build takes the place of {}: ask for its dead letters", self.id);
+            return Err(StoreError::Unavailable { what, source: None }.into());
+        }
         // Where nothing was saved yet there are no letters either.
         Ok((saved.checkpoint.unwrap_or_default(), saved.revision))
     }

@@ -78,6 +78,7 @@ pub trait Deadlines: Send + Sync + 'static {
 }
 
 /// A shared store is a store.
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<D: Deadlines> Deadlines for Arc<D> {
     type Queue = D::Queue;
 

@@ -253,11 +253,18 @@ async fn answering<B: Backend, V: View>(
     patience: Duration,
 ) -> Result<ProjectionId, Error> {
     let worker = inner.worker(V::NAME)?;
-    let Ok(_) = tokio::time::timeout(patience, worker.active()).await else {
-        return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
-    };
-    if let Some((aggregate, position)) = after {
-        inner.wait(worker, &aggregate, position, patience).await?;
+    loop {
+        let seen = match &after {
+            Some((aggregate, position)) => inner.wait(worker, aggregate, *position, patience).await?,
+            None => None,
+        };
+        let Ok(answering) = tokio::time::timeout(patience, worker.answering()).await else {
+            return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
+        };
+        let answering = answering?;
+        // Another build may have taken over in between, with dead letters of its own.
+        if seen.is_none_or(|seen| seen == answering) {
+            return Ok(answering);
+        }
     }
-    Ok(worker.active().await)
 }

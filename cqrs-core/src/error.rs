@@ -94,11 +94,13 @@ pub enum Error {
     /// The metadata is more than an event can carry, or has a name that none can.
     #[error(transparent)]
     InvalidMetadata(#[from] InvalidMetadata),
-    /// The view had not reached the receipt's position in time. The command has taken effect.
-    #[error("view {view} did not reach sequence {sequence} within {waited:?}")]
+    /// The view had not got to the sequence in time. Whatever command was waited for has taken effect.
+    #[error("view {view} is at sequence {at} and did not reach {sequence} within {waited:?}")]
     ViewBehind {
         /// The view.
         view: &'static str,
+        /// Where it is.
+        at: u64,
         /// The sequence that was waited for.
         sequence: u64,
         /// How long.
@@ -140,6 +142,12 @@ pub enum Error {
         view: &'static str,
         /// The version.
         version: u32,
+    },
+    /// Somebody has given up the build; see [`Cqrs::abandon_rebuild`](crate::Cqrs::abandon_rebuild).
+    #[error("build {view} was given up, the one before it answers")]
+    RebuildAbandoned {
+        /// The build.
+        view: String,
     },
     /// The service has no projection of that name.
     #[error("there is no projection {name:?} in this service, it has {}", .known.join(", "))]

@@ -211,6 +211,7 @@ pub trait EventStore: Send + Sync + 'static {
 }
 
 /// A shared store is a store.
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<S: EventStore> EventStore for Arc<S> {
     type Subscription = S::Subscription;
 

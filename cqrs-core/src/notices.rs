@@ -30,6 +30,7 @@ pub trait Notices: Send + Sync + 'static {
 }
 
 /// A shared store is a store.
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<N: Notices> Notices for Arc<N> {
     type Listener = N::Listener;
 

@@ -43,6 +43,10 @@ enum End {
     Failed(StoreError),
     /// Another save came between.
     Overtaken,
+    /// Another build is about to take this one's place, or has done so.
+    Replaced,
+    /// Others project.
+    Elsewhere,
 }
 
 impl From<StoreError> for End {
@@ -60,6 +64,8 @@ pub(crate) struct Projector {
     pub(crate) status: watch::Sender<ProjectorStatus>,
     pub(crate) stop: CancellationToken,
     pub(crate) busy: Busy,
+    /// Whether it projects, or only prepares the place from which queries are answered.
+    pub(crate) projects: bool,
 }
 
 /// Where a projector is, as it was saved last.
@@ -73,22 +79,29 @@ struct Place {
 }
 
 impl Projector {
-    /// Projects until it is told to stop or something fails that will not pass.
-    pub(crate) async fn run(self) {
+    /// Projects until it is told to stop or something fails that will not pass. That the place of the results could
+    /// not be prepared is tried again like anything else.
+    pub(crate) async fn run(self, opened: Result<(), StoreError>) {
         let span = tracing::info_span!("project", projection = %self.id);
-        self.supervise().instrument(span).await;
+        self.supervise(opened).instrument(span).await;
     }
 
-    async fn supervise(&self) {
+    async fn supervise(&self, opened: Result<(), StoreError>) {
         let mut failures = 0;
+        let (mut is_open, mut failure) = (opened.is_ok(), opened.err());
         loop {
             let before = self.status.borrow().sequence;
-            let end = self.follow().await.unwrap_or_else(|end| end);
+            let end = match failure.take() {
+                Some(error) => End::Failed(error),
+                None => self.open_and_follow(&mut is_open).await.unwrap_or_else(|end| end),
+            };
             if self.status.borrow().sequence > before {
                 failures = 0;
             }
             let reason = match end {
                 End::Stopped => return self.set(ProjectorState::Stopped),
+                End::Replaced => return self.set(ProjectorState::Replaced),
+                End::Elsewhere => return self.set(ProjectorState::Elsewhere),
                 End::Failed(error) if !error.is_transient() => {
                     warn!(%error, "the projector has halted");
                     return self.set(ProjectorState::Halted { reason: describe(&error) });
@@ -105,6 +118,15 @@ impl Projector {
                 () = self.stop.cancelled() => return self.set(ProjectorState::Stopped),
             }
         }
+    }
+
+    /// Prepares the place once: should it be removed later, it is not made anew behind the back of whoever did so.
+    async fn open_and_follow(&self, is_open: &mut bool) -> Result<End, End> {
+        if !*is_open {
+            self.projection.open(&self.id).await?;
+            *is_open = true;
+        }
+        if self.projects { self.follow().await } else { Ok(End::Elsewhere) }
     }
 
     /// From the checkpoint on, until something ends it.
@@ -172,6 +194,10 @@ impl Projector {
     /// The place that was saved last, in a log that must be the one it was saved for.
     async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
+        if let Some(sealed) = saved.checkpoint.as_ref().filter(|checkpoint| checkpoint.sealed.is_some()) {
+            self.status.send_modify(|status| status.sequence = sealed.sequence);
+            return Err(End::Replaced);
+        }
         let log = self.log.events.log(aggregates).await?;
         let (begun, last_event) = match saved.checkpoint {
             Some(checkpoint) => {

@@ -52,10 +52,9 @@ pub trait Projection: Send + Sync + 'static {
     }
 
     /// What tells its store from others that keep such results for the same log; see
-    /// [`ViewStore::place`](crate::ViewStore::place).
-    fn place(&self) -> Option<String> {
-        None
-    }
+    /// [`ViewStore::place`](crate::ViewStore::place). A projection that keeps its results in a view store answers
+    /// with that store's.
+    fn place(&self) -> Option<String>;
 
     /// Prepares the place for the results, if it is not there.
     ///

@@ -28,6 +28,8 @@ pub enum ProjectorState {
     },
     /// It was told to stop.
     Stopped,
+    /// Another build is about to take the place of its build, or has done so.
+    Replaced,
     /// It is none of this service's, which was started with
     /// [`without_projectors`](crate::Builder::without_projectors).
     Elsewhere,

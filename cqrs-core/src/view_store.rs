@@ -96,9 +96,7 @@ pub trait ViewStore: Send + Sync + 'static {
     /// What tells this store from others that keep views of the same log: at most 32 of `a-z`, `0-9`, `_` and
     /// `-`. Projectors on one store take turns; those on different ones go on beside each other. None for a store
     /// of which each log has one.
-    fn place(&self) -> Option<String> {
-        None
-    }
+    fn place(&self) -> Option<String>;
 
     /// The document of one key, for queries.
     ///
@@ -216,6 +214,7 @@ pub trait ViewStore: Send + Sync + 'static {
 }
 
 /// A shared store is a store.
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<S: ViewStore> ViewStore for Arc<S> {
     fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
         S::open(self, projection)
@@ -352,6 +351,10 @@ pub struct Checkpoint {
     /// How many dead letters the projection has: without any, nobody needs to look for them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dead_letters: u64,
+    /// Set when another build takes the place of this one, by the number of the attempt: nothing is projected after
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<u32>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -313,6 +313,11 @@ impl ViewStore for KvViews {
         atomic_batch::MAX_MESSAGES / 2
     }
 
+    /// Each context has one set of buckets beside its log.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
         let place = self.place(projection);
         let subject = place.document(key);

@@ -25,6 +25,10 @@ pub trait Dialect: Database {
     /// The longest name of a table, in bytes.
     const MAX_NAME: usize;
 
+    /// What names begin with that belong to a projection and are not those of tables. They stand where no schema may
+    /// be named.
+    fn own_names(context: &str, projection: &str) -> String;
+
     /// The elements of the JSON array `$1` as rows with a column `value`, each of which is an array itself.
     const EACH: &'static str;
 

@@ -72,7 +72,7 @@
 //! | table | columns |
 //! |---|---|
 //! | `<view>-v<version>`, then `…-b<build>` | `key`, `document`, `revision`: the documents of one build of a view |
-//! | `<view>-v<version>.<table>` | a table of an [`SqlView`] |
+//! | `<view>-v<version>.<table>` | a table of an [`SqlView`]; `<view>-v<version>.<table>.<name>` is an index of it |
 //! | `projections` | `projection`, `checkpoint`, `revision`: how far each is |
 //! | `notes` | `projection`, `key`, `content`: what projectors note |
 //! | `about` | `view`, `content`, `revision`: what is noted about views as a whole |

@@ -147,6 +147,11 @@ impl Dialect for Postgres {
         ))
     }
 
+    /// What belongs to a table is in its schema.
+    fn own_names(_context: &str, projection: &str) -> String {
+        projection.to_owned()
+    }
+
     type News = News;
 
     fn news(pool: PgPool, context: &str) -> News {

@@ -34,7 +34,8 @@ impl<DB: Sql> SqlViews<DB> {
     /// The tables of one build of a view, for queries of your own.
     pub fn tables<V: SqlView<DB>>(&self, projection: &ProjectionId) -> Tables {
         let table = |table| self.shared.names.table(&own_table(projection, table));
-        Tables::new(V::TABLES.iter().map(|name| (*name, table(name))))
+        let names = V::TABLES.iter().map(|name| (*name, table(name)));
+        Tables::new(names, DB::own_names(self.shared.names.context(), &projection.to_string()), DB::MAX_NAME)
     }
 }
 

@@ -120,6 +120,10 @@ impl Dialect for Sqlite {
         None
     }
 
+    fn own_names(context: &str, projection: &str) -> String {
+        format!("{context}.{projection}")
+    }
+
     type News = ();
 
     fn news(_pool: Pool<Self>, _context: &str) {}

@@ -1,18 +1,20 @@
 //! Views in tables of one's own: what users write.
 
-use std::future::Future;
+use std::{borrow::Cow, future::Future};
 
-use cqrs_core::{Aggregate, Envelope, Event, OnFailure, ProjectionId, Recorded, StoreError};
+use cqrs_core::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, StoreError};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tracing::Instrument as _;
 
-use crate::Sql;
+use crate::{Sql, names::is_name};
 
 /// A read model in tables of its own: rows instead of documents, changed with SQL.
 ///
 /// The rows and the checkpoint are written in one transaction, so that each event takes effect once. Each build
 /// of each version has tables of its own, so that it can be built anew beside the one that answers; therefore
-/// statements name a table in braces, and [`Tables::sql`] fills in what it is called.
+/// statements name a table in braces, and [`Tables::sql`] fills in what it is called. The same goes for what else has
+/// a name in the database, such as an index: a fixed one would be taken when a second build is created. Write
+/// `{table.name}` for a name that belongs to the table of this build.
 ///
 /// ```
 /// use cqrs_core::{Envelope, ProjectionId};
@@ -41,7 +43,9 @@ use crate::Sql;
 ///
 ///     async fn create(&self, tables: &Tables, connection: &mut SqliteConnection) -> sqlx::Result<()> {
 ///         let create = "CREATE TABLE {orders} (id TEXT PRIMARY KEY, country TEXT NOT NULL, shipped INT NOT NULL)";
-///         sqlx::query(tables.sql(create)).execute(connection).await?;
+///         sqlx::query(tables.sql(create)).execute(&mut *connection).await?;
+///         let index = "CREATE INDEX {orders.by_country} ON {orders} (country)";
+///         sqlx::query(tables.sql(index)).execute(connection).await?;
 ///         Ok(())
 ///     }
 /// }
@@ -102,10 +106,11 @@ pub trait SqlView<DB: Sql>: Sized + Send + Sync + 'static {
     /// certain not to need.
     const IGNORED: &'static [&'static str] = &[];
 
-    /// The aggregates whose events the view is built from: `(Order, Stock)`, or `(Order,)`.
+    /// The aggregates (or any [`EventSource`]) whose events the view is built from: `(Order, Stock)`, or `(Order,)`.
     type Of: SqlSources<Self, DB>;
 
-    /// Creates the tables, none of which is there, and what belongs to them, such as indexes.
+    /// Creates the tables, none of which is there, and what belongs to them, such as indexes. Whatever gets a name
+    /// gets it from [`Tables::sql`], since the same is created for another build.
     ///
     /// # Errors
     ///
@@ -158,20 +163,38 @@ pub trait SqlProject<E: Event, DB: Sql> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
     names: Vec<(&'static str, String)>,
+    /// What the names of everything else that belongs to this build begin with, and how long they may be.
+    build: String,
+    longest: usize,
 }
 
 impl Tables {
-    pub(crate) fn new(names: impl Iterator<Item = (&'static str, String)>) -> Self {
-        Self { names: names.collect() }
+    pub(crate) fn new(
+        names: impl Iterator<Item = (&'static str, String)>,
+        build: String,
+        longest: usize,
+    ) -> Self {
+        Self { names: names.collect(), build, longest }
     }
 
-    /// A statement in which each `{table}` is replaced by what the table is called, quoted. Other braces stay as
-    /// they are.
+    /// A statement in which each `{table}` is replaced by what the table is called, quoted, and each `{table.name}`
+    /// by a name that belongs to the table, for an index, a trigger or a constraint. Other braces stay as they are.
     pub fn sql(&self, statement: &'static str) -> SqlStr {
-        let mut sql = statement.to_owned();
-        for (table, name) in &self.names {
-            sql = sql.replace(&format!("{{{table}}}"), name);
+        let mut sql = String::with_capacity(statement.len() + 64);
+        let mut rest = statement;
+        while let Some((before, after)) = rest.split_once('{') {
+            sql.push_str(before);
+            let known =
+                after.split_once('}').and_then(|(inner, after)| Some((self.filled_in(inner)?, after)));
+            rest = if let Some((name, after)) = known {
+                sql.push_str(&name);
+                after
+            } else {
+                sql.push('{');
+                after
+            };
         }
+        sql.push_str(rest);
         // The text is the program's own, and no name can end the quotes around it.
         AssertSqlSafe(sql).into_sql_str()
     }
@@ -180,6 +203,30 @@ impl Tables {
     pub fn name(&self, table: &str) -> Option<&str> {
         self.names.iter().find(|(known, _)| *known == table).map(|(_, name)| name.as_str())
     }
+
+    /// What stands in a statement for the text between two braces.
+    fn filled_in(&self, inner: &str) -> Option<Cow<'_, str>> {
+        let Some((table, name)) = inner.split_once('.') else { return self.name(inner).map(Cow::Borrowed) };
+        (self.name(table).is_some() && is_name(name)).then(|| Cow::Owned(self.own_name(inner)))
+    }
+
+    /// A name of this build, quoted. A database would cut off the end of one that is too long, and two could meet.
+    fn own_name(&self, name: &str) -> String {
+        let mut own = format!("{}.{name}", self.build);
+        if own.len() > self.longest {
+            let hash = format!(".{:016x}", fnv(own.as_bytes()));
+            own.truncate(self.longest - hash.len());
+            own.push_str(&hash);
+        }
+        format!("\"{own}\"")
+    }
+}
+
+/// FNV-1a, which is the same in every program.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Why one event was not projected.
@@ -218,7 +265,7 @@ async fn project_of<A, V, DB>(
 ) -> Result<(), EventError>
 where
     DB: Sql,
-    A: Aggregate,
+    A: EventSource,
     V: SqlProject<A::Event, DB> + Sync,
 {
     if event.aggregate() != A::NAME {
@@ -251,7 +298,7 @@ macro_rules! sources_of_tuples {
             where
                 DB: Sql,
                 V: Sync,
-                $($aggregate: Aggregate, V: SqlProject<$aggregate::Event, DB>,)+
+                $($aggregate: EventSource, V: SqlProject<$aggregate::Event, DB>,)+
             {
                 fn names() -> Vec<&'static str> {
                     vec![$($aggregate::NAME),+]
@@ -286,15 +333,35 @@ sources_of_tuples! {
 mod tests {
     use super::*;
 
+    fn tables(build: &str) -> Tables {
+        let names = [("orders", format!(r#""shop"."{build}.orders""#))];
+        Tables::new(names.into_iter(), build.to_owned(), 63)
+    }
+
     #[test]
     fn statements_get_the_names_of_tables_and_keep_other_braces() {
-        let tables = Tables::new([("orders", r#""shop.v1.orders""#.to_owned())].into_iter());
-        let sql = tables.sql("INSERT INTO {orders} VALUES ('{}', '{1}', '{other}'); DELETE FROM {orders}");
+        let tables = tables("rows-v1");
+        let sql = tables
+            .sql("INSERT INTO {orders} VALUES ('{}', '{1}', '{other}', '{{orders}}'); DELETE FROM {orders}{");
         assert_eq!(
             sql.as_str(),
-            r#"INSERT INTO "shop.v1.orders" VALUES ('{}', '{1}', '{other}'); DELETE FROM "shop.v1.orders""#
+            r#"INSERT INTO "shop"."rows-v1.orders" VALUES ('{}', '{1}', '{other}', '{"shop"."rows-v1.orders"}'); DELETE FROM "shop"."rows-v1.orders"{"#
         );
-        assert_eq!(tables.name("orders"), Some(r#""shop.v1.orders""#));
+        assert_eq!(tables.name("orders"), Some(r#""shop"."rows-v1.orders""#));
         assert_eq!(tables.name("other"), None);
+    }
+
+    #[test]
+    fn what_belongs_to_a_table_has_a_name_of_its_own_in_each_build() {
+        let index =
+            "CREATE INDEX {orders.by_country} ON {orders} (country, '{other.by_country}', '{orders.\"}')";
+        assert_eq!(
+            tables("rows-v1-b2").sql(index).as_str(),
+            r#"CREATE INDEX "rows-v1-b2.orders.by_country" ON "shop"."rows-v1-b2.orders" (country, '{other.by_country}', '{orders."}')"#
+        );
+        let long = "{orders.an-index-with-a-name-that-is-by-far-too-long-for-the-database}";
+        let [one, other] = ["rows-v1", "rows-v1-b2"].map(|build| tables(build).sql(long).as_str().to_owned());
+        assert_ne!(one, other);
+        assert_eq!((one.len(), other.len()), (65, 65), "63 and the quotes");
     }
 }

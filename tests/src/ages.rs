@@ -157,7 +157,7 @@ pub async fn run<P: Program>() {
                 println!("{:?} {}", found.state, found.dead_letters);
             }
             ["view", view, account] => {
-                let build = cqrs.active_build(view).expect("the view").expect("a build");
+                let build = cqrs.active_build(view).await.expect("the view").expect("a build");
                 let found = views.load(&build, &[account.to_owned()]).await.expect("the document");
                 let document = found[0].document.clone().unwrap_or_default();
                 println!("{}", String::from_utf8_lossy(&document));

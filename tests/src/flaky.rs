@@ -107,6 +107,7 @@ fn lost() -> StoreError {
     StoreError::Unavailable { what: "the test's plan".into(), source: None }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<S: EventStore> EventStore for Flaky<S> {
     type Subscription = S::Subscription;
 
@@ -214,6 +215,7 @@ impl<S: EventStore> EventStore for Flaky<S> {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<S: Deadlines + Clone> Deadlines for Flaky<S> {
     type Queue = FlakyQueue<S>;
 
@@ -273,6 +275,7 @@ impl<S> Flaky<S> {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<S: ViewStore> ViewStore for Flaky<S> {
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.inner.open(projection).await
@@ -317,12 +320,25 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
         self.inner.max_writes().min(3)
     }
 
+    fn place(&self) -> Option<String> {
+        self.inner.place()
+    }
+
     async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.inner.get(projection, key).await
     }
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
         self.inner.list(projection).await
+    }
+
+    async fn page(
+        &self,
+        projection: &ProjectionId,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.inner.page(projection, after, max).await
     }
 
     async fn notes(

@@ -90,6 +90,7 @@ impl<S> Watched<S> {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<S: EventStore> EventStore for Watched<S> {
     type Subscription = S::Subscription;
 

@@ -23,6 +23,7 @@ use cqrs_tests::{
     eventually,
     flaky::Flaky,
 };
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
 /// What the bank tells others.
@@ -146,6 +147,7 @@ on_every_backend! {
     an_announcement_tells_where_it_comes_from_and_no_more
     two_instances_announce_nothing_twice
     an_announcer_that_has_lost_its_progress_announces_nothing_twice
+    announcers_with_progress_in_different_stores_go_on_beside_each_other
     contexts_with_projections_of_one_name_follow_each_for_itself
 }
 
@@ -330,6 +332,32 @@ where
             assert_eq!(told(&public, account).await, expected(&events, account).await);
         }
     }
+}
+
+/// None waits for its turn behind the other: each has progress that nobody else brings up to date.
+async fn announcers_with_progress_in_different_stores_go_on_beside_each_other<B, E>(
+    [own, ..]: [B; 3],
+    public: E,
+) where
+    B: Backend + Clone,
+    E: EventStore + Clone,
+{
+    let (events, _) = own.clone().split();
+    let first = bank(own.clone(), public.clone()).await;
+    let (own_events, _) = own.split();
+    let second = bank((own_events, MemoryViews::default()), public.clone()).await;
+    for account in ["1", "2"] {
+        first.execute(open(account, 5)).await.unwrap();
+        second.execute(deposit(account, 6)).await.unwrap();
+    }
+    for service in [first.caught_up().boxed(), second.caught_up().boxed()] {
+        tokio::time::timeout(Duration::from_secs(30), service).await.expect("it goes on").unwrap();
+    }
+    for account in ["1", "2"] {
+        assert_eq!(told(&public, account).await, expected(&events, account).await);
+    }
+    first.stop().await;
+    second.stop().await;
 }
 
 async fn contexts_with_projections_of_one_name_follow_each_for_itself<B, E>(

@@ -352,7 +352,7 @@ async fn a_view_is_built_anew_beside_the_one_that_answers<B: Backend + Clone>(ba
     rebuild.finished().await.unwrap();
     assert!(rebuild.is_finished());
     let second = ProjectionId { build: 2, ..first };
-    assert_eq!(bank.active_build("statement").unwrap(), Some(second.clone()));
+    assert_eq!(bank.active_build("statement").await.unwrap(), Some(second.clone()));
     assert_eq!(bank.query(statement("spoilt")).await.unwrap().unwrap().balance, 0);
     let last = writer.await.unwrap();
     let seen = bank.query(statement("0")).after(&last).await.unwrap().unwrap();
@@ -361,7 +361,7 @@ async fn a_view_is_built_anew_beside_the_one_that_answers<B: Backend + Clone>(ba
 
     // Another instance finds the new build, and the old one is there until it is removed.
     let other = self::bank::<_, Statement>(backend.clone()).await;
-    assert_eq!(other.active_build("statement").unwrap(), Some(second));
+    assert_eq!(other.active_build("statement").await.unwrap(), Some(second));
     assert_eq!(other.query(statement("spoilt")).await.unwrap().unwrap().balance, 0);
     let (_, views) = backend.split();
     assert!(views.get(&first, "spoilt").await.unwrap().is_some());
@@ -382,7 +382,7 @@ async fn a_build_that_was_interrupted_goes_on<B: Backend + Clone>(backend: B) {
     let bank = self::bank::<_, Statement>(backend).await;
     let second = ProjectionId { build: 2, ..ProjectionId::new("statement", 1) };
     eventually("the second build answers", async || {
-        bank.active_build("statement").unwrap() == Some(second.clone())
+        bank.active_build("statement").await.unwrap() == Some(second.clone())
     })
     .await;
     let receipt = deposit(&bank, "a", 1).await;

@@ -144,8 +144,9 @@ async fn a_view_that_does_not_get_there_is_an_error_that_says_how_far_and_how_lo
     let late = later(&open(&bank).await);
     let patience = Duration::from_millis(50);
     let error = bank.query(statement()).after(&late).patience(patience).await.unwrap_err();
-    let cqrs_core::Error::ViewBehind { view, sequence, waited } = error else { panic!("{error:?}") };
+    let cqrs_core::Error::ViewBehind { view, at, sequence, waited } = error else { panic!("{error:?}") };
     assert_eq!((view, sequence, waited), ("statement", late.position.sequence, patience));
+    assert!(at < sequence, "{at}");
     // Whoever gave up leaves nothing behind that others meet.
     let deposited = deposit(&bank).await;
     assert_eq!(bank.query(statement()).after(&deposited).await.unwrap().unwrap().versions, [1, 2]);

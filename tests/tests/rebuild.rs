@@ -220,7 +220,7 @@ async fn a_long_log_is_built_anew_through_a_crash_and_no_reader_notices() {
     let last = events.log(&["account"]).await.unwrap().last_sequence;
     let half = (number / 4_096 / 2).max(1);
     let (id, reached) = loop {
-        let build = bank.active_build("balance").unwrap().unwrap().build + 1;
+        let build = bank.active_build("balance").await.unwrap().unwrap().build + 1;
         let id = ProjectionId { build, ..ProjectionId::new("balance", 1) };
         let armed = format!("die after-save {id} {half}");
         let status = other_process(context.url(), &context.name, &file, &armed).wait().await.unwrap();
@@ -234,7 +234,7 @@ async fn a_long_log_is_built_anew_through_a_crash_and_no_reader_notices() {
 
     let mut at = reached;
     let mut told = Instant::now();
-    while bank.active_build("balance").unwrap().as_ref() != Some(&id) {
+    while bank.active_build("balance").await.unwrap().as_ref() != Some(&id) {
         let saved = views.checkpoint(&id).await.unwrap().checkpoint.expect("what was there stays").sequence;
         assert!(saved >= at, "it goes on where it was: at {saved} after {at}");
         at = saved;

@@ -96,6 +96,7 @@ impl Gated {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl EventStore for Gated {
     type Subscription = MemorySubscription;
 

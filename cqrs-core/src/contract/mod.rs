@@ -108,6 +108,8 @@ macro_rules! view_store_contract {
             documents_and_checkpoint_are_saved_together
             a_save_after_an_old_checkpoint_changes_nothing
             a_save_over_a_newer_document_changes_nothing
+            a_removal_of_a_newer_document_changes_nothing
+            a_seal_is_kept_with_the_checkpoint
             of_saves_at_once_one_succeeds
             a_save_without_documents_moves_the_checkpoint
             no_key_reaches_another

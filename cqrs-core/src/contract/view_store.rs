@@ -115,6 +115,45 @@ pub async fn a_save_over_a_newer_document_changes_nothing<S: ViewStore>(store: &
     assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
 }
 
+/// A document that has changed since it was read is not removed, nor is anything beside it written.
+pub async fn a_removal_of_a_newer_document_changes_nothing<S: ViewStore>(store: &S) {
+    store.open(&VIEW).await.expect("the place");
+    save(store, &VIEW, &[write("a", "one", 0), write("b", "one", 0)], 1).await;
+    let stale = revision(store, "a").await;
+    let latest = save(store, &VIEW, &[write("a", "two", stale)], 2).await;
+    let other = revision(store, "b").await;
+    let remove = |key: &str, revision| Write { key: key.into(), document: None, revision };
+    for revision in [0, stale] {
+        let writes = [write("new", "wrong", 0), remove("b", other), remove("a", revision)];
+        let answer = store
+            .save(&VIEW, Save { writes: &writes, notes: &[], checkpoint: &checkpoint(3), revision: latest })
+            .await;
+        assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
+    }
+    let all = [("a".to_owned(), document("two")), ("b".to_owned(), document("one"))];
+    assert_eq!(content(store, &VIEW).await, all);
+    assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
+}
+
+/// A sealed checkpoint comes back sealed, and keeps off whoever knew the one before it, until the seal is taken back.
+pub async fn a_seal_is_kept_with_the_checkpoint<S: ViewStore>(store: &S) {
+    store.open(&VIEW).await.expect("the place");
+    let before = save(store, &VIEW, &[write("a", "one", 0)], 1).await;
+    let sealed = Checkpoint { sealed: Some(7), ..checkpoint(1) };
+    let seal = Save { writes: &[], notes: &[], checkpoint: &sealed, revision: before };
+    let revision = store.save(&VIEW, seal).await.expect("a seal");
+    let saved = store.checkpoint(&VIEW).await.expect("the checkpoint");
+    assert_eq!(saved, SavedCheckpoint { checkpoint: Some(sealed), revision });
+    soon("position 1", store.reached(&VIEW, 1)).await.expect("a wait");
+    let (writes, late) = ([write("b", "late", 0)], checkpoint(2));
+    let late = Save { writes: &writes, notes: &[], checkpoint: &late, revision: before };
+    let answer = store.save(&VIEW, late).await;
+    assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
+    assert_eq!(content(store, &VIEW).await, [("a".to_owned(), document("one"))]);
+    save(store, &VIEW, &[write("b", "two", 0)], 2).await;
+    assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
+}
+
 /// Of many saves that follow the same checkpoint exactly one succeeds, and it is whole.
 pub async fn of_saves_at_once_one_succeeds<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");

@@ -42,6 +42,7 @@ pub struct Builder<B: Backend, A, V> {
     cached: u64,
     patience: Duration,
     stop_patience: Duration,
+    waiting: Duration,
     projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
     /// Policies and handlers, which need the stores.
     later: Vec<(ProjectionId, Later<B>)>,
@@ -94,6 +95,7 @@ impl<B: Backend> Builder<B, (), ()> {
             cached: 10_000,
             patience: Duration::from_secs(5),
             stop_patience: Duration::from_secs(10),
+            waiting: Duration::from_secs(60),
             projections: Vec::new(),
             later: Vec::new(),
             foreign: HashMap::new(),
@@ -243,6 +245,14 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
+    /// How long [`Cqrs::caught_up`] and [`Rebuild::finished`](crate::Rebuild::finished) wait for a projection that does
+    /// not get any further, and [`Cqrs::progress`] and [`Cqrs::dead_letters`] for an answer; one minute unless it is
+    /// set. Set it above what the slowest handler takes for a batch of events.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.waiting = patience;
+        self
+    }
+
     fn with_lists<A2, V2>(self) -> Builder<B, A2, V2> {
         Builder {
             backend: self.backend,
@@ -252,6 +262,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             cached: self.cached,
             patience: self.patience,
             stop_patience: self.stop_patience,
+            waiting: self.waiting,
             projections: self.projections,
             later: self.later,
             foreign: self.foreign,
@@ -264,11 +275,13 @@ impl<B: Backend, A, V> Builder<B, A, V> {
 }
 
 impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
-    /// Prepares the views' places and starts their projectors.
+    /// Prepares the views' places and starts their projectors. A projection whose place cannot be prepared does not
+    /// keep the others from running: [`Cqrs::projectors`] says why its projector has halted or tries again.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when a name is not legal or used twice, or the view store's errors.
+    /// [`Error::Config`] when a name is not legal or used twice, or the view store's when it does not say which builds
+    /// of a projection there are.
     ///
     /// # Cancel safety
     ///
@@ -293,6 +306,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             clock: Arc::clone(&self.clock),
             tasks: tasks.clone(),
             projects: self.projects,
+            patience: self.waiting,
         });
         let workers = starts.starts.into_iter();
         let log = |id: &ProjectionId| match self.foreign.get(id.name) {

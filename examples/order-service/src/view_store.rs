@@ -130,11 +130,14 @@ impl AnyViews {
         A: cqrs_core::AggregateList,
         V: cqrs_core::ViewList,
     {
-        let build = || service.active_build(by_month().name).map(|build| build.unwrap_or_else(by_month));
+        if let Self::Kv(_) | Self::Memory(_) = self {
+            return Ok(None);
+        }
+        let build = service.active_build(by_month().name).await?.unwrap_or_else(by_month);
         Ok(match self {
             Self::Kv(_) | Self::Memory(_) => None,
-            Self::Sqlite(views) => Some(views.sales_of_year(&build()?, year).await?),
-            Self::Postgres(views) => Some(views.sales_of_year(&build()?, year).await?),
+            Self::Sqlite(views) => Some(views.sales_of_year(&build, year).await?),
+            Self::Postgres(views) => Some(views.sales_of_year(&build, year).await?),
         })
     }
 }
@@ -156,6 +159,7 @@ macro_rules! each {
     };
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl ViewStore for AnyViews {
     async fn open(&self, id: &ProjectionId) -> Result<(), StoreError> {
         each!(self, views => views.open(id).await)

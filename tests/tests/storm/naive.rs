@@ -52,6 +52,7 @@ impl LosesAnAnswer {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl EventStore for LosesAnAnswer {
     type Subscription = NatsSubscription;
 
