@@ -35,6 +35,16 @@ pub enum ProjectorState {
     Elsewhere,
 }
 
+impl ProjectorState {
+    /// Whether the projector has ended with it.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Starting | Self::Running | Self::Retrying { .. } => false,
+            Self::Halted { .. } | Self::Stopped | Self::Replaced | Self::Elsewhere => true,
+        }
+    }
+}
+
 /// One projector, seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    BoxFuture, Clock, Error, ProjectionId, ViewStore,
+    Clock, Error, ProjectionId, ViewStore,
     builds::{self, Version},
     dead_letter::{self, DeadLetters},
     followed::Followed,
@@ -319,7 +319,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.status.send_if_modified(|status| {
-            let ends = !matches!(status.state, ProjectorState::Halted { .. } | ProjectorState::Stopped);
+            let ends = !status.state.is_final();
             if ends {
                 status.state = ProjectorState::Stopped;
             }

@@ -126,6 +126,10 @@ impl Projection for Endless {
         100
     }
 
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     async fn open(&self, _: &ProjectionId) -> Result<(), StoreError> {
         Ok(())
     }
