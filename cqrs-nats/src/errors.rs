@@ -5,11 +5,12 @@ use std::error::Error as StdError;
 use async_nats::jetstream::{
     self, ErrorCode,
     context::{
-        CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, PublishErrorKind,
+        CreateStreamError, CreateStreamErrorKind, DeleteStreamError, DeleteStreamErrorKind, GetStreamError,
+        GetStreamErrorKind, PublishErrorKind,
     },
     stream::{
         ConsumerCreateStrictError, ConsumerCreateStrictErrorKind, ConsumerError, ConsumerErrorKind,
-        LastRawMessageError, LastRawMessageErrorKind,
+        LastRawMessageError, LastRawMessageErrorKind, PurgeError, PurgeErrorKind,
     },
 };
 use cqrs_core::{AppendError, StoreError};
@@ -58,6 +59,11 @@ fn in_kind(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
     {
         return Some(found);
     }
+    if let Some(error) = error.downcast_ref::<DeleteStreamError>()
+        && let DeleteStreamErrorKind::JetStream(found) = error.kind()
+    {
+        return Some(found);
+    }
     if let Some(error) = error.downcast_ref::<GetStreamError>()
         && let GetStreamErrorKind::JetStream(found) = error.kind()
     {
@@ -70,6 +76,11 @@ fn in_kind(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
     }
     if let Some(error) = error.downcast_ref::<ConsumerCreateStrictError>()
         && let ConsumerCreateStrictErrorKind::JetStream(found) = error.kind()
+    {
+        return Some(found);
+    }
+    if let Some(error) = error.downcast_ref::<PurgeError>()
+        && let PurgeErrorKind::JetStream(found) = error.kind()
     {
         return Some(found);
     }
@@ -141,20 +152,130 @@ pub(crate) fn store_error<E>(what: impl Into<String>, error: E) -> StoreError
 where
     E: StdError + Send + Sync + 'static,
 {
-    match code(&error) {
-        Some(ErrorCode::STREAM_NOT_FOUND) => missing(what, error.into()),
-        Some(ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT) => {
-            disabled(what, error.into())
-        }
-        Some(ErrorCode::CLUSTER_NOT_AVAILABLE) => no_leader(what, error.into()),
-        Some(code) if quota(code).is_some() => full(what, quota(code).unwrap_or_default(), error),
-        Some(
-            ErrorCode::CLUSTER_NOT_LEADER | ErrorCode::INSUFFICIENT_RESOURCES | ErrorCode::CONSUMER_NOT_FOUND,
-        )
-        | None => unavailable(what, error),
-        Some(_) => StoreError::refused(what, error),
+    match code(&error).map_or(Meaning::Passing, meaning) {
+        Meaning::Missing => missing(what, error.into()),
+        Meaning::Disabled => disabled(what, error.into()),
+        Meaning::NoLeader => no_leader(what, error.into()),
+        Meaning::Full(advice) => full(what, advice, error),
+        Meaning::Permanent => StoreError::refused(what, error),
+        Meaning::Passing => unavailable(what, error),
     }
 }
+
+/// What an answer of the server means for those who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Missing,
+    Disabled,
+    NoLeader,
+    /// Some limit is reached, and what to raise.
+    Full(&'static str),
+    /// It is the same each time: something is wrong with the request, or with how the stream is set up for it.
+    Permanent,
+    /// It may be otherwise the next time. That is also said of what nobody knows: who tries again in vain is seen, and
+    /// goes on by itself if the server was at fault; who gives up has to be started again.
+    Passing,
+}
+
+fn meaning(code: ErrorCode) -> Meaning {
+    match code {
+        ErrorCode::STREAM_NOT_FOUND => Meaning::Missing,
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => Meaning::Disabled,
+        ErrorCode::CLUSTER_NOT_AVAILABLE => Meaning::NoLeader,
+        code => match quota(code) {
+            Some(advice) => Meaning::Full(advice),
+            None if PERMANENT.contains(&code) => Meaning::Permanent,
+            None => Meaning::Passing,
+        },
+    }
+}
+
+/// Answers about the request itself or the stream's settings.
+const PERMANENT: &[ErrorCode] = &[
+    // A request that no server takes.
+    ErrorCode::BAD_REQUEST,
+    ErrorCode::INVALID_JSON,
+    ErrorCode::NOT_EMPTY_REQUEST,
+    ErrorCode::NAME_NOT_MATCH_SUBJECT,
+    ErrorCode::REQUIRED_API_LEVEL,
+    ErrorCode::PEDANTIC,
+    // A stream that cannot be made.
+    ErrorCode::STREAM_INVALID_CONFIG,
+    ErrorCode::STREAM_MISMATCH,
+    ErrorCode::STREAM_NAME_EXIST,
+    ErrorCode::STREAM_NAME_CONTAINS_PATH_SEPARATORS,
+    ErrorCode::STREAM_SUBJECT_OVERLAP,
+    ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED,
+    ErrorCode::STREAM_MAX_BYTES_REQUIRED,
+    ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED,
+    ErrorCode::REPLICAS_COUNT_CANNOT_BE_NEGATIVE,
+    // A message that the stream does not take.
+    ErrorCode::STREAM_NOT_MATCH,
+    ErrorCode::STREAM_SEALED,
+    ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+    ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
+    ErrorCode::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID,
+    ErrorCode::MESSAGE_TTL_INVALID,
+    ErrorCode::MESSAGE_TTL_DISABLED,
+    ErrorCode::MESSAGE_INCR_DISABLED,
+    ErrorCode::MESSAGE_INCR_MISSING,
+    ErrorCode::MESSAGE_SCHEDULES_DISABLED,
+    ErrorCode::MESSAGE_SCHEDULES_PATTERN_INVALID,
+    ErrorCode::MESSAGE_SCHEDULES_TARGET_INVALID,
+    ErrorCode::MESSAGE_SCHEDULES_TTL_INVALID,
+    ErrorCode::MESSAGE_SCHEDULES_ROLLUP_INVALID,
+    ErrorCode::MESSAGE_SCHEDULES_SOURCE_INVALID,
+    ErrorCode::MESSAGE_SCHEDULES_SCHEDULER_INVALID,
+    ErrorCode::MESSAGE_SCHEDULES_TIME_ZONE_INVALID,
+    ErrorCode::ATOMIC_PUBLISH_DISABLED,
+    ErrorCode::ATOMIC_PUBLISH_MISSING_SEQ,
+    ErrorCode::ATOMIC_PUBLISH_UNSUPPORTED_HEADER,
+    ErrorCode::ATOMIC_PUBLISH_INVALID_BATCH_ID,
+    ErrorCode::ATOMIC_PUBLISH_INVALID_BATCH_COMMIT,
+    ErrorCode::ATOMIC_PUBLISH_TOO_LARGE_BATCH,
+    // A consumer that cannot be made.
+    ErrorCode::CONSUMER_EPHEMERAL_WITH_DURABLE,
+    ErrorCode::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME,
+    ErrorCode::CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT,
+    ErrorCode::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT,
+    ErrorCode::CONSUMER_DURABLE_NAME_NOT_SET,
+    ErrorCode::CONSUMER_CONFIG_REQUIRED,
+    ErrorCode::CONSUMER_MAX_PENDING_ACK_POLICY_REQUIRED,
+    ErrorCode::CONSUMER_PULL_REQUIRES_ACK,
+    ErrorCode::CONSUMER_PULL_NOT_DURABLE,
+    ErrorCode::CONSUMER_MAX_WAITING_NEGATIVE,
+    ErrorCode::CONSUMER_FILTER_NOT_SUBSET,
+    ErrorCode::CONSUMER_INVALID_POLICY,
+    ErrorCode::CONSUMER_INVALID_SAMPLING,
+    ErrorCode::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK,
+    ErrorCode::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL,
+    ErrorCode::CONSUMER_NAME_TOO_LONG,
+    ErrorCode::CONSUMER_BAD_DURABLE_NAME,
+    ErrorCode::CONSUMER_DESCRIPTION_TOO_LONG,
+    ErrorCode::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS,
+    ErrorCode::CONSUMER_MAX_REQUEST_BATCH_NEGATIVE,
+    ErrorCode::CONSUMER_MAX_REQUEST_EXPIRES_TO_SMALL,
+    ErrorCode::CONSUMER_MAX_REQUEST_BATCH_EXCEEDED,
+    ErrorCode::CONSUMER_MAX_DELIVER_BACKOFF,
+    ErrorCode::CONSUMER_MAX_PENDING_ACK_EXCESS,
+    ErrorCode::CONSUMER_INACTIVE_THRESHOLD_EXCESS,
+    ErrorCode::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH,
+    ErrorCode::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH,
+    ErrorCode::CONSUMER_METADATA_LENGTH,
+    ErrorCode::CONSUMER_DUPLICATE_FILTER_SUBJECTS,
+    ErrorCode::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED,
+    ErrorCode::CONSUMER_OVERLAPPING_SUBJECT_FILTERS,
+    ErrorCode::CONSUMER_EMPTY_FILTER,
+    ErrorCode::CONSUMER_PRIORITY_POLICY_WITHOUT_GROUP,
+    ErrorCode::CONSUMER_INVALID_PRIORITY_GROUP,
+    ErrorCode::CONSUMER_EMPTY_GROUP_NAME,
+    ErrorCode::CONSUMER_INVALID_GROUP_NAME,
+    ErrorCode::CONSUMER_ACK_POLICY_INVALID,
+    ErrorCode::CONSUMER_REPLAY_POLICY_INVALID,
+    ErrorCode::CONSUMER_ACK_WAIT_NEGATIVE,
+    ErrorCode::CONSUMER_PRIORITY_GROUP_WITH_POLICY_NONE,
+    ErrorCode::CONSUMER_PINNED_TTL_WITHOUT_PRIORITY_POLICY_NONE,
+];
 
 /// What to raise when the server answers that what it was given, or what the account may have, is used up.
 pub(crate) fn quota(code: ErrorCode) -> Option<&'static str> {
@@ -195,4 +316,54 @@ pub(crate) fn unavailable(
     source: impl Into<Box<dyn StdError + Send + Sync>>,
 ) -> StoreError {
     StoreError::unavailable(what, source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server_says(code: u64, text: &str) -> jetstream::Error {
+        let error = serde_json::json!({ "code": 500, "err_code": code, "description": text });
+        serde_json::from_value(error).expect("an error of the server")
+    }
+
+    /// Two processes that make one consumer at the same time can get the first of these.
+    #[test]
+    fn what_may_pass_is_tried_again_and_says_what_the_server_said() {
+        let rename = "rename /data/obs/statement-v1/meta.tmp: no such file";
+        for code in
+            [10_012, 10_104, 10_105, 10_013, 10_148, 10_149, 10_014, 10_077, 10_118, 10_167, 10_176, 10_210]
+        {
+            let error = store_error("preparing a consumer", server_says(code, rename));
+            assert!(error.is_transient(), "{code}: {error:?}");
+            let source = StdError::source(&error).expect("the server's words");
+            assert!(source.to_string().contains(rename), "{code}: {source}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_permanent_but_what_is_known_to_be() {
+        for code in 0..20_000 {
+            let error = store_error("asking", server_says(code, "something"));
+            let permanent = PERMANENT.contains(&ErrorCode(code));
+            assert_eq!(error.is_transient(), !permanent, "{code}");
+            assert_eq!(matches!(error, StoreError::Refused { .. }), permanent, "{code}");
+        }
+        let mut codes: Vec<u64> = PERMANENT.iter().map(|code| code.0).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), PERMANENT.len(), "each is there once");
+    }
+
+    /// What the client wraps an answer in hides none of it.
+    #[test]
+    fn an_answer_is_found_in_the_clients_errors() {
+        let refused = || server_says(ErrorCode::CONSUMER_NAME_TOO_LONG.0, "too long");
+        let error = ConsumerCreateStrictError::new(ConsumerCreateStrictErrorKind::JetStream(refused()));
+        assert!(!store_error("creating", error).is_transient());
+        let error = ConsumerError::new(ConsumerErrorKind::JetStream(refused()));
+        assert!(!store_error("removing", error).is_transient());
+        let error = DeleteStreamError::new(DeleteStreamErrorKind::JetStream(refused()));
+        assert!(!store_error("removing", error).is_transient());
+    }
 }
