@@ -23,6 +23,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// The CloudEvents `source` of what this log records, such as `/orders`.
     fn source(&self) -> &str;
 
+    /// What tells this log from all others: several contexts that follow one log are known there by the names of their
+    /// own. Unless an adapter knows better, it is the [`source`](EventStore::source).
+    fn name(&self) -> &str {
+        self.source()
+    }
+
     /// Appends `commit` if the aggregate's last commit is the expected one.
     ///
     /// # Errors
@@ -217,6 +223,10 @@ impl<S: EventStore> EventStore for Arc<S> {
 
     fn source(&self) -> &str {
         S::source(self)
+    }
+
+    fn name(&self) -> &str {
+        S::name(self)
     }
 
     fn append(

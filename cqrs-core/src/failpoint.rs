@@ -205,7 +205,7 @@ mod tests {
     fn a_point_is_armed_by_its_name() {
         let armed: Armed = "die in-save generous-v1 2".parse().unwrap();
         assert_eq!((armed.action, armed.time), (Action::Die, 2));
-        assert!(armed.concerns(Point::InSave, "KV_bank_generous-v1"));
+        assert!(armed.concerns(Point::InSave, "KV_bank__generous-v1"));
         assert!(
             !armed.concerns(Point::InSave, "statement-v1")
                 && !armed.concerns(Point::AfterSave, "generous-v1")

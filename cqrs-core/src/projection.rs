@@ -298,6 +298,12 @@ pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn remove<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
+/// The name under which the projector of a build follows its own context's log. `=` is in no other name, so that no
+/// view is taken for another one elsewhere.
+pub(crate) fn subscriber(id: &ProjectionId, place: Option<&str>) -> String {
+    place.map_or_else(|| id.to_string(), |place| format!("{id}=at={place}"))
+}
+
 impl<P: Projection> AnyProjection for P {
     fn aggregates(&self) -> Vec<&'static str> {
         P::aggregates(self)
@@ -328,7 +334,7 @@ impl<P: Projection> AnyProjection for P {
     }
 
     fn subscriber(&self, id: &ProjectionId) -> String {
-        P::place(self).map_or_else(|| id.to_string(), |place| format!("{id}-at-{place}"))
+        subscriber(id, P::place(self).as_deref())
     }
 
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>> {

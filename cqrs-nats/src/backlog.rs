@@ -27,9 +27,11 @@ pub(crate) async fn after(
 ) -> Result<Backlog, StoreError> {
     let what = || format!("counting what stream {} has after sequence {after}", topology.stream());
     let name = format!("counting-{}", Uuid::new_v4().simple());
-    let subject = format!("$JS.API.CONSUMER.CREATE.{}.{name}", topology.stream());
+    let verbs = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
+    let asked = verbs.map(|verb| format!("$JS.API.{verb}.{}.{name}", topology.stream()));
+    let asked = asked.each_ref().map(String::as_str);
     let counting = Box::pin(count(connection, topology, aggregates, after, name));
-    connection.answer(&[&subject], counting).await.map_err(|why| no_answer(what(), why))?
+    connection.answer(&asked, counting).await.map_err(|why| no_answer(what(), why))?
 }
 
 async fn count(

@@ -12,7 +12,9 @@ use tokio::sync::watch;
 
 use crate::{
     NatsBackend, NatsEvents, Topology, TopologyError,
+    address::{Addresses, Identity},
     connection::{Connection, Link, NoAnswer, Unreadable},
+    encode_token,
 };
 
 /// The oldest nats-server that will do: the views need its atomic batches, and that it goes on answering.
@@ -46,8 +48,10 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects to `url`, such as `nats://localhost:4222` or `tls://user:password@host`; several servers
-    /// of one cluster are separated by commas. For credentials and certificates see [`Connect::to`].
+    /// Connects to `url`, such as `nats://localhost:4222`, `tls://user:password@host` or `tls://token@host`; several
+    /// servers of one cluster are separated by commas, and the first one's user and password go to all of them. What
+    /// is neither letter nor digit in a user, password or token is percent-encoded, such as `%2C` for a comma. For
+    /// credentials and certificates see [`Connect::to`].
     ///
     /// # Errors
     ///
@@ -142,6 +146,7 @@ pub struct Connect {
     credentials: Option<PathBuf>,
     user: Option<(String, String)>,
     token: Option<String>,
+    inbox: Option<String>,
     ca: Option<PathBuf>,
     certificate: Option<(PathBuf, PathBuf)>,
     tls: bool,
@@ -156,6 +161,7 @@ impl Connect {
             credentials: None,
             user: None,
             token: None,
+            inbox: None,
             ca: None,
             certificate: None,
             tls: false,
@@ -174,15 +180,27 @@ impl Connect {
         self
     }
 
-    /// Authenticates with a user and a password.
+    /// Authenticates with a user and a password, in place of those in the address.
     pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         self.user = Some((user.into(), password.into()));
         self
     }
 
-    /// Authenticates with a token.
+    /// Authenticates with a token, in place of what is in the address.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Receives answers on subjects that begin with `prefix`: one or more tokens of letters, digits, `_`, `-` and `=`
+    /// with dots between them.
+    ///
+    /// Whoever may subscribe to a subject reads what comes there. So users of one account read each other's answers,
+    /// with all that is in them, unless each has a prefix of its own and may subscribe to no other one. It is
+    /// `_INBOX.<user>` for a user with a password, where `<user>` is [encoded](crate::encode_token), and `_INBOX` for
+    /// all others, which should have one.
+    pub fn inbox_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.inbox = Some(prefix.into());
         self
     }
 
@@ -217,12 +235,14 @@ impl Connect {
         // The client panics on its first TLS connection when the process has no provider, or two. An
         // error says that the application has chosen one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (sender, link) = watch::channel(Link::default());
-        let shown = shown(&self.url);
-        let options = self.options(sender).await?;
-        let servers: Vec<&str> = self.url.split(',').map(str::trim).collect();
-        let client =
-            options.connect(servers).await.map_err(|error| ConnectError::from_client(&shown, error))?;
+        let mut addresses = Addresses::read(&self.url).map_err(|reason| ConnectError::Address { reason })?;
+        let identity = self.identity(addresses.identity.take());
+        let inbox = inbox(self.inbox.as_deref(), identity.as_ref())?;
+        let (sender, link) = watch::channel(Link::of(inbox.clone()));
+        let shown = addresses.to_string();
+        let options = self.options(identity, inbox, sender).await?;
+        let connected = options.connect(addresses.servers).await;
+        let client = connected.map_err(|error| ConnectError::from_client(&shown, error))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
         let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
@@ -234,8 +254,25 @@ impl Connect {
         Ok(Nats { connection })
     }
 
-    async fn options(&self, link: watch::Sender<Link>) -> Result<ConnectOptions, ConnectError> {
+    /// Who connects: what was said apart goes before what is in the address.
+    fn identity(&self, address: Option<Identity>) -> Option<Identity> {
+        match (&self.user, &self.token) {
+            (Some((name, password)), _) => {
+                Some(Identity::User { name: name.clone(), password: password.clone() })
+            }
+            (None, Some(token)) => Some(Identity::Token(token.clone())),
+            (None, None) => address,
+        }
+    }
+
+    async fn options(
+        &self,
+        identity: Option<Identity>,
+        inbox: String,
+        link: watch::Sender<Link>,
+    ) -> Result<ConnectOptions, ConnectError> {
         let mut options = ConnectOptions::new()
+            .custom_inbox_prefix(inbox)
             // A connection that died silently is noticed after two to three of these.
             .ping_interval(Duration::from_secs(2))
             .reconnect_delay_callback(|attempts| match attempts {
@@ -256,12 +293,11 @@ impl Connect {
             let unreadable = |source| ConnectError::Credentials { file: file.clone(), source };
             options = options.credentials_file(file).await.map_err(unreadable)?;
         }
-        if let Some((user, password)) = &self.user {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(token) = &self.token {
-            options = options.token(token.clone());
-        }
+        options = match identity {
+            Some(Identity::User { name, password }) => options.user_and_password(name, password),
+            Some(Identity::Token(token)) => options.token(token),
+            None => options,
+        };
         if let Some(file) = &self.ca {
             options = options.add_root_certificates(file.clone());
         }
@@ -270,6 +306,19 @@ impl Connect {
         }
         Ok(options.require_tls(self.tls))
     }
+}
+
+/// What the subjects begin with on which answers come.
+fn inbox(chosen: Option<&str>, identity: Option<&Identity>) -> Result<String, ConnectError> {
+    let Some(chosen) = chosen else {
+        return Ok(match identity {
+            Some(Identity::User { name, .. }) => format!("_INBOX.{}", encode_token(name)),
+            _ => "_INBOX".to_owned(),
+        });
+    };
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=".contains(&byte);
+    let legal = chosen.split('.').all(|token| !token.is_empty() && token.bytes().all(is_legal));
+    if legal { Ok(chosen.to_owned()) } else { Err(ConnectError::InboxPrefix { prefix: chosen.to_owned() }) }
 }
 
 /// Keeps the link's state, and logs what the operator of the service should know.
@@ -341,22 +390,11 @@ async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
     }
 }
 
-/// The URL without what is secret in it.
-fn shown(url: &str) -> String {
-    let one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        (None, Some((_, host))) => host.to_owned(),
-        _ => url.to_owned(),
-    };
-    url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
-}
-
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connect")
-            .field("url", &shown(&self.url))
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        let servers =
+            Addresses::read(&self.url).map_or_else(|_| "(unreadable)".to_owned(), |all| all.to_string());
+        f.debug_struct("Connect").field("servers", &servers).field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -373,12 +411,21 @@ pub enum ConnectError {
         source: async_nats::ConnectError,
     },
     /// The address cannot be read.
-    #[error("{url:?} is not the address of a NATS server, which looks like nats://host:4222")]
+    #[error(
+        "the address of the NATS server cannot be used: {reason}; it looks like nats://user:password@host:4222, where \
+         what is neither letter nor digit in user and password is percent-encoded, such as %2C for a comma"
+    )]
     Address {
-        /// The address, without secrets.
-        url: String,
-        /// The client's error.
-        source: async_nats::ConnectError,
+        /// Why not. The address itself is not shown, since nobody knows what in it is secret.
+        reason: &'static str,
+    },
+    /// The prefix of inboxes is none.
+    #[error(
+        "{prefix:?} cannot be the prefix of inboxes: use tokens of letters, digits, _, - and =, with dots between"
+    )]
+    InboxPrefix {
+        /// The prefix.
+        prefix: String,
     },
     /// The server does not accept the credentials.
     #[error("the NATS server at {url} does not accept the credentials")]
@@ -447,7 +494,6 @@ impl ConnectError {
     fn from_client(url: &str, source: async_nats::ConnectError) -> Self {
         let url = url.to_owned();
         match source.kind() {
-            ConnectErrorKind::ServerParse => Self::Address { url, source },
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 Self::Unauthorized { url, source }
             }
@@ -479,13 +525,25 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 mod tests {
     use super::*;
 
+    fn inbox_of(connect: &Connect) -> Result<String, ConnectError> {
+        let addresses = Addresses::read(&connect.url).expect("an address");
+        inbox(connect.inbox.as_deref(), connect.identity(addresses.identity).as_ref())
+    }
+
     #[test]
-    fn secrets_in_addresses_are_not_shown() {
-        assert_eq!(shown("nats://anna:s3cret@host:4222"), "nats://host:4222");
-        assert_eq!(shown("anna:s3c@ret@host"), "host");
-        assert_eq!(shown("nats://a:b@one, nats://c:d@two"), "nats://one,nats://two");
-        let connect = Connect::to("nats://anna:s3cret@host").token("t0ken").user("u", "passw0rd");
-        let text = format!("{connect:?}");
-        assert!(!text.contains("s3cret") && !text.contains("t0ken") && !text.contains("passw0rd"), "{text}");
+    fn a_user_has_inboxes_of_its_own() {
+        for (connect, expected) in [
+            (Connect::to("host"), "_INBOX"),
+            (Connect::to("nats://orders:p@host"), "_INBOX.orders"),
+            (Connect::to("nats://orders:p@host").user("a.b", "p"), "_INBOX.a=2Eb"),
+            (Connect::to("nats://t0ken@host"), "_INBOX"),
+            (Connect::to("nats://orders:p@host").inbox_prefix("in.orders"), "in.orders"),
+        ] {
+            assert_eq!(inbox_of(&connect).unwrap(), expected, "{connect:?}");
+        }
+        for prefix in ["", ".", "a.", "a..b", "*", "a.>", "a b"] {
+            let error = inbox_of(&Connect::to("host").inbox_prefix(prefix)).unwrap_err();
+            assert!(matches!(error, ConnectError::InboxPrefix { .. }), "{prefix:?}: {error:?}");
+        }
     }
 }

@@ -68,6 +68,9 @@ const REMEMBERED: usize = 256;
 /// How long a call waits for the connection to come back before it says that there is none.
 const RECONNECT: Duration = Duration::from_secs(2);
 
+/// How long the news that something was not permitted may be on its way behind an answer that came after it.
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(20);
+
 /// How often it looks meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -77,14 +80,16 @@ const LOOK: Duration = Duration::from_millis(10);
 /// answer their whole time, no more; whether the connection is up is asked of the client itself.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
+    /// What the subjects begin with on which answers come.
+    inbox: String,
     /// How often the connection was lost.
     losses: u64,
     /// How often the server refused a subject.
     refusals: u64,
-    /// The last subjects to which it did not let us publish, the newest last.
-    refused: VecDeque<String>,
-    /// The subject on which we may not receive answers.
-    deaf: Option<String>,
+    /// The last subjects to which it did not let us publish or subscribe, the newest last.
+    refused: VecDeque<Refused>,
+    /// Whether we may not receive answers.
+    deaf: bool,
 }
 
 /// Why no answer comes any more.
@@ -169,22 +174,28 @@ impl fmt::Debug for Connection {
 }
 
 impl Link {
+    /// Of a connection whose inboxes are beneath `inbox`.
+    pub(crate) fn of(inbox: String) -> Self {
+        Self { inbox, ..Self::default() }
+    }
+
     /// Keeps what an event says about those who wait for answers; false when it says nothing.
     pub(crate) fn note(&mut self, event: &Event) -> bool {
         match event {
             // A new connection may have other permissions, and subscribes anew.
             Event::Disconnected => {
-                *self = Self { losses: self.losses + 1, refusals: self.refusals, ..Self::default() };
+                let inbox = std::mem::take(&mut self.inbox);
+                *self = Self { losses: self.losses + 1, refusals: self.refusals, ..Self::of(inbox) };
             }
             Event::ServerError(ServerError::Other(text)) => match refused(text) {
-                Some(Subject::Publish(subject)) => {
+                Some(Refused::Subscribe(subject)) if is_beneath(&subject, &self.inbox) => self.deaf = true,
+                Some(refused) => {
                     self.refusals += 1;
-                    self.refused.push_back(subject.to_owned());
+                    self.refused.push_back(refused);
                     if self.refused.len() > REMEMBERED {
                         self.refused.pop_front();
                     }
                 }
-                Some(Subject::Subscribe(subject)) => self.deaf = Some(subject.to_owned()),
                 None => return false,
             },
             _ => return false,
@@ -197,13 +208,14 @@ impl Link {
         if before.losses.is_some_and(|losses| losses != self.losses) {
             return Some(NoAnswer::Lost);
         }
-        if let Some(subject) = &self.deaf {
-            return Some(NoAnswer::NotPermitted(format!("subscribe to {subject}")));
+        if self.deaf {
+            return Some(NoAnswer::NotPermitted(format!("subscribe to {}.>", self.inbox)));
         }
         let new = usize::try_from(self.refusals - before.refusals).unwrap_or(REMEMBERED);
         let mut refused = self.refused.iter().rev().take(new);
-        let ours = refused.find(|refused| subjects.iter().any(|subject| is_beneath(refused, subject)))?;
-        Some(NoAnswer::NotPermitted(format!("publish to {ours}")))
+        let ours =
+            refused.find(|refused| subjects.iter().any(|subject| is_beneath(refused.subject(), subject)))?;
+        Some(NoAnswer::NotPermitted(ours.to_string()))
     }
 }
 
@@ -212,21 +224,37 @@ fn is_beneath(subject: &str, top: &str) -> bool {
     subject.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Subject<'a> {
-    Publish(&'a str),
-    Subscribe(&'a str),
+/// What the server did not let us do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Refused {
+    Publish(String),
+    Subscribe(String),
 }
 
-/// The subject in the server's text about a missing permission.
-fn refused(text: &str) -> Option<Subject<'_>> {
+impl Refused {
+    fn subject(&self) -> &str {
+        let (Self::Publish(subject) | Self::Subscribe(subject)) = self;
+        subject
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish(subject) => write!(f, "publish to {subject}"),
+            Self::Subscribe(subject) => write!(f, "subscribe to {subject}"),
+        }
+    }
+}
+
+/// What is in the server's text about a missing permission.
+fn refused(text: &str) -> Option<Refused> {
     let rest = text.strip_prefix("Permissions Violation for ")?;
     let (kind, rest) = rest.split_once(" to \"")?;
     let (subject, _) = rest.split_once('"')?;
     match kind {
-        "Publish" => Some(Subject::Publish(subject)),
-        // Answers come to inboxes; anything else was not subscribed to by us.
-        "Subscription" if subject.starts_with("_INBOX.") => Some(Subject::Subscribe(subject)),
+        "Publish" => Some(Refused::Publish(subject.to_owned())),
+        "Subscription" => Some(Refused::Subscribe(subject.to_owned())),
         _ => None,
     }
 }
@@ -260,15 +288,19 @@ mod tests {
 
     #[test]
     fn without_an_inbox_no_answer_comes_until_there_is_a_new_connection() {
-        let mut link = Link::default();
-        assert!(!link.note(&violation(r#"Subscription to "elsewhere""#)));
+        let mut link = Link::of("in.us".to_owned());
         assert!(link.note(&violation(r#"Subscription to "_INBOX.x.*""#)));
-        let deaf = NoAnswer::NotPermitted("subscribe to _INBOX.x.*".to_owned());
+        assert_eq!(link.end_of(NOTHING, &["shop.event"]), None, "that is not our inbox");
+        let elsewhere = NoAnswer::NotPermitted("subscribe to _INBOX.x.*".to_owned());
+        assert_eq!(link.end_of(NOTHING, &["_INBOX.x"]), Some(elsewhere));
+        assert!(link.note(&violation(r#"Subscription to "in.us.x.*""#)));
+        let deaf = NoAnswer::NotPermitted("subscribe to in.us.>".to_owned());
         assert_eq!(link.end_of(NOTHING, &[]), Some(deaf));
         assert!(link.note(&Event::Disconnected));
         assert_eq!(link.end_of(NOTHING, &[]), Some(NoAnswer::Lost));
         assert_eq!(link.end_of(Before { losses: Some(1), ..NOTHING }, &[]), None);
         assert_eq!(link.end_of(NOTHING.through_losses(), &[]), None);
+        assert_eq!(link.inbox, "in.us", "of the next connection, too");
     }
 
     #[test]
@@ -278,6 +310,6 @@ mod tests {
             assert!(!link.note(&event), "{event}");
         }
         let text = r#"Permissions Violation for Subscription to "_INBOX.x" using queue "q""#;
-        assert_eq!(refused(text), Some(Subject::Subscribe("_INBOX.x")));
+        assert_eq!(refused(text), Some(Refused::Subscribe("_INBOX.x".to_owned())));
     }
 }

@@ -31,9 +31,9 @@ use crate::{
     connection::{Before, Connection},
     errors::{is_overtaken, no_answer, store_error, unavailable},
     leader_get::{OneByOne, Which, leader_get},
+    settings::Kind,
     subject::{deadline_id_of, deadline_of},
     subscription::OPENING,
-    topology::is_missing,
 };
 
 /// The consumer that all instances of a service share.
@@ -81,7 +81,7 @@ struct Standing {
 
 impl NatsEvents {
     fn deadlines_stream(&self) -> String {
-        format!("{}_DEADLINES", self.topology.stream())
+        self.topology.names().deadlines_stream()
     }
 
     fn about_deadlines(&self, what: &str) -> String {
@@ -98,7 +98,7 @@ impl NatsEvents {
         Config {
             name: self.deadlines_stream(),
             description: Some(format!("deadlines of the context {context}")),
-            subjects: vec![format!("{context}.deadline.>")],
+            subjects: vec![format!("{}.>", self.topology.names().deadlines())],
             retention: RetentionPolicy::WorkQueue,
             // The server allows no other policy with schedules. Without limits it never discards anything.
             discard: DiscardPolicy::Old,
@@ -197,26 +197,14 @@ impl Deadlines for NatsEvents {
     type Queue = NatsDueQueue;
 
     async fn prepare(&self) -> Result<(), StoreError> {
-        let what = || self.about_deadlines("preparing the place for deadlines");
-        let jetstream = &self.connection.jetstream;
         let wanted = self.deadlines_config();
-        let [info, create] = ["INFO", "CREATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{}", wanted.name));
-        let found = self.connection.answer(&[&info], Box::pin(jetstream.get_stream(&wanted.name))).await;
-        let stream = match found.map_err(|why| no_answer(what(), why))? {
-            Ok(stream) => stream,
-            Err(error) if is_missing(&error) => {
-                let created = Box::pin(jetstream.create_stream(wanted.clone()));
-                let created = self.connection.answer(&[&create], created).await;
-                let created = created.map_err(|why| no_answer(what(), why))?;
-                created.map_err(|error| store_error(what(), error))?
-            }
-            Err(error) => return Err(store_error(what(), error)),
-        };
-        check(&wanted, &stream.cached_info().config)
+        let what = self.about_deadlines("preparing the place for deadlines");
+        let provided = self.connection.provide(Kind::Deadlines, &wanted).await;
+        provided.map(drop).map_err(|why| why.into_store_error(&wanted.name, what, "change it"))
     }
 
     async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {
-        let subject = deadline_of(self.topology.context(), &deadline.id);
+        let subject = deadline_of(&self.topology.names().deadlines(), &deadline.id);
         let stream = self.deadlines().await?;
         let arming = deadline.arming.to_string();
         for _ in 0..ATTEMPTS {
@@ -239,7 +227,7 @@ impl Deadlines for NatsEvents {
     }
 
     async fn disarm(&self, id: &str, order: u64) -> Result<(), StoreError> {
-        let subject = deadline_of(self.topology.context(), id);
+        let subject = deadline_of(&self.topology.names().deadlines(), id);
         let stream = self.deadlines().await?;
         // It may become due in between, and is another message then.
         for _ in 0..ATTEMPTS {
@@ -256,14 +244,14 @@ impl Deadlines for NatsEvents {
     /// The clock is the server's.
     async fn due(&self, _: Arc<dyn Clock>) -> Result<NatsDueQueue, StoreError> {
         let what = || self.about_deadlines("waiting for deadlines");
-        let context = self.topology.context();
+        let deadlines = self.topology.names().deadlines();
         let config = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
             description: Some("hands out deadlines that are due".to_owned()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_ack_pending: HANDED_OUT,
-            filter_subject: format!("{context}.deadline.*.due"),
+            filter_subject: format!("{deadlines}.*.due"),
             ..pull::Config::default()
         };
         let before = self.connection.before();
@@ -279,62 +267,34 @@ impl Deadlines for NatsEvents {
         let consumer = consumer.map_err(|error| store_error(what(), error))?;
         let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 6);
         let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
-        Ok(NatsDueQueue {
-            context: context.to_owned(),
-            connection: self.connection.clone(),
-            before,
-            messages,
-        })
+        let asked = vec![format!("$JS.API.CONSUMER.MSG.NEXT.{place}"), format!("$JS.ACK.{place}")];
+        let connection = self.connection.clone();
+        Ok(NatsDueQueue { deadlines, messages, connection, asked, before })
     }
-}
-
-/// A stream under whose settings deadlines could be lost or would not come is refused.
-fn check(wanted: &Config, found: &Config) -> Result<(), StoreError> {
-    let refuse = |what: String| Err(StoreError::Refused { what, source: None });
-    if !found.allow_message_schedules {
-        return refuse(format!(
-            "stream {} does not schedule messages: deadlines need nats-server 2.12 or later and the setting \
-             allow_msg_schedules",
-            wanted.name
-        ));
-    }
-    let settings = |config: &Config| {
-        (
-            (config.subjects.clone(), format!("{:?}", config.retention), format!("{:?}", config.storage)),
-            (config.num_replicas, config.allow_rollup, config.deny_purge, config.max_age),
-            (config.max_messages, config.max_bytes, config.max_messages_per_subject),
-        )
-    };
-    if settings(wanted) == settings(found) {
-        return Ok(());
-    }
-    refuse(format!(
-        "stream {} is not set up as deadlines need it: (subjects, retention, storage), (replicas, allow_rollup_hdrs, \
-         deny_purge, max_age), (max_msgs, max_bytes, max_msgs_per_subject) are {:?} and must be {:?}",
-        wanted.name,
-        settings(found),
-        settings(wanted)
-    ))
 }
 
 /// Deadlines as the server hands them out.
 pub struct NatsDueQueue {
-    context: String,
-    connection: Connection,
-    before: Before,
+    /// What their subjects begin with.
+    deadlines: String,
     messages: pull::Stream,
+    connection: Connection,
+    /// What it publishes to, and what had gone wrong on the connection before it began.
+    asked: Vec<String>,
+    before: Before,
 }
 
 impl DueQueue for NatsDueQueue {
     async fn next(&mut self) -> Result<Due, StoreError> {
-        let what = || format!("waiting for deadlines of context {}", self.context);
+        let what = || format!("waiting for deadlines on {}", self.deadlines);
+        let asked: Vec<&str> = self.asked.iter().map(String::as_str).collect();
         // With the connection it ends as well: what was handed out may be what ended it.
-        let next = self.connection.answer_since(self.before, &[], self.messages.next()).await;
+        let next = self.connection.answer_since(self.before, &asked, self.messages.next()).await;
         let next = next.map_err(|why| no_answer(what(), why))?;
         let next = next.ok_or_else(|| unavailable(what(), "the queue ended"))?;
         let message = next.map_err(|error| unavailable(what(), error))?;
         let id =
-            deadline_id_of(&self.context, &message.subject).unwrap_or_else(|| message.subject.to_string());
+            deadline_id_of(&self.deadlines, &message.subject).unwrap_or_else(|| message.subject.to_string());
         let payload = message.payload.clone();
         let alive = stay_alive(message.clone());
         Ok(Due::new(id, payload, move |again| async move {

@@ -83,6 +83,11 @@ impl EventStore for NatsEvents {
         self.topology.source_name()
     }
 
+    /// The stream's name: contexts may share a source.
+    fn name(&self) -> &str {
+        self.topology.stream()
+    }
+
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         let what = || format!("appending to {} in stream {}", commit.aggregate, self.topology.stream());
         let message = self.message(commit, expected).map_err(AppendError::Failed)?;
@@ -180,7 +185,9 @@ impl EventStore for NatsEvents {
         let what = || format!("removing consumer {subscriber} of stream {}", self.topology.stream());
         let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        match stream.delete_consumer(subscriber).await {
+        let asked = format!("$JS.API.CONSUMER.DELETE.{}.{subscriber}", self.topology.stream());
+        let deleted = self.connection.answer(&[&asked], stream.delete_consumer(subscriber)).await;
+        match deleted.map_err(|why| no_answer(what(), why))? {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
                 ConsumerErrorKind::JetStream(inner)

@@ -21,6 +21,7 @@
 //! survives which failure, at [`what_happens_to_a_command`]; how far one server goes, and what then, at
 //! [`from_one_server_to_many`].
 
+mod address;
 mod atomic_batch;
 mod backlog;
 mod connect;
@@ -34,8 +35,11 @@ mod headers;
 mod leader_get;
 #[cfg(feature = "local-server")]
 pub mod local_server;
+mod names;
 mod notices;
+mod permissions;
 mod search;
+mod settings;
 mod snapshots;
 mod subject;
 mod subscription;
@@ -60,9 +64,11 @@ pub use events::NatsEvents;
 #[cfg(feature = "local-server")]
 pub use local_server::LocalServer;
 pub use notices::NatsNotices;
+pub use permissions::Permissions;
+pub use settings::Difference;
 pub use subject::{BadToken, decode_token, encode_token};
 pub use subscription::NatsSubscription;
-pub use topology::{Difference, Topology, TopologyError};
+pub use topology::{Topology, TopologyError};
 pub use views::KvViews;
 
 /// A bounded context on NATS: its event store and its view store.

@@ -3,8 +3,15 @@
 use async_nats::{Message, Subscriber, header::NATS_SEQUENCE};
 use cqrs_core::{Delivery, Notice, Notices, StoreError};
 use futures_util::{StreamExt, stream::SelectAll};
+use tokio::time::sleep;
 
-use crate::{NatsEvents, errors::unavailable, events::delivered, subject::notices_of};
+use crate::{
+    NatsEvents,
+    connection::LAST_WORD,
+    errors::{no_answer, unavailable},
+    events::delivered,
+    subject::filter_of,
+};
 
 /// The header with the subject that a message was stored under.
 const STORED_UNDER: &str = "Nats-Subject";
@@ -19,14 +26,21 @@ impl Notices for NatsEvents {
             return Err(StoreError::Refused { what, source: None });
         }
         let what = || format!("listening to the notices of context {context}");
-        let client = &self.connection.client;
+        let (client, notices) = (&self.connection.client, self.topology.names().notices());
+        let before = self.connection.before();
         let mut subscribers = SelectAll::new();
         for aggregate in aggregates {
-            let subscriber = client.subscribe(notices_of(context, aggregate)).await;
+            let subscriber = client.subscribe(filter_of(&notices, aggregate)).await;
             subscribers.push(subscriber.map_err(|error| unavailable(what(), error))?);
         }
-        // What is stored after the call is heard.
-        client.flush().await.map_err(|error| unavailable(what(), error))?;
+        // The server answers in order: after this answer what is stored is heard, or it has said that it is not.
+        let settled = async {
+            let log = self.topology.log_id(&self.connection).await;
+            sleep(LAST_WORD).await;
+            log
+        };
+        let log = self.connection.answer_since(before, &[&notices], settled).await;
+        log.map_err(|why| no_answer(what(), why))?.map_err(|error| unavailable(what(), error))?;
         Ok(NatsNotices { log: self.topology.log().to_owned(), subscribers })
     }
 }

@@ -1,4 +1,4 @@
-//! Snapshots of aggregates in a key-value bucket beside the log, `<context>_snapshots`.
+//! Snapshots of aggregates in a key-value bucket beside the log, `<context>__snapshots`.
 //!
 //! The key is `<aggregate>.<encoded id>`, the value what `cqrs-core` wrote, and a header names the log that it was
 //! made of, so that those of a stream which was deleted and created again are not looked at. The bucket is a cache
@@ -158,7 +158,7 @@ impl SnapshotBucket {
     }
 
     fn bucket(&self) -> String {
-        format!("{}_snapshots", self.topology.context())
+        self.topology.names().snapshots_bucket()
     }
 
     fn stream(&self) -> String {

@@ -97,26 +97,21 @@ pub(crate) fn subject_of(log: &str, aggregate: &AggregateKey) -> String {
     subject
 }
 
-/// The filter for all commits of an aggregate type.
+/// The filter for all commits of an aggregate type, or for all notices of it.
 pub(crate) fn filter_of(log: &str, aggregate: &str) -> String {
     format!("{log}.{aggregate}.*")
 }
 
-/// Where notices of an aggregate type are told.
-pub(crate) fn notices_of(context: &str, aggregate: &str) -> String {
-    format!("{context}.notice.{aggregate}.*")
-}
-
-/// What the subjects of a deadline begin with.
-pub(crate) fn deadline_of(context: &str, id: &str) -> String {
-    let mut subject = format!("{context}.deadline.");
+/// What the subjects of a deadline begin with, beneath those of all deadlines of a log.
+pub(crate) fn deadline_of(deadlines: &str, id: &str) -> String {
+    let mut subject = format!("{deadlines}.");
     push_token(&mut subject, id);
     subject
 }
 
-/// The id of the deadline that a subject of this context belongs to.
-pub(crate) fn deadline_id_of(context: &str, subject: &str) -> Option<String> {
-    let rest = subject.strip_prefix(context)?.strip_prefix(".deadline.")?;
+/// The id of the deadline that a subject beneath those of all deadlines of a log belongs to.
+pub(crate) fn deadline_id_of(deadlines: &str, subject: &str) -> Option<String> {
+    let rest = subject.strip_prefix(deadlines)?.strip_prefix('.')?;
     decode_token(rest.split_once('.')?.0).ok()
 }
 

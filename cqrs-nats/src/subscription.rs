@@ -15,7 +15,11 @@ use bytes::Bytes;
 use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
 use tokio::task::JoinHandle;
 
-use crate::{Topology, connection::Connection, errors::unavailable};
+use crate::{
+    Topology,
+    connection::{Connection, NoAnswer},
+    errors::unavailable,
+};
 use consumer::{Turn, group_of};
 use reader::{Noted, Read, Reader};
 
@@ -117,7 +121,9 @@ impl Subscription for NatsSubscription {
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
             let asked = format!("$JS.API.CONSUMER.UNPIN.{}.{}", self.stream, self.subscriber);
             let unpin = stream.unpin_consumer(&self.subscriber, &self.group);
-            let _ = self.connection.answer(&[&asked], unpin).await;
+            if let Err(error @ NoAnswer::NotPermitted(_)) = self.connection.answer(&[&asked], unpin).await {
+                tracing::warn!(subscriber = self.subscriber, %error, "the next worker has to wait for its turn");
+            }
         }
     }
 

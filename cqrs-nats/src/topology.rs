@@ -1,10 +1,8 @@
 //! The stream of a bounded context: which settings it needs, creating it, and refusing others.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use async_nats::jetstream::{
-    self,
-    context::GetStreamErrorKind,
     response::Response,
     stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType},
 };
@@ -14,6 +12,8 @@ use crate::{
     KvViews, NatsBackend, NatsEvents,
     connection::{Connection, NoAnswer},
     errors,
+    names::{BadName, Names},
+    settings::{Difference, Kind, NotProvided, list},
 };
 
 /// How many consumers the stream allows. The server's own default is 1,000, and it does not show it.
@@ -29,10 +29,7 @@ const MAX_CONSUMERS: i32 = 1_000;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
-    context: String,
-    /// What the subjects of its commits begin with.
-    log: String,
-    stream: String,
+    names: Names,
     source: String,
     replicas: usize,
     memory: bool,
@@ -40,32 +37,30 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The context `name`: one replica on disk, in a stream of the same name in capitals.
+    /// The context `name`: one replica on disk, in a stream of the same name in capitals. A context's name is made of
+    /// `a-z`, `0-9`, `_` and `-`, without two `_` in a row and none at the end.
     pub fn new(name: impl Into<String>) -> Self {
         let context: String = name.into();
-        let stream = context.to_uppercase();
         let source = format!("/{context}");
-        let log = format!("{context}.event");
-        Self { context, log, stream, source, replicas: 1, memory: false, notices: false }
+        Self { names: Names::new(context), source, replicas: 1, memory: false, notices: false }
     }
 
     /// The stream's name.
     pub fn stream(&self) -> &str {
-        &self.stream
+        self.names.stream()
     }
 
     /// The context's public log in place of its events: what it announces to other contexts, in a stream of its own
-    /// with `_PUBLIC` at the end of its name, on subjects `<context>.public.<aggregate>.<id>`. See
+    /// with `__PUBLIC` at the end of its name, on subjects `<context>.public.<aggregate>.<id>`. See
     /// [`Nats::public_log`](crate::Nats::public_log).
     pub fn public(mut self) -> Self {
-        self.log = format!("{}.public", self.context);
-        self.stream.push_str("_PUBLIC");
+        self.names = self.names.public();
         self
     }
 
-    /// Names the stream differently.
+    /// Names the stream differently. A stream that is another context's is refused, since its subjects are others.
     pub fn named(mut self, stream: impl Into<String>) -> Self {
-        self.stream = stream.into();
+        self.names = self.names.named(stream.into());
         self
     }
 
@@ -104,13 +99,17 @@ impl Topology {
         self.replicas > 1
     }
 
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// What the subjects of its commits begin with.
     pub(crate) fn log(&self) -> &str {
-        &self.log
+        self.names.log()
     }
 
     pub(crate) fn context(&self) -> &str {
-        &self.context
+        self.names.context()
     }
 
     pub(crate) fn source_name(&self) -> &str {
@@ -134,14 +133,8 @@ impl Topology {
     /// Creates the stream or checks the one that is there.
     pub(crate) async fn open_log(self, connection: &Connection) -> Result<NatsEvents, TopologyError> {
         self.check_names()?;
-        let wanted = self.config();
-        let info = format!("$JS.API.STREAM.INFO.{}", self.stream);
-        let found = Box::pin(connection.jetstream.get_stream(&self.stream));
-        let found = connection.answer(&[&info], found).await;
-        match found.map_err(|why| self.unanswered(why))? {
-            Ok(stream) => self.check(&wanted, &stream.cached_info().config)?,
-            Err(error) if is_missing(&error) => self.create(connection, &wanted).await?,
-            Err(error) => return Err(self.unavailable(error)),
+        if connection.provide(Kind::Log, &self.config()).await.map_err(|why| self.not_provided(why))? {
+            tracing::info!(stream = self.stream(), "created the stream");
         }
         self.tell_durability();
         Ok(NatsEvents::new(connection.clone(), self))
@@ -150,7 +143,7 @@ impl Topology {
     /// What acknowledged commits survive, as far as a client can know it: servers tell only their operator how often they
     /// write to the disk.
     fn tell_durability(&self) {
-        let (stream, replicas) = (&*self.stream, self.replicas);
+        let (stream, replicas) = (self.stream(), self.replicas);
         if self.memory {
             tracing::warn!(stream, replicas, storage = "memory", "the log is lost when its servers end");
         } else {
@@ -159,21 +152,19 @@ impl Topology {
         }
     }
 
-    async fn create(&self, connection: &Connection, wanted: &Config) -> Result<(), TopologyError> {
-        let create = format!("$JS.API.STREAM.CREATE.{}", self.stream);
-        let created = Box::pin(connection.jetstream.create_stream(wanted.clone()));
-        let created = connection.answer(&[&create], created).await;
-        let stream = created.map_err(|why| self.unanswered(why))?.map_err(|error| {
-            let (stream, advice) = (self.stream.clone(), errors::code(&error).and_then(errors::quota));
-            let source: cqrs_core::Source = Arc::new(error);
-            match advice {
-                Some(advice) => TopologyError::Full { stream, advice, source },
-                None => TopologyError::NotCreated { stream, source },
+    fn not_provided(&self, why: NotProvided) -> TopologyError {
+        let stream = self.stream().to_owned();
+        match why {
+            NotProvided::NoAnswer(why) => self.unanswered(why),
+            NotProvided::Unknown(failure) => {
+                TopologyError::Unavailable { stream, source: failure.into_source() }
             }
-        })?;
-        tracing::info!(stream = self.stream, "created the stream");
-        // A server drops settings that it does not know, so what it echoes is checked as well.
-        self.check(wanted, &stream.cached_info().config)
+            NotProvided::NotCreated(failure) => match failure.code().and_then(errors::quota) {
+                Some(advice) => TopologyError::Full { stream, advice, source: failure.into_source() },
+                None => TopologyError::NotCreated { stream, source: failure.into_source() },
+            },
+            NotProvided::Differs(differences) => TopologyError::Drift { stream, differences },
+        }
     }
 
     /// The stream's name with the time it was created, as the server writes it: tells this stream from
@@ -183,11 +174,11 @@ impl Topology {
         struct Info {
             created: String,
         }
-        let subject = format!("STREAM.INFO.{}", self.stream);
+        let subject = format!("STREAM.INFO.{}", self.stream());
         let asked = format!("$JS.API.{subject}");
         let answer = connection.answer(&[&asked], connection.reads.request(subject, &())).await;
         match answer.map_err(|why| self.unanswered(why))?.map_err(|error| self.unavailable(error))? {
-            Response::Ok(Info { created }) => Ok(format!("{}@{created}", self.stream)),
+            Response::Ok(Info { created }) => Ok(format!("{}@{created}", self.stream())),
             Response::Err { error } => Err(self.unavailable(error)),
         }
     }
@@ -195,30 +186,19 @@ impl Topology {
     fn unanswered(&self, why: NoAnswer) -> TopologyError {
         match why {
             NoAnswer::NotPermitted(permission) => {
-                TopologyError::NotPermitted { stream: self.stream.clone(), permission }
+                TopologyError::NotPermitted { stream: self.stream().to_owned(), permission }
             }
             NoAnswer::Lost => self.unavailable(why),
         }
     }
 
     fn unavailable<E: std::error::Error + Send + Sync + 'static>(&self, error: E) -> TopologyError {
-        TopologyError::Unavailable { stream: self.stream.clone(), source: Arc::new(error) }
+        TopologyError::Unavailable { stream: self.stream().to_owned(), source: Arc::new(error) }
     }
 
     fn check_names(&self) -> Result<(), TopologyError> {
-        let legal = |name: &str, extra: fn(u8) -> bool| {
-            (1..=64).contains(&name.len()) && name.bytes().all(|b| b == b'_' || b == b'-' || extra(b))
-        };
-        if !legal(&self.context, |b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
-            return Err(TopologyError::Name {
-                what: "context",
-                name: self.context.clone(),
-                legal: "1 to 64 characters of a-z, 0-9, _ and -",
-            });
-        }
-        if !legal(&self.stream, |b| b.is_ascii_alphanumeric()) {
-            let legal = "1 to 64 letters, digits, _ and -";
-            return Err(TopologyError::Name { what: "stream", name: self.stream.clone(), legal });
+        if let Err(BadName { what, name, legal }) = self.names.check() {
+            return Err(TopologyError::Name { what, name: name.to_owned(), legal });
         }
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b);
         if self.source.is_empty() || !self.source.bytes().all(legal) {
@@ -230,9 +210,9 @@ impl Topology {
 
     fn config(&self) -> Config {
         Config {
-            name: self.stream.clone(),
-            description: Some(format!("commits on {}", self.log)),
-            subjects: vec![format!("{}.>", self.log)],
+            name: self.stream().to_owned(),
+            description: Some(format!("commits on {}", self.log())),
+            subjects: vec![format!("{}.>", self.log())],
             retention: RetentionPolicy::Limits,
             // The default policy drops the oldest events when a limit is reached.
             discard: DiscardPolicy::New,
@@ -246,68 +226,12 @@ impl Topology {
             deny_purge: true,
             allow_direct: true,
             republish: self.notices.then(|| Republish {
-                source: format!("{}.>", self.log),
-                destination: format!("{}.notice.>", self.context),
+                source: format!("{}.>", self.log()),
+                destination: format!("{}.>", self.names.notices()),
                 headers_only: false,
             }),
             ..Config::default()
         }
-    }
-
-    /// Compares the settings that matter; an operator may set the others as they like.
-    fn check(&self, wanted: &Config, found: &Config) -> Result<(), TopologyError> {
-        let mut differences = Vec::new();
-        let mut compare = |setting: &'static str, wanted: &dyn fmt::Debug, found: &dyn fmt::Debug| {
-            let (wanted, found) = (format!("{wanted:?}"), format!("{found:?}"));
-            if wanted != found {
-                differences.push(Difference { setting, wanted, found });
-            }
-        };
-        compare("subjects", &wanted.subjects, &found.subjects);
-        compare("retention", &wanted.retention, &found.retention);
-        compare("discard", &wanted.discard, &found.discard);
-        compare("storage", &wanted.storage, &found.storage);
-        compare("num_replicas", &wanted.num_replicas, &found.num_replicas);
-        compare("max_age", &wanted.max_age, &found.max_age);
-        compare("max_msgs_per_subject", &wanted.max_messages_per_subject, &found.max_messages_per_subject);
-        compare("allow_rollup_hdrs", &wanted.allow_rollup, &found.allow_rollup);
-        compare("allow_msg_ttl", &wanted.allow_message_ttl, &found.allow_message_ttl);
-        compare("deny_delete", &wanted.deny_delete, &found.deny_delete);
-        compare("deny_purge", &wanted.deny_purge, &found.deny_purge);
-        compare("allow_direct", &wanted.allow_direct, &found.allow_direct);
-        compare("no_ack", &wanted.no_ack, &found.no_ack);
-        compare("sealed", &wanted.sealed, &found.sealed);
-        if self.notices {
-            compare("republish", &wanted.republish, &found.republish);
-        }
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(TopologyError::Drift { stream: self.stream.clone(), differences })
-    }
-}
-
-pub(crate) fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
-    match error.kind() {
-        GetStreamErrorKind::JetStream(error) => error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND,
-        _ => errors::code(error) == Some(jetstream::ErrorCode::STREAM_NOT_FOUND),
-    }
-}
-
-/// A setting of a stream that is not as it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The setting, as the server names it.
-    pub setting: &'static str,
-    /// What it must be.
-    pub wanted: String,
-    /// What it is.
-    pub found: String,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {} and must be {}", self.setting, self.found, self.wanted)
     }
 }
 
@@ -372,25 +296,9 @@ pub enum TopologyError {
     },
 }
 
-fn list(differences: &[Difference]) -> String {
-    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_difference_is_told_at_once() {
-        let topology = Topology::new("orders");
-        let found = Config { discard: DiscardPolicy::Old, allow_rollup: true, ..topology.config() };
-        let error = topology.check(&topology.config(), &found).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("discard is Old and must be New, allow_rollup_hdrs is true and must be false"),
-            "{text}"
-        );
-    }
 
     #[test]
     fn a_source_that_is_no_uri_is_refused() {
@@ -399,12 +307,5 @@ mod tests {
             assert!(matches!(topology.check_names(), Err(TopologyError::Name { .. })), "{source:?}");
         }
         assert!(Topology::new("orders").source("https://example.com/orders").check_names().is_ok());
-    }
-
-    #[test]
-    fn names_that_would_reach_other_streams_are_refused() {
-        for name in ["", "Orders", "a.b", "a*", ">", "a b"] {
-            assert!(matches!(Topology::new(name).check_names(), Err(TopologyError::Name { .. })), "{name:?}");
-        }
     }
 }

@@ -32,17 +32,18 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
+use uuid::Uuid;
 
 use crate::{
     Topology,
     atomic_batch::{self, OPERATION},
-    connection::{Connection, NoAnswer},
+    connection::{Connection, LAST_WORD, NoAnswer},
     diagnosis::Call,
     direct_get::{Found, Get, direct_get, last_of},
     errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
     leader_get::OneByOne,
+    settings::Kind,
     subject::decode_token,
-    topology::is_missing,
 };
 use place::{DOCUMENTS, NOTES, Place};
 use watcher::{Seen, Watcher};
@@ -52,9 +53,6 @@ const LISTING: Duration = Duration::from_secs(30);
 
 /// About how long news of a new consumer takes through a cluster.
 pub(crate) const NEWS: Duration = Duration::from_millis(10);
-
-/// How long the news that a message was not permitted may be on its way behind the answer to its batch.
-const LAST_WORD: Duration = Duration::from_millis(20);
 
 /// About how far a leader may be behind what one of its replicas shows.
 const LEADER_LAG: Duration = Duration::from_millis(1);
@@ -73,7 +71,7 @@ impl KvViews {
     }
 
     fn place(&self, projection: &ProjectionId) -> Place {
-        Place::of_bucket(format!("{}_{projection}", self.topology.context()))
+        Place::of_bucket(self.topology.names().bucket(projection))
     }
 
     /// The last message on a subject, from the bucket's leader.
@@ -88,30 +86,9 @@ impl KvViews {
 
     /// Creates the bucket, or checks the one that is there.
     async fn open_place(&self, place: &Place) -> Result<(), StoreError> {
-        let jetstream = &self.connection.jetstream;
-        let [info, create] = ["INFO", "CREATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{}", place.stream));
-        let found = Box::pin(jetstream.get_stream(&place.stream));
-        let found = self.connection.answer(&[&info], found).await;
-        let found = match found.map_err(|why| no_answer(place.what("opening"), why))? {
-            Ok(stream) => stream,
-            Err(error) if is_missing(&error) => {
-                let created = Box::pin(jetstream.create_stream(self.config(place)));
-                let created = self.connection.answer(&[&create], created).await;
-                let created = created.map_err(|why| no_answer(place.what("creating"), why))?;
-                created.map_err(|error| store_error(place.what("creating"), error))?
-            }
-            Err(error) => return Err(store_error(place.what("opening"), error)),
-        };
-        let config = &found.cached_info().config;
-        if config.allow_atomic_publish && config.max_messages_per_subject == 1 && config.allow_direct {
-            return Ok(());
-        }
-        let what = format!(
-            "{} must have allow_atomic and allow_direct set and max_msgs_per_subject 1: change it, or delete it \
-             and the view is built anew",
-            place.stream
-        );
-        Err(StoreError::Refused { what, source: None })
+        let advice = "change it, or delete it and the view is built anew";
+        let provided = self.connection.provide(Kind::View, &self.config(place)).await;
+        provided.map(drop).map_err(|why| why.into_store_error(&place.stream, place.what("opening"), advice))
     }
 
     /// Stores all messages or none; returns the sequence of the last one.
@@ -143,7 +120,7 @@ impl KvViews {
         kind: &'static str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
         let place = self.place(projection);
-        let subjects = ["STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
+        let subjects = ["STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
         let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", place.stream));
         let subjects = subjects.each_ref().map(String::as_str);
         let all = format!("{}{kind}>", place.prefix);
@@ -177,7 +154,7 @@ impl KvViews {
 
     /// The bucket of what is noted about views as a whole.
     fn about_place(&self) -> Place {
-        Place::of_bucket(format!("{}_views", self.topology.context()))
+        Place::of_bucket(self.topology.names().views_bucket())
     }
 
     fn config(&self, place: &Place) -> Config {
@@ -215,6 +192,7 @@ impl KvViews {
         let stream = self.connection.jetstream.get_stream_no_info(&place.stream).await;
         let stream = stream.map_err(|error| store_error(what(), error))?;
         let config = pull::Config {
+            name: Some(format!("listing-{}", Uuid::new_v4().simple())),
             deliver_policy: DeliverPolicy::LastPerSubject,
             ack_policy: AckPolicy::None,
             filter_subject: all.to_owned(),
@@ -226,9 +204,7 @@ impl KvViews {
         let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
         let listed = timeout(LISTING, read_until(&consumer, place, kind, last)).await;
         // It would go away by itself; until then it would count against the stream's limit.
-        let name = &consumer.cached_info().name;
-        let delete = format!("$JS.API.CONSUMER.DELETE.{}.{name}", place.stream);
-        let _ = self.connection.answer(&[&delete], stream.delete_consumer(name)).await;
+        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
         listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
     }
 

@@ -72,9 +72,42 @@ pub(crate) fn original_key(stored: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cqrs_core::ProjectionId;
+    use proptest::prelude::*;
     use sqlx::{Postgres, Sqlite};
 
     use super::*;
+    use crate::projection::own_table;
+
+    /// The words that names are made of, so that hostile pairs are likely.
+    const WORDS: &str = "(p|eu|sales|[a_-]|-v1|-v12|-b2|v1|layout|projections|notes|about|1){1,4}";
+
+    /// A table that a view has in a context: of its documents or of its own, by their names.
+    fn view_table() -> impl Strategy<Value = (String, ProjectionId, Option<String>)> {
+        let build = (WORDS, 1..3_u32, 1..4_u32).prop_map(|(name, version, build)| {
+            let name = Box::leak(name.into_boxed_str());
+            ProjectionId { build, ..ProjectionId::new(name, version) }
+        });
+        (WORDS, build, proptest::option::of(WORDS))
+    }
+
+    fn named<DB: Dialect>((context, build, own): &(String, ProjectionId, Option<String>)) -> String {
+        let names = Names::<DB>::new(context).expect("a name");
+        names.table(&own.as_ref().map_or_else(|| build.to_string(), |own| own_table(build, own)))
+    }
+
+    proptest! {
+        #[test]
+        fn two_views_share_no_table(one in view_table(), other in view_table()) {
+            prop_assume!(one != other);
+            prop_assert_ne!(named::<Sqlite>(&one), named::<Sqlite>(&other));
+            prop_assert_ne!(named::<Postgres>(&one), named::<Postgres>(&other));
+            let names = Names::<Sqlite>::new(&other.0).expect("a name");
+            for table in [names.layout(), names.projections(), names.notes(), names.about()] {
+                prop_assert_ne!(named::<Sqlite>(&one), table);
+            }
+        }
+    }
 
     #[test]
     fn keys_come_back_as_they_were() {

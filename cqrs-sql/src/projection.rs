@@ -40,7 +40,7 @@ impl<DB: Sql> SqlViews<DB> {
 }
 
 /// A table's name without that of its context. No projection has a name with a dot in it.
-fn own_table(projection: &ProjectionId, table: &str) -> String {
+pub(crate) fn own_table(projection: &ProjectionId, table: &str) -> String {
     format!("{projection}.{table}")
 }
 

@@ -146,7 +146,7 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     let mut stream = jetstream.get_stream(context.stream()).await.unwrap();
     assert_eq!(stream.info().await.unwrap().state.consumer_count, 5, "one for each store");
     let place = memory_place.unwrap();
-    let forgotten = stream.consumer_info(format!("statement-v1-at-{place}")).await.unwrap();
+    let forgotten = stream.consumer_info(format!("statement-v1=at={place}")).await.unwrap();
     assert_eq!(forgotten.config.inactive_threshold, Duration::from_hours(1), "the memory may not come back");
 }
 

@@ -116,7 +116,7 @@ async fn a_service_that_was_stopped_leaves_no_task_and_no_descriptor() {
     })
     .await;
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
-    for stream in [Topology::new(&*name).stream().to_owned(), format!("KV_{name}_statement-v1")] {
+    for stream in [Topology::new(&*name).stream().to_owned(), format!("KV_{name}__statement-v1")] {
         jetstream.delete_stream(stream).await.unwrap();
     }
 

@@ -149,7 +149,7 @@ async fn an_account_that_has_used_up_what_it_may() {
     let bank = Cqrs::builder(two).aggregate::<Account>().view::<Statement>().start().await;
     let error = bank.err().unwrap();
     assert!(matches!(error, Error::Store(StoreError::Full { .. })), "{error:?}");
-    shows(&error, &["bucket two_views", "raise the account's max_streams"]);
+    shows(&error, &["bucket two__views", "raise the account's max_streams"]);
     server.stop().await;
 }
 
@@ -169,14 +169,14 @@ async fn a_view_without_room_waits_until_there_is_some() {
     let server = server("").await;
     let nats = Nats::connect(server.url()).await.unwrap();
     let bank = bank(nats.context("views").await.unwrap()).await;
-    let bucket = "KV_views_statement-v1";
+    let bucket = "KV_views__statement-v1";
     limit(&nats, bucket, |config| config.max_bytes = 2_000).await;
     let mut last = None;
     for number in 0..20 {
         last = Some(bank.execute(open(&number.to_string())).await.unwrap());
     }
     let waits = |reason: &str| {
-        ["the store has no room: writing bucket views_statement-v1", "max_bytes"]
+        ["the store has no room: writing bucket views__statement-v1", "max_bytes"]
             .iter()
             .all(|part| reason.contains(part))
     };
@@ -271,10 +271,10 @@ async fn a_stream_that_is_deleted_under_a_running_service() {
     // It is there again, with nothing in it: what is known of the old one holds no more.
     nats.context("gone").await.unwrap();
     bank.execute(open("2")).await.unwrap();
-    delete(&nats, "KV_gone_statement-v1").await;
+    delete(&nats, "KV_gone__statement-v1").await;
     let error = bank.query(statement("1")).await.unwrap_err();
     assert!(matches!(error, Error::Store(StoreError::Missing { .. })), "{error:?}");
-    shows(&error, &["KV_gone_statement-v1", "was it deleted?"]);
+    shows(&error, &["KV_gone__statement-v1", "was it deleted?"]);
     bank.stop().await;
     server.stop().await;
 }

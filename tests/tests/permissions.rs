@@ -2,17 +2,28 @@
 //! beside the call, and the call must end with an error that names it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use cqrs_core::{CommandError, Cqrs, Effects, Envelope, Error, Policy, ProjectorState, React, StoreError};
+use cqrs_core::{
+    CommandError, Cqrs, Deadline, Deadlines as _, DueQueue as _, Error, ProjectorState, StoreError,
+    SystemClock, View as _,
+};
 use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
-    domain::{Account, AccountEvent, Deposit, GetStatement, Open, RichAccounts, Statement, Touch, Withdraw},
+    domain::{Account, GetStatement, Open, Statement, Touch},
     eventually,
     proxy::Proxy,
     server_binary,
 };
-use serde::{Deserialize, Serialize};
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use uuid::Uuid;
 
 type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
 
@@ -51,7 +62,7 @@ async fn what_a_service_may_not_do_at_its_start() {
         ("silent", r#"publish: { deny: ["$JS.API.INFO"] }"#),
         ("blind", r#"publish: { deny: ["$JS.API.STREAM.INFO.>"] }"#),
         ("idle", r#"publish: { deny: ["$JS.API.STREAM.CREATE.*"] }"#),
-        ("viewless", r#"publish: { deny: ["$JS.API.STREAM.CREATE.KV_shop_statement-v1"] }"#),
+        ("viewless", r#"publish: { deny: ["$JS.API.STREAM.CREATE.KV_shop__statement-v1"] }"#),
     ])
     .await;
     let error = connect(&server, "deaf").await.unwrap_err();
@@ -67,7 +78,7 @@ async fn what_a_service_may_not_do_at_its_start() {
     }
     let backend = connect(&server, "viewless").await.unwrap().context("shop").await.unwrap();
     let Err(Error::Store(error)) = start(backend).await else { panic!("it starts") };
-    lacks(&error, "publish to $JS.API.STREAM.CREATE.KV_shop_statement-v1");
+    lacks(&error, "publish to $JS.API.STREAM.CREATE.KV_shop__statement-v1");
     server.stop().await;
 }
 
@@ -117,9 +128,9 @@ async fn a_projector_that_may_not_do_its_work_halts_and_says_why() {
         ("asker", "$JS.API.CONSUMER.INFO.SHOP.statement-v1"),
         ("maker", "$JS.API.CONSUMER.CREATE.SHOP.statement-v1"),
         ("taker", "$JS.API.CONSUMER.MSG.NEXT.SHOP.statement-v1"),
-        ("writer", "$KV.shop_statement-v1.d.writer"),
-        ("loader", "$JS.API.DIRECT.GET.KV_shop_statement-v1"),
-        ("checker", "$JS.API.STREAM.MSG.GET.KV_shop_statement-v1"),
+        ("writer", "$KV.shop__statement-v1.d.writer"),
+        ("loader", "$JS.API.DIRECT.GET.KV_shop__statement-v1"),
+        ("checker", "$JS.API.STREAM.MSG.GET.KV_shop__statement-v1"),
     ];
     let users: Vec<_> = denied
         .iter()
@@ -142,100 +153,98 @@ async fn a_projector_that_may_not_do_its_work_halts_and_says_why() {
     server.stop().await;
 }
 
-/// What the guide to commands says that a service's user needs, for the context and the view of this test.
-fn documented() -> String {
-    let guide = include_str!("../../cqrs-nats/docs/commands.md");
-    let (_, from) = guide.split_once("permissions: {").unwrap();
-    let (permissions, _) = from.split_once("\n```").unwrap();
-    let permissions = permissions.rsplit_once('}').unwrap().0;
-    let permissions = permissions.replace("orders", "shop").replace("ORDERS", "SHOP");
-    // The policy needs its own lines like those of the view.
-    let of = |line: &str, name| line.replace("order-summary", name);
-    let lines = permissions.lines().flat_map(|line| {
-        let own = line.contains("order-summary").then(|| of(line, "reminder"));
-        [of(line, "statement")].into_iter().chain(own)
-    });
-    lines.collect::<Vec<_>>().join("\n")
+/// The permissions of a service with the view of this test.
+fn permissions(user: &str) -> String {
+    let permissions = Topology::new("shop").permissions(&format!("_INBOX.{user}"));
+    let permissions = permissions.projection(&Statement::projection()).snapshots().to_string();
+    permissions.trim_start_matches("permissions: {").trim_end_matches('}').to_owned()
 }
 
-/// Who pays in one has a thousand seconds before two are paid in for him, and who withdraws has none.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Reminder;
-
-impl Policy for Reminder {
-    const NAME: &'static str = "reminder";
-    type Of = Account;
-}
-
-impl React<AccountEvent> for Reminder {
-    fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
-        let account = event.subject().to_owned();
-        match event.data {
-            AccountEvent::Deposited { amount: 1 } => {
-                let time = event.time + Duration::from_secs(1_000);
-                effects.at("later", time, Deposit { account, amount: 2 });
-            }
-            AccountEvent::Withdrawn { .. } => {
-                effects.disarm("later");
-                effects.at("now", event.time, Deposit { account, amount: 3 });
-            }
-            _ => {}
+/// Two services of one context, each with the permissions of a service: neither hears what the other one is answered,
+/// nor does whoever listens to all inboxes.
+#[tokio::test]
+async fn nobody_reads_the_answers_of_others() {
+    let users = ["one", "other"].map(|user| (user, permissions(user)));
+    let users: Vec<_> = users.iter().map(|(user, permissions)| (*user, permissions.as_str())).collect();
+    let server = server(&users).await;
+    let one = connect(&server, "one").await.unwrap();
+    let (heard, mut listeners) = (Arc::new(AtomicU64::new(0)), Vec::new());
+    let other = connect(&server, "other").await.unwrap();
+    let root = connect(&server, "root").await.unwrap();
+    for (nats, counts) in [(&other, true), (&root, false)] {
+        for subject in ["_INBOX.>", "_INBOX.one.>", "_INBOX.*.*.*", ">"] {
+            let mut messages = nats.client().subscribe(subject).await.unwrap();
+            let (heard, all) = (Arc::clone(&heard), Arc::new(AtomicU64::new(0)));
+            listeners.push((subject, counts, Arc::clone(&all)));
+            tokio::spawn(async move {
+                while messages.next().await.is_some() {
+                    all.fetch_add(1, Ordering::Relaxed);
+                    heard.fetch_add(u64::from(counts), Ordering::Relaxed);
+                }
+            });
         }
     }
-}
-
-#[tokio::test]
-async fn the_documented_permissions_are_all_that_a_service_needs() {
-    let server = server(&[("service", &documented())]).await;
-    let instance = async || {
-        let backend = connect(&server, "service").await.unwrap().context("shop").await.unwrap();
-        start(backend).await.unwrap()
-    };
-    let patience = Duration::from_mins(1);
-    for start in 1..=2 {
-        let (bank, standby) = (instance().await, instance().await);
-        for number in 0..3 {
-            bank.execute(open(&format!("{start}-{number}"))).await.unwrap();
-        }
-        let deposit = Deposit { account: format!("{start}-0"), amount: 1 };
-        let conflict = tokio::join!(bank.execute(deposit.clone()), standby.execute(deposit));
-        let (one, other) = (conflict.0.unwrap(), conflict.1.unwrap());
-        let receipt = if one.version > other.version { one } else { other };
-        let query = GetStatement { account: format!("{start}-0") };
-        let seen = standby.query(query).after(&receipt).patience(patience).await.unwrap().unwrap();
-        assert_eq!(seen.versions, [1, 2, 3, 4]);
-        assert_eq!(bank.query(RichAccounts { at_least: 1 }).await.unwrap().len(), 3 * start);
-        bank.stop().await;
-        standby.stop().await;
+    // Behind the subscriptions.
+    for nats in [&other, &root] {
+        let _ = nats.context("shop").await.unwrap();
     }
-    assert_no_violation(&server);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn the_documented_permissions_are_enough_for_policies_and_notices() {
-    let server = server(&[("service", &documented())]).await;
-    let topology = Topology::new("shop").notices();
-    let backend = connect(&server, "service").await.unwrap().open(topology).await.unwrap();
-    let bank = Cqrs::builder(backend).aggregate::<Account>().policy::<Reminder>().start().await.unwrap();
-    let mut notices = bank.notices::<Account, _>().await.unwrap();
-    bank.execute(open("1")).await.unwrap();
-    bank.execute(Withdraw { account: "1".into(), amount: 1 }).await.unwrap();
-    let mut heard = Vec::new();
-    while heard.last() != Some(&AccountEvent::Deposited { amount: 3 }) {
-        let next = tokio::time::timeout(Duration::from_secs(30), notices.next()).await;
-        heard.push(next.expect("a notice in time").unwrap().data);
-    }
-    assert_eq!(heard.len(), 4, "{heard:?}");
-    bank.caught_up().await.unwrap();
+    let bank = start(one.context("shop").await.unwrap()).await.unwrap();
+    let receipt = bank.execute(open("1")).await.unwrap();
+    bank.query(GetStatement { account: "1".into() }).after(&receipt).await.unwrap();
     bank.stop().await;
-    assert_no_violation(&server);
+    eventually("who may hear everything does", async || {
+        listeners
+            .iter()
+            .filter(|(_, counts, _)| !counts)
+            .all(|(_, _, heard)| heard.load(Ordering::Relaxed) > 0)
+    })
+    .await;
+    // All that was answered before has come by now.
+    let _ = other.context("shop").await.unwrap();
+    assert_eq!(heard.load(Ordering::Relaxed), 0, "{listeners:?}");
     server.stop().await;
 }
 
-fn assert_no_violation(server: &LocalServer) {
-    let log = std::fs::read_to_string(server.folder().join("log")).unwrap();
-    assert!(!log.contains("Violation"), "{log}");
+#[tokio::test]
+async fn who_may_not_listen_to_notices_is_told() {
+    let server = server(&[("listener", r#"subscribe: { deny: ["shop.notice.>"] }"#)]).await;
+    let topology = Topology::new("shop").notices();
+    let backend = connect(&server, "listener").await.unwrap().open(topology).await.unwrap();
+    let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
+    let Err(Error::Store(error)) = bank.notices::<Account, _>().await else { panic!("it listens") };
+    lacks(&error, "subscribe to shop.notice.account.*");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_ask_for_due_deadlines_is_told() {
+    let denied = ["$JS.API.CONSUMER.MSG.NEXT.SHOP__DEADLINES.due", "$JS.ACK.SHOP__DEADLINES.>"];
+    let deny = |subject: &str| format!(r#"publish: {{ deny: ["{subject}"] }}"#);
+    let server = server(&[("asker", &deny(denied[0])), ("taker", &deny(denied[1]))]).await;
+    let root = connect(&server, "root").await.unwrap().context("shop").await.unwrap().events;
+    root.prepare().await.unwrap();
+    let arm = async |id: &str| {
+        let (id, payload) = (id.to_owned(), "now".into());
+        let deadline = Deadline { id, at: Timestamp::UNIX_EPOCH, payload, order: 1, arming: Uuid::new_v4() };
+        root.arm(&deadline).await.unwrap();
+    };
+    arm("1").await;
+    let events = async |user| connect(&server, user).await.unwrap().context("shop").await.unwrap().events;
+    let mut queue = events("asker").await.due(Arc::new(SystemClock)).await.unwrap();
+    lacks(&queue.next().await.err().unwrap(), &format!("publish to {}", denied[0]));
+
+    let mut queue = events("taker").await.due(Arc::new(SystemClock)).await.unwrap();
+    queue.next().await.unwrap().done().await.unwrap();
+    let error = loop {
+        match queue.next().await {
+            // It comes again, since it is not acknowledged.
+            Ok(due) => due.done().await.unwrap(),
+            Err(error) => break error,
+        }
+    };
+    let StoreError::NotPermitted { permission, .. } = &error else { panic!("{error:?}") };
+    assert!(permission.starts_with("publish to $JS.ACK.SHOP__DEADLINES.due."), "{permission}");
+    server.stop().await;
 }
 
 /// The client drops events when many come at once, also those about the connection itself.

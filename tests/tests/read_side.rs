@@ -208,7 +208,7 @@ async fn many_queries_share_a_connection_to_nats_and_one_watch() {
     // The projectors ask for messages now and then; those who wait ask for nothing.
     assert!(sent() - sent_before < 50, "{} requests", sent() - sent_before);
     let jetstream = async_nats::jetstream::new(nats.client().clone());
-    let mut bucket = jetstream.get_stream("KV_shop_statement-v1").await.unwrap();
+    let mut bucket = jetstream.get_stream("KV_shop__statement-v1").await.unwrap();
     assert_eq!(bucket.info().await.unwrap().state.consumer_count, 1, "one watch for all who wait");
     assert_eq!(connections(monitor).await, before + 1);
     server.stop().await;

@@ -98,7 +98,7 @@ async fn a_stream_that_would_lose_events() {
     jetstream.create_stream(config).await.unwrap();
     let error = context.nats.context(&context.name).await.unwrap_err();
     let TopologyError::Drift { differences, .. } = &error else { panic!("{error:?}") };
-    let settings: Vec<_> = differences.iter().map(|difference| difference.setting).collect();
+    let settings: Vec<_> = differences.iter().map(|difference| difference.setting.as_str()).collect();
     assert_eq!(settings, ["discard", "max_age", "deny_purge"], "{error}");
     let error = context.nats.context("Not.A.Name").await.unwrap_err();
     assert!(matches!(error, TopologyError::Name { what: "context", .. }), "{error:?}");
@@ -112,7 +112,7 @@ async fn a_context_that_is_there_is_opened_as_it_is() {
     assert!(matches!(again.execute(open("1")).await, Err(CommandError::AlreadyExists(_))));
     let topology = Topology::new(&*context.name).in_memory();
     let error = context.nats.open(topology).await.unwrap_err();
-    assert!(error.to_string().contains("storage is File and must be Memory"), "{error}");
+    assert!(error.to_string().contains(r#"storage is "file" and must be "memory""#), "{error}");
 }
 
 #[tokio::test]

@@ -379,7 +379,7 @@ async fn on_nats(
 async fn the_bucket_is_one_for_every_client_and_may_be_deleted() {
     let context = TestContext::new("bucket").await;
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
-    let bucket = format!("{}_snapshots", context.name);
+    let bucket = format!("{}__snapshots", context.name);
     let (store, service) = on_nats(&context).await;
     add(&store, &service, 1, 9).await;
     assert_eq!(look(&start(&store).await, "1").await, 45);
@@ -422,7 +422,7 @@ async fn a_stream_that_was_created_again_has_no_old_snapshots() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_permit_snapshots_is_not_asked_again() {
     let users = r#"authorization { users = [
-        { user: anna, password: p, permissions: { publish: { deny: "$JS.API.DIRECT.GET.KV_quiet_snapshots.>" } } }
+        { user: anna, password: p, permissions: { publish: { deny: "$JS.API.DIRECT.GET.KV_quiet__snapshots.>" } } }
     ] }"#;
     let server = LocalServer::builder(server_binary().await).config(users).start().await.unwrap();
     let nats = Connect::to(server.url()).user("anna", "p").connect().await.unwrap();

@@ -171,7 +171,7 @@ pub(crate) async fn with_snapshots(
 
 /// Reads the snapshot of an order, if there is one.
 pub(crate) async fn snapshot(raw: &Raw, order: u64) -> Result<bool> {
-    let bucket = format!("{}_snapshots", raw.stream.to_lowercase());
+    let bucket = format!("{}__snapshots", raw.stream.to_lowercase());
     let subject = format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{}.{order}", Kind::KeptOrder.name());
     match raw.client.request(subject, "".into()).await {
         Ok(message) => Ok(message.status.is_none()),

@@ -310,7 +310,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         });
         let workers = starts.starts.into_iter();
         let log = |id: &ProjectionId| match self.foreign.get(id.name) {
-            Some(foreign) => Followed::foreign(Arc::clone(foreign), events.source()),
+            Some(foreign) => Followed::foreign(Arc::clone(foreign), events.name()),
             None => Followed::own(Arc::clone(&events) as Arc<dyn AnyEvents>),
         };
         let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, log(&id), Arc::clone(&shared)));

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use cqrs_core::{Checkpoint, Reached};
 use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
+use uuid::Uuid;
 
 use super::place::Place;
-use crate::{connection::Connection, direct_get::last_of};
+use crate::{
+    connection::{Connection, NoAnswer},
+    direct_get::last_of,
+};
 
 /// Where a checkpoint was seen, and under which revision: what comes late is not newer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,8 +34,18 @@ impl Watcher {
         let raised = reached.clone();
         let task = tokio::spawn(async move {
             loop {
-                if let Err(error) = follow(&connection, &place, &raised).await {
-                    tracing::debug!(bucket = place.stream, %error, "watching the checkpoint again");
+                // With a name, so that one permission covers all consumers of the bucket.
+                let name = format!("watching-{}", Uuid::new_v4().simple());
+                let asked = format!("$JS.API.CONSUMER.CREATE.{}.{name}", place.stream);
+                let follow = follow(&connection, &place, name, &raised);
+                match connection.answer(&[&asked], follow).await {
+                    Err(denied @ NoAnswer::NotPermitted(_)) => {
+                        tracing::warn!(bucket = place.bucket, error = %denied, "who waits for the view is not woken");
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!(bucket = place.bucket, %error, "watching the checkpoint again");
+                    }
+                    Ok(Ok(())) | Err(NoAnswer::Lost) => {}
                 }
                 sleep(Duration::from_millis(200)).await;
             }
@@ -62,19 +77,27 @@ fn raise(reached: &watch::Sender<Seen>, seen: Seen) {
 async fn follow(
     connection: &Connection,
     place: &Place,
+    name: String,
     reached: &watch::Sender<Seen>,
 ) -> Result<(), async_nats::Error> {
     // Whatever ends the connection when it is received is not waited for. Beginning again after each loss, this is
     // asked again.
-    let before = connection.before();
     let found = last_of(connection, &place.stream, &place.checkpoint(), || place.what("watching")).await?;
     found.map_or(Ok(()), |found| found.headers.map(drop))?;
-    let bucket = connection.jetstream.get_key_value(&place.bucket).await?;
-    let mut changes = bucket.watch_with_history("checkpoint").await?;
-    while let Some(entry) = connection.answer_since(before, &[], changes.next()).await? {
-        let entry = entry?;
-        let checkpoint: Checkpoint = serde_json::from_slice(&entry.value)?;
-        raise(reached, Seen { reached: checkpoint.reached(), revision: entry.revision });
+    let stream = connection.jetstream.get_stream_no_info(&place.stream).await?;
+    let config = push::OrderedConfig {
+        name: Some(name),
+        description: Some("wakes those who wait for a checkpoint".to_owned()),
+        deliver_subject: connection.client.new_inbox(),
+        filter_subject: place.checkpoint(),
+        deliver_policy: DeliverPolicy::LastPerSubject,
+        ..push::OrderedConfig::default()
+    };
+    let mut changes = stream.create_consumer(config).await?.messages().await?;
+    while let Some(message) = changes.next().await {
+        let message = message?;
+        let checkpoint: Checkpoint = serde_json::from_slice(&message.payload)?;
+        raise(reached, Seen { reached: checkpoint.reached(), revision: message.info()?.stream_sequence });
     }
     Ok(())
 }

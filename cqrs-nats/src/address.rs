@@ -1,0 +1,201 @@
+//! The addresses of servers as a text, and the secrets that it may have in it.
+//!
+//! An address is untrusted in one way: nobody knows where in a text that cannot be read the password is. So nothing of
+//! such a text is ever shown, and of one that can be read only scheme, host and port. The client gets the addresses
+//! without user, password and token, which it would ignore there and show, and gets those apart.
+
+use std::fmt;
+
+use async_nats::ServerAddr;
+use percent_encoding::percent_decode_str;
+
+/// Where the servers are, and who connects.
+#[derive(Clone)]
+pub(crate) struct Addresses {
+    pub(crate) servers: Vec<ServerAddr>,
+    pub(crate) identity: Option<Identity>,
+}
+
+/// Who connects, as an address says it.
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub(crate) enum Identity {
+    User { name: String, password: String },
+    Token(String),
+}
+
+const UNREADABLE: &str = "it cannot be read";
+
+impl Addresses {
+    /// Reads addresses with commas between them.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used, without a part of it.
+    pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
+        let mut servers = Vec::new();
+        let mut identities = Vec::new();
+        for address in text.split(',') {
+            let (server, identity) = read_one(address.trim())?;
+            servers.push(server);
+            identities.push(identity);
+        }
+        let identity = identities.first().cloned().flatten();
+        // Where a password has a comma in it, its end begins the next address and looks like another identity.
+        if identities.iter().flatten().any(|other| Some(other) != identity.as_ref()) {
+            return Err(
+                "all its servers get the user and password of the first one, and others have other ones",
+            );
+        }
+        Ok(Self { servers, identity })
+    }
+}
+
+fn read_one(address: &str) -> Result<(ServerAddr, Option<Identity>), &'static str> {
+    // Some of these would be dropped in silence.
+    if address.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("there is a space, a tab or a line break in it");
+    }
+    let mut url = address.parse::<ServerAddr>().map_err(|_| UNREADABLE)?.into_inner();
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("it names no host");
+    }
+    let has_path = !matches!(url.path(), "" | "/") && !url.scheme().starts_with("ws");
+    if has_path || url.query().is_some() || url.fragment().is_some() {
+        return Err("something comes after the host and the port");
+    }
+    let decoded = |text| percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| UNREADABLE);
+    let identity = match (url.username(), url.password()) {
+        ("", None) => None,
+        ("", Some(_)) => return Err("it has a password and no user"),
+        (token, None) => Some(Identity::Token(decoded(token)?)),
+        (name, Some(password)) => Some(Identity::User { name: decoded(name)?, password: decoded(password)? }),
+    };
+    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| UNREADABLE)?;
+    Ok((ServerAddr::from_url(url).map_err(|_| UNREADABLE)?, identity))
+}
+
+impl fmt::Display for Addresses {
+    /// Without what is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, server) in self.servers.iter().enumerate() {
+            let comma = if number > 0 { "," } else { "" };
+            let host = server.host();
+            // The brackets of an address of IPv6 are not part of it.
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+            write!(f, "{comma}{}://{host}:{}", server.scheme(), server.port())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Connect, ConnectError};
+
+    fn user(name: &str, password: &str) -> Option<Identity> {
+        Some(Identity::User { name: name.into(), password: password.into() })
+    }
+
+    fn read(text: &str) -> (String, Option<Identity>) {
+        let addresses = Addresses::read(text).unwrap_or_else(|reason| panic!("{text:?}: {reason}"));
+        (addresses.to_string(), addresses.identity)
+    }
+
+    #[test]
+    fn user_password_and_token_are_taken_out() {
+        assert_eq!(read("host"), ("nats://host:4222".into(), None));
+        assert_eq!(read("nats://anna:s3cret@host:1"), ("nats://host:1".into(), user("anna", "s3cret")));
+        assert_eq!(read("anna:s3c@ret@host"), ("nats://host:4222".into(), user("anna", "s3c@ret")));
+        assert_eq!(
+            read("tls://t0ken@host"),
+            ("tls://host:4222".into(), Some(Identity::Token("t0ken".into())))
+        );
+        let text = "nats://a%40b:%2C%2F%3F%23%25%C3%A9@[::1]:7/";
+        assert_eq!(read(text), ("nats://[::1]:7".into(), user("a@b", ",/?#%\u{e9}")));
+        assert_eq!(
+            read("nats://a:b@one, nats://a:b@two,three"),
+            ("nats://one:4222,nats://two:4222,nats://three:4222".into(), user("a", "b"))
+        );
+        assert_eq!(read("nats://anna:100%@host").1, user("anna", "100%"));
+    }
+
+    /// What could be a part of a password in the wrong place.
+    #[test]
+    fn what_is_ambiguous_is_refused() {
+        for text in [
+            "",
+            ",",
+            "nats://",
+            "nats://anna:s3cret",
+            "nats://anna:s3cret@",
+            "nats://:s3cret@host",
+            "nats://anna:1,s3cret@host",
+            "nats://anna:12@one,s3cret@two",
+            "one,anna:s3cret@two",
+            "nats://host?password=s3cret",
+            "?password=s3cret",
+            "nats://host#s3cret",
+            "nats://anna:1/s3cret@host",
+            "nats://anna:s3/cret@host",
+            "nats://anna:s3 cret@host",
+            "nats://anna:s3\ncret@host",
+            "nats://anna:%FFs3cret@host",
+            "http://anna:s3cret@host",
+        ] {
+            let Err(reason) = Addresses::read(text) else { panic!("{text:?} is read") };
+            assert!(!reason.contains("s3cret"), "{reason}");
+        }
+    }
+
+    /// All that a connection to such an address can say: before it is made, and when it cannot be.
+    fn said(url: &str) -> String {
+        let connect = Connect::to(url).user("otto", "passw0rd").token("t0ken");
+        let mut said = format!("{connect:?}");
+        if let Err(reason) = Addresses::read(url) {
+            let error = ConnectError::Address { reason };
+            said.push_str(&format!("{error} {error:?}"));
+        }
+        said
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_ever_shown(
+            before in r"[a,@:/?#%\[\]\\. &=0-9]{0,6}",
+            after in r"[a,@:/?#%\[\]\\. &=0-9]{0,6}",
+            form in 0..8_usize,
+        ) {
+            let secret = format!("{before}S3CRET{after}");
+            let url = match form {
+                0 => format!("nats://anna:{secret}@host:4222"),
+                1 => format!("nats://{secret}@host:4222"),
+                2 => format!("anna:{secret}@host"),
+                3 => format!("nats://anna:{secret}@one,nats://anna:{secret}@two"),
+                4 => format!("nats://one,anna:{secret}@two"),
+                5 => format!("nats://host?password={secret}"),
+                6 => format!("tls://:{secret}@"),
+                _ => format!("nats://anna:{secret}@"),
+            };
+            // What comes after an `@` of its own or a comma is a host like any other, if all before it can be read.
+            let is_host = secret.contains('@') && secret.contains(',');
+            prop_assume!(!is_host);
+            let said = said(&url);
+            for secret in ["S3CRET", "s3cret", "passw0rd", "t0ken"] {
+                prop_assert!(!said.contains(secret), "{}: {}", url, said);
+            }
+        }
+
+        #[test]
+        fn what_is_encoded_comes_back(name in "\\PC{1,12}", password in "\\PC{1,12}") {
+            let encoded = |text: &str| {
+                percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+            };
+            let url = format!("nats://{}:{}@host", encoded(&name), encoded(&password));
+            prop_assert_eq!(read(&url).1, user(&name, &password));
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What is called what on the server: the streams, buckets and subjects of one log.
+//!
+//! No two logs share a name. Contexts and views are both made of `a-z`, `0-9`, `_` and `-`, so that with one `_`
+//! between them the bucket of context `p` and view `eu_sales` would be the one of context `p_eu` and view `sales`.
+//! Two `_` stand between them, and in no context: whatever comes before the first two is the context. What is kept
+//! for a public log ends in `__PUBLIC` or `__public`, which no view's id does, since that ends in a number. All of
+//! this holds in any mixture of capitals, since a server on some file systems does not tell them apart.
+
+use std::fmt::Display;
+
+/// What stands between a context and what is its own.
+const APART: &str = "__";
+
+/// The longest name of a context or a stream, in bytes.
+const LONGEST: usize = 64;
+
+/// The names of one log and of what is kept for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    context: String,
+    /// Whether the log is the context's public one.
+    public: bool,
+    /// The stream's name where it is chosen.
+    chosen: Option<String>,
+    stream: String,
+    log: String,
+}
+
+/// A name that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadName<'a> {
+    pub(crate) what: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) legal: &'static str,
+}
+
+impl Names {
+    /// Those of the events of `context`.
+    pub(crate) fn new(context: String) -> Self {
+        Self::of(context, false, None)
+    }
+
+    /// Those of the context's public log.
+    pub(crate) fn public(self) -> Self {
+        Self::of(self.context, true, self.chosen)
+    }
+
+    /// With another stream.
+    pub(crate) fn named(self, stream: String) -> Self {
+        Self::of(self.context, self.public, Some(stream))
+    }
+
+    fn of(context: String, public: bool, chosen: Option<String>) -> Self {
+        let default = || context.to_uppercase() + if public { "__PUBLIC" } else { "" };
+        let stream = chosen.clone().unwrap_or_else(default);
+        let log = format!("{context}.{}", if public { "public" } else { "event" });
+        Self { context, public, chosen, stream, log }
+    }
+
+    /// The names that were chosen must be legal.
+    pub(crate) fn check(&self) -> Result<(), BadName<'_>> {
+        let legal = "1 to 64 characters of a-z, 0-9, _ and -, without two _ in a row and none at the end";
+        if !is_legal(&self.context, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+            return Err(BadName { what: "context", name: &self.context, legal });
+        }
+        let Some(chosen) = &self.chosen else { return Ok(()) };
+        let legal =
+            "1 to 64 letters, digits, _ and -, without two _ in a row, none at the end, and no KV_ before";
+        let is_bucket = chosen.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("KV_"));
+        if is_bucket || !is_legal(chosen, |byte| byte.is_ascii_alphanumeric()) {
+            return Err(BadName { what: "stream", name: chosen, legal });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn context(&self) -> &str {
+        &self.context
+    }
+
+    pub(crate) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// What the subjects of its commits begin with.
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// What the subjects of its notices begin with.
+    pub(crate) fn notices(&self) -> String {
+        self.beside("notice")
+    }
+
+    /// What the subjects of its deadlines begin with.
+    pub(crate) fn deadlines(&self) -> String {
+        self.beside("deadline")
+    }
+
+    pub(crate) fn deadlines_stream(&self) -> String {
+        format!("{}{APART}DEADLINES", self.stream)
+    }
+
+    /// The bucket of a projection, whose id ends in a number.
+    pub(crate) fn bucket(&self, projection: impl Display) -> String {
+        self.bucket_of(projection)
+    }
+
+    /// The bucket of what is noted about views as a whole.
+    pub(crate) fn views_bucket(&self) -> String {
+        self.bucket_of("views")
+    }
+
+    pub(crate) fn snapshots_bucket(&self) -> String {
+        self.bucket_of("snapshots")
+    }
+
+    fn beside(&self, kind: &str) -> String {
+        format!("{}.{}{kind}", self.context, if self.public { "public-" } else { "" })
+    }
+
+    fn bucket_of(&self, what: impl Display) -> String {
+        format!("{}{APART}{what}{}", self.context, if self.public { "__public" } else { "" })
+    }
+}
+
+fn is_legal(name: &str, extra: fn(u8) -> bool) -> bool {
+    (1..=LONGEST).contains(&name.len())
+        && name.bytes().all(|byte| byte == b'_' || byte == b'-' || extra(byte))
+        && !name.contains(APART)
+        && !name.ends_with('_')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use cqrs_core::ProjectionId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The words that names are made of, so that hostile pairs are likely.
+    const WORDS: &str =
+        "(p|eu|sales|[a_-]|_|__|-v1|-v12|-b2|v1|views|snapshots|public|deadlines|event|kv|1){1,4}";
+
+    /// All that two logs could share: streams, buckets as the streams that they are, and the starts of subjects.
+    fn all(names: &Names, projections: &[ProjectionId]) -> Vec<String> {
+        let buckets = projections.iter().map(|id| names.bucket(id));
+        let buckets: Vec<String> = buckets.chain([names.views_bucket(), names.snapshots_bucket()]).collect();
+        let mut all = vec![names.stream().to_owned(), names.deadlines_stream()];
+        all.extend(buckets.iter().map(|bucket| format!("KV_{bucket}")));
+        all.extend(buckets.iter().map(|bucket| format!("$KV.{bucket}.")));
+        all.extend([names.log().to_owned(), names.notices(), names.deadlines()].map(|start| start + "."));
+        all
+    }
+
+    fn projection() -> impl Strategy<Value = ProjectionId> {
+        (WORDS, 1..3_u32, 1..4_u32).prop_map(|(name, version, build)| {
+            let name = Box::leak(name.into_boxed_str());
+            ProjectionId { build, ..ProjectionId::new(name, version) }
+        })
+    }
+
+    fn names() -> impl Strategy<Value = Names> {
+        let chosen = proptest::option::weighted(0.2, WORDS.prop_map(|name| name.to_uppercase()));
+        (WORDS, any::<bool>(), chosen)
+            .prop_map(|(context, public, chosen)| Names::of(context, public, chosen))
+            .prop_filter("legal", |names| names.check().is_ok())
+    }
+
+    proptest! {
+        /// Also where capitals are not told apart. The one exception is a stream that was given the name of another
+        /// log's: its subjects are others, so that it is refused when it is opened.
+        #[test]
+        fn two_logs_share_no_name(
+            one in names(),
+            other in names(),
+            views in proptest::collection::vec(projection(), 1..4),
+            others in proptest::collection::vec(projection(), 1..4),
+        ) {
+            prop_assume!((&one.context, one.public) != (&other.context, other.public));
+            prop_assume!(!one.stream.eq_ignore_ascii_case(&other.stream));
+            let ours: HashMap<String, String> =
+                all(&one, &views).into_iter().map(|name| (name.to_lowercase(), name)).collect();
+            for name in all(&other, &others) {
+                prop_assert_eq!(ours.get(&name.to_lowercase()), None, "{:?} and {:?}: {}", &one, &other, name);
+            }
+        }
+
+        #[test]
+        fn what_is_not_chosen_is_never_shared(one in names(), other in names()) {
+            prop_assume!((&one.context, one.public) != (&other.context, other.public));
+            let default = |names: &Names| Names::of(names.context.clone(), names.public, None).stream.to_lowercase();
+            prop_assert_ne!(default(&one), default(&other));
+        }
+
+        #[test]
+        fn two_builds_share_no_bucket(one in projection(), other in projection()) {
+            prop_assume!(one != other);
+            let names = Names::new("p".to_owned());
+            prop_assert_ne!(names.bucket(&one), names.bucket(&other));
+            prop_assert_ne!(names.bucket(&one), names.views_bucket());
+            prop_assert_ne!(names.bucket(&one), names.snapshots_bucket());
+        }
+    }
+
+    /// All contexts and views of up to three of these words, each with each.
+    #[test]
+    fn no_context_and_view_of_a_few_words_share_a_bucket_with_others() {
+        let words = ["p", "eu", "_", "-v1", "views", "public"];
+        let mut texts = vec![String::new()];
+        for _ in 0..3 {
+            let longer = texts.iter().flat_map(|text| words.map(|word| format!("{text}{word}")));
+            texts.extend(longer.collect::<Vec<_>>());
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        let views: Vec<&'static str> = texts.iter().skip(1).map(|text| &*text.clone().leak()).collect();
+        let mut owners = HashMap::new();
+        for context in texts.iter().map(|text| Names::new(text.clone())).filter(|names| names.check().is_ok())
+        {
+            for names in [context.clone(), context.public()] {
+                let all = views.iter().map(|view| names.bucket(ProjectionId::new(view, 1)));
+                for bucket in all.chain([names.views_bucket(), names.snapshots_bucket()]) {
+                    let other = owners.insert(bucket.clone(), names.log().to_owned());
+                    assert_eq!(other, None, "{bucket} is also that of {}", names.log());
+                }
+            }
+        }
+        assert!(owners.len() > 10_000, "{}", owners.len());
+    }
+
+    #[test]
+    fn they_are_short_where_they_can_be() {
+        let names = Names::new("orders".to_owned());
+        assert_eq!(names.stream(), "ORDERS");
+        assert_eq!(names.deadlines_stream(), "ORDERS__DEADLINES");
+        assert_eq!(names.bucket(ProjectionId::new("summary", 1)), "orders__summary-v1");
+        let public = names.public();
+        assert_eq!((public.stream(), public.log()), ("ORDERS__PUBLIC", "orders.public"));
+        assert_eq!(public.bucket(ProjectionId::new("summary", 1)), "orders__summary-v1__public");
+        assert_eq!(public.clone().named("OTHER".to_owned()).stream(), "OTHER");
+        assert_eq!(Names::new("orders".to_owned()).named("OTHER".to_owned()).public().stream(), "OTHER");
+    }
+
+    #[test]
+    fn names_that_would_reach_what_others_have_are_refused() {
+        for name in ["", "Orders", "a.b", "a*", ">", "a b", "a__b", "a_", "__", &"a".repeat(65)] {
+            assert_eq!(Names::new(name.to_owned()).check().unwrap_err().what, "context", "{name:?}");
+        }
+        for name in ["", "a.b", "KV_a", "kv_a", "ORDERS__PUBLIC", "A_"] {
+            let names = Names::new("orders".to_owned()).named(name.to_owned());
+            assert_eq!(names.check().unwrap_err().what, "stream", "{name:?}");
+        }
+        for name in ["a", "p_eu", "_a", "-", "kv_orders", "orders_public", &"a".repeat(64)] {
+            assert_eq!(Names::new(name.to_owned()).check(), Ok(()), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The permissions that a service's user needs, and no others.
+
+use std::fmt;
+
+use cqrs_core::ProjectionId;
+
+use crate::{Topology, names::Names};
+
+/// What the user of a service must be allowed to publish and to subscribe to, as the server's configuration has it.
+///
+/// It begins with what commands need, and traces of what came of them. The rest is added for what the service has:
+///
+/// ```
+/// use cqrs_core::ProjectionId;
+/// use cqrs_nats::Topology;
+///
+/// let permissions = Topology::new("orders").permissions("_INBOX.orders").projection(&ProjectionId::new("summary", 1));
+/// println!("{{ user: orders, password: $ORDERS, {permissions} }}");
+/// # assert!(permissions.to_string().contains("$KV.orders__summary-v1.>"));
+/// ```
+///
+/// Nothing may be taken away: without any of its lines something fails, and the error or the log names the line. What
+/// creates a stream (`STREAM.CREATE`) can be left out where an operator has created it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    names: Names,
+    publish: Vec<String>,
+    subscribe: Vec<String>,
+}
+
+impl Topology {
+    /// The permissions that the user of a service needs whose inboxes are beneath `inbox`; see
+    /// [`Connect::inbox_prefix`](crate::Connect::inbox_prefix).
+    pub fn permissions(&self, inbox: &str) -> Permissions {
+        let (names, stream) = (self.names().clone(), self.stream());
+        let api = ["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET", "DIRECT.GET"];
+        let own = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
+        let mut publish = vec![format!("{}.>", names.log()), "$JS.API.INFO".to_owned()];
+        publish.extend(api.map(|verb| format!("$JS.API.{verb}.{stream}")));
+        publish.extend(own.map(|verb| format!("$JS.API.{verb}.{stream}.*")));
+        Permissions { names, publish, subscribe: vec![format!("{inbox}.>")] }
+    }
+}
+
+impl Permissions {
+    /// With what a view, a policy or a handler needs whose progress is kept in buckets: one build of one version.
+    pub fn projection(mut self, id: &ProjectionId) -> Self {
+        let stream = self.names.stream();
+        let mut lines: Vec<String> =
+            ["CONSUMER.INFO", "CONSUMER.UNPIN"].map(|verb| format!("$JS.API.{verb}.{stream}.*")).into();
+        lines.push(format!("$JS.ACK.{stream}.>"));
+        lines.extend(bucket(&self.names.views_bucket(), &["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET"]));
+        let own = self.names.bucket(id);
+        let verbs = ["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET", "DIRECT.GET"];
+        lines.extend(bucket(&own, &verbs));
+        lines.push(format!("$JS.API.CONSUMER.CREATE.KV_{own}.>"));
+        lines.extend(["MSG.NEXT", "DELETE"].map(|verb| format!("$JS.API.CONSUMER.{verb}.KV_{own}.*")));
+        self.add(lines);
+        self
+    }
+
+    /// With what removes a build that nobody answers from any more.
+    pub fn removal(mut self, id: &ProjectionId) -> Self {
+        let line = format!("$JS.API.STREAM.DELETE.KV_{}", self.names.bucket(id));
+        self.add(vec![line]);
+        self
+    }
+
+    /// With what aggregates need that keep snapshots.
+    pub fn snapshots(mut self) -> Self {
+        let name = self.names.snapshots_bucket();
+        let mut lines: Vec<String> = bucket(&name, &["STREAM.CREATE"]).collect();
+        lines.push(format!("$JS.API.DIRECT.GET.KV_{name}.>"));
+        self.add(lines);
+        self
+    }
+
+    /// With what policies need beside what every projection does.
+    pub fn deadlines(mut self) -> Self {
+        let stream = self.names.deadlines_stream();
+        let mut lines = vec![format!("{}.>", self.names.deadlines())];
+        let verbs = ["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET", "STREAM.PURGE"];
+        lines.extend(verbs.map(|verb| format!("$JS.API.{verb}.{stream}")));
+        let verbs = ["CONSUMER.INFO.{}.due", "CONSUMER.CREATE.{}.due.>", "CONSUMER.MSG.NEXT.{}.due"];
+        lines.extend(verbs.map(|verb| format!("$JS.API.{}", verb.replace("{}", &stream))));
+        lines.push(format!("$JS.ACK.{stream}.>"));
+        self.add(lines);
+        self
+    }
+
+    /// With what those need who listen to notices.
+    pub fn notices(mut self) -> Self {
+        self.subscribe.push(format!("{}.>", self.names.notices()));
+        self
+    }
+
+    /// The subjects to publish to.
+    pub fn publish(&self) -> &[String] {
+        &self.publish
+    }
+
+    /// The subjects to subscribe to.
+    pub fn subscribe(&self) -> &[String] {
+        &self.subscribe
+    }
+
+    fn add(&mut self, lines: Vec<String>) {
+        for line in lines {
+            if !self.publish.contains(&line) {
+                self.publish.push(line);
+            }
+        }
+    }
+}
+
+/// What writes into a bucket, and what these questions about it are asked on.
+fn bucket(name: &str, verbs: &[&str]) -> impl Iterator<Item = String> {
+    let asked: Vec<String> = verbs.iter().map(|verb| format!("$JS.API.{verb}.KV_{name}")).collect();
+    std::iter::once(format!("$KV.{name}.>")).chain(asked)
+}
+
+impl fmt::Display for Permissions {
+    /// A block of the server's configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |lines: &[String]| lines.iter().map(|line| format!("{line:?}")).collect::<Vec<_>>();
+        writeln!(f, "permissions: {{\n    publish: [")?;
+        for line in quoted(&self.publish) {
+            writeln!(f, "        {line}")?;
+        }
+        write!(f, "    ]\n    subscribe: [ {} ]\n}}", quoted(&self.subscribe).join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_has_them() {
+        let permissions = Topology::new("orders").permissions("_INBOX.orders");
+        let permissions = permissions.projection(&ProjectionId::new("order-summary", 1));
+        let block = permissions.snapshots().deadlines().notices().to_string();
+        let guide = include_str!("../docs/commands.md");
+        assert!(guide.contains(&block), "{block}");
+    }
+}
