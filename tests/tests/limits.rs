@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Config};
-use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, Receipt, StoreError};
+use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, Receipt, StoreError, View as _, ViewStore as _};
 use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
     cluster::Cluster,
@@ -310,6 +310,67 @@ async fn a_cluster_without_a_majority() {
     eventually("the stream has a leader", async || cluster.is_healthy("LONE").await).await;
     eventually("the service goes on", async || bank.execute(deposit("1")).await.is_ok()).await;
     bank.stop().await;
+}
+
+/// A replica that is alone may be behind, so that what it has is no answer.
+#[tokio::test]
+async fn what_a_replica_has_without_its_leader_is_no_answer() {
+    let mut cluster = Cluster::start(3).await;
+    let nats = Nats::connect(&cluster.url()).await.unwrap();
+    let backend = nats.open(Topology::new("alone").replicas(3)).await.unwrap();
+    let views = backend.views.clone();
+    let bank = bank(backend).await;
+    let receipt = bank.execute(open("1")).await.unwrap();
+    bank.query(statement("1")).after(&receipt).await.unwrap();
+    let (view, sequence) = (Statement::projection(), receipt.position.sequence);
+    views.reached(&view, sequence).await.unwrap();
+    assert!(views.get(&view, "1").await.unwrap().is_some());
+    bank.stop().await;
+    for node in [0, 1] {
+        cluster.kill(node).await;
+    }
+    let last = cluster.ports()[2];
+    eventually("the last server has the client", async || nats.client().server_info().port == last).await;
+    let got = views.get(&view, "1").await;
+    assert!(got.is_err(), "{got:?}");
+    let reached = views.reached(&view, sequence).await;
+    assert!(reached.is_err(), "{reached:?}");
+}
+
+/// Where the server keeps the consumers of a stream.
+fn consumers_of(folder: &std::path::Path, stream: &str) -> Option<std::path::PathBuf> {
+    let mut folders = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    folders.find_map(|path| {
+        if path.ends_with(format!("{stream}/obs")) { Some(path) } else { consumers_of(&path, stream) }
+    })
+}
+
+/// The server refuses the consumer for a reason of its own, which passes.
+#[tokio::test]
+async fn a_consumer_that_the_server_cannot_make_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = LocalServer::builder(server_binary().await).data(folder.path()).start().await.unwrap();
+    let nats = Nats::connect(server.url()).await.unwrap();
+    let backend = nats.context("race").await.unwrap();
+    let consumers = consumers_of(folder.path(), "RACE").expect("a folder");
+    std::fs::remove_dir_all(&consumers).unwrap();
+    std::fs::write(&consumers, "not a folder").unwrap();
+    let bank = bank(backend).await;
+    let receipt = bank.execute(open("1")).await.unwrap();
+    let mut state = ProjectorState::Starting;
+    eventually("the projector says what the server says", async || {
+        state = bank.projectors()[0].state.clone();
+        matches!(state, ProjectorState::Retrying { .. } | ProjectorState::Halted { .. })
+    })
+    .await;
+    let ProjectorState::Retrying { reason } = &state else { panic!("{state:?}") };
+    assert!(reason.contains("preparing consumer statement-v1"), "{reason}");
+    std::fs::remove_file(&consumers).unwrap();
+    std::fs::create_dir(&consumers).unwrap();
+    let seen = bank.query(statement("1")).after(&receipt).patience(Duration::from_mins(1));
+    assert_eq!(seen.await.unwrap().unwrap().versions, [1, 2]);
+    bank.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]

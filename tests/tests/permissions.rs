@@ -77,8 +77,14 @@ async fn what_a_service_may_not_do_at_its_start() {
         assert_eq!(*permission, format!("publish to {subject}"));
     }
     let backend = connect(&server, "viewless").await.unwrap().context("shop").await.unwrap();
-    let Err(Error::Store(error)) = start(backend).await else { panic!("it starts") };
-    lacks(&error, "publish to $JS.API.STREAM.CREATE.KV_shop__statement-v1");
+    let bank = start(backend).await.unwrap();
+    let wanted = "needs the permission to publish to $JS.API.STREAM.CREATE.KV_shop__statement-v1";
+    eventually("the projector says why it does not work", async || {
+        matches!(&bank.projectors()[0].state,
+            ProjectorState::Halted { reason } | ProjectorState::Retrying { reason } if reason.contains(wanted))
+    })
+    .await;
+    bank.stop().await;
     server.stop().await;
 }
 

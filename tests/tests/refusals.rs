@@ -59,6 +59,39 @@ async fn credentials_that_are_not_accepted() {
 }
 
 #[tokio::test]
+async fn credentials_in_an_address_are_sent_and_never_shown() {
+    let start = async |authorization: &str| {
+        let config = format!("authorization {{ {authorization} }}");
+        LocalServer::builder(server_binary().await).config(config).start().await.unwrap()
+    };
+    let server = start(r#"users = [ { user: "a@b", password: "s3,c/r@e:t%" } ]"#).await;
+    let url = |identity: &str| server.url().replace("://", &format!("://{identity}@"));
+    Nats::connect(&url("a%40b:s3%2Cc%2Fr%40e%3At%25")).await.unwrap();
+    for wrong in ["a%40b:s3%2Cwr0ng", "s3%2Cwr0ng", "a:s3,wr0ng", "a:1,s3wr0ng", "a%40b:1/s3wr0ng"] {
+        let connect = Connect::to(url(wrong));
+        let shown = format!("{connect:?}");
+        let error = connect.connect().await.unwrap_err();
+        let mut said = format!("{shown} {error} {error:?}");
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            said.push_str(&error.to_string());
+            cause = error.source();
+        }
+        assert!(!said.contains("s3") && !said.contains("wr0ng"), "{wrong}: {said}");
+    }
+    // What is said apart goes before what is in the address.
+    Connect::to(url("a%40b:wrong")).user("a@b", "s3,c/r@e:t%").connect().await.unwrap();
+    server.stop().await;
+
+    let server = start(r#"token: "t0/ken""#).await;
+    let url = |identity: &str| server.url().replace("://", &format!("://{identity}@"));
+    Nats::connect(&url("t0%2Fken")).await.unwrap();
+    let error = Nats::connect(&url("other")).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unauthorized { .. }), "{error:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_account_without_jetstream() {
     let accounts = "
         accounts {
