@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AggregateKey, Batch, CommandId, Commit, Envelope, EventId, EventSource, EventStore, Expected, Metadata,
-    OnFailure, Origin, ProjectError, Projection, ProjectionId, Reached, Recorded, RecordedEvent, Save,
+    OnFailure, Origin, ProjectError, Projection, ProjectionId, Reached, Recorded, RecordedEvent, Retry, Save,
     SavedCheckpoint, Start, StoreError, ViewStore, Write,
     append::{self, Outcome},
     codec,
@@ -39,6 +39,10 @@ pub trait Announce: Send + Sync + 'static {
 
     /// What becomes of an event that cannot be announced: it cannot be read, or the rule panics.
     const ON_FAILURE: OnFailure = OnFailure::Park;
+
+    /// How long it waits for what may pass by itself, before it does that: a program that knows an event, during a
+    /// rolling update.
+    const RETRY: Retry = Retry::DEFAULT;
 
     /// The stored names of events, such as `order.noted`, that the announcer passes over without reading them, in
     /// all versions, also when this program does not know them.
@@ -112,7 +116,12 @@ impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
         for ((announcements, key), saved) in sorted.into_iter().zip(keys).zip(saved) {
             let end = match &saved.document {
                 None => End::default(),
-                Some(document) => codec::from_json(document).map_err(|error| bad(id, &key, &error))?,
+                Some(document) => {
+                    let index = announcements[0].index;
+                    let bad =
+                        |error| cannot_apply(index, format!("document {key:?} cannot be read: {error}"));
+                    codec::from_json(document).map_err(bad)?
+                }
             };
             all.push(Lane { key, revision: saved.revision, end, announcements, failure: None });
         }
@@ -124,16 +133,21 @@ impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
 fn announcements<A: Announce>(batch: &Batch<'_>) -> Result<Vec<Announcement>, ProjectError> {
     let mut all = Vec::new();
     for (index, event) in batch.events.iter().enumerate() {
-        let announcement = unless_panics(index, || announcement::<A>(index, event))?;
+        let decoded = unless_panics(index, || event.decode::<<A::Of as EventSource>::Event>())?;
+        let envelope = decoded.map_err(|error| ProjectError::undecodable(index, error))?;
+        let announcement = unless_panics(index, || announcement::<A>(index, event, &envelope))?;
         all.extend(announcement.map_err(|reason| cannot_apply(index, reason))?);
     }
     Ok(all)
 }
 
-fn announcement<A: Announce>(index: usize, event: &Recorded<'_>) -> Result<Option<Announcement>, String> {
+fn announcement<A: Announce>(
+    index: usize,
+    event: &Recorded<'_>,
+    envelope: &Envelope<<A::Of as EventSource>::Event>,
+) -> Result<Option<Announcement>, String> {
     let recorded = &event.stored.commit.events[event.index];
-    let envelope = event.decode::<<A::Of as EventSource>::Event>().map_err(|error| error.to_string())?;
-    let Some(mut told) = A::announce(&envelope) else { return Ok(None) };
+    let Some(mut told) = A::announce(envelope) else { return Ok(None) };
     let derived = |what| CommandId::derived([A::NAME, &recorded.id.to_string(), what]);
     let mut metadata = Metadata::default();
     for name in PUBLIC_METADATA {
@@ -228,6 +242,10 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
 
     fn on_failure(&self) -> OnFailure {
         A::ON_FAILURE
+    }
+
+    fn retry(&self) -> Retry {
+        A::RETRY
     }
 
     fn ignored(&self) -> &'static [&'static str] {

@@ -91,6 +91,46 @@ pub trait EventStore: Send + Sync + 'static {
         after: u64,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
 
+    /// What each of some aggregates has last before `sequence`, in the order of the aggregates, as far as whoever
+    /// answers knows: like a [`read`](EventStore::read) it may miss what was stored right before.
+    ///
+    /// Unless an adapter knows better, it reads each aggregate from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> impl Future<Output = Result<Vec<Option<Delivery>>, StoreError>> + Send {
+        async move {
+            let mut all = Vec::with_capacity(aggregates.len());
+            for aggregate in aggregates {
+                let mut last = None;
+                loop {
+                    let after = last.as_ref().map_or(0, |stored: &StoredCommit| stored.sequence);
+                    let page = self.read(aggregate, after, 100).await?;
+                    let more = page.more;
+                    let mut before = page.commits.into_iter().take_while(|stored| stored.sequence < sequence);
+                    match before.by_ref().last() {
+                        Some(stored) => last = Some(stored),
+                        None => break,
+                    }
+                    if !more {
+                        break;
+                    }
+                }
+                all.push(last.map(Ok));
+            }
+            Ok(all)
+        }
+    }
+
     /// What stands at `sequence`, from the log's current leader; none where nothing does.
     ///
     /// # Errors
@@ -259,6 +299,14 @@ impl<S: EventStore> EventStore for Arc<S> {
         after: u64,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
         S::next_after(self, aggregate, after)
+    }
+
+    fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> impl Future<Output = Result<Vec<Option<Delivery>>, StoreError>> + Send {
+        S::last_before(self, aggregates, sequence)
     }
 
     fn commit_at(&self, sequence: u64) -> impl Future<Output = Result<Option<Delivery>, StoreError>> + Send {

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use crate::{Backlog, BoxFuture, Delivery, EventStore, Log, StoreError, Subscribe, Subscription};
+use crate::{
+    AggregateKey, Backlog, BoxFuture, Delivery, EventStore, Log, StoreError, StoredCommit, Subscribe,
+    Subscription,
+};
 
 /// A log that is followed.
 #[derive(Clone)]
@@ -57,6 +60,16 @@ fn as_follower(log: &str) -> String {
 /// [`EventStore`] without its type, so that one service can follow several: its calls are one for each batch.
 pub(crate) trait AnyEvents: Send + Sync + 'static {
     fn commit_at(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Delivery>, StoreError>>;
+    fn last_before<'a>(
+        &'a self,
+        aggregates: &'a [AggregateKey],
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Vec<Option<Delivery>>, StoreError>>;
+    fn next_after<'a>(
+        &'a self,
+        aggregate: &'a AggregateKey,
+        after: u64,
+    ) -> BoxFuture<'a, Result<Option<StoredCommit>, StoreError>>;
     fn log<'a>(&'a self, aggregates: &'a [&'static str]) -> BoxFuture<'a, Result<Log, StoreError>>;
     fn backlog<'a>(
         &'a self,
@@ -73,6 +86,22 @@ pub(crate) trait AnyEvents: Send + Sync + 'static {
 impl<E: EventStore> AnyEvents for E {
     fn commit_at(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Delivery>, StoreError>> {
         Box::pin(E::commit_at(self, sequence))
+    }
+
+    fn last_before<'a>(
+        &'a self,
+        aggregates: &'a [AggregateKey],
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Vec<Option<Delivery>>, StoreError>> {
+        Box::pin(E::last_before(self, aggregates, sequence))
+    }
+
+    fn next_after<'a>(
+        &'a self,
+        aggregate: &'a AggregateKey,
+        after: u64,
+    ) -> BoxFuture<'a, Result<Option<StoredCommit>, StoreError>> {
+        Box::pin(E::next_after(self, aggregate, after))
     }
 
     fn log<'a>(&'a self, aggregates: &'a [&'static str]) -> BoxFuture<'a, Result<Log, StoreError>> {

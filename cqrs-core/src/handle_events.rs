@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use crate::{
     AggregateKey, Batch, Handler, HandlerError, HandlerSources, OnFailure, Position, ProjectError,
-    Projection, ProjectionId, Reached, Save, SavedCheckpoint, Start, StoreError, ViewStore,
-    documents::cannot_apply,
+    Projection, ProjectionId, Reached, Retry, Save, SavedCheckpoint, Start, StoreError, ViewStore,
+    documents::unless_panics as unless_panicked,
     handler::Handling,
     lanes::{self, lanes, panic_text},
 };
@@ -60,8 +60,8 @@ impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
             if self.handled().contains(&position) {
                 continue;
             }
-            let handling = H::Of::handling(&self.handler, event);
-            let handling = handling.map_err(|error| cannot_apply(index, error.to_string()))?;
+            let handling = unless_panicked(index, || H::Of::handling(&self.handler, event))?;
+            let handling = handling.map_err(|error| ProjectError::undecodable(index, error))?;
             let aggregate = event.stored.commit.aggregate.clone();
             work.extend(handling.map(|handling| Work { index, aggregate, position, handling }));
         }
@@ -116,6 +116,10 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         H::ON_FAILURE
     }
 
+    fn retry(&self) -> Retry {
+        H::RETRY
+    }
+
     fn ignored(&self) -> &'static [&'static str] {
         H::IGNORED
     }
@@ -129,7 +133,8 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
     }
 
     fn max_events(&self) -> usize {
-        MAX_EVENTS
+        // So that each may become a dead letter.
+        MAX_EVENTS.min(self.views.max_writes())
     }
 
     fn under_way(&self) -> Vec<(AggregateKey, Position)> {
@@ -181,7 +186,8 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         }
         let Batch { notes, checkpoint, revision, .. } = batch;
         let revision = self.views.save(projection, Save { writes: &[], notes, checkpoint, revision }).await?;
-        self.handled().clear();
+        // Lanes may have come further than what is saved.
+        self.handled().retain(|position| position.sequence > checkpoint.sequence);
         Ok(revision)
     }
 

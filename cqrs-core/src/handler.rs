@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, future::Future, sync::Arc};
 
-use crate::{BoxFuture, Envelope, Event, EventSource, OnFailure, Recorded, Start, StoreError};
+use crate::{BoxFuture, Envelope, Event, EventSource, OnFailure, Recorded, Retry, Start, StoreError};
 
 /// Does something outside the framework when events happen: sends mails, calls other services.
 ///
@@ -11,9 +11,11 @@ use crate::{BoxFuture, Envelope, Event, EventSource, OnFailure, Recorded, Start,
 /// bear to be done twice: give the event's id, which is unique in the world, to whom you call, as the key by
 /// which repeats are noticed. What it costs is one small write for each batch of events.
 ///
-/// Events of one aggregate are handled in order, those of different aggregates at the same time. An event that
-/// cannot be handled is tried again some times, with growing pauses; then it is set aside with the later ones of
-/// its aggregate, see [`Cqrs::dead_letters`](crate::Cqrs::dead_letters), and the others go on.
+/// Events of one aggregate are handled in order, those of different aggregates at the same time. An error is taken for an
+/// outage, unless it is [permanent](HandlerError::permanent): the event is tried again, with growing pauses of at most
+/// two seconds, for as long as [`RETRY`](Self::RETRY) says. Nothing behind its batch is begun meanwhile, and what went well
+/// is not done again. Then, or at once after a permanent error, the event is set aside with the later ones of its
+/// aggregate, see [`Cqrs::dead_letters`](crate::Cqrs::dead_letters), and the others go on.
 ///
 /// Where twice is too often and the work is rows in a database, write a [`Projection`](crate::Projection) that
 /// saves its checkpoint in the same transaction; where it is another command, a [`Policy`](crate::Policy). Where
@@ -65,6 +67,10 @@ pub trait Handler: Send + Sync + 'static {
 
     /// What becomes of an event that cannot be handled.
     const ON_FAILURE: OnFailure = OnFailure::Park;
+
+    /// How long it waits for what may pass by itself, before it does that: the end of an outage, or a program that
+    /// knows an event.
+    const RETRY: Retry = Retry::DEFAULT;
 
     /// The stored names of events, such as `order.noted`, that the handler passes over without reading them, in
     /// all versions, also when this program does not know them. Name what a newer program may record and the handler is

@@ -3,7 +3,8 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Effects, Envelope, Event, EventSource, OnFailure, Recorded, Refusal, Start, StoreError, effects::Cause,
+    Effects, Envelope, Event, EventSource, OnFailure, Recorded, Refusal, Retry, Start, StoreError,
+    effects::Cause,
 };
 
 /// Turns events into commands and deadlines. With fields it is what the field calls a process manager: each
@@ -80,6 +81,10 @@ pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static
 
     /// What becomes of an event that cannot be reacted to: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
+
+    /// How long it waits for what may pass by itself, before it does that: a program that knows an event, during a
+    /// rolling update.
+    const RETRY: Retry = Retry::DEFAULT;
 
     /// The stored names of events, such as `order.noted`, that the policy passes over without reading them, in
     /// all versions, also when this program does not know them. Name what a newer program may record and the policy is

@@ -7,7 +7,12 @@
 
 mod plan;
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
@@ -15,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
 use crate::{
-    AggregateKey, Batch, Checkpoint, Clock, Delivery, Log, Note, OnFailure, Position, ProjectError,
-    ProjectionId, SaveError, Start, StoreError, StoredCommit, Subscribe, backoff,
-    dead_letter::{self, DeadLetter, MAX_DEAD_LETTERS, Parked},
+    AggregateKey, Batch, Checkpoint, Clock, DeadLetters, Delivery, Error, Fault, Log, Note, OnFailure,
+    ProjectError, ProjectionId, Recorded, SaveError, Start, StoreError, Subscribe, backoff,
+    dead_letter::{self, DeadLetter, Failure, MAX_DEAD_LETTERS, Parked},
     followed::{AnySubscription, Followed},
+    gap::{self, Before, Versions},
     projection::AnyProjection,
+    retry::Waited,
     status::{Pace, ProjectorState, ProjectorStatus},
     stopping::Busy,
 };
@@ -31,11 +38,12 @@ const BATCH: usize = 512;
 /// How long a projector waits before it tries again, at first and at most: how late it notices that a fault has ended.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How often an event is tried when the same may succeed a little later, before it is set aside.
-const TRIES: u32 = 5;
+/// How long a projector leaves its turn to others, to whom an event may be known: longer than one that stands by takes to
+/// notice.
+const LEFT: Duration = Duration::from_secs(2);
 
-/// How many aggregates' versions are remembered, to notice a gap.
-const VERSIONS: usize = 100_000;
+/// How often a worker that stands by looks for dead letters with events that were unknown to another program.
+const LOOK_FOR_UNKNOWN: Duration = Duration::from_secs(5);
 
 /// How one subscription ended.
 enum End {
@@ -47,6 +55,8 @@ enum End {
     Replaced,
     /// Others project.
     Elsewhere,
+    /// The next event is unknown to this program, and known to another perhaps.
+    Unknown(String),
 }
 
 impl From<StoreError> for End {
@@ -75,7 +85,9 @@ struct Place {
     /// When the last event of the checkpoint happened, where that is known.
     last_event: Option<Timestamp>,
     parked: Parked,
-    versions: HashMap<AggregateKey, u64>,
+    /// Whether some of what is parked was unknown to the program that did so.
+    has_unknown: bool,
+    versions: Versions,
 }
 
 impl Projector {
@@ -88,16 +100,18 @@ impl Projector {
 
     async fn supervise(&self, opened: Result<(), StoreError>) {
         let mut failures = 0;
+        let mut waited = Waited::new(self.projection.retry());
         let (mut is_open, mut failure) = (opened.is_ok(), opened.err());
         loop {
             let before = self.status.borrow().sequence;
             let end = match failure.take() {
                 Some(error) => End::Failed(error),
-                None => self.open_and_follow(&mut is_open).await.unwrap_or_else(|end| end),
+                None => self.open_and_follow(&mut is_open, &mut waited).await.unwrap_or_else(|end| end),
             };
             if self.status.borrow().sequence > before {
                 failures = 0;
             }
+            let mut pause = backoff::pause(RETRY.0, RETRY.1, failures);
             let reason = match end {
                 End::Stopped => return self.set(ProjectorState::Stopped),
                 End::Replaced => return self.set(ProjectorState::Replaced),
@@ -108,31 +122,40 @@ impl Projector {
                 }
                 End::Failed(error) => describe(&error),
                 End::Overtaken => "another save of the view came between".to_owned(),
+                End::Unknown(reason) => {
+                    pause = LEFT.min(self.projection.retry().unknown);
+                    format!("{reason}; another program may know it")
+                }
             };
             debug!(reason, "the projector starts again from its checkpoint");
             self.set(ProjectorState::Retrying { reason });
-            let pause = tokio::time::sleep(backoff::pause(RETRY.0, RETRY.1, failures));
             failures += 1;
-            tokio::select! {
-                () = pause => {}
-                () = self.stop.cancelled() => return self.set(ProjectorState::Stopped),
+            if self.is_stopped_within(pause).await {
+                return self.set(ProjectorState::Stopped);
             }
         }
     }
 
     /// Prepares the place once: should it be removed later, it is not made anew behind the back of whoever did so.
-    async fn open_and_follow(&self, is_open: &mut bool) -> Result<End, End> {
+    async fn open_and_follow(&self, is_open: &mut bool, waited: &mut Waited) -> Result<End, End> {
         if !*is_open {
             self.projection.open(&self.id).await?;
             *is_open = true;
         }
-        if self.projects { self.follow().await } else { Ok(End::Elsewhere) }
+        if self.projects { self.follow(waited).await } else { Ok(End::Elsewhere) }
+    }
+
+    async fn is_stopped_within(&self, pause: Duration) -> bool {
+        tokio::time::timeout(pause, self.stop.cancelled()).await.is_ok()
     }
 
     /// From the checkpoint on, until something ends it.
-    async fn follow(&self) -> Result<End, End> {
+    async fn follow(&self, waited: &mut Waited) -> Result<End, End> {
         let aggregates = self.projection.aggregates();
         let mut place = self.place(&aggregates).await?;
+        while place.has_unknown && self.apply_unknown().await? {
+            place = self.place(&aggregates).await?;
+        }
         let subscriber = self.log.subscriber(&self.projection.subscriber(&self.id));
         let mut subscription = self
             .log
@@ -148,7 +171,7 @@ impl Projector {
         }
         self.progress(&place, subscription.pending(), None);
         info!(from = place.checkpoint.sequence, dead_letters = place.parked.len(), "projecting");
-        let end = self.pump(&mut place, &mut *subscription).await.unwrap_or_else(|end| end);
+        let end = self.pump(&mut place, &mut *subscription, waited).await.unwrap_or_else(|end| end);
         if !matches!(&end, End::Failed(error) if error.is_transient()) {
             // Whoever comes next, and be it this one again, need not wait for its turn.
             subscription.leave().await;
@@ -156,7 +179,13 @@ impl Projector {
         Ok(end)
     }
 
-    async fn pump(&self, place: &mut Place, subscription: &mut dyn AnySubscription) -> Result<End, End> {
+    async fn pump(
+        &self,
+        place: &mut Place,
+        subscription: &mut dyn AnySubscription,
+        waited: &mut Waited,
+    ) -> Result<End, End> {
+        let mut looked_at = place.checkpoint.dead_letters;
         let mut speed = Pace::new(Instant::now());
         let max_events = self.projection.max_events();
         loop {
@@ -164,12 +193,16 @@ impl Projector {
                 // So that most batches are one write.
                 deliveries = subscription.next(max_events.clamp(1, BATCH)) => deliveries?,
                 () = self.stop.cancelled() => return Ok(End::Stopped),
+                looked = self.look_for_unknown(&mut looked_at), if subscription.is_standby() => {
+                    looked?;
+                    continue;
+                }
             };
             speed.count(deliveries.len(), Instant::now());
-            place.check_versions(&deliveries)?;
+            let gaps = self.gaps(place, &deliveries).await?;
             for chunk in chunks(&deliveries, max_events) {
                 self.busy.set(commits(chunk));
-                let applied = self.apply(place, chunk).await;
+                let applied = self.apply(place, chunk, &gaps, waited).await;
                 self.busy.set(None);
                 applied?;
                 self.progress(place, subscription.pending(), Some((chunk, &speed)));
@@ -191,6 +224,42 @@ impl Projector {
         Ok(())
     }
 
+    /// Applies, while another worker has its turn, what was unknown to that and is known to this one. It is a write like
+    /// that of a person who tries a dead letter again.
+    async fn look_for_unknown(&self, looked_at: &mut u64) -> Result<(), End> {
+        tokio::time::sleep(LOOK_FOR_UNKNOWN).await;
+        let saved = self.projection.checkpoint(&self.id).await?;
+        let dead_letters = saved.checkpoint.unwrap_or_default().dead_letters;
+        if dead_letters != *looked_at {
+            *looked_at = dead_letters;
+            self.apply_unknown().await?;
+        }
+        Ok(())
+    }
+
+    /// Applies the dead letters that were unknown to another program, as far as this one knows them; says whether there
+    /// were any.
+    async fn apply_unknown(&self) -> Result<bool, End> {
+        let letters = DeadLetters {
+            events: Arc::clone(&self.log.events),
+            projection: Arc::clone(&self.projection),
+            id: self.id.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        match letters.retry_unknown().await {
+            Ok(0) => Ok(false),
+            Ok(events) => {
+                info!(events, "what was unknown to another program is applied");
+                Ok(true)
+            }
+            Err(Error::Store(error)) if error.is_transient() => Err(error.into()),
+            Err(error) => {
+                warn!(error = describe(&error), "what was unknown to another program is not applied");
+                Ok(false)
+            }
+        }
+    }
+
     /// The place that was saved last, in a log that must be the one it was saved for.
     async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
@@ -207,9 +276,14 @@ impl Projector {
             None => (self.begin(log, saved.revision).await?, None),
         };
         let (checkpoint, revision) = begun;
+        let letters = match checkpoint.dead_letters {
+            0 => Vec::new(),
+            _ => dead_letter::read(&*self.projection, &self.id).await?,
+        };
         let mut parked = Parked::default();
-        parked.add(&dead_letter::read(&*self.projection, &self.id).await?);
-        Ok(Place { checkpoint, revision, last_event, parked, versions: HashMap::new() })
+        parked.add(&letters);
+        let has_unknown = !dead_letter::unknown(&letters).is_empty();
+        Ok(Place { checkpoint, revision, last_event, parked, has_unknown, versions: Versions::default() })
     }
 
     /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.
@@ -248,18 +322,24 @@ impl Projector {
     }
 
     /// Applies what was delivered and saves the checkpoint after it, in one write; what cannot be applied
-    /// becomes dead letters in the same write.
-    async fn apply(&self, place: &mut Place, chunk: &[Delivery]) -> Result<(), End> {
+    /// becomes dead letters in the same write. What may pass is waited for, and what comes before it is saved first.
+    async fn apply(
+        &self,
+        place: &mut Place,
+        mut chunk: &[Delivery],
+        gaps: &HashMap<u64, Failure>,
+        waited: &mut Waited,
+    ) -> Result<(), End> {
         let mut poison = HashMap::new();
-        let mut tries = 0;
         loop {
-            let plan = plan(chunk, self.projection.ignored(), &place.parked, &poison, || self.clock.now());
+            let ignored = self.projection.ignored();
+            let plan = plan(chunk, ignored, &place.parked, gaps, &poison, || self.clock.now());
             self.check_failures(place, &plan.letters)?;
             failpoint!(BeforeSave, &self.id.to_string());
             if !plan.letters.is_empty() {
                 failpoint!(BeforePark, &self.id.to_string());
             }
-            match self.save(place, chunk, &plan).await {
+            let error = match self.save(place, chunk, &plan).await {
                 Ok(revision) => {
                     failpoint!(AfterSave, &self.id.to_string());
                     if !plan.letters.is_empty() {
@@ -267,34 +347,115 @@ impl Projector {
                     }
                     place.revision = revision;
                     place.parked.add(&plan.letters);
+                    waited.done(place.checkpoint.sequence);
                     return Ok(());
                 }
-                Err(ProjectError::Event { transient: true, .. }) if tries < TRIES => {
-                    tokio::time::sleep(backoff::pause(RETRY.0, RETRY.1, tries)).await;
-                    tries += 1;
+                Err(error) => error,
+            };
+            let (event, failure) = match error {
+                ProjectError::Event { index, reason, transient: false } => {
+                    (self.event(&plan, index)?, Failure::new(Fault::Event, reason))
                 }
-                Err(ProjectError::Event { index, reason, .. }) => {
-                    tries = 0;
-                    self.set_aside(&plan, index, reason, &mut poison)?;
+                ProjectError::Event { index, reason, transient: true } => {
+                    (self.event(&plan, index)?, Failure::new(Fault::Outage, reason))
                 }
-                Err(ProjectError::Save(SaveError::Conflict)) => return Err(End::Overtaken),
+                ProjectError::Unknown { index, reason } => {
+                    (self.event(&plan, index)?, Failure::new(Fault::Unknown, reason))
+                }
+                ProjectError::Save(SaveError::Conflict) => return Err(End::Overtaken),
                 // Which of several is too large is found by saving them one by one.
-                Err(ProjectError::Save(SaveError::Failed(error)))
-                    if is_too_large(&error) && chunk.len() > 1 =>
-                {
+                ProjectError::Save(SaveError::Failed(error)) if is_too_large(&error) && chunk.len() > 1 => {
                     for one in chunk.chunks(1) {
-                        Box::pin(self.apply(place, one)).await?;
+                        Box::pin(self.apply(place, one, gaps, waited)).await?;
                     }
                     return Ok(());
                 }
-                Err(ProjectError::Save(SaveError::Failed(error)))
+                ProjectError::Save(SaveError::Failed(error))
                     if is_too_large(&error) && !plan.events.is_empty() =>
                 {
-                    self.set_aside(&plan, 0, error.to_string(), &mut poison)?;
+                    (self.event(&plan, 0)?, Failure::new(Fault::Event, error.to_string()))
                 }
-                Err(ProjectError::Save(SaveError::Failed(error))) => return Err(End::Failed(error)),
+                ProjectError::Save(SaveError::Failed(error)) => return Err(End::Failed(error)),
+            };
+            let position = event.position();
+            let before = chunk.iter().take_while(|delivery| sequence(delivery) < position.sequence).count();
+            if failure.fault != Fault::Event && before > 0 {
+                // It need not wait for what fails, whoever goes on.
+                let (before, rest) = chunk.split_at(before);
+                Box::pin(self.apply(place, before, gaps, waited)).await?;
+                chunk = rest;
+                continue;
+            }
+            match failure.fault {
+                Fault::Outage => {
+                    if let Some(tries) = waited.tries_again(position, Instant::now()) {
+                        self.set(ProjectorState::Retrying { reason: failure.reason });
+                        if self.is_stopped_within(backoff::pause(RETRY.0, RETRY.1, tries)).await {
+                            return Err(End::Stopped);
+                        }
+                        continue;
+                    }
+                }
+                Fault::Unknown if waited.leaves_to_others(&event, Instant::now()) => {
+                    return Err(End::Unknown(failure.reason));
+                }
+                _ => {}
+            }
+            let reason = &failure.reason;
+            warn!(sequence = position.sequence, index = position.index, reason, "an event is set aside");
+            poison.insert(position, failure);
+        }
+    }
+
+    /// Which of the delivered commits do not follow the one before them in their aggregate, by their sequences.
+    ///
+    /// It is known of the aggregates that were seen lately. Of the others the log is asked, with one request for some
+    /// dozens of them, unless their first event is delivered; and nothing is wrong before the log's leader says so.
+    async fn gaps(&self, place: &mut Place, deliveries: &[Delivery]) -> Result<HashMap<u64, Failure>, End> {
+        let events = &*self.log.events;
+        let (mut unseen, mut suspects) = (Vec::new(), Vec::new());
+        let mut passed_over: HashSet<&AggregateKey> = HashSet::new();
+        for delivery in deliveries {
+            let commit = match delivery {
+                Ok(stored) => &stored.commit,
+                Err(unreadable) => {
+                    // What comes after it is set aside, or nobody knows its version.
+                    place.versions.forget(&unreadable.aggregate);
+                    passed_over.insert(&unreadable.aggregate);
+                    continue;
+                }
+            };
+            let known = place.versions.replace(&commit.aggregate, commit.last_version());
+            if place.parked.has(&commit.aggregate) || passed_over.contains(&commit.aggregate) {
+                continue;
+            }
+            match known.map_or(Before::Nothing, Before::Version) {
+                before if before.is_followed_by(commit.first_version) => {}
+                Before::Nothing => unseen.extend(delivery),
+                _ => suspects.extend(delivery),
             }
         }
+        let mut gaps = HashMap::new();
+        if !unseen.is_empty() {
+            let aggregates: Vec<_> = unseen.iter().map(|stored| stored.commit.aggregate.clone()).collect();
+            let before = events.last_before(&aggregates, place.checkpoint.sequence + 1).await?;
+            for (stored, before) in unseen.into_iter().zip(before) {
+                if !Before::of(before).is_followed_by(stored.commit.first_version)
+                    && let Some(gap) = gap::before(events, stored).await?
+                {
+                    gaps.insert(stored.sequence, Failure::new(Fault::Gap, gap.to_string()));
+                }
+            }
+        }
+        for stored in suspects {
+            let Some(gap) = gap::before(events, stored).await? else {
+                let (subscriber, aggregate) = (self.id.to_string(), &stored.commit.aggregate);
+                let what = format!("the log has more of {aggregate} before sequence {}", stored.sequence);
+                return Err(StoreError::Interrupted { subscriber, what }.into());
+            };
+            gaps.insert(stored.sequence, Failure::new(Fault::Gap, gap.to_string()));
+        }
+        Ok(gaps)
     }
 
     async fn save(
@@ -318,21 +479,12 @@ impl Projector {
         self.projection.project(&self.id, batch).await
     }
 
-    fn set_aside(
-        &self,
-        plan: &Plan<'_>,
-        index: usize,
-        reason: String,
-        poison: &mut HashMap<Position, String>,
-    ) -> Result<(), StoreError> {
-        let event = plan.events.get(index).ok_or_else(|| StoreError::Refused {
+    /// The event that a projection names.
+    fn event<'a>(&self, plan: &Plan<'a>, index: usize) -> Result<Recorded<'a>, StoreError> {
+        plan.events.get(index).copied().ok_or_else(|| StoreError::Refused {
             what: format!("projection {} names event {index} of {}", self.id, plan.events.len()),
             source: None,
-        })?;
-        let position = event.position();
-        warn!(sequence = position.sequence, index = position.index, reason, "an event is set aside");
-        poison.insert(position, reason);
-        Ok(())
+        })
     }
 
     /// Whether events may be set aside, and these as well.
@@ -377,37 +529,6 @@ impl Projector {
     }
 }
 
-impl Place {
-    /// Checks that the versions of each aggregate follow one another, as far as they are remembered.
-    fn check_versions(&mut self, chunk: &[Delivery]) -> Result<(), StoreError> {
-        for delivery in chunk {
-            match delivery {
-                Ok(stored) => self.check_version(stored)?,
-                Err(unreadable) => drop(self.versions.remove(&unreadable.aggregate)),
-            }
-        }
-        Ok(())
-    }
-
-    fn check_version(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {
-        let commit = &stored.commit;
-        if let Some(last) = self.versions.get_mut(&commit.aggregate) {
-            let expected = last.saturating_add(1);
-            *last = commit.last_version();
-            if commit.first_version == expected {
-                return Ok(());
-            }
-            let (aggregate, found) = (commit.aggregate.clone(), commit.first_version);
-            return Err(StoreError::Gap { aggregate, expected, found, sequence: stored.sequence });
-        }
-        if self.versions.len() >= VERSIONS {
-            self.versions.clear();
-        }
-        self.versions.insert(commit.aggregate.clone(), commit.last_version());
-        Ok(())
-    }
-}
-
 /// Parts of what was delivered that have at most `max` events each, or one commit.
 fn chunks(deliveries: &[Delivery], max: usize) -> Vec<&[Delivery]> {
     let mut chunks = Vec::new();
@@ -430,7 +551,7 @@ fn commits(chunk: &[Delivery]) -> Option<RangeInclusive<u64>> {
     Some(sequence(chunk.first()?)..=sequence(chunk.last()?))
 }
 
-fn is_too_large(error: &StoreError) -> bool {
+pub(crate) fn is_too_large(error: &StoreError) -> bool {
     matches!(error, StoreError::TooLarge { .. } | StoreError::TooMany { .. })
 }
 

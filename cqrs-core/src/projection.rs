@@ -5,8 +5,8 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    AggregateKey, BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, Reached, SaveError,
-    SavedCheckpoint, StoreError, StoredCommit, codec,
+    AggregateKey, BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, Reached, Retry,
+    SaveError, SavedCheckpoint, StoreError, StoredCommit, codec,
 };
 
 /// A projection that keeps its results itself, such as rows in tables of its own.
@@ -23,6 +23,11 @@ pub trait Projection: Send + Sync + 'static {
     /// What to do with an event that cannot be applied.
     fn on_failure(&self) -> OnFailure {
         OnFailure::default()
+    }
+
+    /// How long it waits for what may pass by itself, before it does that.
+    fn retry(&self) -> Retry {
+        Retry::DEFAULT
     }
 
     /// The stored names of events that it passes over without reading them, also when this program does not know
@@ -226,6 +231,11 @@ impl Recorded<'_> {
         self.stored.commit.version_of(self.index)
     }
 
+    /// Whether the commit has so many events.
+    pub(crate) fn is_there(&self) -> bool {
+        self.index < self.stored.commit.events.len()
+    }
+
     /// The event with all that is known about it.
     ///
     /// # Errors
@@ -250,9 +260,31 @@ pub enum ProjectError {
         /// Whether the same may succeed a little later.
         transient: bool,
     },
+    /// This program does not know one event: a newer one may. Nothing was saved.
+    #[error("an event is unknown to this program: {reason}")]
+    Unknown {
+        /// Its index in [`Batch::events`].
+        index: usize,
+        /// What is unknown.
+        reason: String,
+    },
     /// The write as a whole did not succeed.
     #[error(transparent)]
     Save(#[from] SaveError),
+}
+
+impl ProjectError {
+    /// That one event cannot be applied, since it [cannot be decoded](Recorded::decode).
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub fn undecodable(index: usize, error: StoreError) -> Self {
+        let reason = error.to_string();
+        match error {
+            StoreError::UnknownEvent { .. } | StoreError::UnknownVersion { .. } => {
+                Self::Unknown { index, reason }
+            }
+            _ => Self::Event { index, reason, transient: false },
+        }
+    }
 }
 
 impl From<StoreError> for ProjectError {
@@ -265,6 +297,7 @@ impl From<StoreError> for ProjectError {
 pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn aggregates(&self) -> Vec<&'static str>;
     fn on_failure(&self) -> OnFailure;
+    fn retry(&self) -> Retry;
     fn ignored(&self) -> &'static [&'static str];
     fn start(&self) -> Start;
     fn has_effects(&self) -> bool;
@@ -311,6 +344,10 @@ impl<P: Projection> AnyProjection for P {
 
     fn on_failure(&self) -> OnFailure {
         P::on_failure(self)
+    }
+
+    fn retry(&self) -> Retry {
+        P::retry(self)
     }
 
     fn ignored(&self) -> &'static [&'static str] {

@@ -6,16 +6,17 @@
 //! ids. A refusal is told to the state in the same write that removes the refused intent, and what follows from it
 //! is noted there too: so a compensation is never sent for a refusal that nobody remembers.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     Batch, Checkpoint, Effects, Note, OnFailure, Policy, Position, ProjectError, Projection, ProjectionId,
-    Reached, Reactions, Refusal, Save, SaveError, SavedCheckpoint, Start, StoreError, ViewStore, Write,
+    Reached, Reactions, Refusal, Retry, Save, SaveError, SavedCheckpoint, Start, StoreError, ViewStore,
+    Write,
     carry_out::{Carrier, Pending},
     codec,
-    documents::{cannot_apply, unless_panics},
+    documents::{Kept, When, cannot_apply, unless_panics},
     effects::{Cause, Intent},
     id::check_id,
     policy::Reaction,
@@ -46,13 +47,37 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         batch: &Batch<'_>,
     ) -> Result<(Vec<Write>, Vec<Pending>), ProjectError> {
         let reactions = reactions::<P>(batch)?;
-        let keys = reactions.iter().map(|(_, reaction)| reaction.cause.key.clone()).collect();
-        let mut states = States::<P>::load(&*self.views, id, keys).await?;
+        let keys: Vec<_> = reactions.iter().map(|(_, reaction)| reaction.cause.key.clone()).collect();
+        let mut states = Kept::<P>::load(&*self.views, id, keys).await?;
+        let pending = match self.react_to(batch, reactions, &mut states, When::AtTheEnd) {
+            Ok(pending) => pending,
+            Err(error) => {
+                // Which of the events is at fault is seen when each is followed by a look.
+                states.reset();
+                self.react_to(batch, self::reactions::<P>(batch)?, &mut states, When::AfterEach)?;
+                return Err(error);
+            }
+        };
+        Ok((states.into_writes(), pending))
+    }
+
+    /// Lets the states react in order; what is wanted.
+    fn react_to(
+        &self,
+        batch: &Batch<'_>,
+        reactions: Vec<(usize, Reaction<P>)>,
+        states: &mut Kept<P>,
+        when: When,
+    ) -> Result<Vec<Pending>, ProjectError> {
         let mut pending = Vec::new();
         for (index, Reaction { cause, react }) in reactions {
-            let state = states.get(&cause.key);
+            let key = cause.key.clone();
+            let state = states.get(&key, index)?;
             let mut effects = Effects::of(cause);
             unless_panics(index, || react(state, &mut effects))?;
+            if when == When::AfterEach {
+                states.write_one(&key, P::is_kept)?;
+            }
             let intents = effects.into_intents().map_err(|reason| cannot_apply(index, reason))?;
             for intent in &intents {
                 self.carrier.check(intent).map_err(|reason| cannot_apply(index, reason))?;
@@ -60,7 +85,8 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
             let position = batch.events[index].position();
             pending.extend((0..).zip(intents).map(|(number, intent)| noted(position, number, intent)));
         }
-        Ok((states.writes(id)?, pending))
+        states.write(P::is_kept)?;
+        Ok(pending)
     }
 
     /// Carries out intents, and those that follow from their refusal, until none is left.
@@ -94,20 +120,22 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         over: Vec<(Pending, Option<Refusal>)>,
     ) -> Result<(u64, Vec<Pending>), SaveError> {
         let keys = over.iter().filter(|(_, refusal)| refusal.is_some());
-        let keys = keys.map(|(pending, _)| pending.intent.key.clone()).collect();
-        let mut states = States::<P>::load(&*self.views, id, keys).await?;
+        let keys: Vec<_> = keys.map(|(pending, _)| pending.intent.key.clone()).collect();
+        let mut states = Kept::<P>::load(&*self.views, id, keys).await?;
         let mut notes: Vec<_> = over.iter().map(|(pending, _)| removal(pending)).collect();
         let mut follow = Vec::new();
         for (pending, refusal) in &over {
             let Some(refusal) = refusal else { continue };
-            let intents = refused(states.get(&pending.intent.key), &pending.intent, refusal)?;
+            let state = states.get(&pending.intent.key, 0).map_err(refused_rule)?;
+            let intents = refused(state, &pending.intent, refusal)?;
             for (number, intent) in (0..).zip(intents) {
                 self.carrier.check(&intent).map_err(refused_rule)?;
                 follow.push(following(&pending.note, number, intent)?);
             }
         }
         notes.extend(follow.iter().map(note).collect::<Result<Vec<_>, _>>()?);
-        let writes = states.writes(id)?;
+        states.write(P::is_kept).map_err(refused_rule)?;
+        let writes = states.into_writes();
         let save = Save { writes: &writes, notes: &notes, checkpoint, revision };
         failpoint!(BeforeSettle, &id.to_string());
         let revision = self.views.save(id, save).await?;
@@ -123,6 +151,10 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
 
     fn on_failure(&self) -> OnFailure {
         P::ON_FAILURE
+    }
+
+    fn retry(&self) -> Retry {
+        P::RETRY
     }
 
     fn ignored(&self) -> &'static [&'static str] {
@@ -208,7 +240,7 @@ fn reactions<P: Policy>(batch: &Batch<'_>) -> Result<Vec<(usize, Reaction<P>)>, 
     let mut reactions = Vec::new();
     for (index, event) in batch.events.iter().enumerate() {
         let reaction = unless_panics(index, || P::Of::step(event))?;
-        let reaction = reaction.map_err(|error| cannot_apply(index, error.to_string()))?;
+        let reaction = reaction.map_err(|error| ProjectError::undecodable(index, error))?;
         let Some(reaction) = reaction else { continue };
         let checked = check_id(&reaction.cause.key);
         checked.map_err(|error| cannot_apply(index, format!("its state's key: {error}")))?;
@@ -231,57 +263,6 @@ fn refused_rule(reason: impl std::fmt::Display) -> StoreError {
         what: format!("what follows from a refused command cannot be done: {reason}"),
         source: None,
     }
-}
-
-/// The states of some keys, as they were saved and as they become.
-struct States<P> {
-    places: HashMap<String, usize>,
-    states: Vec<(String, u64, P)>,
-}
-
-impl<P: Policy> States<P> {
-    async fn load<S: ViewStore>(views: &S, id: &ProjectionId, keys: Vec<String>) -> Result<Self, StoreError> {
-        let mut places = HashMap::new();
-        let mut distinct = Vec::new();
-        for key in keys {
-            places.entry(key).or_insert_with_key(|key| {
-                distinct.push(key.clone());
-                distinct.len() - 1
-            });
-        }
-        let saved = if distinct.is_empty() { Vec::new() } else { views.load(id, &distinct).await? };
-        let mut states = Vec::with_capacity(distinct.len());
-        for (key, saved) in distinct.into_iter().zip(saved) {
-            let state = match &saved.document {
-                Some(document) => codec::from_json(document).map_err(|error| bad(id, &key, &error))?,
-                None => P::default(),
-            };
-            states.push((key, saved.revision, state));
-        }
-        Ok(Self { places, states })
-    }
-
-    /// The state of a key that was loaded.
-    fn get(&mut self, key: &str) -> &mut P {
-        &mut self.states[self.places[key]].2
-    }
-
-    fn writes(self, id: &ProjectionId) -> Result<Vec<Write>, StoreError> {
-        let mut writes = Vec::with_capacity(self.states.len());
-        for (key, revision, state) in self.states {
-            let encoded = state.is_kept().then(|| codec::to_json_that_reads_back(&state));
-            let document = encoded.transpose().map_err(|error| bad(id, &key, &error))?;
-            // What is not there need not be removed.
-            if document.is_some() || revision > 0 {
-                writes.push(Write { key, document, revision });
-            }
-        }
-        Ok(writes)
-    }
-}
-
-fn bad(id: &ProjectionId, key: &str, error: &impl ToString) -> StoreError {
-    StoreError::BadDocument { view: id.to_string(), key: key.to_owned(), reason: error.to_string() }
 }
 
 /// An intent with the key of its note, by which intents are sorted: by the event that they began with, then those

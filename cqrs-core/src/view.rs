@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, StoreError};
+use crate::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, Retry, StoreError};
 
 /// A read model: one document for each key, each the fold of the events that concern it.
 ///
@@ -57,6 +57,10 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// What becomes of an event that cannot be applied: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
+
+    /// How long it waits for what may pass by itself, before it does that: a program that knows an event, during a
+    /// rolling update.
+    const RETRY: Retry = Retry::DEFAULT;
 
     /// The stored names of events, such as `order.noted`, that the view passes over without reading them, in
     /// all versions, also when this program does not know them. Name what a newer program may record and the view is

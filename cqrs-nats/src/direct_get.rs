@@ -34,13 +34,15 @@ pub(crate) enum Get<'a> {
     From { next_by_subj: &'a str, seq: u64, batch: usize },
     /// The last message of each of these subjects.
     Last { multi_last: &'a [String], batch: usize },
+    /// The last message of each of these subjects that is at or before a sequence.
+    LastUpTo { multi_last: &'a [String], batch: usize, up_to_seq: u64 },
 }
 
 impl Get<'_> {
     fn is_unreadable(&self, connection: &Connection) -> bool {
         match self {
             Self::From { next_by_subj, .. } => connection.unreadable.has(next_by_subj),
-            Self::Last { multi_last, .. } => {
+            Self::Last { multi_last, .. } | Self::LastUpTo { multi_last, .. } => {
                 multi_last.iter().any(|subject| connection.unreadable.has(subject))
             }
         }
@@ -168,6 +170,16 @@ async fn one_by_one<T>(
             let what = || format!("reading stream {stream}");
             for subject in multi_last {
                 batch.found.extend(last_of(connection, stream, subject, what).await?.map(&mut take));
+            }
+        }
+        Get::LastUpTo { multi_last, up_to_seq, .. } => {
+            for subject in multi_last {
+                let mut messages = OneByOne::new([subject.clone()], 0, up_to_seq);
+                let mut last = None;
+                while let Some(found) = messages.next(connection, stream).await? {
+                    last = Some(found);
+                }
+                batch.found.extend(last.map(&mut take));
             }
         }
     }

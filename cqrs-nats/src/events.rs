@@ -1,6 +1,6 @@
 //! The event store on JetStream.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_nats::jetstream::{
     ErrorCode, context::PublishErrorKind, message::PublishMessage, stream::ConsumerErrorKind,
@@ -31,6 +31,9 @@ const MAX_HEADERS: usize = 65_535;
 
 /// What the protocol's own lines add to a message, at most.
 const OVERHEAD: usize = 512;
+
+/// How many aggregates' last commits are read with one request: each may be as large as a message can be.
+const LAST_AT_ONCE: usize = 64;
 
 /// A bounded context's log in a JetStream stream. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -147,6 +150,40 @@ impl EventStore for NatsEvents {
         let which = Which::Next { next_by_subj: &subject, seq: after.saturating_add(1) };
         let found = leader_get(&self.connection, self.topology.stream(), which, what).await?;
         found.map(|found| stored(aggregate.clone(), found)).transpose()
+    }
+
+    async fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> Result<Vec<Option<Delivery>>, StoreError> {
+        let mut all = Vec::with_capacity(aggregates.len());
+        // 0 would be no bound at all.
+        let Some(up_to_seq) = sequence.checked_sub(1).filter(|up_to| *up_to > 0) else {
+            all.resize(aggregates.len(), None);
+            return Ok(all);
+        };
+        for part in aggregates.chunks(LAST_AT_ONCE) {
+            let subjects: Vec<_> = part.iter().map(|aggregate| self.subject(aggregate)).collect();
+            let batch = subjects.len();
+            let take = |found: Found| {
+                let (subject, at) = (found.subject().to_owned(), found.sequence);
+                (subject, (at, delivered_found(self.topology.log(), &[], found)))
+            };
+            let stream = self.topology.stream();
+            let get = Get::LastUpTo { multi_last: &subjects, batch, up_to_seq };
+            let mut found = direct_get(&self.connection, stream, get, take).await?.found;
+            if found.is_empty() {
+                // A server whose stream ends before the bound, such as a replica that lags, finds nothing by it.
+                let get = Get::Last { multi_last: &subjects, batch };
+                found = direct_get(&self.connection, stream, get, take).await?.found;
+            }
+            let mut found: HashMap<_, _> = found.into_iter().collect();
+            let before =
+                |subject| found.remove(subject).filter(|(at, _)| *at < sequence).map(|(_, last)| last);
+            all.extend(subjects.iter().map(before));
+        }
+        Ok(all)
     }
 
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {

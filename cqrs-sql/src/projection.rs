@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use cqrs_core::{
-    Batch, OnFailure, ProjectError, Projection, ProjectionId, Reached, SavedCheckpoint, StoreError, ViewStore,
+    Batch, OnFailure, ProjectError, Projection, ProjectionId, Reached, Retry, SavedCheckpoint, StoreError,
+    ViewStore,
 };
 
 use crate::{
@@ -94,9 +95,7 @@ fn has_tables<DB: Sql, V: SqlView<DB>>(projection: &ProjectionId, there: &[Strin
 /// Whether an event is at fault, or the database as a whole.
 fn project_error(index: usize, projection: &str, error: EventError) -> ProjectError {
     match error {
-        EventError::Undecodable(error) => {
-            ProjectError::Event { index, reason: error.to_string(), transient: false }
-        }
+        EventError::Undecodable(error) => ProjectError::undecodable(index, error),
         EventError::Sql(error) => match kind(&error) {
             Kind::Lost | Kind::Busy | Kind::Full => store_error(format!("saving {projection}"), error).into(),
             kind => {
@@ -113,6 +112,10 @@ impl<DB: Sql, V: SqlView<DB>> Projection for SqlProjection<DB, V> {
 
     fn on_failure(&self) -> OnFailure {
         V::ON_FAILURE
+    }
+
+    fn retry(&self) -> Retry {
+        V::RETRY
     }
 
     fn ignored(&self) -> &'static [&'static str] {

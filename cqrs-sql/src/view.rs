@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, future::Future};
 
-use cqrs_core::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, StoreError};
+use cqrs_core::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, Retry, StoreError};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tracing::Instrument as _;
 
@@ -100,6 +100,10 @@ pub trait SqlView<DB: Sql>: Sized + Send + Sync + 'static {
 
     /// What to do with an event that cannot be applied.
     const ON_FAILURE: OnFailure = OnFailure::Park;
+
+    /// How long it waits for what may pass by itself, before it does that: the end of an outage, or a program that
+    /// knows an event.
+    const RETRY: Retry = Retry::DEFAULT;
 
     /// The stored names of events, such as `order.noted`, that the view passes over without reading them, in
     /// all versions, also when this program does not know them. Name what a newer program may record and the view is

@@ -1,11 +1,11 @@
 //! What programs of different ages have in common, each of which is a binary of its own: they take what to do as
 //! arguments, do it one after the other on a real server, and print a line about each.
 
-use std::env;
+use std::{env, time::Duration};
 
 use cqrs_core::{
     Aggregate, AggregateKey, Backend, Command, CommandError, Cqrs, EventStore as _, Handle, ProjectorState,
-    Receipt, View, ViewList, ViewStore as _,
+    Receipt, Retry, View, ViewList, ViewStore as _,
 };
 use cqrs_nats::Nats;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,7 @@ macro_rules! views_of_age {
 
         impl cqrs_core::View for Statement {
             const NAME: &'static str = "statement";
+            const RETRY: cqrs_core::Retry = $crate::ages::RETRY;
             type Of = $account;
         }
 
@@ -65,6 +66,7 @@ macro_rules! views_of_age {
 
         impl cqrs_core::View for Careful {
             const NAME: &'static str = "careful";
+            const RETRY: cqrs_core::Retry = $crate::ages::RETRY;
             const ON_FAILURE: cqrs_core::OnFailure = cqrs_core::OnFailure::Halt;
             type Of = $account;
         }
@@ -75,6 +77,7 @@ macro_rules! views_of_age {
 
         impl cqrs_core::View for Openings {
             const NAME: &'static str = "openings";
+            const RETRY: cqrs_core::Retry = $crate::ages::RETRY;
             const IGNORED: &'static [&'static str] = &["account.noted"];
             type Of = $account;
         }
@@ -90,6 +93,9 @@ macro_rules! views_of_age {
         })+
     };
 }
+
+/// Nobody waits long for a program that knows more: there is none in these tests.
+pub const RETRY: Retry = Retry { unknown: Duration::from_millis(100), ..Retry::DEFAULT };
 
 /// Does what the arguments say: the server's address, the context, and what to do.
 ///

@@ -182,6 +182,14 @@ impl<S: EventStore> EventStore for Flaky<S> {
         self.inner.subscribe(Subscribe { subscriber: &subscriber, ..request }).await
     }
 
+    async fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> Result<Vec<Option<Delivery>>, StoreError> {
+        self.inner.last_before(aggregates, sequence).await
+    }
+
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
         self.inner.commit_at(sequence).await
     }

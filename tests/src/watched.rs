@@ -38,6 +38,7 @@ struct Counts {
     saved: AtomicU64,
     asked: AtomicU64,
     commits: AtomicU64,
+    looks_before: AtomicU64,
     /// Reads from the beginning, and others.
     reads: [Gauge; 2],
 }
@@ -72,6 +73,11 @@ impl<S> Watched<S> {
     /// How many commits have been read in pages since the last call.
     pub fn commits_read(&self) -> u64 {
         self.counts.commits.swap(0, Ordering::Relaxed)
+    }
+
+    /// How often somebody has asked what stands before a place since the last call.
+    pub fn looks_before(&self) -> u64 {
+        self.counts.looks_before.swap(0, Ordering::Relaxed)
     }
 
     /// The most reads that were under way at once since the last call: of the first commits of aggregates, and of
@@ -125,6 +131,15 @@ impl<S: EventStore> EventStore for Watched<S> {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         self.inner.next_after(aggregate, after).await
+    }
+
+    async fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> Result<Vec<Option<Delivery>>, StoreError> {
+        self.counts.looks_before.fetch_add(1, Ordering::Relaxed);
+        self.inner.last_before(aggregates, sequence).await
     }
 
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {

@@ -131,6 +131,14 @@ impl EventStore for Gated {
         self.inner.next_after(aggregate, after).await
     }
 
+    async fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> Result<Vec<Option<Delivery>>, StoreError> {
+        self.inner.last_before(aggregates, sequence).await
+    }
+
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
         self.inner.commit_at(sequence).await
     }

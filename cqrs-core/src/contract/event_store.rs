@@ -440,6 +440,32 @@ pub async fn metadata_is_stored_or_refused_by_its_size<S: EventStore>(store: &S)
     assert_eq!(read_all(store, &aggregate).await, stored);
 }
 
+/// What some aggregates have last before a place, in the order in which they are asked for.
+pub async fn what_stands_before_a_place_is_found<S: EventStore>(store: &S) {
+    let [one, other, none] = ["one", "other", "none"].map(|id| key("thing", id));
+    let all = [other.clone(), none.clone(), one.clone()];
+    assert_eq!(store.last_before(&all, 1).await.expect("a read"), [None, None, None]);
+    let first = append_chain(store, &one, 3).await;
+    let second = append_chain(store, &other, 2).await;
+    let before = |sequence, stored: &[StoredCommit]| {
+        stored.iter().rfind(|stored| stored.sequence < sequence).cloned().map(Ok)
+    };
+    for sequence in 0..=second[1].sequence + 5 {
+        let expected = [before(sequence, &second), None, before(sequence, &first)];
+        assert_eq!(store.last_before(&all, sequence).await.expect("a read"), expected, "before {sequence}");
+    }
+    assert_eq!(store.last_before(&[], 5).await.expect("a read"), []);
+    // Ids like any others, and more than one request takes.
+    let mut many: Vec<_> = HOSTILE.iter().map(|id| key("thing", id)).collect();
+    many.extend((0..100).map(|id| key("thing", &format!("more-{id}"))));
+    let mut ends = Vec::new();
+    for aggregate in &many {
+        ends.push(append_chain(store, aggregate, 1).await.pop().map(Ok));
+    }
+    let last = store.log(&["thing"]).await.expect("the log").last_sequence;
+    assert_eq!(store.last_before(&many, last + 1).await.expect("a read"), ends);
+}
+
 /// A subscriber that was forgotten can come again, and starts where it is told.
 pub async fn a_subscriber_can_be_forgotten<S: EventStore>(store: &S) {
     store.forget("nobody").await.expect("nothing to forget");

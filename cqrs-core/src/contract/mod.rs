@@ -88,6 +88,7 @@ macro_rules! event_store_contract {
             a_subscriber_that_asks_for_other_aggregates_gets_them
             whoever_reads_keeps_its_turn_until_it_leaves
             what_stands_at_a_place_is_found
+            what_stands_before_a_place_is_found
             a_business_transaction_is_found
             numbers_that_no_log_reaches_harm_nothing
             metadata_is_stored_or_refused_by_its_size

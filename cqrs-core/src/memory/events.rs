@@ -144,6 +144,20 @@ impl EventStore for MemoryEvents {
         Ok(log.after(aggregate, after).first().and_then(|sequence| log.stored(*sequence)))
     }
 
+    async fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> Result<Vec<Option<Delivery>>, StoreError> {
+        let log = lock(&self.log);
+        let last = |aggregate| {
+            let all = log.after(aggregate, 0);
+            let before = &all[..all.partition_point(|at| *at < sequence)];
+            before.last().and_then(|at| log.stored(*at)).map(Ok)
+        };
+        Ok(aggregates.iter().map(last).collect())
+    }
+
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
         Ok(lock(&self.log).stored(sequence).map(Ok))
     }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use crate::{
-    AggregateKey, Delivery, Position, Recorded,
-    dead_letter::{DeadLetter, Parked},
+    AggregateKey, Delivery, Fault, Position, Recorded,
+    dead_letter::{DeadLetter, Failure, Parked},
 };
 
 /// What to do with a chunk of deliveries.
@@ -15,40 +15,49 @@ pub(super) struct Plan<'a> {
     pub(super) letters: Vec<DeadLetter>,
 }
 
-/// Which events to apply, and which to set aside: those that are known not to work, and all that come after
-/// one of these in the same aggregate. What is ignored is neither.
+/// Which events to apply, and which to set aside: those that are known not to work, commits that do not follow the one
+/// before them (by their sequences), and all that come after one of these in the same aggregate. What is ignored is
+/// neither.
 pub(super) fn plan<'a>(
     chunk: &'a [Delivery],
     ignored: &[&str],
     parked: &Parked,
-    poison: &HashMap<Position, String>,
+    gaps: &HashMap<u64, Failure>,
+    poison: &HashMap<Position, Failure>,
     now: impl Fn() -> Timestamp,
 ) -> Plan<'a> {
     let mut plan = Plan { events: Vec::new(), letters: Vec::new() };
     for delivery in chunk {
         match delivery {
             Ok(stored) => {
-                for index in 0..stored.commit.events.len() {
-                    let event = Recorded { stored, index };
+                let aggregate = &stored.commit.aggregate;
+                // What is missing before it may be of any kind.
+                if let Some(gap) = gaps.get(&stored.sequence)
+                    && let Some(failure) = fate(&plan.letters, parked, aggregate, Some(gap))
+                {
+                    plan.letters.push(DeadLetter::of_event(&Recorded { stored, index: 0 }, failure, now()));
+                    continue;
+                }
+                let indexes = 0..stored.commit.events.len();
+                for event in indexes.map(|index| Recorded { stored, index }) {
                     if ignored.contains(&event.event_type()) {
                         continue;
                     }
-                    match fate(&plan.letters, parked, &stored.commit.aggregate, poison.get(&event.position()))
-                    {
-                        Fate::Apply => plan.events.push(event),
-                        Fate::SetAside { reason, behind } => {
-                            plan.letters.push(DeadLetter::of_event(&event, reason, behind, now()));
-                        }
-                    }
+                    let failure = poison.get(&event.position());
+                    let Some(failure) = fate(&plan.letters, parked, aggregate, failure) else {
+                        plan.events.push(event);
+                        continue;
+                    };
+                    // The rest of the commit is behind it, in one letter: a commit has more events than one write takes.
+                    plan.letters.push(DeadLetter::of_event(&event, failure, now()));
+                    break;
                 }
             }
             Err(unreadable) => {
-                let reason = Some(&unreadable.reason);
-                if let Fate::SetAside { reason, behind } =
-                    fate(&plan.letters, parked, &unreadable.aggregate, reason)
-                {
-                    let (aggregate, sequence) = (&unreadable.aggregate, unreadable.sequence);
-                    plan.letters.push(DeadLetter::of_message(aggregate, sequence, reason, behind, now()));
+                let (aggregate, sequence) = (&unreadable.aggregate, unreadable.sequence);
+                let failure = Failure::new(Fault::Event, unreadable.reason.clone());
+                if let Some(failure) = fate(&plan.letters, parked, aggregate, Some(&failure)) {
+                    plan.letters.push(DeadLetter::of_message(aggregate, sequence, failure, now()));
                 }
             }
         }
@@ -56,18 +65,15 @@ pub(super) fn plan<'a>(
     plan
 }
 
-enum Fate {
-    Apply,
-    SetAside { reason: String, behind: bool },
-}
-
-fn fate(letters: &[DeadLetter], parked: &Parked, aggregate: &AggregateKey, reason: Option<&String>) -> Fate {
+/// Why an event is set aside; none if it is applied.
+fn fate(
+    letters: &[DeadLetter],
+    parked: &Parked,
+    aggregate: &AggregateKey,
+    failure: Option<&Failure>,
+) -> Option<Failure> {
     if parked.has(aggregate) || letters.iter().any(|letter| letter.aggregate == *aggregate) {
-        let reason = "an earlier event of the aggregate is a dead letter".to_owned();
-        return Fate::SetAside { reason, behind: true };
+        return Some(Failure::behind());
     }
-    match reason {
-        Some(reason) => Fate::SetAside { reason: reason.clone(), behind: false },
-        None => Fate::Apply,
-    }
+    failure.cloned()
 }

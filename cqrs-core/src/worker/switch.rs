@@ -174,7 +174,7 @@ impl<S: ViewStore> Worker<S> {
         match self.projection.project(&self.id(self.version, build), batch).await {
             Ok(_) => Ok(()),
             Err(ProjectError::Save(error)) => Err(error),
-            Err(ProjectError::Event { reason, .. }) => {
+            Err(ProjectError::Event { reason, .. } | ProjectError::Unknown { reason, .. }) => {
                 let what = format!("saving the checkpoint of build {build} of {}: {reason}", self.name);
                 Err(StoreError::Refused { what, source: None }.into())
             }

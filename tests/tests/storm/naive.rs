@@ -87,6 +87,14 @@ impl EventStore for LosesAnAnswer {
         self.events.next_after(aggregate, after).await
     }
 
+    async fn last_before(
+        &self,
+        aggregates: &[AggregateKey],
+        sequence: u64,
+    ) -> Result<Vec<Option<Delivery>>, StoreError> {
+        self.events.last_before(aggregates, sequence).await
+    }
+
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
         self.events.commit_at(sequence).await
     }
