@@ -1,6 +1,11 @@
 //! Connecting to a server, and finding out whether it will do.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_nats::{
     ConnectErrorKind, ConnectOptions, Event,
@@ -13,7 +18,7 @@ use tokio::sync::watch;
 use crate::{
     NatsBackend, NatsEvents, Topology, TopologyError,
     address::{Addresses, Identity},
-    connection::{Connection, Link, NoAnswer, Unreadable},
+    connection::{Connection, Link, Live, NoAnswer},
     encode_token,
 };
 
@@ -235,10 +240,30 @@ impl Connect {
         // The client panics on its first TLS connection when the process has no provider, or two. An
         // error says that the application has chosen one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut addresses = Addresses::read(&self.url).map_err(|reason| ConnectError::Address { reason })?;
+        let shown = self.addresses()?.to_string();
+        let connection = Connection::new(self.live(0).await?);
+        check_server(&connection, &shown).await?;
+        let connect = Arc::new(self);
+        connection.keep(move |losses| {
+            let connect = Arc::clone(&connect);
+            async move {
+                let live = connect.live(losses).await;
+                live.inspect_err(|error| tracing::warn!(%error, "there is no other client of NATS yet")).ok()
+            }
+        });
+        Ok(Nats { connection })
+    }
+
+    fn addresses(&self) -> Result<Addresses, ConnectError> {
+        Addresses::read(&self.url).map_err(|reason| ConnectError::Address { reason })
+    }
+
+    /// Connects one client, after others were lost so often.
+    async fn live(&self, losses: u64) -> Result<Live, ConnectError> {
+        let mut addresses = self.addresses()?;
         let identity = self.identity(addresses.identity.take());
         let inbox = inbox(self.inbox.as_deref(), identity.as_ref())?;
-        let (sender, link) = watch::channel(Link::of(inbox.clone()));
+        let (sender, link) = watch::channel(Link::of(inbox.clone()).after(losses));
         let shown = addresses.to_string();
         let options = self.options(identity, inbox, sender).await?;
         let connected = options.connect(addresses.servers).await;
@@ -248,10 +273,7 @@ impl Connect {
         let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
         appends.set_timeout(APPEND);
         reads.set_timeout(READ);
-        let connection =
-            Connection { client, jetstream, appends, reads, link, unreadable: Unreadable::default() };
-        check_server(&connection, &shown).await?;
-        Ok(Nats { connection })
+        Ok(Live { client, jetstream, appends, reads, link, next: OnceLock::new() })
     }
 
     /// Who connects: what was said apart goes before what is in the address.

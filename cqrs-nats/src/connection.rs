@@ -3,7 +3,8 @@
 use std::{
     collections::{HashSet, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -13,9 +14,23 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// A client with its JetStream context.
+/// A client with its JetStream context, and whatever takes its place when its task has ended. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
+    first: Arc<Live>,
+    pub(crate) unreadable: Unreadable,
+}
+
+impl Deref for Connection {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        self.first.last()
+    }
+}
+
+/// A client that is in use, or was before another took its place.
+pub(crate) struct Live {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
     /// The same for appends, which are sent again when no answer comes.
@@ -23,7 +38,18 @@ pub(crate) struct Connection {
     /// The same for reads, which are answered soon or not at all, and can be asked for again.
     pub(crate) reads: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,
-    pub(crate) unreadable: Unreadable,
+    /// What took its place. Who has a reference may go on using it: every call fails.
+    pub(crate) next: OnceLock<Box<Live>>,
+}
+
+impl Live {
+    fn last(&self) -> &Self {
+        let mut live = self;
+        while let Some(next) = live.next.get() {
+            live = next;
+        }
+        live
+    }
 }
 
 /// The subjects on which messages were seen whose headers the client cannot parse. They are read one by one.
@@ -117,6 +143,39 @@ impl Before {
 }
 
 impl Connection {
+    pub(crate) fn new(live: Live) -> Self {
+        Self { first: Arc::new(live), unreadable: Unreadable::default() }
+    }
+
+    /// Connects another client whenever the task of the last one has ended, for as long as anybody has the connection.
+    /// It ends by a panic when a header has a carriage return in it, which anybody who may publish can write.
+    pub(crate) fn keep<F>(&self, connect: impl Fn(u64) -> F + Send + 'static)
+    where
+        F: Future<Output = Option<Live>> + Send,
+    {
+        let (first, mut link) = (Arc::downgrade(&self.first), self.link.clone());
+        tokio::spawn(async move {
+            loop {
+                while link.changed().await.is_ok() {}
+                tracing::error!("the client of NATS has ended, and another one takes its place");
+                let losses = link.borrow().losses + 1;
+                let live = loop {
+                    if first.strong_count() == 0 {
+                        return;
+                    }
+                    if let Some(live) = connect(losses).await {
+                        break live;
+                    }
+                    sleep(RECONNECT).await;
+                };
+                let Some(first) = first.upgrade() else { return };
+                link = live.link.clone();
+                // Nobody else sets it.
+                let _ = first.last().next.set(Box::new(live));
+            }
+        });
+    }
+
     /// What has gone wrong until now.
     pub(crate) fn before(&self) -> Before {
         let link = self.link.borrow();
@@ -157,7 +216,7 @@ impl Connection {
     /// while it is down would be sent later, long after the caller has given up.
     pub(crate) async fn is_up(&self) -> bool {
         let deadline = Instant::now() + RECONNECT;
-        while self.client.connection_state() != State::Connected {
+        while self.client.connection_state() != State::Connected || self.link.has_changed().is_err() {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -177,6 +236,11 @@ impl Link {
     /// Of a connection whose inboxes are beneath `inbox`.
     pub(crate) fn of(inbox: String) -> Self {
         Self { inbox, ..Self::default() }
+    }
+
+    /// Of one that takes the place of others, which were lost so often.
+    pub(crate) fn after(self, losses: u64) -> Self {
+        Self { losses, ..self }
     }
 
     /// Keeps what an event says about those who wait for answers; false when it says nothing.
@@ -211,7 +275,7 @@ impl Link {
         if self.deaf {
             return Some(NoAnswer::NotPermitted(format!("subscribe to {}.>", self.inbox)));
         }
-        let new = usize::try_from(self.refusals - before.refusals).unwrap_or(REMEMBERED);
+        let new = usize::try_from(self.refusals.saturating_sub(before.refusals)).unwrap_or(REMEMBERED);
         let mut refused = self.refused.iter().rev().take(new);
         let ours =
             refused.find(|refused| subjects.iter().any(|subject| is_beneath(refused.subject(), subject)))?;

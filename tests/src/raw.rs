@@ -5,11 +5,13 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Headers that cannot be parsed, or are taken for a server's own word: other than UTF-8, a line without a colon, a space
-/// in a name, a letter in a name that is not ASCII, no version, and two statuses.
-pub const UNREADABLE: [&[u8]; 7] = [
+/// Headers that cannot be parsed, or are taken for a server's own word: other than UTF-8, a line without a colon, a
+/// carriage return in a value, at which the client panics, a space in a name, a letter in a name that is not ASCII, no
+/// version, and two statuses.
+pub const UNREADABLE: [&[u8]; 8] = [
     b"NATS/1.0\r\na: \xFF\xFE\r\n\r\n",
     b"NATS/1.0\r\nabc\r\n\r\n",
+    b"NATS/1.0\r\na: 1\r2\r\n\r\n",
     b"NATS/1.0\r\na b: 1\r\n\r\n",
     b"NATS/1.0\r\n\xC3\xA9: 1\r\n\r\n",
     b"HTTP/1.1\r\n\r\n",
