@@ -6,10 +6,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AggregateKey, Batch, CommandId, Commit, Envelope, EventId, EventSource, EventStore, Expected, Metadata,
-    OnFailure, Origin, ProjectError, Projection, ProjectionId, Reached, Recorded, RecordedEvent, Retry, Save,
+    AggregateKey, Batch, CommandId, Commit, Envelope, EventId, EventSource, EventStore, Metadata, OnFailure,
+    Origin, ProjectError, Projection, ProjectionId, Reached, Recorded, RecordedEvent, Retry, Save,
     SavedCheckpoint, Start, StoreError, ViewStore, Write,
     append::{self, Outcome},
+    base::{self, Base},
     codec,
     documents::{cannot_apply, unless_panics},
     lanes::{self, lanes},
@@ -196,13 +197,14 @@ async fn append_one<E: EventStore>(
 ) -> Result<(), StoreError> {
     let Announcement { aggregate, event, .. } = announcement;
     loop {
+        let base = Base { sequence: end.sequence, event: None, era: Some(public.era()) };
         let commit = Commit {
             aggregate: aggregate.clone(),
             first_version: end.version.saturating_add(1),
             source: public.source().into(),
             events: event.clone().into(),
         };
-        match append::append(public, &commit, Expected::after(end.sequence), PATIENCE).await {
+        match append::append(public, &commit, base, PATIENCE).await {
             Outcome::Stored(sequence) => {
                 (end.sequence, end.version) = (sequence, commit.first_version);
                 return Ok(());
@@ -214,6 +216,7 @@ async fn append_one<E: EventStore>(
                     return Ok(());
                 }
             }
+            Outcome::Misplaced(sequence) => return Err(base::lost(aggregate, sequence)),
             Outcome::Failed(error) | Outcome::Unknown(error) => return Err(error),
         }
     }

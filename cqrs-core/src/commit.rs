@@ -143,4 +143,32 @@ pub struct Receipt {
     pub position: Position,
     /// Whether the command had been carried out before, and this is that time's receipt.
     pub repeat: bool,
+    /// When the log was known to have the command; only for the process that has made the receipt.
+    #[serde(skip)]
+    pub(crate) known: KnownIn,
 }
+
+impl Receipt {
+    /// Whether this is the commit that it names.
+    pub(crate) fn is_about(&self, stored: &StoredCommit) -> bool {
+        let StoredCommit { sequence, commit } = stored;
+        let has_command = || commit.events.iter().any(|event| event.origin.command_id == self.command_id);
+        *sequence == self.position.sequence
+            && commit.aggregate == self.aggregate
+            // Without events it names the commit before it.
+            && if self.events == 0 { commit.last_version() == self.version } else { has_command() }
+    }
+}
+
+/// The [era](crate::EventStore::era) in which something was known; none where it is not known. It says nothing about
+/// what was known, so it never makes two values differ.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct KnownIn(pub(crate) Option<u64>);
+
+impl PartialEq for KnownIn {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for KnownIn {}

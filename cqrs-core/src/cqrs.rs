@@ -9,8 +9,8 @@ use tokio_util::sync::DropGuard;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Command, CorrelationId, DeadLetters, Error, EventStore, Handle,
-    Interceptor, Notices, NoticesOf, Position, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt,
-    Search, Trace, ViewStore,
+    Interceptor, Notices, NoticesOf, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search, Trace,
+    ViewStore,
     dispatch::{Ask, Execute},
     execute::Shell,
     registry::{AggregateList, AskedOf, HasAggregate, SentTo, ViewList},
@@ -23,6 +23,9 @@ pub use builder::Builder;
 
 /// How many commits of an aggregate are read at once.
 const PAGE: usize = 100;
+
+/// How long it takes until a receipt is looked for again that the store did not answer about.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Where a service keeps its events and its views.
 ///
@@ -345,7 +348,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub async fn seen(&self, projection: &str, receipt: &Receipt) -> Result<(), Error> {
         let worker = self.inner.worker(projection)?;
-        self.inner.wait(worker, &receipt.aggregate, receipt.position, self.inner.patience).await.map(drop)
+        self.inner.wait(worker, receipt, self.inner.patience).await.map(drop)
     }
 
     /// The build of a projection that answers now, where tables of one's own are named by it; none while the first
@@ -422,22 +425,54 @@ impl<B: Backend> Inner<B> {
         })
     }
 
-    /// Waits until the projection has applied the aggregate's events up to `position`, if it sees that aggregate's
-    /// events at all; returns the build that has.
+    /// Waits until the projection has applied the command of a receipt, if it sees that aggregate's events at all;
+    /// returns the build that has. The log must have the command: sequences are compared, and another log has other
+    /// commits at the same ones.
     pub(crate) async fn wait(
         &self,
         worker: &WorkerOf<B>,
-        aggregate: &AggregateKey,
-        position: Position,
+        receipt: &Receipt,
         patience: Duration,
     ) -> Result<Option<ProjectionId>, Error> {
-        if !worker.sees(aggregate.name()) {
+        if !worker.sees(receipt.aggregate.name()) {
             return Ok(None);
         }
-        let applied = tokio::time::timeout(patience, worker.applied(aggregate, position)).await;
-        match applied {
-            Ok(applied) => applied.map(Some),
-            Err(_) => Err(worker.behind(worker.position(POSITION).await, position.sequence, patience)),
+        let wait = async {
+            let mut known = receipt.known.0;
+            loop {
+                known = self.check(receipt, known).await?;
+                let build = worker.applied(&receipt.aggregate, receipt.position).await?;
+                if known == Some(self.shell.events.era()) {
+                    return Ok(Some(build));
+                }
+            }
+        };
+        match tokio::time::timeout(patience, wait).await {
+            Ok(applied) => applied,
+            Err(_) => {
+                let sequence = receipt.position.sequence;
+                Err(worker.behind(worker.position(POSITION).await, sequence, patience))
+            }
         }
+    }
+
+    /// Makes sure that the log has the command of a receipt, if that was not known in this era; says which one that is.
+    async fn check(&self, receipt: &Receipt, known: Option<u64>) -> Result<Option<u64>, Error> {
+        let (events, sequence) = (&self.shell.events, receipt.position.sequence);
+        let era = Some(events.era());
+        if known == era || sequence == 0 {
+            return Ok(era);
+        }
+        let there = loop {
+            match events.commit_at(sequence).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(LOOK).await,
+                there => break there?,
+            }
+        };
+        if there.is_some_and(|there| there.is_ok_and(|there| receipt.is_about(&there))) {
+            return Ok(era);
+        }
+        let (aggregate, command) = (receipt.aggregate.clone(), receipt.command_id);
+        Err(Error::ReceiptVoid { aggregate, command, sequence })
     }
 }

@@ -6,8 +6,8 @@ use tracing::Instrument;
 
 use crate::{
     Aggregate, AggregateKey, Answer, Backend, BoxFuture, Call, CallKind, CausationId, Command, CommandError,
-    CommandId, Context, CorrelationId, Envelope, Error, Handle, Lifecycle, Metadata, Outcome, Position,
-    ProjectionId, Query, Receipt, View,
+    CommandId, Context, CorrelationId, Envelope, Error, Handle, Lifecycle, Metadata, Outcome, ProjectionId,
+    Query, Receipt, View,
     command::Fields,
     cqrs::Inner,
     entity::Entities,
@@ -174,7 +174,7 @@ pub struct Ask<'a, B: Backend, Q: Query> {
     run: fn(Self) -> BoxFuture<'a, Result<Q::Answer, Error>>,
     inner: &'a Arc<Inner<B>>,
     query: Q,
-    after: Option<(AggregateKey, Position)>,
+    after: Option<Receipt>,
     patience: Duration,
     metadata: Metadata,
 }
@@ -191,7 +191,7 @@ where
     /// Answers only once the view has applied the command that gave `receipt`: one's own writes are read. Where it has
     /// set an event of the command aside, or one before it, the answer is [`Error::SetAside`].
     pub fn after(mut self, receipt: &Receipt) -> Self {
-        self.after = Some((receipt.aggregate.clone(), receipt.position));
+        self.after = Some(receipt.clone());
         self
     }
 
@@ -249,13 +249,13 @@ impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q> {
 /// The build of the view that answers, once it has seen what it must.
 async fn answering<B: Backend, V: View>(
     inner: &Inner<B>,
-    after: Option<(AggregateKey, Position)>,
+    after: Option<Receipt>,
     patience: Duration,
 ) -> Result<ProjectionId, Error> {
     let worker = inner.worker(V::NAME)?;
     loop {
         let seen = match &after {
-            Some((aggregate, position)) => inner.wait(worker, aggregate, *position, patience).await?,
+            Some(receipt) => inner.wait(worker, receipt, patience).await?,
             None => None,
         };
         let Ok(answering) = tokio::time::timeout(patience, worker.answering()).await else {

@@ -62,6 +62,35 @@ pub enum Error {
         /// The last answer.
         source: Box<StoreError>,
     },
+    /// The log was restored from an older copy, or made again, while the command was under way. Its events are
+    /// recorded, and follow a history that it was not decided on. Compare the aggregate's events from that sequence
+    /// on: correct them by further commands, or restore the log.
+    #[error(
+        "the log became another one while command {command} on {aggregate} was under way: its events are at sequence \
+         {sequence}, after a history that it was not decided on; check the aggregate, then correct it or restore the log"
+    )]
+    Misplaced {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The command.
+        command: crate::CommandId,
+        /// Where its events are.
+        sequence: u64,
+    },
+    /// The log does not have the command of a receipt any more: it was restored from an older copy, or made again.
+    /// What the receipt promised is lost. Send the command again, or restore the log.
+    #[error(
+        "the log does not have command {command} on {aggregate} at sequence {sequence} any more: it was restored from \
+         an older copy, or made again; send the command again, or restore the log"
+    )]
+    ReceiptVoid {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The command.
+        command: crate::CommandId,
+        /// Where it was.
+        sequence: u64,
+    },
     /// The id belongs to another command that was carried out on the aggregate: the name or a field
     /// differs. Give each command an id of its own.
     #[error("command {command} was carried out on {aggregate} before, with other content")]

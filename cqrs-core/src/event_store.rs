@@ -29,6 +29,15 @@ pub trait EventStore: Send + Sync + 'static {
         self.source()
     }
 
+    /// A number that changes whenever this log may have become another one: the connection was lost, the log was
+    /// deleted, made again or restored from a copy, or it has lost its end. What was read in one era is compared with
+    /// the log before it is relied on in another. It is asked for with every command, so it waits for nothing.
+    ///
+    /// A store whose log lives as long as the process, and never changes but by appends, has one era.
+    fn era(&self) -> u64 {
+        0
+    }
+
     /// Appends `commit` if the aggregate's last commit is the expected one.
     ///
     /// # Errors
@@ -71,6 +80,20 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// Dropping it loses nothing.
     fn last(
+        &self,
+        aggregate: &AggregateKey,
+    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
+
+    /// The aggregate's last commit, from the log's current leader: what was stored before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn last_confirmed(
         &self,
         aggregate: &AggregateKey,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
@@ -269,6 +292,10 @@ impl<S: EventStore> EventStore for Arc<S> {
         S::name(self)
     }
 
+    fn era(&self) -> u64 {
+        S::era(self)
+    }
+
     fn append(
         &self,
         commit: &Commit,
@@ -291,6 +318,13 @@ impl<S: EventStore> EventStore for Arc<S> {
         aggregate: &AggregateKey,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
         S::last(self, aggregate)
+    }
+
+    fn last_confirmed(
+        &self,
+        aggregate: &AggregateKey,
+    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
+        S::last_confirmed(self, aggregate)
     }
 
     fn next_after(

@@ -2,6 +2,7 @@
 //! faster.
 
 mod current;
+pub(crate) mod decisions;
 
 use std::{
     any::Any,
@@ -17,20 +18,16 @@ use tracing::{Span, debug, field};
 
 use crate::{
     Aggregate, AggregateKey, Clock, Command, CommandError, CommandId, Commit, Context, Error, Event,
-    EventStore, Events, Expected, Handle, Lifecycle, Origin, Receipt, RecordedEvent, StoreError,
-    StoredCommit,
+    EventStore, Events, Handle, Lifecycle, Origin, Receipt, RecordedEvent, StoreError, StoredCommit,
     aggregate::AppliesTo,
-    append::{self, Outcome},
-    backoff, codec,
+    append, backoff, codec,
+    commit::KnownIn,
     load::{FirstPage, Loaded, commands_of},
     remembered::CarriedOut,
     snapshot::Saver,
 };
 use current::{confirm, load};
-
-/// How large the payloads of commands that are carried out together may become; what is over waits for
-/// the next append. Far below what a server takes in one message.
-const MAX_BYTES_TOGETHER: usize = 128 * 1024;
+use decisions::{Round, Step, Verdict, after_round, may_join, verdict};
 
 /// How many aggregates of which little is known are read at a time, unless the service says otherwise: a server
 /// holds a whole stream up while it collects the commits of one aggregate, so that appends wait for all who read.
@@ -128,16 +125,6 @@ impl<'a, A: Aggregate> Pending<'a, A> {
     }
 }
 
-/// What one round led to.
-enum Round {
-    /// Some commands were settled or set apart, and the state is the current one.
-    Progress,
-    /// Another writer was faster, or the state was an old one: catch up and handle again.
-    Stale,
-    /// It is not known what the log holds after the state: catch up.
-    Lost,
-}
-
 /// Settles all of `commands`, in their order, and returns the state that is known after them.
 pub(crate) async fn settle<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
@@ -162,28 +149,27 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
                 return None;
             }
         };
-        match round(shell, &mut loaded, commands, &mut together).await {
-            Round::Progress => known = Some(loaded),
-            Round::Lost => {
-                behind = true;
-                known = stale(loaded);
-            }
-            Round::Stale if attempt >= shell.limits.attempts => {
-                // What others appended may be these very commands, sent before or elsewhere.
-                if let Ok(loaded) = load(shell, key, stale(loaded), true).await {
-                    settle_carried_out(&loaded, commands);
-                }
-                fail(commands, |_| Error::Conflict { aggregate: key.clone(), attempts: attempt });
-            }
-            Round::Stale => {
+        let round = round(shell, &mut loaded, commands, &mut together).await;
+        let step = after_round(round, attempt, shell.limits.attempts);
+        behind |= step != Step::GoOn;
+        known = match step {
+            Step::GoOn => Some(loaded),
+            Step::CatchUp => stale(loaded),
+            Step::TryAgain => {
                 debug!(attempt, aggregate = %key, "another writer was faster, handling again");
                 let pause = backoff::pause(Duration::from_millis(1), Duration::from_millis(32), attempt);
                 tokio::time::sleep(pause).await;
                 attempt += 1;
-                behind = true;
-                known = stale(loaded);
+                stale(loaded)
             }
-        }
+            Step::LookOnceMore => {
+                if let Ok(loaded) = load(shell, key, stale(loaded), true).await {
+                    settle_carried_out(&loaded, commands);
+                }
+                fail(commands, |_| Error::Conflict { aggregate: key.clone(), attempts: attempt });
+                None
+            }
+        };
     }
     Span::current().record("attempts", attempt);
     if let Some(known) = &mut known {
@@ -202,6 +188,8 @@ fn new_if_created<A: Aggregate>(key: &AggregateKey, commands: &[Pending<'_, A>])
 /// A state that is an old one now. An aggregate that was taken for new is better loaded: it may have a snapshot.
 fn stale<A: Aggregate>(mut loaded: Box<Loaded<A>>) -> Option<Box<Loaded<A>>> {
     loaded.stale = true;
+    // The other writer may have found another log.
+    loaded.doubt();
     Some(loaded).filter(|loaded| loaded.version > 0)
 }
 
@@ -234,7 +222,10 @@ async fn round<A: Aggregate, S: EventStore>(
     let (Some(first), Some(state)) = (accepted.first().copied(), state) else {
         // Refusals, and that there is nothing to do, hold only for the current state.
         return match confirm(shell, loaded).await {
-            Ok(true) => settle_refused(loaded, commands, refused),
+            Ok(true) => {
+                settle_refused(loaded, commands, refused);
+                Round::Progress
+            }
             Ok(false) => Round::Stale,
             Err(error) => {
                 fail(commands, |_| error.clone().into());
@@ -248,45 +239,45 @@ async fn round<A: Aggregate, S: EventStore>(
         source: Arc::clone(&shell.source),
         events,
     };
-    let expected = Expected::after(loaded.position.sequence);
-    match append::append(&*shell.events, &commit, expected, shell.limits.patience).await {
-        Outcome::Stored(sequence) => {
+    let outcome = append::append(&*shell.events, &commit, loaded.base(), shell.limits.patience).await;
+    let verdict = verdict(outcome, accepted.len());
+    let round = verdict.round();
+    match verdict {
+        Verdict::Receipts(sequence) => {
             let stored = StoredCommit { sequence, commit };
             for (place, carried_out) in accepted.iter().zip(commands_of(&stored)) {
                 let command = &mut commands[*place];
                 command.answer(Ok(receipt(loaded, &command.context, carried_out, false)));
             }
             loaded.advance(state, &stored);
-            // The append has proved that the state was the current one.
-            settle_refused(loaded, commands, refused)
+            settle_refused(loaded, commands, refused);
         }
-        Outcome::Conflict => Round::Stale,
-        Outcome::CarriedOut(sequence) => {
+        Verdict::Misplaced(sequence) => {
+            for place in accepted {
+                let command = commands[place].context.command_id;
+                let misplaced = Error::Misplaced { aggregate: loaded.key.clone(), command, sequence };
+                commands[place].answer(Err(misplaced.into()));
+            }
+        }
+        Verdict::FirstReceipt(sequence) => {
             let id = commands[first].context.command_id;
             let found = find_carried_out(shell, loaded, id, sequence).await;
             let answer = found.and_then(|found| repeated(loaded, &commands[first], found));
             commands[first].answer(answer.map_err(Into::into));
-            Round::Progress
         }
-        // Which of several commands the store does not like is found by sending them one by one.
-        Outcome::Failed(_) if accepted.len() > 1 => {
-            *together = false;
-            Round::Progress
-        }
-        Outcome::Failed(error) => {
-            commands[first].answer(Err(Error::from(error).into()));
-            Round::Progress
-        }
-        Outcome::Unknown(source) => {
+        Verdict::Fails(error) => commands[first].answer(Err(Error::from(error).into())),
+        Verdict::Unknown(source) => {
             for place in accepted {
                 let command = commands[place].context.command_id;
                 let source = Box::new(source.clone());
                 let unknown = Error::Unknown { aggregate: loaded.key.clone(), command, source };
                 commands[place].answer(Err(unknown.into()));
             }
-            Round::Lost
         }
+        Verdict::OneByOne => *together = false,
+        Verdict::Again => {}
     }
+    round
 }
 
 /// What a round would append, and what it would answer.
@@ -313,10 +304,9 @@ fn draft<A: Aggregate, S: EventStore>(
     let mut bytes = 0;
     let unsettled = commands.iter_mut().enumerate().filter(|(_, command)| command.settled.is_none());
     for (place, command) in unsettled {
-        let enough = if together { bytes > MAX_BYTES_TOGETHER } else { !draft.accepted.is_empty() };
         let id = command.context.command_id;
-        // The same command twice: the second waits until the first is remembered.
-        if enough || draft.events.iter().any(|event| event.origin.command_id == id) {
+        let is_twin = draft.events.iter().any(|event| event.origin.command_id == id);
+        if !may_join(together, draft.accepted.len(), bytes, is_twin) {
             continue;
         }
         command.context.time = shell.clock.now();
@@ -359,13 +349,12 @@ fn settle_refused<A: Aggregate>(
     loaded: &Loaded<A>,
     commands: &mut [Pending<'_, A>],
     refused: Vec<(usize, Result<(), Failure<A>>)>,
-) -> Round {
+) {
     for (place, refused) in refused {
         let command = &mut commands[place];
         let answer = refused.map(|()| receipt(loaded, &command.context, nothing(loaded, command), false));
         command.answer(answer);
     }
-    Round::Progress
 }
 
 /// The lifecycle's answer and then the handler's.
@@ -427,6 +416,7 @@ fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, re
         events: carried_out.events,
         position: carried_out.position,
         repeat,
+        known: KnownIn(Some(loaded.era)),
     }
 }
 
@@ -481,3 +471,6 @@ pub(crate) fn span<C: Command>(command: &C, key: &AggregateKey, context: &Contex
         attempts = field::Empty,
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,7 @@ fn as_follower(log: &str) -> String {
 
 /// [`EventStore`] without its type, so that one service can follow several: its calls are one for each batch.
 pub(crate) trait AnyEvents: Send + Sync + 'static {
+    fn era(&self) -> u64;
     fn commit_at(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Delivery>, StoreError>>;
     fn last_before<'a>(
         &'a self,
@@ -84,6 +85,10 @@ pub(crate) trait AnyEvents: Send + Sync + 'static {
 }
 
 impl<E: EventStore> AnyEvents for E {
+    fn era(&self) -> u64 {
+        E::era(self)
+    }
+
     fn commit_at(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Delivery>, StoreError>> {
         Box::pin(E::commit_at(self, sequence))
     }

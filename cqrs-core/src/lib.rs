@@ -43,6 +43,7 @@ mod aggregate;
 mod announce;
 mod append;
 mod backoff;
+mod base;
 mod builds;
 mod carry_out;
 mod clock;
@@ -51,6 +52,12 @@ mod command;
 mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
+/// The decisions of the append protocol, for its model.
+#[cfg(feature = "contract")]
+#[doc(hidden)]
+pub mod model {
+    pub use crate::{append::decisions::*, execute::decisions::*};
+}
 mod cqrs;
 mod dead_letter;
 mod deadline;

@@ -13,6 +13,7 @@ use crate::{
     Aggregate, AggregateKey, CommandId, EventId, EventStore, Events, Position, Snapshots, StoreError,
     StoredCommit,
     aggregate::AppliesTo,
+    base::Base,
     codec,
     remembered::{CarriedOut, Remembered},
     snapshot::{Head, Unreadable},
@@ -71,8 +72,11 @@ pub(crate) struct Loaded<A> {
     pub(crate) stale: bool,
     /// The version of the last snapshot that was loaded or saved; 0 when there is none.
     pub(crate) saved: u64,
-    /// Whether it is a snapshot of which it is not known yet that the log agrees with it.
+    /// Whether it is not known that the log has the commit that this ends with: it comes from a snapshot, another
+    /// writer was faster, or the log may have become another one.
     pub(crate) unproved: bool,
+    /// The store's [era](EventStore::era) in which that was known.
+    pub(crate) era: u64,
     /// The id of the last event; nil when there is none.
     last_event: EventId,
     remembered: Remembered,
@@ -90,6 +94,7 @@ impl<A: Aggregate> Loaded<A> {
             stale: true,
             saved: 0,
             unproved: false,
+            era: 0,
             last_event: EventId(Uuid::nil()),
             remembered: Remembered::default(),
         }
@@ -167,6 +172,17 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
+    /// The commit that this ends with.
+    pub(crate) fn base(&self) -> Base {
+        Base { sequence: self.position.sequence, event: Some(self.last_event), era: Some(self.era) }
+    }
+
+    /// Takes the state for one of which it is not known that it is in the log.
+    pub(crate) fn doubt(&mut self) {
+        self.unproved = self.version > 0;
+        self.confirmed = false;
+    }
+
     /// What a snapshot says beside the state.
     pub(crate) fn head(&self) -> Head {
         Head {
@@ -203,14 +219,18 @@ impl<A: Aggregate> Loaded<A> {
 
     /// Reads the next commits; says how many to read after them.
     async fn read_page<S: EventStore>(&mut self, store: &S, size: usize) -> Result<usize, StoreError> {
-        // After a snapshot its own last commit is read again.
+        // Its own last commit is read again where it is in doubt.
         let after = self.position.sequence.saturating_sub(self.unproved.into());
         let page = store.read(&self.key, after, size).await?;
         let mut commits = page.commits.as_slice();
         if self.unproved {
+            if commits.is_empty() && !page.confirmed {
+                // It may be a replica that does not have it yet: the leader is asked.
+                self.stale = false;
+                return Ok(FIRST_PAGE);
+            }
             let Some(tail) = self.proved_by(commits) else {
-                warn!(aggregate = %self.key, "the log does not have what its snapshot has, replaying it");
-                *self = Self::nothing(self.key.clone());
+                self.forget();
                 return Ok(FIRST_PAGE);
             };
             commits = tail;
@@ -226,24 +246,60 @@ impl<A: Aggregate> Loaded<A> {
         Ok(next_page(after, &page.commits))
     }
 
-    /// The commits after the snapshot's last one, if that is the first: then the log is the one that the snapshot
-    /// was made of. After a power cut or from a backup it may hold less than the snapshot has seen, and something
-    /// else at the same sequences.
-    fn proved_by<'a>(&self, commits: &'a [StoredCommit]) -> Option<&'a [StoredCommit]> {
-        let (first, tail) = commits.split_first()?;
-        let last = first.commit.events.last().map(|event| event.id);
-        let is_same = first.sequence == self.position.sequence
-            && first.commit.last_version() == self.version
-            && last == Some(self.last_event);
-        is_same.then_some(tail)
+    /// Begins again with nothing: after a power cut or from a backup the log may hold less than this has seen, and
+    /// something else at the same sequences.
+    pub(crate) fn forget(&mut self) {
+        warn!(
+            aggregate = %self.key,
+            version = self.version,
+            sequence = self.position.sequence,
+            "the log does not have what was known of the aggregate, replaying it"
+        );
+        *self = Self::nothing(self.key.clone());
     }
 
-    /// Makes sure that the state is the current one: asks the log's leader for what came since.
+    /// The commits after the one that this ends with, if that is the first: then the log is the one that this was
+    /// folded from.
+    fn proved_by<'a>(&self, commits: &'a [StoredCommit]) -> Option<&'a [StoredCommit]> {
+        let (first, tail) = commits.split_first()?;
+        self.ends_with(first).then_some(tail)
+    }
+
+    fn ends_with(&self, stored: &StoredCommit) -> bool {
+        self.base().is_end_of(stored) && stored.commit.last_version() == self.version
+    }
+
+    /// Makes sure that the state is the current one: asks the log's leader for the last commit, and for what lies
+    /// between. If that is another history, nothing is known any more, and the state is stale.
     pub(crate) async fn confirm<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
-        while let Some(stored) = store.next_after(&self.key, self.position.sequence).await? {
-            self.fold(&stored)?;
+        let last = store.last_confirmed(&self.key).await?;
+        if self.version > 0 && !last.as_ref().is_some_and(|last| self.ends_with(last)) {
+            let own = store.next_after(&self.key, self.position.sequence - 1).await?;
+            if !own.is_some_and(|own| self.ends_with(&own)) {
+                self.forget();
+                return Ok(());
+            }
         }
-        self.confirmed = true;
+        self.unproved = false;
+        let Some(last) = last else {
+            self.confirmed = true;
+            return Ok(());
+        };
+        if last.commit.last_version() > self.version + FIRST_PAGE as u64 {
+            // Far behind: in pages, as far as whoever answers knows.
+            self.stale = true;
+            self.catch_up(store).await?;
+        }
+        while self.position.sequence < last.sequence {
+            let next = if last.commit.first_version == self.version + 1 {
+                Some(last.clone())
+            } else {
+                store.next_after(&self.key, self.position.sequence).await?
+            };
+            let Some(next) = next else { break };
+            self.fold(&next)?;
+        }
+        self.confirmed = self.position.sequence >= last.sequence;
         Ok(())
     }
 

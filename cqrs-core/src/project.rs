@@ -82,6 +82,8 @@ pub(crate) struct Projector {
 struct Place {
     checkpoint: Checkpoint,
     revision: u64,
+    /// The log's era in which it was compared with the checkpoint.
+    era: u64,
     /// When the last event of the checkpoint happened, where that is known.
     last_event: Option<Timestamp>,
     parked: Parked,
@@ -198,6 +200,10 @@ impl Projector {
                     continue;
                 }
             };
+            if self.log.events.era() != place.era {
+                let what = "the log may have become another one and is compared again".to_owned();
+                return Err(StoreError::Unavailable { what, source: None }.into());
+            }
             speed.count(deliveries.len(), Instant::now());
             let gaps = self.gaps(place, &deliveries).await?;
             for chunk in chunks(&deliveries, max_events) {
@@ -267,6 +273,7 @@ impl Projector {
             self.status.send_modify(|status| status.sequence = sealed.sequence);
             return Err(End::Replaced);
         }
+        let era = self.log.events.era();
         let log = self.log.events.log(aggregates).await?;
         let (begun, last_event) = match saved.checkpoint {
             Some(checkpoint) => {
@@ -283,7 +290,7 @@ impl Projector {
         let mut parked = Parked::default();
         parked.add(&letters);
         let has_unknown = !dead_letter::unknown(&letters).is_empty();
-        Ok(Place { checkpoint, revision, last_event, parked, has_unknown, versions: Versions::default() })
+        Ok(Place { checkpoint, revision, era, last_event, parked, has_unknown, versions: Versions::default() })
     }
 
     /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.

@@ -243,6 +243,11 @@ impl Link {
         Self { losses, ..self }
     }
 
+    /// How often the connection was lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses
+    }
+
     /// Keeps what an event says about those who wait for answers; false when it says nothing.
     pub(crate) fn note(&mut self, event: &Event) -> bool {
         match event {

@@ -18,6 +18,7 @@ use crate::{
     connection::{Connection, NoAnswer},
     diagnosis::Call,
     direct_get::{Found, Get, direct_get, direct_get_last},
+    era::Era,
     errors::{append_error, no_answer, store_error, unavailable},
     leader_get::{Which, leader_get},
     snapshots::SnapshotBucket,
@@ -42,17 +43,42 @@ pub struct NatsEvents {
     pub(crate) topology: Arc<Topology>,
     turns: Turns,
     snapshots: Arc<SnapshotBucket>,
+    era: Arc<Era>,
 }
 
 impl NatsEvents {
-    pub(crate) fn new(connection: Connection, topology: Topology) -> Self {
+    pub(crate) fn new(connection: Connection, topology: Topology, era: Era) -> Self {
         let topology = Arc::new(topology);
         let snapshots = Arc::new(SnapshotBucket::new(connection.clone(), Arc::clone(&topology)));
-        Self { connection, topology, turns: Turns::default(), snapshots }
+        Self { connection, topology, turns: Turns::default(), snapshots, era: Arc::new(era) }
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
         subject_of(self.topology.log(), aggregate)
+    }
+
+    /// Notes what an answer says about the stream: one that is not there may be another one when it is there again.
+    fn noted(
+        &self,
+        read: Result<Option<StoredCommit>, StoreError>,
+    ) -> Result<Option<StoredCommit>, StoreError> {
+        match &read {
+            Ok(Some(stored)) => self.era.saw(stored.sequence),
+            Err(StoreError::Missing { .. }) => self.era.end(),
+            _ => {}
+        }
+        read
+    }
+
+    /// A commit of the aggregate, from the stream's leader.
+    async fn from_leader(
+        &self,
+        aggregate: &AggregateKey,
+        which: Which<'_>,
+    ) -> Result<Option<StoredCommit>, StoreError> {
+        let what = || format!("reading {aggregate} from the stream's leader");
+        let found = leader_get(&self.connection, self.topology.stream(), which, what).await;
+        self.noted(found.and_then(|found| found.map(|found| stored(aggregate.clone(), found)).transpose()))
     }
 
     fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
@@ -91,13 +117,23 @@ impl EventStore for NatsEvents {
         self.topology.stream()
     }
 
+    fn era(&self) -> u64 {
+        self.era.number()
+    }
+
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         let what = || format!("appending to {} in stream {}", commit.aggregate, self.topology.stream());
         let message = self.message(commit, expected).map_err(AppendError::Failed)?;
+        let era = self.era.number();
         if !self.connection.is_up().await {
             return Err(AppendError::Busy(unavailable(what(), "there is no connection")));
         }
+        if self.era.number() != era {
+            // Whoever waited for the connection has to look what is at its other end.
+            return Err(AppendError::Busy(unavailable(what(), "the connection is another one")));
+        }
         let subject = self.subject(&commit.aggregate);
+        let seen = self.era.seen();
         let publish = async {
             let ack = self.connection.appends.send_publish(subject.clone(), message).await?;
             ack.await
@@ -106,13 +142,22 @@ impl EventStore for NatsEvents {
             self.connection.diagnose(self.topology.stream(), call, what(), error)
         };
         match self.connection.answer(&[&subject], publish).await {
-            Ok(Ok(ack)) => Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
+            Ok(Ok(ack)) => {
+                if !ack.duplicate {
+                    self.era.stored(ack.sequence, seen);
+                }
+                Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate })
+            }
             Ok(Err(error)) => Err(match error.kind() {
                 // Nobody was there to take it.
                 PublishErrorKind::StreamNotFound => {
+                    self.era.end();
                     AppendError::Busy(diagnose(Call::Nobody, error.into()).await)
                 }
-                PublishErrorKind::TimedOut => AppendError::Unknown(diagnose(Call::Write, error.into()).await),
+                PublishErrorKind::TimedOut => {
+                    self.era.end();
+                    AppendError::Unknown(diagnose(Call::Write, error.into()).await)
+                }
                 _ => append_error(what(), error, self.topology.is_replicated()),
             }),
             Err(NoAnswer::Lost) => Err(AppendError::Unknown(unavailable(what(), NoAnswer::Lost))),
@@ -124,9 +169,16 @@ impl EventStore for NatsEvents {
         let subject = self.subject(aggregate);
         let get = Get::From { next_by_subj: &subject, seq: after.saturating_add(1), batch: max };
         let take = |found| stored(aggregate.clone(), found);
-        let batch = direct_get(&self.connection, self.topology.stream(), get, take).await?;
+        let batch = direct_get(&self.connection, self.topology.stream(), get, take).await;
+        let batch = batch.inspect_err(|error| {
+            if let StoreError::Missing { .. } = error {
+                self.era.end();
+            }
+        })?;
+        let commits: Vec<StoredCommit> = batch.found.into_iter().collect::<Result<_, _>>()?;
+        commits.last().inspect(|last| self.era.saw(last.sequence));
         Ok(Page {
-            commits: batch.found.into_iter().collect::<Result<_, _>>()?,
+            commits,
             more: batch.more,
             // Any replica may have answered, or a mirror that an operator has set up.
             confirmed: false,
@@ -137,7 +189,12 @@ impl EventStore for NatsEvents {
         let subject = self.subject(aggregate);
         let found = direct_get_last(&self.connection, self.topology.stream(), &subject).await?;
         let take = |found| stored(aggregate.clone(), found);
-        found.map(take).transpose()
+        self.noted(found.map(take).transpose())
+    }
+
+    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        let subject = self.subject(aggregate);
+        self.from_leader(aggregate, Which::Last { last_by_subj: &subject }).await
     }
 
     async fn next_after(
@@ -145,11 +202,9 @@ impl EventStore for NatsEvents {
         aggregate: &AggregateKey,
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
-        let what = || format!("reading {aggregate} from the stream's leader");
         let subject = self.subject(aggregate);
-        let which = Which::Next { next_by_subj: &subject, seq: after.saturating_add(1) };
-        let found = leader_get(&self.connection, self.topology.stream(), which, what).await?;
-        found.map(|found| stored(aggregate.clone(), found)).transpose()
+        self.from_leader(aggregate, Which::Next { next_by_subj: &subject, seq: after.saturating_add(1) })
+            .await
     }
 
     async fn last_before(

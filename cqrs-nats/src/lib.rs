@@ -29,6 +29,7 @@ mod connection;
 mod deadlines;
 mod diagnosis;
 mod direct_get;
+mod era;
 mod errors;
 mod events;
 mod headers;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use cqrs_core::ProjectionId;
 
-use crate::{Topology, names::Names};
+use crate::{Topology, era::advisories, names::Names};
 
 /// What the user of a service must be allowed to publish and to subscribe to, as the server's configuration has it.
 ///
@@ -38,7 +38,7 @@ impl Topology {
         let mut publish = vec![format!("{}.>", names.log()), "$JS.API.INFO".to_owned()];
         publish.extend(api.map(|verb| format!("$JS.API.{verb}.{stream}")));
         publish.extend(own.map(|verb| format!("$JS.API.{verb}.{stream}.*")));
-        Permissions { names, publish, subscribe: vec![format!("{inbox}.>")] }
+        Permissions { names, publish, subscribe: vec![format!("{inbox}.>"), advisories(stream)] }
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::{
     KvViews, NatsBackend, NatsEvents,
     connection::{Connection, NoAnswer},
+    era::{Deaf, Era},
     errors,
     names::{BadName, Names},
     settings::{Difference, Kind, NotProvided, list},
@@ -137,7 +138,13 @@ impl Topology {
             tracing::info!(stream = self.stream(), "created the stream");
         }
         self.tell_durability();
-        Ok(NatsEvents::new(connection.clone(), self))
+        let era = Era::watch(connection, self.stream()).await.map_err(|deaf| match deaf {
+            Deaf::NoAnswer(why) => self.unanswered(why),
+            Deaf::Failed(source) => {
+                TopologyError::Unavailable { stream: self.stream().to_owned(), source: source.into() }
+            }
+        })?;
+        Ok(NatsEvents::new(connection.clone(), self, era))
     }
 
     /// What acknowledged commits survive, as far as a client can know it: servers tell only their operator how often they

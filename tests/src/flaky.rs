@@ -115,6 +115,10 @@ impl<S: EventStore> EventStore for Flaky<S> {
         self.inner.source()
     }
 
+    fn era(&self) -> u64 {
+        self.inner.era()
+    }
+
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         match self.fate() {
             Fate::Works => self.inner.append(commit, expected).await,
@@ -155,6 +159,10 @@ impl<S: EventStore> EventStore for Flaky<S> {
             Fate::Ends | Fate::EndsAfter => pending().await,
             _ => self.inner.last(aggregate).await,
         }
+    }
+
+    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.inner.last_confirmed(aggregate).await
     }
 
     async fn next_after(

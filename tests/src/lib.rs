@@ -23,6 +23,7 @@ pub mod cluster;
 #[cfg(feature = "testcontainers")]
 mod container;
 mod context;
+pub mod copies;
 pub mod counting;
 pub mod domain;
 pub mod flaky;

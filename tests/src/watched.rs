@@ -104,6 +104,10 @@ impl<S: EventStore> EventStore for Watched<S> {
         self.inner.source()
     }
 
+    fn era(&self) -> u64 {
+        self.inner.era()
+    }
+
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         self.inner.append(commit, expected).await
     }
@@ -123,6 +127,10 @@ impl<S: EventStore> EventStore for Watched<S> {
 
     async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
         self.inner.last(aggregate).await
+    }
+
+    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.inner.last_confirmed(aggregate).await
     }
 
     async fn next_after(

@@ -104,6 +104,10 @@ impl EventStore for Gated {
         self.inner.source()
     }
 
+    fn era(&self) -> u64 {
+        self.inner.era()
+    }
+
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         self.gate.acquire().await.unwrap().forget();
         let left = self.refuse.load(std::sync::atomic::Ordering::Relaxed);
@@ -121,6 +125,10 @@ impl EventStore for Gated {
 
     async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
         self.inner.last(aggregate).await
+    }
+
+    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.inner.last_confirmed(aggregate).await
     }
 
     async fn next_after(

@@ -11,47 +11,65 @@ use super::Shell;
 use crate::{Aggregate, AggregateKey, EventStore, StoreError, backoff, load::Loaded};
 
 /// The aggregate's state: the known one as it is, or with what was stored since if it is stale. `behind` says that the
-/// last one turned out to be an old one: a replica that lags would show it again, so the leader is asked.
+/// last one turned out to be an old one: a replica that lags would show it again, so the leader is asked. A state from
+/// another era of the store is compared with the log first.
 pub(super) async fn load<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
-    known: Option<Box<Loaded<A>>>,
+    mut known: Option<Box<Loaded<A>>>,
     behind: bool,
 ) -> Result<Box<Loaded<A>>, StoreError> {
-    let mut attempts = Attempts::new(shell.limits.patience);
-    let mut loaded = match known {
-        Some(loaded) if !loaded.stale => return Ok(loaded),
-        Some(mut loaded) => {
-            while loaded.stale {
-                let read = loaded.catch_up(&*shell.events).await;
-                attempts.after(read).await?;
-            }
-            loaded
-        }
-        None => Box::new(load_cold(shell, key).await?),
-    };
-    while behind && !loaded.confirmed {
-        let confirmed = loaded.confirm(&*shell.events).await;
-        attempts.after(confirmed).await?;
+    let mut era = shell.events.era();
+    match &mut known {
+        // That there is no commit is proved by the append itself, or confirmed.
+        Some(loaded) if !loaded.stale && loaded.version == 0 => loaded.era = era,
+        Some(loaded) if loaded.stale || loaded.era != era => loaded.doubt(),
+        _ => {}
     }
-    Ok(loaded)
+    if let Some(loaded) = known.take_if(|loaded| !loaded.stale && !loaded.unproved) {
+        return Ok(loaded);
+    }
+    let mut attempts = Attempts::new(shell.limits.patience);
+    loop {
+        let mut cold = known.is_none();
+        let mut loaded = match known.take() {
+            Some(loaded) => loaded,
+            None => Box::new(begin(shell, key, &mut attempts).await?),
+        };
+        while loaded.stale || (!loaded.confirmed && (behind || loaded.unproved)) {
+            if loaded.stale {
+                let turn = if cold { Some(attempts.turn(&shell.cold_loads, key).await?) } else { None };
+                let read = loaded.catch_up(&*shell.events).await;
+                drop(turn);
+                attempts.after(read).await?;
+            } else {
+                let confirmed = loaded.confirm(&*shell.events).await;
+                attempts.after(confirmed).await?;
+                // It was another history.
+                cold |= loaded.stale;
+            }
+        }
+        let now = shell.events.era();
+        if now == era {
+            loaded.era = era;
+            return Ok(loaded);
+        }
+        // Some of it may be from one log and the rest from another.
+        let what = format!("the log may have become another one while {key} was read");
+        attempts.after(Err(StoreError::Unavailable { what, source: None })).await?;
+        era = now;
+    }
 }
 
-/// An aggregate of which nothing is known: from its snapshot, if it has one, and its commits.
-async fn load_cold<A: Aggregate, S: EventStore>(
+/// An aggregate of which nothing is known: its snapshot, if it has one, or its first commits.
+async fn begin<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
+    attempts: &mut Attempts,
 ) -> Result<Loaded<A>, StoreError> {
-    let mut attempts = Attempts::new(shell.limits.patience);
     let mut loaded = Loaded::from_snapshot(key.clone(), &*shell.events).await;
     if loaded.stale && !loaded.unproved {
         attempts.after(loaded.probe(&*shell.events, &shell.first_page).await).await?;
-    }
-    while loaded.stale {
-        let turn = attempts.turn(&shell.cold_loads, key).await?;
-        let read = loaded.catch_up(&*shell.events).await;
-        drop(turn);
-        attempts.after(read).await?;
     }
     Ok(loaded)
 }
@@ -64,10 +82,16 @@ pub(super) async fn confirm<A: Aggregate, S: EventStore>(
     let before = loaded.version;
     let mut attempts = Attempts::new(shell.limits.patience);
     while !loaded.confirmed && !loaded.stale {
+        let era = shell.events.era();
         let confirmed = match before {
             0 => loaded.confirm_new(&*shell.events).await,
             _ => loaded.confirm(&*shell.events).await,
         };
+        if loaded.version != before && shell.events.era() != era {
+            // Some of it may be from one log and the rest from another.
+            loaded.forget();
+        }
+        loaded.era = era;
         attempts.after(confirmed).await?;
     }
     Ok(loaded.version == before && !loaded.stale)

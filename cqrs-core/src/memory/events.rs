@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -23,7 +26,8 @@ pub struct MemoryEvents {
     log: Arc<Mutex<Commits>>,
     /// The last sequence, for those who wait for the next commit.
     last: watch::Sender<u64>,
-    id: Arc<str>,
+    /// How often the log was put back; see [`MemoryEvents::put_back`].
+    era: Arc<AtomicU64>,
     news: broadcast::Sender<StoredCommit>,
     deadlines: MemoryDeadlines,
     turns: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
@@ -33,8 +37,8 @@ pub struct MemoryEvents {
 const NEWS: usize = 1_024;
 
 /// The commit of sequence `n` is `all[n - 1]`.
-#[derive(Default)]
 struct Commits {
+    id: Arc<str>,
     all: Vec<Arc<Commit>>,
     by_aggregate: HashMap<AggregateKey, Vec<u64>, RandomState>,
     /// The sequences of each type of aggregate.
@@ -43,6 +47,30 @@ struct Commits {
 }
 
 impl Commits {
+    fn new() -> Self {
+        Self {
+            id: format!("memory-{}", Uuid::from_u128(random())).into(),
+            all: Vec::new(),
+            by_aggregate: HashMap::default(),
+            by_type: HashMap::default(),
+            snapshots: HashMap::default(),
+        }
+    }
+
+    fn push(&mut self, commit: Arc<Commit>) -> u64 {
+        let sequence = self.all.len() as u64 + 1;
+        match self.by_aggregate.get_mut(&commit.aggregate) {
+            Some(of_it) => of_it.push(sequence),
+            None => drop(self.by_aggregate.insert(commit.aggregate.clone(), vec![sequence])),
+        }
+        match self.by_type.get_mut(commit.aggregate.name()) {
+            Some(of_type) => of_type.push(sequence),
+            None => drop(self.by_type.insert(commit.aggregate.name().to_owned(), vec![sequence])),
+        }
+        self.all.push(commit);
+        sequence
+    }
+
     fn stored(&self, sequence: u64) -> Option<StoredCommit> {
         let index = usize::try_from(sequence.checked_sub(1)?).ok()?;
         let commit = self.all.get(index)?;
@@ -72,9 +100,9 @@ impl Commits {
 impl Default for MemoryEvents {
     fn default() -> Self {
         Self {
-            log: Arc::default(),
+            log: Arc::new(Mutex::new(Commits::new())),
             last: watch::Sender::new(0),
-            id: format!("memory-{}", Uuid::from_u128(random())).into(),
+            era: Arc::default(),
             news: broadcast::Sender::new(NEWS),
             deadlines: MemoryDeadlines::default(),
             turns: Arc::default(),
@@ -84,10 +112,27 @@ impl Default for MemoryEvents {
 
 impl fmt::Debug for MemoryEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryEvents")
-            .field("id", &self.id)
-            .field("last", &*self.last.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryEvents").field("last", &*self.last.borrow()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(test, feature = "contract"))]
+impl MemoryEvents {
+    /// Puts the log back to its first `commits`, as an operator does with an older copy; with none of them it is
+    /// another log. For tests.
+    pub fn put_back(&self, commits: usize) {
+        let mut log = lock(&self.log);
+        let mut kept = std::mem::replace(&mut *log, Commits::new());
+        if commits > 0 {
+            log.id = kept.id;
+        }
+        kept.all.truncate(commits);
+        for commit in kept.all {
+            log.push(commit);
+        }
+        log.snapshots = kept.snapshots;
+        self.era.fetch_add(1, Ordering::Release);
+        self.last.send_replace(log.all.len() as u64);
     }
 }
 
@@ -98,22 +143,18 @@ impl EventStore for MemoryEvents {
         "/memory"
     }
 
+    fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         let mut log = lock(&self.log);
-        let Commits { all, by_aggregate, by_type, .. } = &mut *log;
-        let sequence = all.len() as u64 + 1;
-        match by_aggregate.get_mut(&commit.aggregate) {
-            Some(of_it) if of_it.last() == Some(&expected.sequence()) => of_it.push(sequence),
-            None if expected.sequence() == 0 => {
-                by_aggregate.insert(commit.aggregate.clone(), vec![sequence]);
-            }
-            _ => return Err(AppendError::Conflict),
+        if log.by_aggregate.get(&commit.aggregate).and_then(|of_it| of_it.last()).copied().unwrap_or(0)
+            != expected.sequence()
+        {
+            return Err(AppendError::Conflict);
         }
-        all.push(Arc::new(commit.clone()));
-        match by_type.get_mut(commit.aggregate.name()) {
-            Some(of_type) => of_type.push(sequence),
-            None => drop(by_type.insert(commit.aggregate.name().to_owned(), vec![sequence])),
-        }
+        let sequence = log.push(Arc::new(commit.clone()));
         // Still under the lock, so that waiters never see the number fall.
         self.last.send_replace(sequence);
         if self.news.receiver_count() > 0 {
@@ -133,6 +174,10 @@ impl EventStore for MemoryEvents {
     async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
         let log = lock(&self.log);
         Ok(log.after(aggregate, 0).last().and_then(|sequence| log.stored(*sequence)))
+    }
+
+    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.last(aggregate).await
     }
 
     async fn next_after(
@@ -165,7 +210,7 @@ impl EventStore for MemoryEvents {
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let log = lock(&self.log);
         let last = aggregates.iter().filter_map(|aggregate| log.by_type.get(*aggregate)?.last()).max();
-        Ok(Log { id: self.id.to_string(), last_sequence: last.copied().unwrap_or(0) })
+        Ok(Log { id: log.id.to_string(), last_sequence: last.copied().unwrap_or(0) })
     }
 
     async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
@@ -199,6 +244,7 @@ impl EventStore for MemoryEvents {
             turn,
             log: Arc::clone(&self.log),
             last: self.last.subscribe(),
+            era: (self.era(), Arc::clone(&self.era)),
             aggregates: request.aggregates.to_vec(),
             seen: request.after,
         })
@@ -226,6 +272,8 @@ pub struct MemorySubscription {
     held: Option<OwnedSemaphorePermit>,
     log: Arc<Mutex<Commits>>,
     last: watch::Receiver<u64>,
+    /// The era in which it was opened, and the present one.
+    era: (u64, Arc<AtomicU64>),
     aggregates: Vec<&'static str>,
     seen: u64,
 }
@@ -264,12 +312,18 @@ impl Subscription for MemorySubscription {
             return Err(StoreError::Interrupted { subscriber: self.subscriber.clone(), what });
         }
         loop {
+            let (opened, now) = (self.era.0, Arc::clone(&self.era.1));
+            let is_other = move || now.load(Ordering::Acquire) != opened;
+            if is_other() {
+                let what = "the log became another one".to_owned();
+                return Err(StoreError::Unavailable { what, source: None });
+            }
             let taken = self.take(max);
             if !taken.is_empty() {
                 return Ok(taken);
             }
             let seen = self.seen;
-            if self.last.wait_for(|last| *last > seen).await.is_err() {
+            if self.last.wait_for(|last| *last > seen || is_other()).await.is_err() {
                 let what = "the event store in memory is gone".to_owned();
                 return Err(StoreError::Unavailable { what, source: None });
             }

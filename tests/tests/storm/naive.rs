@@ -60,6 +60,10 @@ impl EventStore for LosesAnAnswer {
         self.events.source()
     }
 
+    fn era(&self) -> u64 {
+        self.events.era()
+    }
+
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         // The first commit of an account is let through, and so is everything after the lost answer.
         if expected == Expected::NoStream || commit.first_version != 2 {
@@ -77,6 +81,10 @@ impl EventStore for LosesAnAnswer {
 
     async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
         self.events.last(aggregate).await
+    }
+
+    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
+        self.events.last_confirmed(aggregate).await
     }
 
     async fn next_after(
