@@ -48,9 +48,11 @@ pub enum Error {
         attempts: u32,
     },
     /// The store gave no definite answer: the events may be stored now, or later. Send the command
-    /// again under the same id until the answer is another one; however often it is sent, it takes effect
-    /// at most once. A later refusal is about the later sending: where the rules depend on the time, the
-    /// earlier one may still have been accepted.
+    /// again under the same id until the answer is another one. It takes effect at most once, as long as the aggregate
+    /// remembers it: each aggregate remembers its last 1,000 command ids
+    /// ([`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS)), and a repeat that comes after 1,000 other commands on
+    /// the aggregate takes effect a second time. So send it again soon. A later refusal is about the later sending:
+    /// where the rules depend on the time, the earlier one may still have been accepted.
     #[error(
         "it is not known whether command {command} on {aggregate} took effect, send it again under the same id"
     )]

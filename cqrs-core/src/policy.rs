@@ -70,6 +70,15 @@ use crate::{
 /// Commands are found by their names: each must be in its aggregate's list `commands(…)` or `internal(…)`, and the
 /// aggregate part of the service. A [`Router`](crate::Router) offers the first list only: put a command that policies
 /// send and nobody else may into the second.
+///
+/// # How often a command takes effect
+///
+/// A command that is sent again, after a crash or a lost answer, has the id that it had, and takes effect once as long
+/// as its aggregate remembers it. Each aggregate remembers its last 1,000 command ids
+/// ([`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS)). A policy that stood still (no process ran, an aggregate was
+/// busy) while 1,000 other commands were carried out on that aggregate may send a command again that is forgotten, and
+/// the command takes effect twice. Where that matters, let the aggregate itself remember what it was told, such as the
+/// id of the order that a bonus was paid for, and do nothing the second time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a policy",
     note = "add `impl Policy for {Self}` with its `NAME` and the aggregate `Of` whose events it reacts to"

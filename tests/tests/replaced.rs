@@ -222,15 +222,15 @@ impl<W: World> Scene<W> {
         world.replace().await;
         let other = self::bank(&world).await;
         other.execute(open("b", 0)).await.unwrap();
-        let last = if W::KEEPS_THE_FIRST {
+        let newest = if W::KEEPS_THE_FIRST {
             other.execute(deposit("a", 0)).await.unwrap()
         } else {
             other.execute(deposit("b", 0)).await.unwrap();
             other.execute(open("a", 35)).await.unwrap()
         };
-        assert_eq!(last.position.sequence, receipt.position.sequence, "sequences do not tell");
+        assert_eq!(newest.position.sequence, receipt.position.sequence, "sequences do not tell");
         other.stop().await;
-        Self { world, bank, receipt, version: last.version }
+        Self { world, bank, receipt, version: newest.version }
     }
 
     /// The log is whole, and account a has `balance`.

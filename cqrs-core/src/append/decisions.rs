@@ -145,10 +145,8 @@ pub fn conclude(
     sent.ambiguous |= matches!(why, Why::Unknown(_));
     if !has_time(after) {
         let (Why::NotStored(error) | Why::Unknown(error)) = why;
-        return ControlFlow::Break(match sent.ambiguous {
-            true => Outcome::Unknown(error),
-            false => Outcome::Failed(error),
-        });
+        let end = if sent.ambiguous { Outcome::Unknown(error) } else { Outcome::Failed(error) };
+        return ControlFlow::Break(end);
     }
     sent.attempt += 1;
     ControlFlow::Continue(after)

@@ -1,4 +1,14 @@
-//! One process and the `settle` that works in it, as cqrs-core does it.
+//! One process and the `settle` that works in it. What it decides, cqrs-core decides.
+
+use std::ops::ControlFlow;
+
+use cqrs_core::{
+    AppendError, Appended, Expected, StoreError,
+    model::{
+        Next, Outcome, Round, Seen, Sent, Step as After, Verdict, after_answer, after_look, after_round,
+        conclude, may_join, verdict,
+    },
+};
 
 use crate::{
     Rule, Setup, Variant,
@@ -48,7 +58,7 @@ pub(crate) struct Append {
     pub(crate) message: Message,
     /// Commands that are refused if the commit is stored: its place proves the state to be current.
     refused: Commands,
-    ambiguous: bool,
+    sent: Sent,
     /// How often the same commit may still be sent: the patience.
     sends: usize,
 }
@@ -64,9 +74,16 @@ pub(crate) enum Message {
 /// What a caller is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Report {
-    Receipt { commit: Commit, sequence: usize, source: Source },
+    Receipt {
+        commit: Commit,
+        sequence: usize,
+        source: Source,
+    },
     Refused,
-    Conflict,
+    Conflict {
+        /// Whether the log had the command at that moment.
+        in_log: bool,
+    },
     Failed,
     Unknown,
 }
@@ -80,29 +97,6 @@ pub(crate) enum Source {
     Memory,
     /// A repeat: the store knew the command's id from before (`Outcome::CarriedOut`).
     Store,
-}
-
-/// What became of an append: `append::Outcome`.
-enum Outcome {
-    Stored(usize, Source),
-    Conflict,
-    CarriedOut(usize),
-    Failed,
-    Unknown,
-}
-
-/// What an answer asks for: `append::Next`.
-enum Next {
-    Done(Outcome),
-    Look,
-    Again(Why),
-}
-
-/// `append::Why`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    NotStored,
-    Unknown,
 }
 
 /// What comes of a read from the leader.
@@ -151,17 +145,14 @@ impl Client {
 
     /// `execute::round`, as far as the first message, on the state after the commit at `upto`.
     pub(crate) fn round(&mut self, setup: &Setup, log: &Log, upto: usize, too_late: bool) {
+        self.settle_carried_out(setup, log, upto);
         let (mut accepted, mut refused) = (Commands::default(), Commands::default());
-        let remembered = |command: char| carried_out(setup, log, upto, command);
         for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
-            let enough = !self.together && accepted.count() > 0;
-            let twin = accepted.contains(pending.command) && setup.variant != Variant::TakesTwinsTogether;
-            if enough || twin {
+            let is_twin = accepted.contains(pending.command) && setup.variant != Variant::TakesTwinsTogether;
+            if !may_join(self.together, accepted.count(), 0, is_twin) {
                 continue;
             }
-            if let Some((sequence, commit)) = remembered(pending.command) {
-                pending.report = Some(Report::Receipt { commit, sequence, source: Source::Memory });
-            } else if setup.rule.refuses(upto + accepted.count(), too_late) {
+            if setup.rule.refuses(upto + accepted.count(), too_late) {
                 refused.push(pending.command);
             } else {
                 accepted.push(pending.command);
@@ -175,7 +166,16 @@ impl Client {
         } else {
             // `Loaded::confirm` has read the rest from the leader. That the leader is still the leader is
             // taken for granted here, unlike in an append: a refusal has no expectation to prove it.
-            self.stale(log.last());
+            self.after(setup, log, Round::Stale, log.last());
+        }
+    }
+
+    /// `execute::settle_carried_out`, on the state after the commit at `upto`.
+    fn settle_carried_out(&mut self, setup: &Setup, log: &Log, upto: usize) {
+        for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
+            if let Some((sequence, commit)) = carried_out(setup, log, upto, pending.command) {
+                pending.report = Some(Report::Receipt { commit, sequence, source: Source::Memory });
+            }
         }
     }
 
@@ -192,22 +192,22 @@ impl Client {
         };
         let sends = setup.sends - 1;
         let message = Message::OnTheWay;
-        self.step = Step::Appending(Append { commit, message, refused, ambiguous: false, sends });
+        self.step = Step::Appending(Append { commit, message, refused, sent: Sent::default(), sends });
     }
 
     /// The answer to the latest message is seen; `sight` is what comes of a look, if it asks for one.
     pub(crate) fn take(&mut self, setup: &Setup, log: &Log, answer: Answer, sight: Sight) {
         let append = self.appending();
-        let next = match after_answer(setup.variant, &append, answer) {
-            Next::Look => after_look(setup.variant, &append, log, sight),
-            next => next,
+        let (next, source) = match next(setup.variant, &append, answer) {
+            Next::Look => (look(setup.variant, &append, log, sight), Source::Look),
+            next => (next, Source::Answer),
         };
-        self.follow(setup, log, append, next);
+        self.follow(setup, log, append, next, source);
     }
 
     /// Whether the answer leads to a look, so that what is seen matters.
     pub(crate) fn would_look(setup: &Setup, append: &Append, answer: Answer) -> bool {
-        matches!(after_answer(setup.variant, append, answer), Next::Look)
+        matches!(next(setup.variant, append, answer), Next::Look)
     }
 
     /// No answer in time.
@@ -215,13 +215,13 @@ impl Client {
         let append = self.appending();
         let next = match setup.variant {
             Variant::TimeoutIsFailure => Next::Done(Outcome::Conflict),
-            Variant::ReadsOnceAfterTimeout => match after_look(setup.variant, &append, log, Sight::Clear) {
-                Next::Again(_) => Next::Done(Outcome::Conflict),
+            Variant::ReadsOnceAfterTimeout => match look(setup.variant, &append, log, Sight::Clear) {
+                Next::Again { .. } => Next::Done(Outcome::Conflict),
                 next => next,
             },
-            _ => Next::Again(Why::Unknown),
+            _ => after_answer(Err(AppendError::Unknown(error())), append.expected(), append.sent),
         };
-        self.follow(setup, log, append, next);
+        self.follow(setup, log, append, next, Source::Look);
     }
 
     fn appending(&self) -> Append {
@@ -232,73 +232,73 @@ impl Client {
     }
 
     /// The rest of the loop in `append::append`.
-    fn follow(&mut self, setup: &Setup, log: &Log, mut append: Append, next: Next) {
-        let outcome = match next {
-            Next::Done(Outcome::Failed) if append.ambiguous && setup.variant != Variant::FailureIsFinal => {
-                Outcome::Unknown
+    fn follow(&mut self, setup: &Setup, log: &Log, mut append: Append, next: Next, source: Source) {
+        if setup.variant == Variant::FailureIsFinal && matches!(next, Next::Done(Outcome::Failed(_))) {
+            return self.conclude(setup, log, append, Outcome::Failed(error()), source);
+        }
+        match conclude(next, &mut append.sent, |_| append.sends > 0) {
+            ControlFlow::Break(outcome) => self.conclude(setup, log, append, outcome, source),
+            ControlFlow::Continue(_) => {
+                append.sends -= 1;
+                append.message = Message::OnTheWay;
+                self.step = Step::Appending(append);
             }
-            Next::Done(outcome) => outcome,
-            Next::Look => unreachable!("a look leads to something else"),
-            Next::Again(why) => {
-                append.ambiguous |= why == Why::Unknown;
-                if append.sends > 0 {
-                    append.sends -= 1;
-                    append.message = Message::OnTheWay;
-                    self.step = Step::Appending(append);
-                    return;
-                }
-                if append.ambiguous { Outcome::Unknown } else { Outcome::Failed }
-            }
-        };
-        self.conclude(setup, log, append, &outcome);
+        }
     }
 
-    /// What `execute::round` and `execute::settle` make of an outcome.
-    fn conclude(&mut self, setup: &Setup, log: &Log, append: Append, outcome: &Outcome) {
+    /// What `execute::round` makes of an outcome.
+    fn conclude(&mut self, setup: &Setup, log: &Log, append: Append, outcome: Outcome, source: Source) {
         let Append { commit, refused, .. } = append;
-        if let Outcome::Conflict | Outcome::Failed = outcome {
+        if let Outcome::Conflict | Outcome::Failed(_) = outcome {
             self.disowned.push(commit);
         }
-        let known = match *outcome {
-            Outcome::Conflict => return self.stale(commit.expected),
-            Outcome::Unknown => {
-                self.report(commit.commands, Report::Unknown);
-                let unsettled = self.pending.iter().any(|pending| pending.report.is_none());
-                self.step = if unsettled { Step::Reading { known: 0 } } else { Step::Done };
-                return;
-            }
-            Outcome::Stored(sequence, source) => {
-                self.report(commit.commands, Report::Receipt { commit, sequence, source });
+        let verdict = verdict(outcome, commit.commands.count());
+        let round = verdict.round();
+        let mut known = commit.expected;
+        match verdict {
+            Verdict::Receipts(sequence) => {
+                known = usize::try_from(sequence).expect("a small number");
+                self.report(commit.commands, Report::Receipt { commit, sequence: known, source });
                 self.report(refused, Report::Refused);
-                sequence
             }
-            Outcome::CarriedOut(sequence) => {
+            Verdict::FirstReceipt(sequence) => {
+                let sequence = usize::try_from(sequence).expect("a small number");
                 self.report_first(commit.commands, first_receipt(log, commit, sequence));
-                commit.expected
             }
-            Outcome::Failed => {
-                if commit.commands.count() > 1 {
-                    self.together = false;
-                } else {
-                    self.report(commit.commands, Report::Failed);
-                }
-                commit.expected
-            }
-        };
-        self.round(setup, log, known, false);
+            Verdict::Fails(_) => self.report_first(commit.commands, Report::Failed),
+            Verdict::OneByOne => self.together = false,
+            Verdict::Unknown(_) => self.report(commit.commands, Report::Unknown),
+            Verdict::Again => {}
+            Verdict::Misplaced(_) => unreachable!("the log stays the same one"),
+        }
+        self.after(setup, log, round, known);
     }
 
-    /// `Round::Stale`.
-    fn stale(&mut self, known: usize) {
-        self.attempts -= 1;
-        if self.attempts > 0 {
-            self.step = Step::Reading { known };
-            return;
+    /// What `execute::settle` does after a round, which has left the state after the commit at `known`.
+    fn after(&mut self, setup: &Setup, log: &Log, round: Round, known: usize) {
+        let attempt = u32::try_from(setup.attempts - self.attempts + 1).expect("a small number");
+        match after_round(round, attempt, u32::try_from(setup.attempts).expect("a small number")) {
+            After::GoOn => self.round(setup, log, known, false),
+            After::CatchUp => {
+                let unsettled = self.pending.iter().any(|pending| pending.report.is_none());
+                self.step = if unsettled { Step::Reading { known: 0 } } else { Step::Done };
+            }
+            After::TryAgain => {
+                self.attempts -= 1;
+                self.step = Step::Reading { known };
+            }
+            After::LookOnceMore => {
+                if setup.variant != Variant::NeverLooksOnceMore {
+                    self.settle_carried_out(setup, log, log.last());
+                }
+                for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
+                    let in_log = (1..=log.last())
+                        .any(|at| log.at(at).is_some_and(|commit| commit.commands.contains(pending.command)));
+                    pending.report = Some(Report::Conflict { in_log });
+                }
+                self.step = Step::Done;
+            }
         }
-        for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
-            pending.report = Some(Report::Conflict);
-        }
-        self.step = Step::Done;
     }
 
     fn report(&mut self, commands: Commands, report: Report) {
@@ -317,7 +317,7 @@ impl Client {
 
 impl Pending {
     fn is_unfinished(&self) -> bool {
-        matches!(self.report, Some(Report::Unknown | Report::Conflict | Report::Failed))
+        matches!(self.report, Some(Report::Unknown | Report::Conflict { .. } | Report::Failed))
     }
 }
 
@@ -353,35 +353,38 @@ fn first_receipt(log: &Log, wanted: Commit, sequence: usize) -> Report {
     }
 }
 
-/// `append::after_answer`.
-fn after_answer(variant: Variant, append: &Append, answer: Answer) -> Next {
-    match answer {
-        Answer::Stored(sequence) => Next::Done(Outcome::Stored(sequence, Source::Answer)),
-        Answer::Duplicate(sequence) if variant == Variant::TrustsDuplicates => {
-            Next::Done(Outcome::Stored(sequence, Source::Answer))
-        }
-        Answer::Duplicate(sequence) if sequence <= append.commit.expected => {
-            Next::Done(Outcome::CarriedOut(sequence))
-        }
-        Answer::Conflict if !append.ambiguous || variant == Variant::ConflictIsFinal => {
-            Next::Done(Outcome::Conflict)
-        }
-        Answer::Duplicate(_) | Answer::Conflict => Next::Look,
-        Answer::Busy => Next::Again(Why::NotStored),
-        Answer::Failed => Next::Done(Outcome::Failed),
+impl Append {
+    fn expected(&self) -> Expected {
+        Expected::after(self.commit.expected as u64)
     }
 }
 
-/// `append::after_look`, with the read by `EventStore::next_after` before it.
-fn after_look(variant: Variant, append: &Append, log: &Log, sight: Sight) -> Next {
+/// What an answer asks for.
+fn next(variant: Variant, append: &Append, answer: Answer) -> Next {
+    let answer = match answer {
+        Answer::Duplicate(sequence) if variant == Variant::TrustsDuplicates => {
+            return Next::Done(Outcome::Stored(sequence as u64));
+        }
+        Answer::Conflict if variant == Variant::ConflictIsFinal => return Next::Done(Outcome::Conflict),
+        Answer::Stored(sequence) => Ok(Appended { sequence: sequence as u64, duplicate: false }),
+        Answer::Duplicate(sequence) => Ok(Appended { sequence: sequence as u64, duplicate: true }),
+        Answer::Conflict => Err(AppendError::Conflict),
+        Answer::Busy => Err(AppendError::Busy(error())),
+        Answer::Failed => Err(AppendError::Failed(error())),
+    };
+    after_answer(answer, append.expected(), append.sent)
+}
+
+/// What comes of the read by `EventStore::next_after`, and what that asks for.
+fn look(variant: Variant, append: &Append, log: &Log, sight: Sight) -> Next {
     let first = append.commit.expected + 1;
     let place = if variant == Variant::ComparesLast { log.last().max(first) } else { first };
-    match log.at(place) {
-        Some(found) if sight == Sight::Clear => Next::Done(if found == append.commit {
-            Outcome::Stored(place, Source::Look)
-        } else {
-            Outcome::Conflict
-        }),
-        _ => Next::Again(Why::Unknown),
-    }
+    let seen = log.at(place).filter(|_| sight == Sight::Clear);
+    let seen = seen.map(|found| Seen { sequence: place as u64, is_ours: found == append.commit });
+    after_look(Ok(seen), error, append.sent)
+}
+
+/// An error of the store; an empty text takes no memory.
+fn error() -> StoreError {
+    StoreError::Unavailable { what: String::new(), source: None }
 }

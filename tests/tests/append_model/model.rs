@@ -15,6 +15,7 @@ pub(crate) const RECEIPTS: &str = "a receipt tells where its commit is";
 pub(crate) const NEVER: &str = "what was called not stored is never stored";
 pub(crate) const CONTIGUOUS: &str = "versions are contiguous";
 pub(crate) const REFUSALS: &str = "a refused command has no effect";
+pub(crate) const CONFLICTS: &str = "a command that is in the log is not called a conflict";
 pub(crate) const CREATED_ONCE: &str = "an aggregate is created once";
 
 pub(crate) const ALL_SUCCEED: &str = "every client gets a receipt";
@@ -237,8 +238,8 @@ impl State {
         })
     }
 
-    fn is_reported(&self, wanted: Report) -> bool {
-        self.reports().any(|(_, _, report)| report == wanted)
+    fn is_reported(&self, wanted: impl Fn(Report) -> bool) -> bool {
+        self.reports().any(|(_, _, report)| wanted(report))
     }
 
     fn any_receipt_from(&self, wanted: Source) -> bool {
@@ -263,6 +264,10 @@ impl State {
             commit.first_version == expected
         })
     }
+}
+
+fn is_conflict(report: Report) -> bool {
+    matches!(report, Report::Conflict { .. })
 }
 
 /// The commit of an aggregate that exists from the start.
@@ -290,6 +295,11 @@ fn must_hold() -> Vec<Property<Setup>> {
             let mut reports = state.reports();
             reports.all(|(_, command, report)| report != Report::Refused || state.effects(command) == 0)
         }),
+        Property::always(CONFLICTS, |setup: &Setup, state: &State| {
+            // What is not remembered is not found.
+            let found = |report| report == Report::Conflict { in_log: true };
+            setup.remembers < usize::MAX || !state.is_reported(found)
+        }),
         Property::always(CREATED_ONCE, |setup: &Setup, state: &State| {
             setup.rule != Rule::Create || state.log.last() <= 1
         }),
@@ -310,12 +320,16 @@ fn must_happen() -> Vec<Property<Setup>> {
         Property::sometimes(TOGETHER, |_, state: &State| {
             state.commits().any(|commit| commit.commands.count() > 1)
         }),
-        Property::sometimes(REFUSED, |_, state: &State| state.is_reported(Report::Refused)),
-        Property::sometimes(CONFLICT, |_, state: &State| state.is_reported(Report::Conflict)),
+        Property::sometimes(REFUSED, |_, state: &State| {
+            state.is_reported(|report| report == Report::Refused)
+        }),
+        Property::sometimes(CONFLICT, |_, state: &State| state.is_reported(is_conflict)),
         Property::sometimes(CONFLICT_OF_ANOTHER, |_, state: &State| {
             let mut reports = state.reports();
-            reports.any(|(_, command, report)| report == Report::Conflict && state.effects(command) > 0)
+            reports.any(|(_, command, report)| is_conflict(report) && state.effects(command) > 0)
         }),
-        Property::sometimes(UNKNOWN, |_, state: &State| state.is_reported(Report::Unknown)),
+        Property::sometimes(UNKNOWN, |_, state: &State| {
+            state.is_reported(|report| report == Report::Unknown)
+        }),
     ]
 }
