@@ -10,7 +10,7 @@ use crate::{
     Origin, ProjectError, Projection, ProjectionId, Reached, Recorded, RecordedEvent, Retry, Save,
     SavedCheckpoint, Start, StoreError, ViewStore, Write,
     append::{self, Outcome},
-    base::{self, Base},
+    base::{self, Base, Holds},
     codec,
     documents::{cannot_apply, unless_panics},
     lanes::{self, lanes},
@@ -81,6 +81,12 @@ struct End {
     /// The version of the event that was announced last. Somebody who announces in our place may have saved an end
     /// behind events that we still have before us.
     announced: u64,
+    /// The id of the announcement at the end, by which the public log is known to be the one that has it.
+    #[serde(default)]
+    event: Option<EventId>,
+    /// The public log's era in which it was known to have it.
+    #[serde(skip)]
+    era: Option<u64>,
 }
 
 /// One event to announce.
@@ -197,7 +203,13 @@ async fn append_one<E: EventStore>(
 ) -> Result<(), StoreError> {
     let Announcement { aggregate, event, .. } = announcement;
     loop {
-        let base = Base { sequence: end.sequence, event: None, era: Some(public.era()) };
+        // What was saved of the end may be of another log.
+        let mut base = Base { sequence: end.sequence, event: end.event, era: end.era };
+        let era = public.era();
+        if base.check(public, aggregate).await? != Holds::Yes {
+            return Err(base::lost(aggregate, end.sequence));
+        }
+        end.era = Some(era);
         let commit = Commit {
             aggregate: aggregate.clone(),
             first_version: end.version.saturating_add(1),
@@ -207,16 +219,22 @@ async fn append_one<E: EventStore>(
         match append::append(public, &commit, base, PATIENCE).await {
             Outcome::Stored(sequence) => {
                 (end.sequence, end.version) = (sequence, commit.first_version);
+                end.event = Some(event.id);
                 return Ok(());
             }
             // It was announced before the end that we know.
             Outcome::CarriedOut(_) => return Ok(()),
             Outcome::Conflict => {
+                let before = end.sequence;
                 if catch_up(public, end, aggregate, event.id).await? {
                     return Ok(());
                 }
+                if end.sequence == before {
+                    // Nothing has come after it, and it is not the end.
+                    return Err(base::lost(aggregate, before));
+                }
             }
-            Outcome::Misplaced(sequence) => return Err(base::lost(aggregate, sequence)),
+            Outcome::Misplaced(_) => return Err(base::lost(aggregate, end.sequence)),
             Outcome::Failed(error) | Outcome::Unknown(error) => return Err(error),
         }
     }
@@ -231,6 +249,7 @@ async fn catch_up<E: EventStore>(
 ) -> Result<bool, StoreError> {
     while let Some(stored) = public.next_after(aggregate, end.sequence).await? {
         (end.sequence, end.version) = (stored.sequence, stored.commit.last_version());
+        end.event = stored.commit.events.last().map(|event| event.id);
         if stored.commit.events.iter().any(|event| event.id == id) {
             return Ok(true);
         }

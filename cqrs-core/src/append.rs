@@ -15,7 +15,10 @@ use std::{ops::ControlFlow, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use crate::{Commit, EventStore, Expected, StoreError, base, base::Base};
+use crate::{
+    Commit, EventStore, Expected, StoreError, base,
+    base::{Base, Holds},
+};
 
 pub(crate) use decisions::Outcome;
 use decisions::{Next, Seen, Sent, after_answer, after_look, after_storing, before_sending, conclude};
@@ -30,7 +33,7 @@ pub(crate) async fn append<S: EventStore>(
     let deadline = Instant::now() + patience;
     let mut sent = Sent::default();
     loop {
-        let holds = base.check(store, &commit.aggregate).await;
+        let holds = base.check(store, &commit.aggregate).await.map(|holds| holds == Holds::Yes);
         let lost = || base::lost(&commit.aggregate, base.sequence);
         let next = match before_sending(holds, lost, sent) {
             Some(next) => next,
@@ -65,7 +68,12 @@ async fn attempt<S: EventStore>(store: &S, commit: &Commit, base: &mut Base, sen
     };
     match next {
         Next::Done(Outcome::Stored(sequence)) => {
-            after_storing(sequence, base.check(store, &commit.aggregate).await, sent)
+            let holds = match base.check(store, &commit.aggregate).await {
+                // The store has seen a commit there, or it had not stored this one: whoever answers is behind.
+                Ok(Holds::Nothing) => Err(base::lost(&commit.aggregate, base.sequence)),
+                holds => holds.map(|holds| holds == Holds::Yes),
+            };
+            after_storing(sequence, holds, sent)
         }
         next => next,
     }

@@ -14,26 +14,36 @@ pub(crate) struct Base {
     pub(crate) era: Option<u64>,
 }
 
+/// Whether the log has a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    Yes,
+    /// Something else stands in its place.
+    Other,
+    /// Nothing stands in its place, as far as whoever answers knows.
+    Nothing,
+}
+
 impl Base {
     /// Whether the log has the commit. It is asked only when the era has changed since it was known.
     pub(crate) async fn check<S: EventStore>(
         &mut self,
         store: &S,
         aggregate: &AggregateKey,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Holds, StoreError> {
         let era = store.era();
         // That an aggregate has no commit is proved by the append itself.
         if self.sequence == 0 || self.era == Some(era) {
-            return Ok(true);
+            return Ok(Holds::Yes);
         }
-        let holds = match store.commit_at(self.sequence).await? {
-            Some(Ok(stored)) => stored.commit.aggregate == *aggregate && self.is_end_of(&stored),
-            Some(Err(_)) | None => false,
-        };
-        if holds {
-            self.era = Some(era);
+        match store.commit_at(self.sequence).await? {
+            Some(Ok(stored)) if stored.commit.aggregate == *aggregate && self.is_end_of(&stored) => {
+                self.era = Some(era);
+                Ok(Holds::Yes)
+            }
+            Some(_) => Ok(Holds::Other),
+            None => Ok(Holds::Nothing),
         }
-        Ok(holds)
     }
 
     /// Whether this is the commit.

@@ -540,3 +540,30 @@ async fn through_kills_everything_is_announced_once_and_in_order() {
         assert_eq!(rewards.len(), 2, "{rewards:?}");
     }
 }
+
+#[tokio::test]
+async fn nothing_is_announced_behind_another_history() {
+    for (kept, reason) in [(0, "account/1 at sequence 1"), (1, "account/1 at sequence 2")] {
+        let (memory, public) = (Memory::default(), MemoryEvents::default());
+        let start = async || {
+            let builder = Cqrs::builder(memory.clone()).aggregate::<Account>();
+            builder.announcer::<BankAnnouncer>(public.clone()).start().await.unwrap()
+        };
+        let bank = start().await;
+        bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+        if kept > 0 {
+            bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
+        }
+        bank.caught_up().await.unwrap();
+        public.put_back(kept);
+        bank.execute(Deposit { account: "1".into(), amount: 2 }).await.unwrap();
+        eventually("the announcer says why it stands still", async || {
+            let state = bank.projectors().swap_remove(0).state;
+            matches!(state, cqrs_core::ProjectorState::Retrying { reason: said } if said.contains(reason))
+        })
+        .await;
+        let there = public.read(&AggregateKey::new("account", "1").unwrap(), 0, 9).await.unwrap();
+        assert_eq!(there.commits.len(), kept, "nothing was announced behind another history");
+        bank.stop().await;
+    }
+}

@@ -185,9 +185,12 @@ pub async fn the_last_commit_is_found<S: EventStore>(store: &S) {
         let commit = commit(&aggregate, version, 2);
         last = store.append(&commit, Expected::after(last)).await.expect("an append").sequence;
         append_chain(store, &key("thing", &format!("after {version}")), 1).await;
+        let confirmed = store.last_confirmed(&aggregate).await.expect("a read");
+        assert_eq!(confirmed, Some(StoredCommit { sequence: last, commit: commit.clone() }), "at once");
         assert_eq!(last_from(store, &aggregate, last).await, StoredCommit { sequence: last, commit });
     }
     assert_eq!(store.last(&key("other", "last")).await.expect("a read"), None);
+    assert_eq!(store.last_confirmed(&key("other", "last")).await.expect("a read"), None);
 }
 
 /// The aggregate's last commit, once that has a sequence of at least `sequence`: a replica may take a moment.
