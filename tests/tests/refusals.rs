@@ -166,7 +166,7 @@ async fn a_commit_that_is_too_large() {
 async fn metadata_that_is_too_large() {
     let context = TestContext::new("large").await;
     let bank = bank(context.backend().await).await;
-    bank.execute(open("1")).await.unwrap();
+    bank.execute(Open { amount: 0, ..open("1") }).await.unwrap();
     let with = |bytes| {
         let mut metadata = Metadata::default();
         // Each of these takes three bytes in a header.
@@ -190,7 +190,7 @@ async fn metadata_that_is_too_large() {
 async fn headers_that_are_too_large() {
     let context = TestContext::new("large").await;
     let backend = context.backend().await;
-    bank(backend.clone()).await.execute(open("1")).await.unwrap();
+    bank(backend.clone()).await.execute(Open { amount: 0, ..open("1") }).await.unwrap();
     let (events, _) = backend.split();
     let first = events.last(&AggregateKey::new("account", "1").unwrap()).await.unwrap().unwrap();
     let mut commit = first.commit;
