@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use tokio_util::sync::DropGuard;
 
 use crate::{
-    Aggregate, AggregateKey, Answer, Command, CorrelationId, DeadLetters, Error, EventStore, Handle,
-    Interceptor, Notices, NoticesOf, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search, Trace,
-    ViewStore,
+    Aggregate, AggregateKey, Answer, Command, CorrelationId, DeadIntents, DeadLetters, Error, EventStore,
+    Handle, Interceptor, Notices, NoticesOf, ProjectionId, ProjectorStatus, Query, Rebuild, Receipt, Search,
+    Trace, ViewStore,
     dispatch::{Ask, Execute},
     execute::Shell,
     registry::{AggregateList, AskedOf, HasAggregate, SentTo, ViewList},
@@ -332,6 +332,20 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// Dropping it loses nothing.
     pub async fn dead_letters(&self, projection: &str) -> Result<DeadLetters, Error> {
         self.inner.worker(projection)?.dead_letters().await
+    }
+
+    /// What a policy wanted and could not be carried out, and what can be done about it. (Events that it could not react
+    /// to are its [`dead_letters`](Self::dead_letters).)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownProjection`], or the store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn dead_intents(&self, policy: &str) -> Result<DeadIntents, Error> {
+        self.inner.worker(policy)?.dead_intents().await
     }
 
     /// Waits until a projection has seen the command that gave `receipt`, if it sees that aggregate's events

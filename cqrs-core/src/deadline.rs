@@ -20,6 +20,8 @@ pub const MAX_DEADLINE_ID_BYTES: usize = 272;
 /// - Armed again under its id, the newer one takes the place of the older. Disarmed, it does not come any more,
 ///   not even if its time has come already, unless somebody was handed it before.
 /// - It comes again and again until somebody says that it is [`done`](Due::done). Of those who wait, one gets it.
+/// - Those that come again [later](Due::later) keep no others from coming, however many they are, and count how often
+///   they were put off.
 /// - It survives whatever the store's events survive.
 /// - Ids are opaque: any text of at most [`MAX_DEADLINE_ID_BYTES`] bytes is an id of its own.
 #[diagnostic::on_unimplemented(
@@ -132,6 +134,7 @@ pub struct Deadline {
 pub struct Due {
     id: String,
     payload: Bytes,
+    put_off: u32,
     settle: SettleDue,
 }
 
@@ -148,7 +151,12 @@ impl Due {
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
-        Self { id, payload, settle: Box::new(|again| Box::pin(settle(again))) }
+        Self { id, payload, put_off: 0, settle: Box::new(|again| Box::pin(settle(again))) }
+    }
+
+    /// With the number of times that it was put off before. For adapters.
+    pub fn put_off_before(self, times: u32) -> Self {
+        Self { put_off: times, ..self }
     }
 
     /// Which one.
@@ -159,6 +167,11 @@ impl Due {
     /// What it was armed with.
     pub fn payload(&self) -> &Bytes {
         &self.payload
+    }
+
+    /// How often somebody wanted it [later](Self::later), since it was armed.
+    pub fn put_off(&self) -> u32 {
+        self.put_off
     }
 
     /// It is over: it does not come again.
@@ -174,7 +187,7 @@ impl Due {
         (self.settle)(None).await
     }
 
-    /// It comes again after `pause`.
+    /// It comes again after `pause`, and until then it keeps no other from coming, however many are put off.
     ///
     /// # Errors
     ///

@@ -1,19 +1,13 @@
 //! The projection of a view: events become changes of documents, which are loaded, changed and saved together.
 
-use std::{
-    collections::HashMap,
-    marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Batch, OnFailure, ProjectError, Projection, ProjectionId, Reached, Retry, Save, SavedCheckpoint,
-    SavedDocument, Sources, StoreError, View, ViewStore, Write, codec, id::check_id, lanes::panic_text,
-    view::Step,
+    SavedDocument, Sources, StoreError, View, ViewStore, Write, codec, id::check_id, panics, view::Step,
 };
 
 /// The documents of `V` in the view store `S`.
@@ -119,8 +113,7 @@ pub(crate) fn cannot_apply(index: usize, reason: String) -> ProjectError {
 
 /// Runs a rule of a view or policy; a panic is about the event. Whatever it was changing is given up with the batch.
 pub(crate) fn unless_panics<T>(index: usize, rule: impl FnOnce() -> T) -> Result<T, ProjectError> {
-    catch_unwind(AssertUnwindSafe(rule))
-        .map_err(|panic| cannot_apply(index, format!("the rules panicked: {}", panic_text(&*panic))))
+    panics::unless_panics(rule).map_err(|panic| cannot_apply(index, format!("the rules panicked: {panic}")))
 }
 
 /// When documents are written down, to see whether they can be.

@@ -165,6 +165,17 @@ pub(crate) enum Action {
     Disarm { deadline: String },
 }
 
+impl Action {
+    /// What it is about, for people.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Send(request) => request.shown(),
+            Self::Arm { deadline, request, .. } => format!("deadline {deadline} for {}", request.shown()),
+            Self::Disarm { deadline } => format!("the end of deadline {deadline}"),
+        }
+    }
+}
+
 /// A command that is to be sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -191,7 +202,7 @@ impl Request {
 
     /// The command and its aggregate, for people.
     pub(crate) fn shown(&self) -> String {
-        format!("command {} on {}/{}", self.command, self.aggregate, self.aggregate_id)
+        format!("command {} ({}) on {}/{}", self.command, self.id, self.aggregate, self.aggregate_id)
     }
 }
 
@@ -224,5 +235,40 @@ impl Refusal {
     /// Why it was refused, in the words of the rejection.
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause() -> Cause {
+        let id = Uuid::from_u128(1);
+        Cause {
+            policy: "p",
+            key: "k".into(),
+            id,
+            causation_id: CausationId(id),
+            correlation_id: CorrelationId(id),
+            metadata: Metadata::default(),
+            order: 5,
+        }
+    }
+
+    #[test]
+    fn each_effect_has_an_id_of_its_own_and_the_order_of_its_event() {
+        let ids = || {
+            let mut effects = Effects::of(cause());
+            let mut ids = Vec::new();
+            for number in 0..3 {
+                ids.push(effects.next_id());
+                effects.push(Action::Disarm { deadline: number.to_string() });
+            }
+            assert!(effects.intents.iter().all(|intent| intent.order == 5 && intent.key == "k"));
+            ids
+        };
+        let first = ids();
+        assert_eq!(first, ids(), "the same event leads to the same ids");
+        assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{first:?}");
     }
 }

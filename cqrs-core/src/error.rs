@@ -417,6 +417,18 @@ pub enum StoreError {
         /// Why the next event cannot be applied.
         reason: String,
     },
+    /// More intents of a policy cannot be carried out than it sets aside. It stands before the next one.
+    #[error(
+        "policy {policy} has {limit} dead intents and no room for more: deal with them; the next one would be: {reason}"
+    )]
+    TooManyDeadIntents {
+        /// The policy.
+        policy: String,
+        /// How many it sets aside.
+        limit: usize,
+        /// Why the next intent cannot be carried out.
+        reason: String,
+    },
     /// A stored document of a view cannot be read by this program.
     #[error("document {key:?} of view {view} cannot be read: {reason}")]
     BadDocument {
@@ -466,6 +478,7 @@ impl StoreError {
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::TooManyDeadLetters { .. }
+            | Self::TooManyDeadIntents { .. }
             | Self::Gap { .. }
             | Self::NotACommit { .. }
             | Self::UnknownEvent { .. }

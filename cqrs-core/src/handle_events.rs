@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashSet,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
 };
 
 use bytes::Bytes;
@@ -15,7 +12,8 @@ use crate::{
     Projection, ProjectionId, Reached, Retry, Save, SavedCheckpoint, Start, StoreError, ViewStore,
     documents::unless_panics as unless_panicked,
     handler::Handling,
-    lanes::{self, lanes, panic_text},
+    lanes::{self, lanes},
+    panics::awaited_unless_panics,
 };
 
 /// How many events are handled before progress is saved, and come again after a crash, at most.
@@ -96,15 +94,9 @@ async fn handle(work: Vec<Work>, under_way: Arc<UnderWay>) -> Ended {
 }
 
 /// Runs the handling of an event; a panic is an error about this event.
-async fn unless_panics(mut handling: Handling) -> Result<(), HandlerError> {
-    poll_fn(|context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
-        polled.unwrap_or_else(|panic| {
-            let reason = format!("the handler panicked: {}", panic_text(&*panic));
-            Poll::Ready(Err(HandlerError::permanent(reason)))
-        })
-    })
-    .await
+async fn unless_panics(handling: Handling) -> Result<(), HandlerError> {
+    let handled = awaited_unless_panics(handling).await;
+    handled.unwrap_or_else(|panic| Err(HandlerError::permanent(format!("the handler panicked: {panic}"))))
 }
 
 impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {

@@ -62,10 +62,12 @@ use crate::{
 /// time. Events that come together may all have been reacted to before the first command is sent, so a policy
 /// goes by the events that its commands lead to, not by having sent them.
 ///
-/// A command that the business refuses is told to [`refused`](Policy::refused), and is over. A technical failure
-/// is not told: the command is sent again until it has an answer, and until then the policy does not go on. What
-/// cannot be carried out at all (a command that the service does not know any more) halts the policy, and nothing is
-/// lost: it goes on as soon as a program runs that can do it.
+/// A command that the business refuses is told to [`refused`](Policy::refused), and is over. A technical failure that may
+/// pass is not told: the command is sent again until it has an answer, and until then what comes after it of the same
+/// state waits. What cannot be carried out at all is set aside with what comes after it of the same state, and
+/// [`Cqrs::dead_intents`](crate::Cqrs::dead_intents) is for dealing with it: the command's handler panics, its event
+/// cannot be recorded, the commit is too large, no command of that name is known, `refused` panics or does not come to an
+/// end. The policy's other states go on. Dropping such a command tells the state nothing.
 ///
 /// Commands are found by their names: each must be in its aggregate's list `commands(…)` or `internal(…)`, and the
 /// aggregate part of the service. A [`Router`](crate::Router) offers the first list only: put a command that policies

@@ -21,7 +21,7 @@ use tracing::{Instrument, debug, info, warn};
 
 use crate::{
     AggregateKey, Batch, Checkpoint, Clock, DeadLetters, Delivery, Error, Fault, Log, Note, OnFailure,
-    ProjectError, ProjectionId, Recorded, SaveError, Start, StoreError, Subscribe, backoff,
+    ProjectError, ProjectionId, Recorded, SaveError, Start, StoreError, Subscribe, Waiting, backoff,
     dead_letter::{self, DeadLetter, Failure, MAX_DEAD_LETTERS, Parked},
     followed::{AnySubscription, Followed},
     gap::{self, Before, Versions},
@@ -44,6 +44,9 @@ const LEFT: Duration = Duration::from_secs(2);
 
 /// How often a worker that stands by looks for dead letters with events that were unknown to another program.
 const LOOK_FOR_UNKNOWN: Duration = Duration::from_secs(5);
+
+/// How long a projector is idle before it looks whether somebody has changed by hand what it has set aside.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How one subscription ended.
 enum End {
@@ -78,6 +81,15 @@ pub(crate) struct Projector {
     pub(crate) projects: bool,
 }
 
+/// Lets the projection go when its projector has ended.
+struct LetGo(Arc<dyn AnyProjection>);
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
 /// Where a projector is, as it was saved last.
 struct Place {
     checkpoint: Checkpoint,
@@ -97,6 +109,8 @@ impl Projector {
     /// not be prepared is tried again like anything else.
     pub(crate) async fn run(self, opened: Result<(), StoreError>) {
         let span = tracing::info_span!("project", projection = %self.id);
+        // However it ends.
+        let _let_go = LetGo(Arc::clone(&self.projection));
         self.supervise(opened).instrument(span).await;
     }
 
@@ -191,15 +205,21 @@ impl Projector {
         let mut speed = Pace::new(Instant::now());
         let max_events = self.projection.max_events();
         loop {
-            let deliveries = tokio::select! {
-                // So that most batches are one write.
-                deliveries = subscription.next(max_events.clamp(1, BATCH)) => deliveries?,
-                () = self.stop.cancelled() => return Ok(End::Stopped),
-                looked = self.look_for_unknown(&mut looked_at), if subscription.is_standby() => {
-                    looked?;
-                    continue;
+            let is_standby = subscription.is_standby();
+            let goes_on = self.projection.has_effects() && !is_standby;
+            let pending = subscription.pending();
+            // So that most batches are one write. It is not dropped for what is done meanwhile: it may have taken some.
+            let mut next = subscription.next(max_events.clamp(1, BATCH));
+            let deliveries = loop {
+                let pause = self.projection.waiting().map_or(LOOK, |waiting| waiting.after.min(LOOK));
+                tokio::select! {
+                    deliveries = &mut next => break deliveries?,
+                    () = self.stop.cancelled() => return Ok(End::Stopped),
+                    looked = self.look_for_unknown(&mut looked_at), if is_standby => looked?,
+                    () = tokio::time::sleep(pause), if goes_on => self.go_on(place, pending).await?,
                 }
             };
+            drop(next);
             if self.log.events.era() != place.era {
                 let what = "the log may have become another one and is compared again".to_owned();
                 return Err(StoreError::Unavailable { what, source: None }.into());
@@ -266,6 +286,17 @@ impl Projector {
         }
     }
 
+    /// Goes on with what is not finished; else looks whether somebody has changed by hand what is set aside.
+    async fn go_on(&self, place: &mut Place, pending: u64) -> Result<(), End> {
+        if self.projection.waiting().is_some() {
+            self.resume(place).await?;
+            self.progress(place, pending, None);
+            return Ok(());
+        }
+        let revision = self.projection.checkpoint(&self.id).await?.revision;
+        if revision == place.revision { Ok(()) } else { Err(End::Overtaken) }
+    }
+
     /// The place that was saved last, in a log that must be the one it was saved for.
     async fn place(&self, aggregates: &[&'static str]) -> Result<Place, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
@@ -290,7 +321,15 @@ impl Projector {
         let mut parked = Parked::default();
         parked.add(&letters);
         let has_unknown = !dead_letter::unknown(&letters).is_empty();
-        Ok(Place { checkpoint, revision, era, last_event, parked, has_unknown, versions: Versions::default() })
+        Ok(Place {
+            checkpoint,
+            revision,
+            era,
+            last_event,
+            parked,
+            has_unknown,
+            versions: Versions::default(),
+        })
     }
 
     /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.
@@ -516,9 +555,13 @@ impl Projector {
     }
 
     fn progress(&self, place: &Place, pending: u64, applied: Option<(&[Delivery], &Pace)>) {
+        let state = match self.projection.waiting() {
+            Some(Waiting { reason, .. }) => ProjectorState::Retrying { reason },
+            None => ProjectorState::Running,
+        };
         self.status.send_modify(|status| {
             status.sequence = place.checkpoint.sequence;
-            status.state = ProjectorState::Running;
+            status.state = state;
             status.pending = pending;
             status.dead_letters = place.parked.len();
             match applied {

@@ -1,6 +1,6 @@
 //! What a projector drives: something that applies events to a store, in one write with its checkpoint.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
@@ -141,6 +141,15 @@ pub trait Projection: Send + Sync + 'static {
         std::future::ready(Ok(revision))
     }
 
+    /// What earlier calls have left to be done without any event, and when [`resume`](Projection::resume) is to be called
+    /// for it. None where nothing is left.
+    fn waiting(&self) -> Option<Waiting> {
+        None
+    }
+
+    /// Its projector ends: what is under way is not to go on in this process.
+    fn let_go(&self) {}
+
     /// Waits, without polling, until the checkpoint is at or after `sequence`; see [`ViewStore::reached`](crate::ViewStore::reached).
     ///
     /// # Errors
@@ -166,6 +175,15 @@ pub trait Projection: Send + Sync + 'static {
     ///
     /// A dropped removal may have happened, or happen later.
     fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What a projection has still to do without any event; see [`Projection::waiting`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// When it is to be gone on with.
+    pub after: Duration,
+    /// Why it is not finished.
+    pub reason: String,
 }
 
 /// What a projector does with an event that cannot be applied, once trying again has not helped.
@@ -303,6 +321,8 @@ pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn has_effects(&self) -> bool;
     fn max_events(&self) -> usize;
     fn under_way(&self) -> Vec<(AggregateKey, Position)>;
+    fn waiting(&self) -> Option<Waiting>;
+    fn let_go(&self);
     /// The name under which the projector of a build follows the log.
     fn subscriber(&self, id: &ProjectionId) -> String;
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -368,6 +388,14 @@ impl<P: Projection> AnyProjection for P {
 
     fn under_way(&self) -> Vec<(AggregateKey, Position)> {
         P::under_way(self)
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        P::waiting(self)
+    }
+
+    fn let_go(&self) {
+        P::let_go(self);
     }
 
     fn subscriber(&self, id: &ProjectionId) -> String {

@@ -5,142 +5,339 @@
 //! out. Whatever happens in between, the notes say what is still to be done, and it is done again under the same
 //! ids. A refusal is told to the state in the same write that removes the refused intent, and what follows from it
 //! is noted there too: so a compensation is never sent for a refusal that nobody remembers.
+//!
+//! What each state wants is a lane. A passing failure makes its lane wait and try again; any other sets the intent aside,
+//! and what comes after it in its lane waits for a person. The other lanes and the events go on.
 
-use std::{marker::PhantomData, sync::Arc};
+pub(crate) mod notes;
+mod states;
+mod work;
 
-use bytes::Bytes;
-
-use crate::{
-    Batch, Checkpoint, Effects, Note, OnFailure, Policy, Position, ProjectError, Projection, ProjectionId,
-    Reached, Reactions, Refusal, Retry, Save, SaveError, SavedCheckpoint, Start, StoreError, ViewStore,
-    Write,
-    carry_out::{Carrier, Pending},
-    codec,
-    documents::{Kept, When, cannot_apply, unless_panics},
-    effects::{Cause, Intent},
-    id::check_id,
-    policy::Reaction,
+use std::{
+    collections::HashSet,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// What the keys of the intents' notes begin with.
-const PENDING: &str = "pending/";
+use bytes::Bytes;
+use tracing::{info, warn};
 
-/// The most refusals that follow one from the other; a policy that goes on like that would never end.
-const MAX_CHAIN: u32 = 8;
+use crate::{
+    Batch, Checkpoint, Effects, MAX_DEAD_INTENTS, Note, OnFailure, Policy, ProjectError, Projection,
+    ProjectionId, Reached, Reactions, Refusal, Retry, Save, SaveError, SavedCheckpoint, Start, StoreError,
+    ViewStore, Waiting, Write,
+    carry_out::{Carrier, Failure, Hope, Pending},
+    documents::{cannot_apply, unless_panics},
+    effects::Cause,
+    id::check_id,
+    policy::Reaction,
+    project::is_too_large,
+};
+use notes::{MARKS, Mark, PENDING};
+use states::States;
+use work::{Step, Work};
+
+/// How many intents may wait for failures to pass. With more, no further events are taken.
+const MAX_WAITING: usize = 1_000;
 
 /// The states of `P` in the view store `S`.
 pub(crate) struct PolicyProjection<P, S> {
     views: Arc<S>,
     carrier: Arc<Carrier>,
+    known: Mutex<Known>,
     policy: PhantomData<fn() -> P>,
+}
+
+/// What this process knows between two calls.
+#[derive(Default)]
+struct Known {
+    /// What is to be done; none while a call has it, and when it has to be read.
+    work: Option<Work>,
+    /// Why not all of it is done.
+    waiting: Option<Waiting>,
+    /// The places of intents that another program has given up and this one has tried.
+    tried: HashSet<String>,
+}
+
+/// What a batch leads to.
+struct Reacted {
+    writes: Vec<Write>,
+    pending: Vec<Pending>,
+}
+
+/// What is written about steps, and what follows from them.
+struct Settled {
+    writes: Vec<Write>,
+    notes: Vec<Note>,
+    follow: Vec<Pending>,
+}
+
+/// Why steps cannot be settled together.
+enum Unsettled {
+    /// What follows from the step of that index cannot be done.
+    Step(usize, String),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Unsettled {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
     pub(crate) fn new(views: Arc<S>, carrier: Arc<Carrier>) -> Self {
-        Self { views, carrier, policy: PhantomData }
+        Self { views, carrier, known: Mutex::default(), policy: PhantomData }
     }
 
     /// The states after the events, and what is wanted.
-    async fn react(
+    async fn react(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Reacted, ProjectError> {
+        let reacted = self.reacted(id, batch, false).await?;
+        match reacted {
+            Ok(reacted) => Ok(reacted),
+            // Which of the events it is about is found by looking after each.
+            Err(reason) => {
+                let reacted = self.reacted(id, batch, true).await?;
+                Ok(reacted.map_err(|_| cannot_apply(0, reason))?)
+            }
+        }
+    }
+
+    /// Reacts to the events; the inner error is a state that cannot be written.
+    async fn reacted(
         &self,
         id: &ProjectionId,
         batch: &Batch<'_>,
-    ) -> Result<(Vec<Write>, Vec<Pending>), ProjectError> {
+        look_after_each: bool,
+    ) -> Result<Result<Reacted, String>, ProjectError> {
         let reactions = reactions::<P>(batch)?;
-        let keys: Vec<_> = reactions.iter().map(|(_, reaction)| reaction.cause.key.clone()).collect();
-        let mut states = Kept::<P>::load(&*self.views, id, keys).await?;
-        let pending = match self.react_to(batch, reactions, &mut states, When::AtTheEnd) {
-            Ok(pending) => pending,
-            Err(error) => {
-                // Which of the events is at fault is seen when each is followed by a look.
-                states.reset();
-                self.react_to(batch, self::reactions::<P>(batch)?, &mut states, When::AfterEach)?;
-                return Err(error);
-            }
-        };
-        Ok((states.into_writes(), pending))
-    }
-
-    /// Lets the states react in order; what is wanted.
-    fn react_to(
-        &self,
-        batch: &Batch<'_>,
-        reactions: Vec<(usize, Reaction<P>)>,
-        states: &mut Kept<P>,
-        when: When,
-    ) -> Result<Vec<Pending>, ProjectError> {
+        let keys = reactions.iter().map(|(_, reaction)| reaction.cause.key.clone()).collect();
+        let mut states = States::<P>::load(&*self.views, id, keys).await?;
         let mut pending = Vec::new();
         for (index, Reaction { cause, react }) in reactions {
             let key = cause.key.clone();
-            let state = states.get(&key, index)?;
             let mut effects = Effects::of(cause);
-            unless_panics(index, || react(state, &mut effects))?;
-            if when == When::AfterEach {
-                states.write_one(&key, P::is_kept)?;
+            let mut told = states.change(&key, |state| react(state, &mut effects));
+            if look_after_each {
+                told = told.and_then(|()| states.document(&key).map(drop));
             }
-            let intents = effects.into_intents().map_err(|reason| cannot_apply(index, reason))?;
+            let intents = told.and_then(|()| effects.into_intents());
+            let intents = intents.map_err(|reason| cannot_apply(index, reason))?;
             for intent in &intents {
                 self.carrier.check(intent).map_err(|reason| cannot_apply(index, reason))?;
             }
             let position = batch.events[index].position();
-            pending.extend((0..).zip(intents).map(|(number, intent)| noted(position, number, intent)));
+            pending.extend((0..).zip(intents).map(|(number, intent)| notes::noted(position, number, intent)));
         }
-        states.write(P::is_kept)?;
-        Ok(pending)
+        Ok(states.writes().map(|writes| Reacted { writes, pending }))
     }
 
-    /// Carries out intents, and those that follow from their refusal, until none is left.
+    /// Carries out what can be carried out now, and what follows from refusals, and writes how it ended.
     async fn carry_out(
         &self,
         id: &ProjectionId,
         checkpoint: &Checkpoint,
-        mut revision: u64,
-        mut pending: Vec<Pending>,
-    ) -> Result<u64, SaveError> {
-        while !pending.is_empty() {
-            let round = self.carrier.carry_out(std::mem::take(&mut pending)).await;
-            for over in parts(round.over, self.views.max_writes()) {
-                let (next, follow) = self.settle(id, checkpoint, revision, over).await?;
-                revision = next;
-                pending.extend(follow);
+        work: &mut Work,
+    ) -> Result<(), SaveError> {
+        loop {
+            let steps = work.ended(&self.carrier).await?;
+            if steps.is_empty() {
+                return Ok(());
             }
-            if let Some(error) = round.failure {
-                return Err(error.into());
+            for steps in parts(steps, self.views.max_writes()) {
+                self.settle(id, checkpoint, work, steps).await?;
             }
         }
-        Ok(revision)
     }
 
-    /// Writes that intents are over: their notes go, refusals change the states, and what follows is noted.
+    /// Writes how intents ended, in as many writes as it takes.
     async fn settle(
         &self,
         id: &ProjectionId,
         checkpoint: &Checkpoint,
-        revision: u64,
-        over: Vec<(Pending, Option<Refusal>)>,
-    ) -> Result<(u64, Vec<Pending>), SaveError> {
-        let keys = over.iter().filter(|(_, refusal)| refusal.is_some());
-        let keys: Vec<_> = keys.map(|(pending, _)| pending.intent.key.clone()).collect();
-        let mut states = Kept::<P>::load(&*self.views, id, keys).await?;
-        let mut notes: Vec<_> = over.iter().map(|(pending, _)| removal(pending)).collect();
-        let mut follow = Vec::new();
-        for (pending, refusal) in &over {
-            let Some(refusal) = refusal else { continue };
-            let state = states.get(&pending.intent.key, 0).map_err(refused_rule)?;
-            let intents = refused(state, &pending.intent, refusal)?;
-            for (number, intent) in (0..).zip(intents) {
-                self.carrier.check(&intent).map_err(refused_rule)?;
-                follow.push(following(&pending.note, number, intent)?);
+        work: &mut Work,
+        mut steps: Vec<Step>,
+    ) -> Result<(), SaveError> {
+        loop {
+            match self.settle_at_once(id, checkpoint, work, &mut steps).await {
+                // Which of several needs too much is found by writing them one by one.
+                Err(SaveError::Failed(error)) if is_too_large(&error) && steps.len() > 1 => {
+                    for step in steps {
+                        Box::pin(self.settle(id, checkpoint, work, vec![step])).await?;
+                    }
+                    return Ok(());
+                }
+                Err(SaveError::Failed(error)) if is_too_large(&error) => match steps.pop() {
+                    Some(Step::Over(pending, Some(refusal))) => {
+                        steps.push(rule_failed(pending, &refusal, &error.to_string()));
+                    }
+                    _ => return Err(error.into()),
+                },
+                settled => return settled,
             }
         }
-        notes.extend(follow.iter().map(note).collect::<Result<Vec<_>, _>>()?);
-        states.write(P::is_kept).map_err(refused_rule)?;
-        let writes = states.into_writes();
-        let save = Save { writes: &writes, notes: &notes, checkpoint, revision };
+    }
+
+    /// Writes how intents ended, in one write. A step from which nothing can follow becomes one that has failed.
+    async fn settle_at_once(
+        &self,
+        id: &ProjectionId,
+        checkpoint: &Checkpoint,
+        work: &mut Work,
+        steps: &mut [Step],
+    ) -> Result<(), SaveError> {
+        let settled = loop {
+            match self.settled(id, work, steps).await {
+                Ok(settled) => break settled,
+                Err(Unsettled::Step(index, reason)) => {
+                    let pending = steps[index].pending().clone();
+                    if let Step::Over(_, Some(refusal)) = &steps[index] {
+                        steps[index] = rule_failed(pending, refusal, &reason);
+                    } else {
+                        return Err(StoreError::Refused { what: reason, source: None }.into());
+                    }
+                }
+                Err(Unsettled::Store(error)) => return Err(error.into()),
+            }
+        };
+        let is_new = |step: &&Step| matches!(step, Step::Dead(pending, _) if !work.is_dead(pending));
+        let new = steps.iter().filter(is_new).count();
+        check_dead(id, work.dead(&settled.follow) + new, steps)?;
+        let Settled { writes, notes, follow } = settled;
+        let save = Save { writes: &writes, notes: &notes, checkpoint, revision: work.revision };
         failpoint!(BeforeSettle, &id.to_string());
-        let revision = self.views.save(id, save).await?;
+        work.revision = self.views.save(id, save).await?;
         failpoint!(AfterSettle, &id.to_string());
-        Ok((revision, follow))
+        work.written(steps);
+        work.add(follow);
+        Ok(())
+    }
+
+    /// What is written: notes of intents that are over go, refusals change the states, and what follows is noted.
+    async fn settled(&self, id: &ProjectionId, work: &Work, steps: &[Step]) -> Result<Settled, Unsettled> {
+        let refused = |step: &Step| match step {
+            Step::Over(pending, Some(_)) => Some(pending.intent.key.clone()),
+            _ => None,
+        };
+        let mut states =
+            States::<P>::load(&*self.views, id, steps.iter().filter_map(refused).collect()).await?;
+        let (mut notes, mut follow) = (Vec::new(), Vec::new());
+        for (index, step) in steps.iter().enumerate() {
+            let unsettled = |reason| Unsettled::Step(index, reason);
+            match step {
+                Step::Over(pending, refusal) => {
+                    notes.push(notes::removal(&pending.place));
+                    if work.has_mark(&pending.place) {
+                        notes.push(Mark::removal(&pending.place));
+                    }
+                    let Some(refusal) = refusal else { continue };
+                    follow.extend(self.told(&mut states, pending, refusal).map_err(unsettled)?);
+                }
+                Step::Dead(pending, failure) => {
+                    notes.push(self.mark(pending, failure).map_err(|error| unsettled(error.to_string()))?);
+                }
+            }
+        }
+        for pending in &follow {
+            notes.push(notes::note(pending).map_err(|error| Unsettled::Step(0, error.to_string()))?);
+        }
+        let writes = states.writes().map_err(|reason| Unsettled::Step(0, reason))?;
+        Ok(Settled { writes, notes, follow })
+    }
+
+    /// Tells a state of a refusal; what it wants then.
+    fn told(
+        &self,
+        states: &mut States<P>,
+        pending: &Pending,
+        refusal: &Refusal,
+    ) -> Result<Vec<Pending>, String> {
+        let intent = &pending.intent;
+        let mut effects = Effects::of(Cause::refusal(P::NAME, intent, &refusal.request));
+        states.change(&intent.key, |state| state.refused(refusal, &mut effects))?;
+        states.document(&intent.key)?;
+        let mut follow = Vec::new();
+        for (number, intent) in (0..).zip(effects.into_intents()?) {
+            self.carrier.check(&intent)?;
+            follow.push(notes::following(&pending.place, number, intent)?);
+        }
+        Ok(follow)
+    }
+
+    /// The mark of an intent that has failed.
+    fn mark(&self, pending: &Pending, failure: &Failure) -> Result<Note, serde_json::Error> {
+        let intent = &pending.intent;
+        let (key, what, reason) = (&intent.key, intent.action.shown(), &failure.reason);
+        warn!(policy = P::NAME, instance = key, what, reason, "an intent is set aside");
+        let reason = format!("{what}, which policy {} wants for instance {key:?}: {reason}", P::NAME);
+        let mark = Mark {
+            other_program: failure.hope == Hope::OtherProgram,
+            attempts: pending.attempts,
+            ..Mark::new(&reason, self.carrier.now())
+        };
+        mark.note(&pending.place)
+    }
+
+    /// What is to be done as of that revision: as this process knows it, or as it is noted.
+    async fn work(&self, id: &ProjectionId, revision: u64) -> Result<Work, StoreError> {
+        let known = self.known().work.take();
+        if let Some(known) = known.filter(|work| work.revision == revision) {
+            return Ok(known);
+        }
+        self.read(id, revision).await
+    }
+
+    async fn read(&self, id: &ProjectionId, revision: u64) -> Result<Work, StoreError> {
+        let pending = self.views.notes(id, PENDING).await?;
+        if pending.is_empty() {
+            return Ok(Work::nothing(revision));
+        }
+        info!(projection = %id, intents = pending.len(), "going on with what was wanted");
+        let marks = self.views.notes(id, MARKS).await?;
+        let mut known = self.known();
+        Ok(Work::of(revision, notes::read(pending, marks), |place| known.tried.insert(place.to_owned())))
+    }
+
+    /// What is left is known to the next call.
+    fn keep(&self, work: Work) {
+        let mut known = self.known();
+        let waiting = work.waits();
+        known.waiting = waiting.map(|Waiting { after, reason }| Waiting {
+            after,
+            reason: format!("policy {}, {reason}", P::NAME),
+        });
+        known.work = Some(work);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies the batch, and carries out what can be carried out.
+    async fn apply(&self, id: &ProjectionId, batch: Batch<'_>, work: &mut Work) -> Result<(), ProjectError> {
+        let Batch { checkpoint, revision, .. } = batch;
+        let Reacted { writes, pending } = self.react(id, &batch).await?;
+        check_dead(id, work.dead(&pending), &[])?;
+        let mut notes = batch.notes.to_vec();
+        for pending in &pending {
+            notes.push(notes::note(pending).map_err(|error| StoreError::refused("an intent's note", error))?);
+        }
+        let (number, limit) = (writes.len() + notes.len(), self.views.max_writes());
+        if number > limit {
+            let what = format!("what a commit leads to, up to sequence {}", checkpoint.sequence);
+            return Err(StoreError::TooMany { what, number, limit }.into());
+        }
+        work.revision =
+            self.views.save(id, Save { writes: &writes, notes: &notes, checkpoint, revision }).await?;
+        if !pending.is_empty() {
+            failpoint!(BeforeCarryOut, &id.to_string());
+        }
+        work.add(pending);
+        // Somebody has changed what is noted: retried, edited or given up.
+        if batch.notes.iter().any(|note| note.key.starts_with(PENDING) || note.key.starts_with(MARKS)) {
+            *work = self.read(id, work.revision).await?;
+        }
+        Ok(self.carry_out(id, checkpoint, work).await?)
     }
 }
 
@@ -153,12 +350,12 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         P::ON_FAILURE
     }
 
-    fn retry(&self) -> Retry {
-        P::RETRY
-    }
-
     fn ignored(&self) -> &'static [&'static str] {
         P::IGNORED
+    }
+
+    fn retry(&self) -> Retry {
+        P::RETRY
     }
 
     fn start(&self) -> Start {
@@ -195,21 +392,20 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
     }
 
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
-        let (writes, pending) = self.react(projection, &batch).await?;
-        let mut notes = batch.notes.to_vec();
-        notes.extend(pending.iter().map(note).collect::<Result<Vec<_>, _>>()?);
-        let (number, limit) = (writes.len() + notes.len(), self.views.max_writes());
-        if number > limit {
-            let what = format!("what a commit leads to, up to sequence {}", batch.checkpoint.sequence);
-            return Err(StoreError::TooMany { what, number, limit }.into());
+        let mut work = self.work(projection, batch.revision).await?;
+        if work.waiting() > MAX_WAITING && !batch.events.is_empty() {
+            let reason = work.waits().map(|waiting| waiting.reason).unwrap_or_default();
+            self.keep(work);
+            let what = format!("{MAX_WAITING} intents of policy {} wait: {reason}", P::NAME);
+            return Err(StoreError::Unavailable { what, source: None }.into());
         }
-        let Batch { checkpoint, revision, .. } = batch;
-        let save = Save { writes: &writes, notes: &notes, checkpoint, revision };
-        let revision = self.views.save(projection, save).await?;
-        if !pending.is_empty() {
-            failpoint!(BeforeCarryOut, &projection.to_string());
+        let applied = self.apply(projection, batch, &mut work).await;
+        let revision = work.revision;
+        // After any other error it is not known what is noted.
+        if let Ok(()) | Err(ProjectError::Event { .. } | ProjectError::Unknown { .. }) = applied {
+            self.keep(work);
         }
-        Ok(self.carry_out(projection, checkpoint, revision, pending).await?)
+        applied.map(|()| revision)
     }
 
     async fn resume(
@@ -218,12 +414,20 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         checkpoint: &Checkpoint,
         revision: u64,
     ) -> Result<u64, SaveError> {
-        let notes = self.views.notes(projection, PENDING).await?;
-        let pending: Vec<_> = notes.into_iter().map(read).collect::<Result<_, _>>()?;
-        if !pending.is_empty() {
-            tracing::info!(projection = %projection, intents = pending.len(), "going on with what was wanted");
-        }
-        self.carry_out(projection, checkpoint, revision, pending).await
+        let mut work = self.work(projection, revision).await?;
+        self.carry_out(projection, checkpoint, &mut work).await?;
+        let revision = work.revision;
+        self.keep(work);
+        Ok(revision)
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        self.known().waiting.clone()
+    }
+
+    fn let_go(&self) {
+        let mut known = self.known();
+        (known.work, known.waiting) = (None, None);
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
@@ -233,6 +437,14 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.views.remove(projection).await
     }
+}
+
+/// The rules cannot cope with a refusal. There is no event to set aside, so the refused intent is, before the refusal
+/// is forgotten.
+fn rule_failed(pending: Pending, refusal: &Refusal, reason: &str) -> Step {
+    let refused = refusal.reason();
+    let reason = format!("it was refused ({refused}), and what follows cannot be done: {reason}");
+    Step::Dead(pending, Failure::never(reason))
 }
 
 /// What the events of a batch are reacted to with, each with the event's index.
@@ -249,61 +461,19 @@ fn reactions<P: Policy>(batch: &Batch<'_>) -> Result<Vec<(usize, Reaction<P>)>, 
     Ok(reactions)
 }
 
-/// What a state wants after a refusal.
-fn refused<P: Policy>(state: &mut P, intent: &Intent, refusal: &Refusal) -> Result<Vec<Intent>, StoreError> {
-    let mut effects = Effects::of(Cause::refusal(P::NAME, intent, &refusal.request));
-    let told = unless_panics(0, || state.refused(refusal, &mut effects));
-    told.map_err(|error| refused_rule(error.to_string()))?;
-    effects.into_intents().map_err(refused_rule)
-}
-
-/// The rules do not work. There is no event to set aside, so the policy halts before it forgets the refusal.
-fn refused_rule(reason: impl std::fmt::Display) -> StoreError {
-    StoreError::Refused {
-        what: format!("what follows from a refused command cannot be done: {reason}"),
-        source: None,
+/// Whether so many intents may wait for a person.
+fn check_dead(id: &ProjectionId, number: usize, steps: &[Step]) -> Result<(), StoreError> {
+    if number <= MAX_DEAD_INTENTS {
+        return Ok(());
     }
-}
-
-/// An intent with the key of its note, by which intents are sorted: by the event that they began with, then those
-/// that follow from it before those that follow from a refusal, then as they were wanted.
-fn noted(position: Position, number: u32, intent: Intent) -> Pending {
-    let Position { sequence, index } = position;
-    Pending { note: format!("{PENDING}{sequence:020}/{index:010}/00/{number:06}"), intent }
-}
-
-/// An intent that follows from the refusal of the one at `refused`.
-fn following(refused: &str, number: u32, intent: Intent) -> Result<Pending, StoreError> {
-    let mut parts = refused.rsplitn(3, '/');
-    let (path, depth, event) = (parts.next(), parts.next(), parts.next());
-    let depth = depth.and_then(|depth| depth.parse::<u32>().ok()).unwrap_or(MAX_CHAIN).saturating_add(1);
-    if depth > MAX_CHAIN {
-        return Err(refused_rule(format!(
-            "{MAX_CHAIN} commands were refused, each sent for the refusal before"
-        )));
-    }
-    let (path, event) = (path.unwrap_or_default(), event.unwrap_or_default());
-    Ok(Pending { note: format!("{event}/{depth:02}/{path}.{number:06}"), intent })
-}
-
-fn note(pending: &Pending) -> Result<Note, StoreError> {
-    let refused = |error| StoreError::refused(format!("intent {} cannot be written", pending.note), error);
-    let content = codec::to_json(&pending.intent).map_err(refused)?;
-    Ok(Note { key: pending.note.clone(), content: Some(content) })
-}
-
-fn removal(pending: &Pending) -> Note {
-    Note { key: pending.note.clone(), content: None }
-}
-
-fn read((note, content): (String, Bytes)) -> Result<Pending, StoreError> {
-    let bad = |error: serde_json::Error| StoreError::BadDocument {
-        view: "intents".into(),
-        key: note.clone(),
-        reason: error.to_string(),
-    };
-    let intent = codec::from_json(&content).map_err(bad)?;
-    Ok(Pending { note, intent })
+    let reason = steps.iter().find_map(|step| match step {
+        Step::Dead(pending, failure) => {
+            Some(format!("{}: {}", pending.intent.action.shown(), failure.reason))
+        }
+        Step::Over(..) => None,
+    });
+    let reason = reason.unwrap_or_else(|| "it stands behind another of its instance".to_owned());
+    Err(StoreError::TooManyDeadIntents { policy: id.to_string(), limit: MAX_DEAD_INTENTS, reason })
 }
 
 /// Parts that fit into one write each: a removal and a state for each intent, and room for what follows.

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     Clock, Deadlines, Due, DueQueue, StoreError, backoff,
-    carry_out::{Carrier, Outcome},
+    carry_out::{Carrier, Failure, Hope, Outcome},
     codec,
     effects::Request,
 };
@@ -20,11 +20,11 @@ const AT_ONCE: usize = 16;
 /// that the failure has passed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// When a command comes again that could not be sent.
-const AGAIN: Duration = Duration::from_secs(1);
+/// When a command comes again that could not be sent, at first and at most: how late it is after a failure has passed.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// When a command comes again that this program cannot send at all.
-const HOPELESS: Duration = Duration::from_secs(60);
+/// When a command comes again that this program cannot send at all: how late it is after a program runs that can.
+const HOPELESS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
 /// Sends the commands of deadlines that are due, until it is told to stop.
 pub(crate) async fn run<D: Deadlines>(
@@ -79,9 +79,9 @@ async fn follow<D: Deadlines>(
 async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
     let request: Request = match codec::from_json(due.payload()) {
         Ok(request) => request,
-        Err(reason) => {
-            error!(%reason, deadline = due.id(), "a deadline cannot be read by this program");
-            return due.later(HOPELESS).await;
+        Err(error) => {
+            let reason = format!("it cannot be read by this program: {error}");
+            return put_off(due, HOPELESS, "a deadline", &reason).await;
         }
     };
     failpoint!(BeforeDue, due.id());
@@ -91,12 +91,29 @@ async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
             over(due).await
         }
         Outcome::Refused(_) => over(due).await,
-        Outcome::Failed(error) if error.is_transient() => due.later(AGAIN).await,
-        Outcome::Failed(error) => {
-            error!(%error, deadline = due.id(), "the command of a deadline cannot be sent");
-            due.later(HOPELESS).await
+        Outcome::Failed(Failure { reason, hope: Hope::Passes }) => {
+            put_off(due, AGAIN, &request.shown(), &reason).await
         }
+        Outcome::Failed(Failure { reason, .. }) => put_off(due, HOPELESS, &request.shown(), &reason).await,
     }
+}
+
+/// Lets a deadline come again, later each time. It stays armed, for a program that can send its command, and keeps no
+/// other from coming. What is wrong is said when it comes for the first time.
+async fn put_off(due: Due, pauses: (Duration, Duration), what: &str, reason: &str) -> Result<(), StoreError> {
+    let pause = backoff::pause(2 * pauses.0, pauses.1, due.put_off());
+    if due.put_off() == 0 {
+        warn!(deadline = due.id(), what, reason, ?pause, "a deadline's command was not sent and comes again");
+    } else {
+        debug!(
+            deadline = due.id(),
+            what,
+            reason,
+            ?pause,
+            "a deadline's command was not sent and comes again"
+        );
+    }
+    due.later(pause).await
 }
 
 async fn over(due: Due) -> Result<(), StoreError> {

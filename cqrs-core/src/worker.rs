@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     Clock, Error, ProjectionId, ViewStore,
     builds::{self, Version},
+    dead_intent::DeadIntents,
     dead_letter::{self, DeadLetters},
     followed::Followed,
     project::{Projector, describe},
@@ -174,6 +175,16 @@ impl<S: ViewStore> Worker<S> {
         let building = Error::ViewBuilding { view: self.name, version: self.version };
         Ok(DeadLetters {
             events: Arc::clone(&self.log.events),
+            projection: Arc::clone(&self.projection),
+            id: timeout(self.shared.patience, self.answering()).await.unwrap_or(Err(building))?,
+            clock: Arc::clone(&self.shared.clock),
+        })
+    }
+
+    /// The dead intents of a policy.
+    pub(crate) async fn dead_intents(&self) -> Result<DeadIntents, Error> {
+        let building = Error::ViewBuilding { view: self.name, version: self.version };
+        Ok(DeadIntents {
             projection: Arc::clone(&self.projection),
             id: timeout(self.shared.patience, self.answering()).await.unwrap_or(Err(building))?,
             clock: Arc::clone(&self.shared.clock),

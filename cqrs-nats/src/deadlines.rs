@@ -3,7 +3,9 @@
 //! An armed deadline is a message on `<context>.deadline.<encoded id>.armed` with the headers `Nats-Schedule: @at …`
 //! and `Nats-Schedule-Target: <context>.deadline.<encoded id>.due`. When its time comes, the server removes it and
 //! stores its payload and headers on the target, in one step. A work queue's consumer hands those out; acknowledged,
-//! they are gone. So each deadline has at most one message, which says where it stands.
+//! they are gone. So each deadline has at most one message, which says where it stands. One that comes again later is
+//! scheduled again, on `<context>.deadline.<encoded id>.later`: what waits is no message that was handed out, of which a
+//! consumer has a limited number.
 //!
 //! The stream is not the events' own: one that allows schedules must allow rollups and purges, too.
 
@@ -11,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap, HeaderValue,
-    header::{NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
+    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
     jetstream::{
         self, AckKind,
         consumer::{AckPolicy, pull},
@@ -44,6 +46,12 @@ const ORDER: &str = "Deadline-Order";
 
 /// Which arming it is; see [`Deadline::arming`].
 const ARMING: &str = "Deadline-Arming";
+
+/// How often it was put off; see [`Due::put_off`].
+const PUT_OFF: &str = "Deadline-Put-Off";
+
+/// The subject that an expectation is about, if it is not the message's own. (The client has no name for it.)
+const EXPECTED_ON: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
 /// How long the server waits for a sign of life of one who was handed a deadline before another gets it: how late a
 /// deadline is whose worker died.
@@ -160,10 +168,7 @@ impl NatsEvents {
     /// Publishes a schedule in the place of the one at `expected`; false if another one is there.
     async fn schedule(&self, deadline: &Deadline, subject: &str, expected: u64) -> Result<bool, StoreError> {
         let what = || self.about_deadlines("arming a deadline");
-        let mut headers = HeaderMap::new();
-        let at = deadline.at.clamp(Timestamp::UNIX_EPOCH, FAR);
-        headers.insert(NATS_SCHEDULE, format!("@at {at}"));
-        headers.insert(NATS_SCHEDULE_TARGET, format!("{subject}.due"));
+        let mut headers = scheduled(deadline.at, subject);
         headers.insert(ORDER, deadline.order.to_string());
         headers.insert(ARMING, deadline.arming.to_string());
         let message = PublishMessage::build()
@@ -213,9 +218,11 @@ impl Deadlines for NatsEvents {
                 // This very arming, and it may be due already.
                 Some(standing) if standing.arming.as_ref() == Some(&arming) => return Ok(()),
                 Some(standing) if standing.is_armed => standing.sequence,
+                // It is due, or waits to be due again. Whoever was handed it may be putting it off, which ends here: so it
+                // is looked again where it stands.
                 Some(standing) => {
-                    self.purge(&stream, format!("{subject}.due"), standing.sequence).await?;
-                    0
+                    self.purge(&stream, format!("{subject}.*"), standing.sequence).await?;
+                    continue;
                 }
                 None => 0,
             };
@@ -241,8 +248,8 @@ impl Deadlines for NatsEvents {
         Err(self.contended())
     }
 
-    /// The clock is the server's.
-    async fn due(&self, _: Arc<dyn Clock>) -> Result<NatsDueQueue, StoreError> {
+    /// The clock is the server's, but for how late something comes again.
+    async fn due(&self, clock: Arc<dyn Clock>) -> Result<NatsDueQueue, StoreError> {
         let what = || self.about_deadlines("waiting for deadlines");
         let deadlines = self.topology.names().deadlines();
         let config = pull::Config {
@@ -269,7 +276,7 @@ impl Deadlines for NatsEvents {
         let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
         let asked = vec![format!("$JS.API.CONSUMER.MSG.NEXT.{place}"), format!("$JS.ACK.{place}")];
         let connection = self.connection.clone();
-        Ok(NatsDueQueue { deadlines, messages, connection, asked, before })
+        Ok(NatsDueQueue { deadlines, messages, connection, asked, before, clock })
     }
 }
 
@@ -277,6 +284,7 @@ impl Deadlines for NatsEvents {
 pub struct NatsDueQueue {
     /// What their subjects begin with.
     deadlines: String,
+    clock: Arc<dyn Clock>,
     messages: pull::Stream,
     connection: Connection,
     /// What it publishes to, and what had gone wrong on the connection before it began.
@@ -296,11 +304,19 @@ impl DueQueue for NatsDueQueue {
         let id =
             deadline_id_of(&self.deadlines, &message.subject).unwrap_or_else(|| message.subject.to_string());
         let payload = message.payload.clone();
+        let put_off = put_off(&message);
         let alive = stay_alive(message.clone());
-        Ok(Due::new(id, payload, move |again| async move {
+        let (connection, clock) = (self.connection.clone(), Arc::clone(&self.clock));
+        let due = Due::new(id, payload, move |again| async move {
+            let kind = match again {
+                None => AckKind::Ack,
+                Some(pause) => schedule_again(&connection, &message, clock.now(), pause).await,
+            };
             drop(alive);
-            settle(message, again).await
-        }))
+            let acknowledged = message.ack_with(kind).await;
+            acknowledged.map_err(|error| unavailable("acknowledging a deadline", error))
+        });
+        Ok(due.put_off_before(put_off))
     }
 }
 
@@ -316,8 +332,51 @@ fn stay_alive(message: jetstream::Message) -> AbortOnDropHandle<()> {
     }))
 }
 
-async fn settle(message: jetstream::Message, again: Option<Duration>) -> Result<(), StoreError> {
-    let kind = again.map_or(AckKind::Ack, |pause| AckKind::Nak(Some(pause)));
-    let acknowledged = message.ack_with(kind).await;
-    acknowledged.map_err(|error| unavailable("acknowledging a deadline", error))
+fn put_off(message: &jetstream::Message) -> u32 {
+    let times = message.headers.as_ref().and_then(|headers| headers.get_last(PUT_OFF));
+    times.and_then(|times| times.as_str().parse().ok()).unwrap_or(0)
+}
+
+/// Schedules what is due for another time, unless it was disarmed or armed again since it was handed out; how the message
+/// that was handed out is to be acknowledged then.
+async fn schedule_again(
+    connection: &Connection,
+    message: &jetstream::Message,
+    now: Timestamp,
+    pause: Duration,
+) -> AckKind {
+    let later = AckKind::Nak(Some(pause));
+    let Some(subject) = message.subject.strip_suffix(".due") else { return later };
+    let Ok(sequence) = message.info().map(|info| info.stream_sequence) else { return later };
+    let at = now.saturating_add(pause).unwrap_or(FAR);
+    let mut headers = scheduled(at, subject);
+    for name in [ORDER, ARMING] {
+        if let Some(value) = message.headers.as_ref().and_then(|headers| headers.get_last(name)) {
+            headers.insert(name, value.clone());
+        }
+    }
+    headers.insert(PUT_OFF, put_off(message).saturating_add(1).to_string());
+    // A message that is there no more was disarmed, or armed again; then this one is not stored.
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+    headers.insert(EXPECTED_ON, message.subject.as_str());
+    let again = PublishMessage::build().headers(headers).payload(message.payload.clone());
+    let publish = async {
+        let ack = connection.jetstream.send_publish(format!("{subject}.later"), again).await?;
+        ack.await
+    };
+    match connection.answer(&[subject], tokio::time::timeout(ACK, publish)).await {
+        Ok(Ok(Ok(_))) => AckKind::Ack,
+        Ok(Ok(Err(error))) if is_overtaken(&error) => AckKind::Ack,
+        // It stays handed out for that long.
+        _ => later,
+    }
+}
+
+/// The headers of a message that comes on a deadline's subject for what is due.
+fn scheduled(at: Timestamp, subject: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let at = at.clamp(Timestamp::UNIX_EPOCH, FAR);
+    headers.insert(NATS_SCHEDULE, format!("@at {at}"));
+    headers.insert(NATS_SCHEDULE_TARGET, format!("{subject}.due"));
+    headers
 }

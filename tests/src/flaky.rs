@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,10 +22,14 @@ pub struct Flaky<S> {
     plan: Plan,
     calls: Arc<AtomicU64>,
     failures: Arc<AtomicU64>,
+    /// The one aggregate that takes nothing in.
+    busy: Arc<Mutex<Option<String>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Plan {
+    /// Nothing fails by itself.
+    Works,
     /// The seed decides.
     Random(u64),
     /// The whole world ends at this call, right before or right after its effect.
@@ -50,19 +54,40 @@ enum Fate {
 impl<S> Flaky<S> {
     /// `inner` with failures in about every second writing call; the same seed fails the same calls.
     pub fn new(inner: S, seed: u64) -> Self {
-        Self { inner, plan: Plan::Random(seed), calls: Arc::default(), failures: Arc::default() }
+        Self {
+            inner,
+            plan: Plan::Random(seed),
+            calls: Arc::default(),
+            failures: Arc::default(),
+            busy: Arc::default(),
+        }
+    }
+
+    /// `inner`, which works until it is told something else.
+    pub fn works(inner: S) -> Self {
+        let busy = Arc::default();
+        Self { inner, plan: Plan::Works, calls: Arc::default(), failures: Arc::default(), busy }
+    }
+
+    /// Takes in no events of the aggregate of that id from now on; of none, everything.
+    pub fn be_busy_for(&self, id: Option<&str>) {
+        *self.busy() = id.map(str::to_owned);
+    }
+
+    fn busy(&self) -> MutexGuard<'_, Option<String>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `inner` until its caller dies at the call of that number, from 0, before or after the call's effect.
     pub fn ends_at(inner: S, call: u64, after_effect: bool) -> Self {
         let plan = Plan::EndsAt { call, after_effect };
-        Self { inner, plan, calls: Arc::default(), failures: Arc::default() }
+        Self { inner, plan, calls: Arc::default(), failures: Arc::default(), busy: Arc::default() }
     }
 
     /// Another store of the same world: its calls are counted together with those of this one.
     pub fn beside<T>(&self, inner: T) -> Flaky<T> {
         let (calls, failures) = (Arc::clone(&self.calls), Arc::clone(&self.failures));
-        Flaky { inner, plan: self.plan, calls, failures }
+        Flaky { inner, plan: self.plan, calls, failures, busy: Arc::clone(&self.busy) }
     }
 
     /// How many calls have failed.
@@ -74,7 +99,7 @@ impl<S> Flaky<S> {
     fn fate_of_a_snapshot(&self) -> Fate {
         match self.plan {
             Plan::Random(_) => self.fate(),
-            Plan::EndsAt { .. } => Fate::Works,
+            Plan::EndsAt { .. } | Plan::Works => Fate::Works,
         }
     }
 
@@ -82,6 +107,7 @@ impl<S> Flaky<S> {
         // SplitMix64: well mixed from a counter, so that runs are the same for the same seed.
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let seed = match self.plan {
+            Plan::Works => return Fate::Works,
             Plan::Random(seed) => seed,
             Plan::EndsAt { call: last, .. } if call < last => return Fate::Works,
             Plan::EndsAt { call: last, after_effect } => {
@@ -120,6 +146,10 @@ impl<S: EventStore> EventStore for Flaky<S> {
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+        if self.busy().as_deref() == Some(commit.aggregate.id()) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            return Err(AppendError::Busy(lost()));
+        }
         match self.fate() {
             Fate::Works => self.inner.append(commit, expected).await,
             Fate::LosesAnswer => {

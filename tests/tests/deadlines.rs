@@ -61,3 +61,19 @@ async fn a_deadline_survives_its_server_and_comes_once() {
     assert_eq!(until(&events, "later").await, ["later"], "nothing that is over comes again");
     server.stop().await;
 }
+
+/// A request to arm a deadline can be repeated late, when the deadline was armed by it and is over: whoever sent it was not
+/// told. The server remembers it by its message id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_over_is_not_armed_again_by_a_late_repeat() {
+    let server = LocalServer::builder(server_binary().await).start().await.unwrap();
+    let events = Nats::connect(server.url()).await.unwrap().context("deadlines").await.unwrap().events;
+    events.prepare().await.unwrap();
+    let over = deadline("over", Duration::ZERO);
+    events.arm(&over).await.unwrap();
+    assert_eq!(until(&events, "over").await, ["over"]);
+    events.arm(&over).await.unwrap();
+    events.arm(&deadline("marker", Duration::ZERO)).await.unwrap();
+    assert_eq!(until(&events, "marker").await, ["marker"]);
+    server.stop().await;
+}

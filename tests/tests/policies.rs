@@ -8,8 +8,8 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Backend, CommandError, CommandId, Cqrs, Deadlines, Effects, Envelope, Error, EventStore,
-    Metadata, Policy, ProjectorState, React, Receipt, Refusal, Start, StoredCommit, ViewStore,
+    AggregateKey, Backend, CommandError, CommandId, Cqrs, Deadline, Deadlines, Effects, Envelope, Error,
+    EventStore, Metadata, Policy, ProjectorState, React, Receipt, Refusal, Start, StoredCommit, ViewStore,
     memory::{Memory, MemoryEvents, MemoryViews},
 };
 use cqrs_tests::{
@@ -50,6 +50,7 @@ on_every_backend! {
     a_deadline_that_is_disarmed_does_not_pass
     two_instances_send_nothing_twice
     a_policy_does_not_keep_its_service_alive
+    deadlines_that_cannot_be_sent_hold_up_no_others
 }
 
 fn open(account: &str, amount: u64) -> Open {
@@ -111,6 +112,11 @@ impl React<AccountEvent> for Generous {
                 self.opened += 1;
                 effects.send(deposit(account, 5));
             }
+            AccountEvent::Opened { owner } if owner == "twice" => {
+                effects.send(deposit(account, 5));
+                effects.send(deposit(account, 5));
+                effects.send(deposit(account, 6));
+            }
             AccountEvent::Deposited { amount: 50 } => {
                 effects.send(Withdraw { account: "bank".into(), amount: 100 });
             }
@@ -156,6 +162,9 @@ where
     assert_eq!(deposited.origin.command_id, derived);
     bank.caught_up().await.unwrap();
     assert_eq!(told(&events, "1").await, ["opened null", "deposited 5"]);
+    // Several commands of one event are as many commands, also when they say the same.
+    bank.execute(Open { account: "2".into(), owner: "twice".into(), amount: 0 }).await.unwrap();
+    until_told(&events, "2", &["opened null", "deposited 5", "deposited 5", "deposited 6"]).await;
 }
 
 async fn a_refusal_is_told_and_what_follows_is_done<B>(backend: B)
@@ -483,4 +492,69 @@ async fn whatever_is_lost_everything_is_done_once() {
         failures += events.failures() + views.failures();
     }
     assert!(failures > 1_000, "{failures}");
+}
+
+/// What policies save as the payload of a deadline.
+fn payload(command: &str, account: &str) -> String {
+    let id = uuid::Uuid::new_v4();
+    serde_json::json!({
+        "command": command, "aggregate": "account", "aggregate_id": account, "id": id, "correlation_id": id,
+        "causation_id": id, "metadata": {}, "body": { "account": account, "amount": 1 },
+    })
+    .to_string()
+}
+
+async fn arm(events: &impl Deadlines, id: &str, payload: String) {
+    let (id, arming) = (id.to_owned(), uuid::Uuid::new_v4());
+    let deadline = Deadline { id, at: Timestamp::UNIX_EPOCH, payload: payload.into(), order: 1, arming };
+    events.arm(&deadline).await.unwrap();
+}
+
+/// More than a store hands out at once, of commands that the program does not know and of what it cannot read.
+async fn deadlines_that_cannot_be_sent_hold_up_no_others<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    events.prepare().await.unwrap();
+    for number in 0..550 {
+        arm(&events, &format!("unknown/{number}"), payload("close", "1")).await;
+        arm(&events, &format!("unread/{number}"), "{}".to_owned()).await;
+    }
+    let bank = bank(backend).await;
+    bank.execute(open("1", 7)).await.unwrap();
+    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
+}
+
+/// The store takes nothing in for a while when a deadline's command is sent.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_survives_a_failure_that_passes() {
+    let events = Flaky::works(MemoryEvents::default());
+    let bank = Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Account>();
+    let bank = bank.policy::<Generous>().clock(TokioClock::new()).append_patience(Duration::ZERO);
+    let bank = bank.start().await.unwrap();
+    bank.execute(open("1", 7)).await.unwrap();
+    let before = ["opened null", "deposited 7", "deposited 5"];
+    until_told(&events, "1", &before).await;
+    events.be_busy_for(Some("1"));
+    eventually("it has failed some times", async || events.failures() > 3).await;
+    assert_eq!(told(&events, "1").await, before);
+    events.be_busy_for(None);
+    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
+}
+
+/// A deadline is not lost to a program that does not know its command: one that does gets it.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_waits_for_a_program_that_knows_its_command() {
+    let (events, views, clock) = (MemoryEvents::default(), MemoryViews::default(), TokioClock::new());
+    arm(&events, "known later", payload("withdraw", "1")).await;
+    let older = Cqrs::builder((events.clone(), views.clone())).policy::<Generous>().clock(clock.clone());
+    let older = older.start().await.unwrap();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    older.stop().await;
+    let newer = world(events.clone(), views, &clock).await;
+    newer.execute(open("1", 0)).await.unwrap();
+    until_told(&events, "1", &["opened null", "deposited 5"]).await;
+    tokio::time::sleep(ALL_OVER).await;
+    assert_eq!(told(&events, "1").await, ["opened null", "deposited 5", "withdrawn 1"]);
 }

@@ -11,6 +11,9 @@ use crate::{Clock, Deadline, Deadlines, Due, DueQueue, SystemClock};
 /// Far enough ahead for what a case does before.
 const AHEAD: Duration = Duration::from_secs(2);
 
+/// So far ahead that it does not come while a case runs.
+const FAR: Duration = Duration::from_secs(3_600);
+
 fn deadline(id: &str, at: Timestamp, order: u64) -> Deadline {
     let payload = format!("{id} {order}").into();
     Deadline { id: id.to_owned(), at, payload, order, arming: Uuid::new_v4() }
@@ -240,4 +243,74 @@ pub async fn whoever_holds_a_deadline_keeps_it<D: Deadlines>(store: &D) {
     held.done().await.expect("done");
     arm(store, &second).await;
     expect(store, &mut others, &second).await;
+}
+
+/// Disarmed or armed again, it does not come any more: not while it is put off, and not when it is put off afterwards.
+pub async fn what_comes_again_later_says_how_often<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    let armed = past("again", 1);
+    arm(store, &armed).await;
+    let mut queue = due(store).await;
+    for times in 0..3 {
+        let due = next(store, &mut queue).await;
+        assert_eq!((due.put_off(), due.payload()), (times, &armed.payload));
+        due.later(Duration::from_millis(10)).await.expect("later");
+    }
+    next(store, &mut queue).await.later(FAR).await.expect("later");
+    let newer = past("again", 2);
+    arm(store, &newer).await;
+    let due = next(store, &mut queue).await;
+    assert_eq!(
+        (due.put_off(), due.payload()),
+        (0, &newer.payload),
+        "armed again, it begins from the beginning"
+    );
+    let newest = deadline("again", ahead(AHEAD), 3);
+    arm(store, &newest).await;
+    due.later(Duration::ZERO).await.expect("later");
+    expect(store, &mut queue, &newest).await;
+
+    arm(store, &past("disarmed", 1)).await;
+    next(store, &mut queue).await.later(Duration::from_secs(1)).await.expect("later");
+    store.disarm("disarmed", 2).await.expect("disarming");
+    arm(store, &past("disarmed too", 1)).await;
+    let due = next(store, &mut queue).await;
+    store.disarm("disarmed too", 2).await.expect("disarming");
+    due.later(Duration::ZERO).await.expect("later");
+    let marker = deadline("marker", ahead(AHEAD), 1);
+    arm(store, &marker).await;
+    expect(store, &mut queue, &marker).await;
+}
+
+/// More than any store hands out at once.
+pub async fn those_that_come_again_later_hold_up_no_others<D: Deadlines>(store: &D) {
+    const MANY: usize = 1_100;
+    store.prepare().await.expect("the place");
+    let mut queue = due(store).await;
+    for number in 0..MANY {
+        arm(store, &past(&format!("late {number}"), 1)).await;
+    }
+    let mut late = BTreeSet::new();
+    while late.len() < MANY {
+        let due = next(store, &mut queue).await;
+        late.insert(due.id().to_owned());
+        due.later(FAR).await.expect("later");
+    }
+    let marker = past("marker", 1);
+    arm(store, &marker).await;
+    expect(store, &mut queue, &marker).await;
+}
+
+/// Whichever of the two the store hears of first.
+pub async fn what_is_armed_while_it_is_disarmed_comes<D: Deadlines>(store: &D) {
+    store.prepare().await.expect("the place");
+    let mut queue = due(store).await;
+    for number in 0..50 {
+        let id = number.to_string();
+        arm(store, &deadline(&id, ahead(FAR), 1)).await;
+        let newer = past(&id, 2);
+        let ((), disarmed) = tokio::join!(arm(store, &newer), store.disarm(&id, 1));
+        disarmed.expect("disarming");
+        expect(store, &mut queue, &newer).await;
+    }
 }

@@ -146,6 +146,9 @@ macro_rules! deadlines_contract {
             what_is_not_done_comes_again
             of_those_who_wait_one_gets_it
             whoever_holds_a_deadline_keeps_it
+            what_comes_again_later_says_how_often
+            those_that_come_again_later_hold_up_no_others
+            what_is_armed_while_it_is_disarmed_comes
         }
     };
 }

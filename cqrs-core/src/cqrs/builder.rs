@@ -298,7 +298,11 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         V::visit(&mut starts);
         starts.starts.extend(self.projections);
         let deadlines = self.deadlines.map(|open| open(Arc::clone(&events)));
-        let carrier = Arc::new(Carrier::new(deadlines.as_ref().map(|deadlines| Arc::clone(&deadlines.port))));
+        let carrier = Carrier::new(
+            deadlines.as_ref().map(|deadlines| Arc::clone(&deadlines.port)),
+            Arc::clone(&self.clock),
+        );
+        let carrier = Arc::new(carrier);
         let parts = Parts::<B> { views: Arc::clone(&views), carrier: Arc::clone(&carrier) };
         starts.starts.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
         let shared = Arc::new(Shared {

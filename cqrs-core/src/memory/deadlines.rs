@@ -31,6 +31,7 @@ struct Armed {
     at: Timestamp,
     /// There as long as somebody has it.
     held: Weak<()>,
+    put_off: u32,
 }
 
 impl MemoryDeadlines {
@@ -46,7 +47,7 @@ impl MemoryDeadlines {
             return;
         };
         match again {
-            Some(at) => armed.at = at,
+            Some(at) => (armed.at, armed.put_off) = (at, armed.put_off.saturating_add(1)),
             None => drop(all.remove(&deadline.id)),
         }
         drop(all);
@@ -71,10 +72,9 @@ impl Deadlines for MemoryDeadlines {
         let mut all = lock(&self.armed);
         let there = all.get(&deadline.id).map(|armed| &armed.deadline);
         if there.is_none_or(|there| there.arming != deadline.arming && there.order <= deadline.order) {
-            all.insert(
-                deadline.id.clone(),
-                Armed { deadline: deadline.clone(), at: deadline.at, held: Weak::new() },
-            );
+            let deadline = deadline.clone();
+            let armed = Armed { at: deadline.at, held: Weak::new(), put_off: 0, deadline };
+            all.insert(armed.deadline.id.clone(), armed);
         }
         drop(all);
         self.changed();
@@ -102,7 +102,7 @@ pub struct MemoryDueQueue {
 
 impl MemoryDueQueue {
     /// The first deadline if it is due, which nobody else gets while it is held; else when one is due.
-    fn take(&self) -> Result<(Deadline, Arc<()>), Option<Timestamp>> {
+    fn take(&self) -> Result<(Deadline, u32, Arc<()>), Option<Timestamp>> {
         let now = self.clock.now();
         let mut all = lock(&self.deadlines.armed);
         loop {
@@ -114,20 +114,21 @@ impl MemoryDueQueue {
             if first.held.strong_count() == 0 {
                 let held = Arc::new(());
                 first.held = Arc::downgrade(&held);
-                return Ok((first.deadline.clone(), held));
+                return Ok((first.deadline.clone(), first.put_off, held));
             }
         }
     }
 
-    fn hand_out(&self, (deadline, held): (Deadline, Arc<()>)) -> Due {
+    fn hand_out(&self, (deadline, put_off, held): (Deadline, u32, Arc<()>)) -> Due {
         let (deadlines, clock) = (self.deadlines.clone(), Arc::clone(&self.clock));
         let (id, payload) = (deadline.id.clone(), deadline.payload.clone());
-        Due::new(id, payload, move |again| async move {
+        let due = Due::new(id, payload, move |again| async move {
             let again = again.map(|pause| clock.now().saturating_add(pause).unwrap_or(Timestamp::MAX));
             drop(held);
             deadlines.settle(&deadline, again);
             Ok(())
-        })
+        });
+        due.put_off_before(put_off)
     }
 }
 
@@ -137,7 +138,7 @@ impl DueQueue for MemoryDueQueue {
         loop {
             changes.mark_unchanged();
             let next = match self.take() {
-                Ok(deadline) => return Ok(self.hand_out(deadline)),
+                Ok(next) => return Ok(self.hand_out(next)),
                 Err(next) => next,
             };
             tokio::select! {
