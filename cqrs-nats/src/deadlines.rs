@@ -144,7 +144,7 @@ impl NatsEvents {
     /// Removes what looks like deadlines that are due and has headers that the client cannot be sent: the connection
     /// would end with each attempt to hand it out.
     async fn remove_unreadable(&self, stream: &Stream<()>) -> Result<(), StoreError> {
-        let due = format!("{}.deadline.*.due", self.topology.context());
+        let due = format!("{}.*.due", self.topology.names().deadlines());
         let mut messages = OneByOne::new([due], 0, u64::MAX);
         while let Some(found) = messages.next(&self.connection, &self.deadlines_stream()).await? {
             if let Err(reason) = &found.headers {

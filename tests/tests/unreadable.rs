@@ -199,7 +199,7 @@ async fn buckets_with_some_are_read() {
     bank.execute(open("1")).await.unwrap();
     deposit_and_see(&bank, "1").await;
     let projection: ProjectionId = Statement::projection();
-    let bucket = format!("$KV.{}_{projection}", context.name);
+    let bucket = format!("$KV.{}__{projection}", context.name);
     for kind in 0..2 {
         // The same document, the same checkpoint, and a note of a name that nobody has.
         let document = views.get(&projection, "1").await.unwrap().unwrap();
@@ -229,7 +229,7 @@ async fn a_snapshot_that_is_none_is_passed_over() {
     let events = context.backend().await.events;
     let key = AggregateKey::new("account", "1").unwrap();
     events.save_snapshot(&key, "a snapshot".into()).await.unwrap();
-    poison(&context, &format!("$KV.{}_snapshots.account.1", context.name), 0, b"x").await;
+    poison(&context, &format!("$KV.{}__snapshots.account.1", context.name), 0, b"x").await;
     for _ in 0..3 {
         assert_eq!(events.load_snapshot(&key).await.unwrap(), None);
     }
@@ -264,7 +264,7 @@ async fn deadlines_go_on() {
         assert_eq!((due.id(), &due.payload()[..]), (id.as_str(), &b"payload"[..]));
         due.done().await.unwrap();
     }
-    let stream = context.stream() + "_DEADLINES";
+    let stream = context.stream() + "__DEADLINES";
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     eventually("what cannot be read is removed", async || {
         // Each attempt to hand it out ends the queue, and another one begins without it.
