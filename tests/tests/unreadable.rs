@@ -93,13 +93,13 @@ async fn what_follows_the_log_goes_on_across_restarts() {
         poisons.push(bank.execute(open(&format!("next-{kind}"))).await.unwrap().position.sequence - 1);
         deposit_and_see(&bank, "1").await;
     }
+    for follower in ["statement", "idle"] {
+        eventually("they are named", async || set_aside(&bank, follower).await == poisons).await;
+    }
     let before = connects(&context.nats);
     assert!(before <= 1 + 2 * poisons.len() as u64, "once for each and each that follows: {before}");
     for _ in 0..3 {
         deposit_and_see(&bank, "1").await;
-    }
-    for follower in ["statement", "idle"] {
-        eventually("they are named", async || set_aside(&bank, follower).await == poisons).await;
     }
     assert_eq!(connects(&context.nats), before, "and not again");
     bank.stop().await;
