@@ -196,7 +196,8 @@ impl DeadLetter {
 
 fn shortened(mut reason: String) -> String {
     if reason.len() > LONGEST_REASON {
-        reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
+        let end = (0..=LONGEST_REASON).rfind(|end| reason.is_char_boundary(*end));
+        reason.truncate(end.unwrap_or_default());
         reason.push('…');
     }
     reason

@@ -104,11 +104,10 @@ pub(crate) async fn confirmed(
             Ok(Some(stored)) if stored.sequence < sequence => {
                 (after, before) = (stored.sequence, Before::Version(stored.commit.last_version()));
             }
-            Ok(_) => return Ok(before),
             Err(StoreError::NotACommit { sequence: there, .. }) if there > after && there < sequence => {
                 (after, before) = (there, Before::Unreadable);
             }
-            Err(StoreError::NotACommit { .. }) => return Ok(before),
+            Ok(_) | Err(StoreError::NotACommit { .. }) => return Ok(before),
             Err(error) => return Err(error),
         }
     }

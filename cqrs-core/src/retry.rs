@@ -19,7 +19,7 @@ use crate::{Position, Recorded};
 /// ```
 /// # use std::time::Duration;
 /// # use cqrs_core::Retry;
-/// const RETRY: Retry = Retry { outage: Duration::from_hours(1), ..Retry::DEFAULT };
+/// const RETRY: Retry = Retry { outage: Duration::from_secs(3_600), ..Retry::DEFAULT };
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
@@ -36,7 +36,7 @@ pub struct Retry {
 impl Retry {
     /// What holds unless a projection says otherwise: ten minutes and five tries, and half a minute for what is unknown.
     pub const DEFAULT: Self =
-        Self { outage: Duration::from_mins(10), tries: 5, unknown: Duration::from_secs(30) };
+        Self { outage: Duration::from_secs(600), tries: 5, unknown: Duration::from_secs(30) };
 
     /// Waits for nothing: what fails is set aside at once.
     pub const NEVER: Self = Self { outage: Duration::ZERO, tries: 1, unknown: Duration::ZERO };
@@ -49,7 +49,7 @@ impl Default for Retry {
 }
 
 /// How long nobody waits again for a type of events, after it was waited for in vain.
-const GIVEN_UP: Duration = Duration::from_mins(5);
+const GIVEN_UP: Duration = Duration::from_secs(300);
 
 /// What a projector has waited for so far.
 #[derive(Debug)]

@@ -334,7 +334,7 @@ fn failed(error: ProjectError) -> Result<Failed, ProjectError> {
         ProjectError::Save(SaveError::Failed(error)) if is_too_large(&error) => {
             Ok(Failure::new(Fault::Event, error.to_string()).into())
         }
-        error => Err(error),
+        error @ ProjectError::Save(_) => Err(error),
     }
 }
 
