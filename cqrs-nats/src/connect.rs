@@ -273,7 +273,8 @@ impl Connect {
         let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
         appends.set_timeout(APPEND);
         reads.set_timeout(READ);
-        Ok(Live { client, jetstream, appends, reads, link, next: OnceLock::new() })
+        let statistics = client.statistics();
+        Ok(Live { client, jetstream, appends, reads, link, statistics, next: OnceLock::new() })
     }
 
     /// Who connects: what was said apart goes before what is in the address.

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    fmt,
+    fmt, iter,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use async_nats::{Client, Event, ServerError, connection::State, jetstream};
+use async_nats::{Client, Event, ServerError, Statistics, connection::State, jetstream};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -38,6 +38,8 @@ pub(crate) struct Live {
     /// The same for reads, which are answered soon or not at all, and can be asked for again.
     pub(crate) reads: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,
+    /// The client counts a connection here before it hands on what comes over it.
+    pub(crate) statistics: Arc<Statistics>,
     /// What took its place. Who has a reference may go on using it: every call fails.
     pub(crate) next: OnceLock<Box<Live>>,
 }
@@ -157,6 +159,10 @@ impl Connection {
         tokio::spawn(async move {
             loop {
                 while link.changed().await.is_ok() {}
+                // The last handle of the connection is gone, and its client has ended with it.
+                if first.strong_count() == 0 {
+                    return;
+                }
                 tracing::error!("the client of NATS has ended, and another one takes its place");
                 let losses = link.borrow().losses + 1;
                 let live = loop {
@@ -174,6 +180,12 @@ impl Connection {
                 let _ = first.last().next.set(Box::new(live));
             }
         });
+    }
+
+    /// How often a connection to a server was made, by all clients one after the other.
+    pub(crate) fn connects(&self) -> u64 {
+        let clients = iter::successors(Some(&*self.first), |live| live.next.get().map(|next| &**next));
+        clients.map(|live| live.statistics.connects.load(Ordering::Relaxed)).sum()
     }
 
     /// What has gone wrong until now.

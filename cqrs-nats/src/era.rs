@@ -19,14 +19,21 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Statistics, Subscriber};
+use async_nats::Subscriber;
 use futures_util::StreamExt;
-use tokio::{sync::watch, task::AbortHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
 use crate::connection::{Connection, Link, NoAnswer};
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long to wait before listening is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// In the place of what has happened, in the answer that shows whether advisories arrive.
 const ASKED: &str = "ASKED";
@@ -37,8 +44,7 @@ const HARMLESS: [&str; 4] = [ASKED, "SNAPSHOT_CREATE", "SNAPSHOT_COMPLETE", "BAT
 /// The era of one stream, as far as this process has seen it.
 #[derive(Debug)]
 pub(crate) struct Era {
-    /// The client counts a connection before it hands on what comes over it.
-    connections: Arc<Statistics>,
+    connection: Connection,
     doubts: Arc<AtomicU64>,
     /// The highest sequence that was seen.
     seen: AtomicU64,
@@ -60,30 +66,16 @@ pub(crate) fn advisories(stream: &str) -> String {
 impl Era {
     /// Begins to listen to what happens to `stream`, which must be there.
     pub(crate) async fn watch(connection: &Connection, stream: &str) -> Result<Self, Deaf> {
-        let before = connection.before();
-        let subject = advisories(stream);
-        let question = format!("$JS.API.STREAM.INFO.{stream}");
-        let listening = async {
-            let client = &connection.client;
-            let mut advisories = client.subscribe(subject.clone()).await?;
-            // A subscription that is not permitted is only mentioned beside it. So an answer is sent there.
-            let reply = subject.replacen('*', ASKED, 1);
-            client.publish_with_reply(question.clone(), reply, "".into()).await?;
-            timeout(ANSWER, advisories.next()).await?.ok_or("the subscription ended")?;
-            Ok(advisories)
-        };
-        let listening = connection.answer_since(before, &[&question, &subject], listening).await;
-        let advisories = listening.map_err(Deaf::NoAnswer)?.map_err(Deaf::Failed)?;
+        let advisories = subscribe(connection, stream).await?;
         let doubts = Arc::new(AtomicU64::new(0));
-        let listener = tokio::spawn(listen(advisories, connection.link.clone(), Arc::clone(&doubts)));
-        let listener = listener.abort_handle();
-        let connections = connection.client.statistics();
-        Ok(Self { connections, doubts, seen: AtomicU64::new(0), listener })
+        let listener = listen(connection.clone(), stream.to_owned(), advisories, Arc::clone(&doubts));
+        let listener = tokio::spawn(listener).abort_handle();
+        Ok(Self { connection: connection.clone(), doubts, seen: AtomicU64::new(0), listener })
     }
 
     /// The number of the era.
     pub(crate) fn number(&self) -> u64 {
-        self.connections.connects.load(Ordering::Relaxed) + self.doubts.load(Ordering::Acquire)
+        self.connection.connects() + self.doubts.load(Ordering::Acquire)
     }
 
     /// The stream may have become another one.
@@ -118,7 +110,43 @@ impl Drop for Era {
     }
 }
 
-async fn listen(mut advisories: Subscriber, mut link: watch::Receiver<Link>, doubts: Arc<AtomicU64>) {
+/// Hears what happens to `stream` from now on.
+async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, Deaf> {
+    let before = connection.before();
+    let subject = advisories(stream);
+    let question = format!("$JS.API.STREAM.INFO.{stream}");
+    let listening = async {
+        let client = &connection.client;
+        let mut advisories = client.subscribe(subject.clone()).await?;
+        // A subscription that is not permitted is only mentioned beside it. So an answer is sent there.
+        let reply = subject.replacen('*', ASKED, 1);
+        client.publish_with_reply(question.clone(), reply, "".into()).await?;
+        timeout(ANSWER, advisories.next()).await?.ok_or("the subscription ended")?;
+        Ok(advisories)
+    };
+    let listening = connection.answer_since(before, &[&question, &subject], listening).await;
+    listening.map_err(Deaf::NoAnswer)?.map_err(Deaf::Failed)
+}
+
+/// Counts what may have made the stream another one. A subscription ends with its client, and begins again with the one
+/// that takes its place: what happened in between was not heard.
+async fn listen(connection: Connection, stream: String, mut advisories: Subscriber, doubts: Arc<AtomicU64>) {
+    loop {
+        hear(advisories, connection.link.clone(), &doubts).await;
+        doubts.fetch_add(1, Ordering::Release);
+        advisories = loop {
+            match subscribe(&connection, &stream).await {
+                Ok(advisories) => break advisories,
+                Err(error) => tracing::debug!(?error, stream, "nothing is heard of the stream, trying again"),
+            }
+            sleep(AGAIN).await;
+        };
+        doubts.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Returns when the client has ended.
+async fn hear(mut advisories: Subscriber, mut link: watch::Receiver<Link>, doubts: &AtomicU64) {
     let mut losses = link.borrow_and_update().losses();
     loop {
         tokio::select! {

@@ -279,3 +279,31 @@ async fn deadlines_go_on() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_that_takes_the_place_of_one_that_ended_hears_of_its_stream() {
+    let context = TestContext::new("replaced").await;
+    let events = context.backend().await.events;
+    let key = AggregateKey::new("account", "1").unwrap();
+    let before = events.era();
+    // A carriage return ends the client that receives it.
+    poison(&context, &subject_of(&context, "1"), 2, b"x").await;
+    assert!(events.read(&key, 0, 1).await.is_err());
+    eventually("another client answers", async || events.log(&["account"]).await.is_ok()).await;
+    assert_ne!(events.era(), before, "the log may be another one now");
+
+    let other = async_nats::jetstream::new(async_nats::connect(context.url()).await.unwrap());
+    eventually("it hears of the stream", async || {
+        let before = events.era();
+        let stream = other.get_stream(context.stream()).await.unwrap();
+        // A change of the settings that leaves all as it is.
+        other.update_stream(&stream.cached_info().config).await.unwrap();
+        let heard = async {
+            while events.era() == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(1), heard).await.is_ok()
+    })
+    .await;
+}
