@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::Connection,
-    diagnosis::Call,
+    diagnosis::{Call, missing},
     direct_get::Found,
     errors::{no_answer, store_error, unavailable},
 };
@@ -64,6 +64,9 @@ pub(crate) async fn leader_get(
             found(message).map(Some).map_err(|error| unavailable(what(), error))
         }
         Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+            Err(missing(format!("{}: there is no stream {stream}", what()), error.into()))
+        }
         Ok(Response::Err { error }) => Err(store_error(what(), error)),
         Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
     }
