@@ -461,13 +461,11 @@ impl<B: Backend> Inner<B> {
                 }
             }
         };
-        match tokio::time::timeout(patience, wait).await {
-            Ok(applied) => applied,
-            Err(_) => {
-                let sequence = receipt.position.sequence;
-                Err(worker.behind(worker.position(POSITION).await, sequence, patience))
-            }
+        if let Ok(applied) = tokio::time::timeout(patience, wait).await {
+            return applied;
         }
+        let sequence = receipt.position.sequence;
+        Err(worker.behind(worker.position(POSITION).await, sequence, patience))
     }
 
     /// Makes sure that the log has the command of a receipt, if that was not known in this era; says which one that is.

@@ -276,7 +276,7 @@ impl Deadlines for NatsEvents {
         let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
         let asked = vec![format!("$JS.API.CONSUMER.MSG.NEXT.{place}"), format!("$JS.ACK.{place}")];
         let connection = self.connection.clone();
-        Ok(NatsDueQueue { deadlines, messages, connection, asked, before, clock })
+        Ok(NatsDueQueue { deadlines, clock, messages, connection, asked, before })
     }
 }
 

@@ -71,7 +71,7 @@ impl NatsEvents {
     }
 
     /// A commit of the aggregate, from the stream's leader.
-    async fn from_leader(
+    async fn ask_leader(
         &self,
         aggregate: &AggregateKey,
         which: Which<'_>,
@@ -194,7 +194,7 @@ impl EventStore for NatsEvents {
 
     async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
         let subject = self.subject(aggregate);
-        self.from_leader(aggregate, Which::Last { last_by_subj: &subject }).await
+        self.ask_leader(aggregate, Which::Last { last_by_subj: &subject }).await
     }
 
     async fn next_after(
@@ -203,8 +203,7 @@ impl EventStore for NatsEvents {
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
         let subject = self.subject(aggregate);
-        self.from_leader(aggregate, Which::Next { next_by_subj: &subject, seq: after.saturating_add(1) })
-            .await
+        self.ask_leader(aggregate, Which::Next { next_by_subj: &subject, seq: after.saturating_add(1) }).await
     }
 
     async fn last_before(

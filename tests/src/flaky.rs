@@ -10,9 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Delivery, Due, DueQueue,
-    EventStore, Expected, Log, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument,
-    Search, StoreError, StoredCommit, Subscribe, ViewStore,
+    AggregateKey, AppendError, Appended, Backlog, Clock, Commit, Deadline, Deadlines, Delivery, Due,
+    DueQueue, EventStore, Expected, Log, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint,
+    SavedDocument, Search, StoreError, StoredCommit, Subscribe, ViewStore,
 };
 
 /// A store that fails by a plan: the calls are counted, and the plan decides what happens to each.
@@ -141,8 +141,16 @@ impl<S: EventStore> EventStore for Flaky<S> {
         self.inner.source()
     }
 
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
     fn era(&self) -> u64 {
         self.inner.era()
+    }
+
+    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
+        self.inner.backlog(aggregates, after).await
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Log, Page, Search,
+    AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page, Search,
     StoreError, StoredCommit, Subscribe,
 };
 
@@ -104,8 +104,16 @@ impl<S: EventStore> EventStore for Watched<S> {
         self.inner.source()
     }
 
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
     fn era(&self) -> u64 {
         self.inner.era()
+    }
+
+    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
+        self.inner.backlog(aggregates, after).await
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

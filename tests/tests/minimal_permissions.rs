@@ -4,6 +4,7 @@
 //! What is only said in the log is looked for there, so that nothing else is tested in this program.
 #![cfg(not(feature = "testcontainers"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::large_futures, reason = "a test has few of them")]
 
 use std::{
     cell::RefCell,

@@ -89,9 +89,9 @@ async fn bank(stuck: Option<(u32, u64)>) -> Cqrs<Memory, (Account,), ()> {
     bank
 }
 
-fn behind(error: Error) -> (&'static str, u64, u64, Duration) {
+fn behind(error: &Error) -> (&'static str, u64, u64, Duration) {
     let Error::ViewBehind { view, at, sequence, waited } = error else { panic!("{error:?}") };
-    (view, at, sequence, waited)
+    (view, *at, *sequence, *waited)
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +108,7 @@ async fn what_stands_still_is_given_up_with_where_it_stands_and_where_it_should_
     let bank = bank(Some((1, 4))).await;
     let error = bank.caught_up().await.unwrap_err();
     assert_eq!(error.to_string(), "view slow is at sequence 4 and did not reach 6 within 60s");
-    assert_eq!(behind(error), (SLOW.name, 4, EVENTS, Duration::from_mins(1)));
+    assert_eq!(behind(&error), (SLOW.name, 4, EVENTS, Duration::from_mins(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +117,7 @@ async fn a_rebuild_that_stands_still_is_told_and_can_be_given_up() {
     bank.caught_up().await.unwrap();
     let mut rebuild = bank.rebuild(SLOW.name).await.unwrap();
     let error = rebuild.finished().await.unwrap_err();
-    assert_eq!(behind(error), (SLOW.name, 3, EVENTS, Duration::from_mins(1)));
+    assert_eq!(behind(&error), (SLOW.name, 3, EVENTS, Duration::from_mins(1)));
     bank.caught_up().await.expect("the build before it answers");
 }
 

@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cqrs_core::{
-    Aggregate, AggregateKey, AppendError, Appended, Apply, Command, CommandError, CommandId, Commit, Context,
-    Cqrs, Delivery, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, Search, StoreError,
-    StoredCommit, Subscribe,
+    Aggregate, AggregateKey, AppendError, Appended, Apply, Backlog, Command, CommandError, CommandId, Commit,
+    Context, Cqrs, Delivery, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, Search,
+    StoreError, StoredCommit, Subscribe,
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
 };
 use serde::{Deserialize, Serialize};
@@ -104,8 +104,16 @@ impl EventStore for Gated {
         self.inner.source()
     }
 
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
     fn era(&self) -> u64 {
         self.inner.era()
+    }
+
+    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
+        self.inner.backlog(aggregates, after).await
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

@@ -271,9 +271,9 @@ macro_rules! program {
     };
 }
 
-program!(old, Duration::from_secs(60), Sailed);
+program!(old, Duration::from_mins(1), Sailed);
 program!(hasty, Duration::from_millis(50), Sailed);
-program!(next, Duration::from_secs(60), Sailed Painted);
+program!(next, Duration::from_mins(1), Sailed Painted);
 
 macro_rules! start {
     ($program:ident, $backend:expr, $mate:expr) => {

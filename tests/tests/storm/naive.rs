@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Backend as _, CommandId, Commit, Cqrs, Delivery, EventStore,
-    Expected, Log, Page, Search, StoreError, StoredCommit, Subscribe, memory::MemoryViews,
+    AggregateKey, AppendError, Appended, Backend as _, Backlog, CommandId, Commit, Cqrs, Delivery,
+    EventStore, Expected, Log, Page, Search, StoreError, StoredCommit, Subscribe, memory::MemoryViews,
 };
 use cqrs_nats::{Nats, NatsEvents, NatsSubscription};
 use cqrs_tests::{
@@ -60,8 +60,16 @@ impl EventStore for LosesAnAnswer {
         self.events.source()
     }
 
+    fn name(&self) -> &str {
+        self.events.name()
+    }
+
     fn era(&self) -> u64 {
         self.events.era()
+    }
+
+    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
+        self.events.backlog(aggregates, after).await
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
