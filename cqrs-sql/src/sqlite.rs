@@ -88,11 +88,19 @@ impl SqlViews<Sqlite> {
     /// Dropping it loses nothing.
     pub async fn in_memory(context: &str) -> Result<Self, SqlError> {
         let place = "memory".to_owned();
-        // Another connection would have another database, and with the last one the database goes.
-        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-        let pool = pool.connect_with(SqliteConnectOptions::new().in_memory(true)).await;
-        let pool: SqlitePool = pool.map_err(|error| SqlError::new(&place, error))?;
-        Self::new(pool.clone(), pool, context, place).await
+        // All connections of these options have one database, which goes with the last of them. A pool closes a
+        // connection when a call on it was dropped halfway, so another connection keeps the database, and does nothing
+        // else: two that work would lock each other out of whole tables.
+        let options = options("sqlite::memory:")?;
+        let connect = async || -> Result<SqlitePool, SqlError> {
+            let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+            pool.connect_with(options.clone()).await.map_err(|error| SqlError::new(&place, error))
+        };
+        let (keeper, pool) = (connect().await?, connect().await?);
+        let views = Self::new(pool.clone(), pool, context, place).await?;
+        // Nobody else has set it.
+        let _ = views.shared.keeper.set(keeper);
+        Ok(views)
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Shared<DB: Sql> {
     reached: Arc<Reached>,
     /// Follows what other processes save, once somebody waits.
     follower: OnceLock<AbortHandle>,
+    /// Keeps a database in memory, which goes with its last connection; see `in_memory`.
+    pub(crate) keeper: OnceLock<Pool<DB>>,
 }
 
 impl<DB: Sql> SqlViews<DB> {
@@ -60,7 +62,9 @@ impl<DB: Sql> SqlViews<DB> {
         layout::open_context(&writer, &names, &place).await?;
         let id = layout::place_id(&writer, &names, &place).await?;
         let (reached, follower) = (Arc::default(), OnceLock::new());
-        Ok(Self { shared: Arc::new(Shared { writer, reader, names, place, id, reached, follower }) })
+        let keeper = OnceLock::new();
+        let shared = Shared { writer, reader, names, place, id, reached, follower, keeper };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The connections that read, for queries of your own.

@@ -227,3 +227,12 @@ async fn a_full_disk_stops_saves_and_nothing_else() {
     assert_eq!(count(&views).await.expect("a small save"), 2);
     assert_eq!(counted(&views).await, 2);
 }
+
+#[tokio::test]
+async fn a_database_in_memory_outlives_a_connection_that_is_closed() {
+    let views = SqliteViews::in_memory("shop").await.expect("the views");
+    views.open(&COUNTING).await.expect("the view");
+    // As the pool does with one on which a call was dropped halfway.
+    views.pool().acquire().await.expect("a connection").close().await.expect("its end");
+    assert_eq!(views.checkpoint(&COUNTING).await.expect("the checkpoint").checkpoint, None);
+}
