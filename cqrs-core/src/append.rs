@@ -69,7 +69,7 @@ async fn attempt<S: EventStore>(store: &S, commit: &Commit, base: &mut Base, sen
     match next {
         Next::Done(Outcome::Stored(sequence)) => {
             let holds = match base.check(store, &commit.aggregate).await {
-                // The store has seen a commit there, or it had not stored this one: whoever answers is behind.
+                // The append was accepted, so the expected commit was there. A replica that does not show it is behind.
                 Ok(Holds::Nothing) => Err(base::lost(&commit.aggregate, base.sequence)),
                 holds => holds.map(|holds| holds == Holds::Yes),
             };
