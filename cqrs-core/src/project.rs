@@ -213,8 +213,10 @@ impl Projector {
             let deliveries = loop {
                 let pause = self.projection.waiting().map_or(LOOK, |waiting| waiting.after.min(LOOK));
                 tokio::select! {
-                    deliveries = &mut next => break deliveries?,
+                    biased;
+                    // First, so that a service that stops begins with no other batch.
                     () = self.stop.cancelled() => return Ok(End::Stopped),
+                    deliveries = &mut next => break deliveries?,
                     looked = self.look_for_unknown(&mut looked_at), if is_standby => looked?,
                     () = tokio::time::sleep(pause), if goes_on => self.go_on(place, pending).await?,
                 }

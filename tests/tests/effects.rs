@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use cqrs_core::{
@@ -155,6 +156,20 @@ async fn a_handler_is_never_built_anew<B: Backend>(backend: B) {
     let error = bank.rebuild("clerk").await.unwrap_err();
     assert!(matches!(error, cqrs_core::Error::NotRebuilt { projection: "clerk" }), "{error}");
     eventually("it runs", async || bank.projectors()[0].state == ProjectorState::Running).await;
+}
+
+/// Its projector is first run when it has ended, with an event before it: whether it begins with that is no matter of
+/// chance.
+#[tokio::test]
+async fn a_service_that_has_ended_handles_nothing_else() {
+    for _ in 0..16 {
+        let (backend, clerk) = (Memory::default(), Clerk::default());
+        drop(bank(backend.clone(), &clerk).await);
+        let others = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
+        open(&others, "a", &[1]).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(clerk.done(), []);
+    }
 }
 
 /// The server dies under one who listens, who hears again what happens afterwards. Nothing is repeated: what happened
