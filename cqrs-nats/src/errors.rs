@@ -355,6 +355,36 @@ mod tests {
         assert_eq!(codes.len(), PERMANENT.len(), "each is there once");
     }
 
+    /// Whether the append that the server answered so is certain not to be stored.
+    fn is_definite(code: u64, text: &str, replicated: bool) -> bool {
+        let error = jetstream::context::PublishError::with_source(
+            PublishErrorKind::Other,
+            server_says(code, text),
+        );
+        match append_error("appending", error, replicated) {
+            AppendError::Failed(_) => true,
+            AppendError::Unknown(_) => false,
+            other => panic!("{code}: {other:?}"),
+        }
+    }
+
+    /// Whatever else the server says, it may have stored the message, and so the others of a cluster.
+    #[test]
+    fn an_append_has_failed_only_where_that_is_certain() {
+        let definite = [10_002, 10_047, 10_054, 10_060, 10_097, 10_109];
+        for code in (10_000..10_300).filter(|code| !IN_FLIGHT.contains(code) && *code != 10_023) {
+            for replicated in [false, true] {
+                assert_eq!(is_definite(code, "something", replicated), definite.contains(&code), "{code}");
+            }
+        }
+        // The store of one server is full; in a cluster only that of the leader may be.
+        assert!(is_definite(10_023, "insufficient resources", false));
+        assert!(!is_definite(10_023, "insufficient resources", true));
+        for limit in STREAM_LIMITS {
+            assert!(is_definite(10_077, limit, true), "{limit}");
+        }
+    }
+
     /// What the client wraps an answer in hides none of it.
     #[test]
     fn an_answer_is_found_in_the_clients_errors() {
