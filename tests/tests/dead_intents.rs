@@ -422,6 +422,23 @@ async fn remove_marks<V: ViewStore>(views: &V) {
     views.save(&WORKER, save).await.unwrap();
 }
 
+/// More than the server takes in one message.
+#[tokio::test]
+async fn a_commit_that_is_too_large_is_about_that_instance() {
+    let context = TestContext::new("dead-intents").await;
+    let backend = context.backend().await;
+    let (events, _) = backend.clone().split();
+    let shop = shop(backend).await;
+    ask(&shop, "poisoned", &["large", "behind"]).await;
+    ask(&shop, "good", &["one"]).await;
+    until_done(&events, "good", &["one"]).await;
+    until_dead(&shop, 2).await;
+    let dead = dead(&shop).await;
+    assert!(dead[0].1.contains("policy worker wants for instance \"poisoned\": "), "{}", dead[0].1);
+    assert!(dead[0].1.contains("takes 30") && dead[0].1.contains("are accepted"), "{}", dead[0].1);
+    assert!(dead[1].2, "the other stands behind it");
+}
+
 /// Never lets commands on one job through.
 struct Hangs;
 
