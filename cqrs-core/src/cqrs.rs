@@ -388,7 +388,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// [`Error::SetAside`] when a projection has dead letters among these events, once all projections are there;
     /// [`Error::ProjectionHalted`] when a projector cannot get there, [`Error::ViewBehind`] when one has not got any
-    /// further within the service's [`patience`](Builder::patience), or the stores' errors.
+    /// further within the service's [`patience`](Builder::patience), or [`Error::Store`] when a store refuses, or has
+    /// not answered for as long.
     ///
     /// # Cancel safety
     ///

@@ -357,10 +357,8 @@ mod tests {
 
     /// Whether the append that the server answered so is certain not to be stored.
     fn is_definite(code: u64, text: &str, replicated: bool) -> bool {
-        let error = jetstream::context::PublishError::with_source(
-            PublishErrorKind::Other,
-            server_says(code, text),
-        );
+        let error =
+            jetstream::context::PublishError::with_source(PublishErrorKind::Other, server_says(code, text));
         match append_error("appending", error, replicated) {
             AppendError::Failed(_) => true,
             AppendError::Unknown(_) => false,

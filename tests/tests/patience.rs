@@ -1,7 +1,11 @@
 //! Calls that wait for a projection wait for as long as it gets further, and then say where it stands.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{future::pending, time::Duration};
+use std::{
+    future::pending,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use cqrs_core::{
@@ -21,6 +25,8 @@ const EVENTS: u64 = 6;
 struct Slow {
     views: MemoryViews,
     stuck: Option<(u32, u64)>,
+    /// How often its store does not answer where it is.
+    outages: AtomicU32,
     /// Whether its store does not say how far it is.
     is_silent: bool,
 }
@@ -69,6 +75,9 @@ impl Projection for Slow {
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
+        if self.outages.try_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(StoreError::Unavailable { what: "the test's plan".into(), source: None });
+        }
         self.views.reached(projection, sequence).await
     }
 
@@ -79,7 +88,10 @@ impl Projection for Slow {
 
 /// A service with some events that its projection has still before it.
 async fn bank(stuck: Option<(u32, u64)>) -> Cqrs<Memory, (Account,), ()> {
-    let slow = Slow { stuck, ..Slow::default() };
+    bank_with(Slow { stuck, ..Slow::default() }).await
+}
+
+async fn bank_with(slow: Slow) -> Cqrs<Memory, (Account,), ()> {
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().projection(SLOW, slow);
     let bank = builder.start().await.unwrap();
     bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
@@ -101,6 +113,20 @@ async fn what_gets_further_is_waited_for() {
     assert_eq!(bank.projectors()[0].sequence, EVENTS);
     bank.rebuild(SLOW.name).await.unwrap().finished().await.unwrap();
     assert_eq!(bank.active_build(SLOW.name).await.unwrap().unwrap().build, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_for_a_while_is_asked_again() {
+    let bank = bank_with(Slow { outages: 7.into(), ..Slow::default() }).await;
+    bank.caught_up().await.unwrap();
+    assert_eq!(bank.projectors()[0].sequence, EVENTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_at_all_is_the_reason_why_nothing_is_waited_for() {
+    let bank = bank_with(Slow { outages: u32::MAX.into(), stuck: Some((1, 4)), ..Slow::default() }).await;
+    let error = bank.caught_up().await.unwrap_err();
+    assert_eq!(error.to_string(), "the store did not answer: the test's plan");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,12 @@
 //! Waiting for a projection: until it is somewhere, and for no longer than is of use.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Worker, halted};
 use crate::{
-    AggregateKey, Error, Position, ProjectionId, Reached, StoreError, ViewStore,
+    AggregateKey, Error, Position, ProjectionId, Reached, StoreError, ViewStore, backoff,
     dead_letter::{self, DeadLetter},
     status::{ProjectorState, ProjectorStatus},
 };
@@ -14,24 +14,47 @@ use crate::{
 /// For how long many who ask how far a build is share an answer, and how long a query that is late waits for it.
 pub(crate) const POSITION: Duration = Duration::from_secs(1);
 
+/// How long those who wait leave a store that does not answer alone, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
 impl<S: ViewStore> Worker<S> {
     /// Waits until it has seen all that is in its log at the time of the call, for as long as it gets further, and has
-    /// set nothing of it aside.
+    /// set nothing of it aside. A store that does not answer for a while is asked again.
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {
-        let what = || format!("asking how long the log is that {} follows", self.name);
-        let last = self.in_time(what, self.log.events.log(&self.aggregates)).await?.last_sequence;
-        let mut seen = pin!(self.seen(last, |letter| letter.position.sequence <= last));
-        let mut before = self.last_known();
+        let patience = self.shared.patience;
+        let (mut last, mut failed, mut failures) = (None, None, 0);
+        let (mut before, mut since) = (self.last_known(), Instant::now());
         loop {
-            if let Ok(seen) = timeout(self.shared.patience, &mut seen).await {
-                return seen.map(drop);
+            match timeout(patience.saturating_sub(since.elapsed()), self.catch_up(&mut last)).await {
+                Ok(Err(Error::Store(error))) if error.is_transient() => failed = Some(error),
+                Ok(caught_up) => return caught_up,
+                Err(_) => {}
             }
-            let at = self.position(self.shared.patience).await;
+            let pause = backoff::pause(AGAIN.0, AGAIN.1, failures);
+            if since.elapsed() + pause < patience {
+                failures += 1;
+                sleep(pause).await;
+                continue;
+            }
+            let at = self.position(patience).await;
             if at <= before {
-                return Err(self.behind(at, last, self.shared.patience));
+                let behind = || match last {
+                    Some(last) => self.behind(at, last, patience),
+                    None => silent(format!("asking how long the log is that {} follows", self.name)).into(),
+                };
+                return Err(failed.map_or_else(behind, Error::from));
             }
-            before = at;
+            (before, since, failed, failures) = (at, Instant::now(), None, 0);
         }
+    }
+
+    /// Waits until it has seen all of its log up to `last`, which is where the log ends when it is asked first.
+    async fn catch_up(&self, last: &mut Option<u64>) -> Result<(), Error> {
+        let last = match *last {
+            Some(last) => last,
+            None => *last.insert(self.log.events.log(&self.aggregates).await?.last_sequence),
+        };
+        self.seen(last, |letter| letter.position.sequence <= last).await.map(drop)
     }
 
     /// Waits until it has seen the events of a receipt, and has set none of them aside, nor one before them; returns
@@ -106,7 +129,7 @@ impl<S: ViewStore> Worker<S> {
         asking: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let asked = timeout(self.shared.patience, asking).await;
-        asked.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
+        asked.unwrap_or_else(|_| Err(silent(what())))
     }
 
     /// The build that is known to answer, once there is one.
@@ -170,4 +193,9 @@ impl<S: ViewStore> Worker<S> {
             reached = self.projection.reached(id, sequence) => Ok(reached?),
         }
     }
+}
+
+/// That a store has not answered in time.
+fn silent(what: String) -> StoreError {
+    StoreError::Unavailable { what, source: None }
 }
