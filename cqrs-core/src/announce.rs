@@ -2,18 +2,18 @@
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 
 use crate::{
     AggregateKey, Batch, CommandId, Commit, Envelope, EventId, EventSource, EventStore, Metadata, OnFailure,
-    Origin, ProjectError, Projection, ProjectionId, Reached, Recorded, RecordedEvent, Retry, Save,
-    SavedCheckpoint, Start, StoreError, ViewStore, Write,
+    Origin, ProjectError, Projection, ProjectionId, ProjectionSettings, Recorded, RecordedEvent, Retry,
+    Start, StoreError, ViewStore, Write,
     append::{self, Outcome},
     base::{self, Base, Holds},
     codec,
-    documents::{cannot_apply, unless_panics},
     lanes::{self, lanes},
+    rules::{cannot_apply, check_size, save},
 };
 
 /// How many aggregates' announcements are appended at once.
@@ -91,11 +91,10 @@ struct End {
 
 /// One event to announce.
 struct Announcement {
-    /// The index of the event in its batch.
-    index: usize,
     /// The event's place among its aggregate's.
     version: u64,
     aggregate: AggregateKey,
+    span: tracing::Span,
     event: RecordedEvent,
 }
 
@@ -104,7 +103,8 @@ struct Lane {
     key: String,
     revision: u64,
     end: End,
-    announcements: Vec<Announcement>,
+    /// Each with the index of its event in the batch.
+    announcements: Vec<(usize, Announcement)>,
     failure: Option<(usize, StoreError)>,
 }
 
@@ -116,15 +116,15 @@ impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
     /// What is to be announced, by aggregate, each with its end.
     async fn lanes(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Vec<Lane>, ProjectError> {
         let announcements = announcements::<A>(batch)?;
-        let sorted = lanes(announcements, |announcement| announcement.aggregate.clone());
-        let keys: Vec<_> = sorted.iter().map(|lane| lane[0].aggregate.id().to_owned()).collect();
+        let sorted = lanes(announcements, |(_, announcement)| announcement.aggregate.clone());
+        let keys: Vec<_> = sorted.iter().map(|lane| lane[0].1.aggregate.id().to_owned()).collect();
         let saved = if keys.is_empty() { Vec::new() } else { self.views.load(id, &keys).await? };
         let mut all = Vec::with_capacity(sorted.len());
         for ((announcements, key), saved) in sorted.into_iter().zip(keys).zip(saved) {
             let end = match &saved.document {
                 None => End::default(),
                 Some(document) => {
-                    let index = announcements[0].index;
+                    let (index, _) = announcements[0];
                     let bad =
                         |error| cannot_apply(index, format!("document {key:?} cannot be read: {error}"));
                     codec::from_json(document).map_err(bad)?
@@ -137,19 +137,19 @@ impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
 }
 
 /// What a batch leads to, in order.
-fn announcements<A: Announce>(batch: &Batch<'_>) -> Result<Vec<Announcement>, ProjectError> {
-    let mut all = Vec::new();
-    for (index, event) in batch.events.iter().enumerate() {
-        let decoded = unless_panics(index, || event.decode::<<A::Of as EventSource>::Event>())?;
-        let envelope = decoded.map_err(|error| ProjectError::undecodable(index, error))?;
-        let announcement = unless_panics(index, || announcement::<A>(index, event, &envelope))?;
-        all.extend(announcement.map_err(|reason| cannot_apply(index, reason))?);
-    }
-    Ok(all)
+fn announcements<A: Announce>(batch: &Batch<'_>) -> Result<Vec<(usize, Announcement)>, ProjectError> {
+    let told = batch.each(|event| {
+        let envelope = event.decode::<<A::Of as EventSource>::Event>()?;
+        Ok(announcement::<A>(event, &envelope).transpose())
+    })?;
+    let named = |(index, told): (usize, Result<_, _>)| match told {
+        Ok(announcement) => Ok((index, announcement)),
+        Err(reason) => Err(cannot_apply(index, reason)),
+    };
+    told.into_iter().map(named).collect()
 }
 
 fn announcement<A: Announce>(
-    index: usize,
     event: &Recorded<'_>,
     envelope: &Envelope<<A::Of as EventSource>::Event>,
 ) -> Result<Option<Announcement>, String> {
@@ -173,20 +173,21 @@ fn announcement<A: Announce>(
     });
     let aggregate = AggregateKey::new(<A::As as EventSource>::NAME, envelope.aggregate.id());
     let aggregate = aggregate.map_err(|error| error.to_string())?;
-    let version = envelope.version;
-    let event = codec::encode(&mut told, derived("event").0, &aggregate, &origin);
-    let event = event.map_err(|error| error.to_string())?;
-    Ok(Some(Announcement { index, version, aggregate, event }))
+    let (version, span) = (envelope.version, event.span());
+    let announced = codec::encode(&mut told, derived("event").0, &aggregate, &origin);
+    let announced = announced.map_err(|error| error.to_string())?;
+    Ok(Some(Announcement { version, aggregate, span, event: announced }))
 }
 
 /// Appends the announcements of one aggregate in order, up to one that fails.
 async fn append_all<E: EventStore>(public: Arc<E>, mut lane: Lane) -> Lane {
-    for announcement in &lane.announcements {
+    for (index, announcement) in &lane.announcements {
         if announcement.version <= lane.end.announced {
             continue;
         }
-        if let Err(error) = append_one(&*public, &mut lane.end, announcement).await {
-            lane.failure = Some((announcement.index, error));
+        let appending = append_one(&*public, &mut lane.end, announcement);
+        if let Err(error) = appending.instrument(announcement.span.clone()).await {
+            lane.failure = Some((*index, error));
             break;
         }
         lane.end.announced = announcement.version;
@@ -258,62 +259,28 @@ async fn catch_up<E: EventStore>(
 }
 
 impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S> {
-    fn aggregates(&self) -> Vec<&'static str> {
-        vec![<A::Of as EventSource>::NAME]
+    type Store = S;
+
+    fn store(&self) -> &S {
+        &self.views
     }
 
-    fn on_failure(&self) -> OnFailure {
-        A::ON_FAILURE
-    }
-
-    fn retry(&self) -> Retry {
-        A::RETRY
-    }
-
-    fn ignored(&self) -> &'static [&'static str] {
-        A::IGNORED
-    }
-
-    fn start(&self) -> Start {
-        A::START
-    }
-
-    fn has_effects(&self) -> bool {
-        true
-    }
-
-    fn max_events(&self) -> usize {
-        // Each event moves at most one end.
-        self.views.max_writes()
-    }
-
-    fn place(&self) -> Option<String> {
-        self.views.place()
-    }
-
-    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.open(projection).await
-    }
-
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        self.views.checkpoint(projection).await
-    }
-
-    async fn notes(
-        &self,
-        projection: &ProjectionId,
-        prefix: &str,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        self.views.notes(projection, prefix).await
+    fn settings(&self) -> ProjectionSettings {
+        ProjectionSettings {
+            on_failure: A::ON_FAILURE,
+            retry: A::RETRY,
+            ignored: A::IGNORED,
+            start: A::START,
+            has_effects: true,
+            // Each event moves at most one end.
+            ..ProjectionSettings::new(vec![<A::Of as EventSource>::NAME], self.views.max_writes())
+        }
     }
 
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
         let lanes = self.lanes(projection, &batch).await?;
-        let (number, limit) = (lanes.len() + batch.notes.len(), self.views.max_writes());
-        if number > limit {
-            let what = format!("what a commit announces, up to sequence {}", batch.checkpoint.sequence);
-            return Err(StoreError::TooMany { what, number, limit }.into());
-        }
+        // Before anything is announced.
+        check_size(&*self.views, &batch, lanes.len() + batch.notes.len())?;
         let lanes = lanes.into_iter().map(|lane| vec![lane]).collect();
         let lane = |mut lane: Vec<Lane>| {
             let (public, lane) = (Arc::clone(&self.public), lane.pop());
@@ -346,17 +313,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
             Some((_, error)) => return Err(error.into()),
             None => {}
         }
-        let Batch { notes, checkpoint, revision, .. } = batch;
-        let save = Save { writes: &writes, notes, checkpoint, revision };
-        Ok(self.views.save(projection, save).await?)
-    }
-
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        self.views.reached(projection, sequence).await
-    }
-
-    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.remove(projection).await
+        save(&*self.views, projection, &batch, &writes, batch.notes).await
     }
 }
 

@@ -156,7 +156,7 @@ impl DeadIntents {
                     notes.push(mark.note(&noted.place).map_err(unwritten)?);
                 }
             }
-            notes.truncate(self.projection.max_events());
+            notes.truncate(self.projection.settings().max_events);
             Ok((!notes.is_empty()).then_some((notes, ())))
         };
         while set_aside::change(&*self.projection, &self.id, &decide).await?.is_some() {}

@@ -5,15 +5,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
+use tracing::Instrument as _;
 
 use crate::{
-    AggregateKey, Batch, Handler, HandlerError, HandlerSources, OnFailure, Position, ProjectError,
-    Projection, ProjectionId, Reached, Retry, Save, SavedCheckpoint, Start, StoreError, ViewStore,
-    documents::unless_panics as unless_panicked,
+    AggregateKey, Batch, Handler, HandlerError, HandlerSources, Position, ProjectError, Projection,
+    ProjectionId, ProjectionSettings, StoreError, ViewStore,
     handler::Handling,
     lanes::{self, lanes},
     panics::awaited_unless_panics,
+    rules::save,
 };
 
 /// How many events are handled before progress is saved, and come again after a crash, at most.
@@ -33,9 +33,9 @@ type UnderWay = Mutex<Vec<(AggregateKey, Position)>>;
 
 /// One event of a lane.
 struct Work {
-    index: usize,
     aggregate: AggregateKey,
     position: Position,
+    span: tracing::Span,
     handling: Handling,
 }
 
@@ -51,19 +51,16 @@ impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
     }
 
     /// What is still to be done of a batch.
-    fn work(&self, batch: &Batch<'_>) -> Result<Vec<Work>, ProjectError> {
-        let mut work = Vec::new();
-        for (index, event) in batch.events.iter().enumerate() {
+    fn work(&self, batch: &Batch<'_>) -> Result<Vec<(usize, Work)>, ProjectError> {
+        batch.each(|event| {
             let position = event.position();
             if self.handled().contains(&position) {
-                continue;
+                return Ok(None);
             }
-            let handling = unless_panicked(index, || H::Of::handling(&self.handler, event))?;
-            let handling = handling.map_err(|error| ProjectError::undecodable(index, error))?;
-            let aggregate = event.stored.commit.aggregate.clone();
-            work.extend(handling.map(|handling| Work { index, aggregate, position, handling }));
-        }
-        Ok(work)
+            let (aggregate, span) = (event.stored.commit.aggregate.clone(), event.span());
+            let handling = H::Of::handling(&self.handler, event)?;
+            Ok(handling.map(|handling| Work { aggregate, position, span, handling }))
+        })
     }
 
     fn handled(&self) -> MutexGuard<'_, HashSet<Position>> {
@@ -76,12 +73,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Handles the events of one aggregate, up to one that fails.
-async fn handle(work: Vec<Work>, under_way: Arc<UnderWay>) -> Ended {
+async fn handle(work: Vec<(usize, Work)>, under_way: Arc<UnderWay>) -> Ended {
     let mut ended = Ended { done: Vec::with_capacity(work.len()), failure: None };
-    for Work { index, aggregate, position, handling } in work {
+    for (index, Work { aggregate, position, span, handling }) in work {
         failpoint!(BeforeHandle, &aggregate.to_string());
         lock(&under_way).push((aggregate.clone(), position));
-        let handled = unless_panics(handling).await;
+        let handled = unless_panics(handling).instrument(span).await;
         lock(&under_way).retain(|(_, begun)| *begun != position);
         if let Err(error) = handled {
             ended.failure = Some((index, error));
@@ -100,33 +97,23 @@ async fn unless_panics(handling: Handling) -> Result<(), HandlerError> {
 }
 
 impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
-    fn aggregates(&self) -> Vec<&'static str> {
-        H::Of::names()
+    type Store = S;
+
+    fn store(&self) -> &S {
+        &self.views
     }
 
-    fn on_failure(&self) -> OnFailure {
-        H::ON_FAILURE
-    }
-
-    fn retry(&self) -> Retry {
-        H::RETRY
-    }
-
-    fn ignored(&self) -> &'static [&'static str] {
-        H::IGNORED
-    }
-
-    fn start(&self) -> Start {
-        H::START
-    }
-
-    fn has_effects(&self) -> bool {
-        true
-    }
-
-    fn max_events(&self) -> usize {
+    fn settings(&self) -> ProjectionSettings {
         // So that each may become a dead letter.
-        MAX_EVENTS.min(self.views.max_writes())
+        let max_events = MAX_EVENTS.min(self.views.max_writes());
+        ProjectionSettings {
+            on_failure: H::ON_FAILURE,
+            retry: H::RETRY,
+            ignored: H::IGNORED,
+            start: H::START,
+            has_effects: true,
+            ..ProjectionSettings::new(H::Of::names(), max_events)
+        }
     }
 
     fn under_way(&self) -> Vec<(AggregateKey, Position)> {
@@ -135,28 +122,8 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         begun
     }
 
-    fn place(&self) -> Option<String> {
-        self.views.place()
-    }
-
-    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.open(projection).await
-    }
-
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        self.views.checkpoint(projection).await
-    }
-
-    async fn notes(
-        &self,
-        projection: &ProjectionId,
-        prefix: &str,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        self.views.notes(projection, prefix).await
-    }
-
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
-        let lanes = lanes(self.work(&batch)?, |work| work.aggregate.clone());
+        let lanes = lanes(self.work(&batch)?, |(_, work)| work.aggregate.clone());
         let mut failure: Option<(usize, HandlerError)> = None;
         // What a dropped attempt had begun is not under way any more.
         lock(&self.under_way).clear();
@@ -176,18 +143,9 @@ impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
         if let Some((index, HandlerError { reason, transient })) = failure {
             return Err(ProjectError::Event { index, reason, transient });
         }
-        let Batch { notes, checkpoint, revision, .. } = batch;
-        let revision = self.views.save(projection, Save { writes: &[], notes, checkpoint, revision }).await?;
+        let revision = save(&*self.views, projection, &batch, &[], batch.notes).await?;
         // Lanes may have come further than what is saved.
-        self.handled().retain(|position| position.sequence > checkpoint.sequence);
+        self.handled().retain(|position| position.sequence > batch.checkpoint.sequence);
         Ok(revision)
-    }
-
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        self.views.reached(projection, sequence).await
-    }
-
-    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.remove(projection).await
     }
 }

@@ -158,58 +158,14 @@ pub trait HandlerSources<H>: 'static {
 /// The handling of one event.
 pub(crate) type Handling = BoxFuture<'static, Result<(), HandlerError>>;
 
-impl<H, A> HandlerSources<H> for A
+/// The handling of an event of the aggregate.
+fn handling<A, H>(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>
 where
     A: EventSource,
     H: On<A::Event>,
 {
-    fn names() -> Vec<&'static str> {
-        vec![A::NAME]
-    }
-
-    fn handling(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError> {
-        if event.aggregate() != A::NAME {
-            return Ok(None);
-        }
-        let (handler, event) = (Arc::clone(handler), event.decode::<A::Event>()?);
-        Ok(Some(Box::pin(async move { handler.on(&event).await })))
-    }
+    let (handler, event) = (Arc::clone(handler), event.decode::<A::Event>()?);
+    Ok(Some(Box::pin(async move { handler.on(&event).await })))
 }
 
-macro_rules! handlers_of_tuples {
-    ($(($($aggregate:ident),+);)+) => {
-        $(
-            impl<H, $($aggregate),+> HandlerSources<H> for ($($aggregate,)+)
-            where
-                $($aggregate: EventSource, H: On<$aggregate::Event>,)+
-            {
-                fn names() -> Vec<&'static str> {
-                    vec![$($aggregate::NAME),+]
-                }
-
-                fn handling(
-                    handler: &Arc<H>,
-                    event: &Recorded<'_>,
-                ) -> Result<Option<Handling>, StoreError> {
-                    $(
-                        if event.aggregate() == $aggregate::NAME {
-                            return <$aggregate as HandlerSources<H>>::handling(handler, event);
-                        }
-                    )+
-                    Ok(None)
-                }
-            }
-        )+
-    };
-}
-
-handlers_of_tuples! {
-    (A);
-    (A, B);
-    (A, B, C);
-    (A, B, C, D);
-    (A, B, C, D, E);
-    (A, B, C, D, E, F);
-    (A, B, C, D, E, F, G);
-    (A, B, C, D, E, F, G, H2);
-}
+crate::sources! { impl HandlerSources<H> where H: On, fn handling(handler: &Arc<H>) -> Handling = handling }

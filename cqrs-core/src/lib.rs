@@ -83,6 +83,7 @@ mod handle_events;
 mod handler;
 mod id;
 mod interceptor;
+mod kept;
 mod lanes;
 mod load;
 pub mod memory;
@@ -100,8 +101,10 @@ mod registry;
 mod remembered;
 mod retry;
 mod router;
+mod rules;
 mod set_aside;
 mod snapshot;
+mod sources;
 mod status;
 mod stopping;
 pub mod testing;
@@ -142,7 +145,9 @@ pub use interceptor::{BoxFuture, Call, CallKind, Interceptor, Next, Outcome};
 pub use metadata::{InvalidMetadata, MAX_METADATA_BYTES, Metadata};
 pub use notices::{Notice, Notices, NoticesOf};
 pub use policy::{Policy, React, Reactions};
-pub use projection::{Batch, OnFailure, ProjectError, Projection, Recorded, Start, Waiting};
+pub use projection::{
+    Batch, OnFailure, ProjectError, Projection, ProjectionSettings, Recorded, Start, Waiting,
+};
 pub use query::{Answer, Documents, Query};
 pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
 pub use remembered::REMEMBERED_COMMANDS;
@@ -170,6 +175,7 @@ pub mod fuzzing {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
+        panics::awaited_unless_panics,
         payload::{deserialize_command, deserialize_variant, serialize_variant},
         plain::{Field, OfAnyType},
         upcast::{Upcast, upcast},

@@ -15,7 +15,7 @@ pub(crate) fn unless_panics<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// What comes of `future`, or the words of its panic.
-pub(crate) async fn awaited_unless_panics<T>(mut future: BoxFuture<'_, T>) -> Result<T, String> {
+pub async fn awaited_unless_panics<T>(mut future: BoxFuture<'_, T>) -> Result<T, String> {
     poll_fn(|context| match unless_panics(|| future.as_mut().poll(context)) {
         Ok(polled) => polled.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),

@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Effects, Envelope, Event, EventSource, OnFailure, Recorded, Refusal, Retry, Start, StoreError,
-    effects::Cause,
+    effects::Cause, kept::Step,
 };
 
 /// Turns events into commands and deadlines. With fields it is what the field calls a process manager: each
@@ -155,70 +155,22 @@ pub trait Reactions<P>: 'static {
     ///
     /// [`StoreError`] when the event cannot be read.
     #[doc(hidden)]
-    fn step(event: &Recorded<'_>) -> Result<Option<Reaction<P>>, StoreError>;
+    fn step(event: &Recorded<'_>) -> Result<Option<Step<P, Effects>>, StoreError>;
 }
 
-/// One event's reaction of one state.
-#[doc(hidden)]
-pub struct Reaction<P> {
-    pub(crate) cause: Cause,
-    pub(crate) react: Rule<P>,
-}
-
-type Rule<P> = Box<dyn FnOnce(&mut P, &mut Effects) + Send>;
-
-impl<P, A> Reactions<P> for A
+/// What an event of the aggregate does to a state, and what is wanted then.
+fn step<A, P>(event: &Recorded<'_>) -> Result<Option<Step<P, Effects>>, StoreError>
 where
     A: EventSource,
     P: React<A::Event>,
 {
-    fn names() -> Vec<&'static str> {
-        vec![A::NAME]
-    }
-
-    fn step(event: &Recorded<'_>) -> Result<Option<Reaction<P>>, StoreError> {
-        if event.aggregate() != A::NAME {
-            return Ok(None);
-        }
-        let event = event.decode::<A::Event>()?;
-        Ok(P::key(&event).map(|key| Reaction {
-            cause: Cause::event(P::NAME, key, &event),
-            react: Box::new(move |policy: &mut P, effects| policy.react(&event, effects)),
-        }))
-    }
+    let event = event.decode::<A::Event>()?;
+    let Some(key) = P::key(&event) else { return Ok(None) };
+    let mut effects = Effects::of(Cause::event(P::NAME, key.clone(), &event));
+    Ok(Some(Step::new(key, move |policy: &mut P| {
+        policy.react(&event, &mut effects);
+        effects
+    })))
 }
 
-macro_rules! reactions_of_tuples {
-    ($(($($aggregate:ident),+);)+) => {
-        $(
-            impl<P, $($aggregate),+> Reactions<P> for ($($aggregate,)+)
-            where
-                $($aggregate: EventSource, P: React<$aggregate::Event>,)+
-            {
-                fn names() -> Vec<&'static str> {
-                    vec![$($aggregate::NAME),+]
-                }
-
-                fn step(event: &Recorded<'_>) -> Result<Option<Reaction<P>>, StoreError> {
-                    $(
-                        if event.aggregate() == $aggregate::NAME {
-                            return <$aggregate as Reactions<P>>::step(event);
-                        }
-                    )+
-                    Ok(None)
-                }
-            }
-        )+
-    };
-}
-
-reactions_of_tuples! {
-    (A);
-    (A, B);
-    (A, B, C);
-    (A, B, C, D);
-    (A, B, C, D, E);
-    (A, B, C, D, E, F);
-    (A, B, C, D, E, F, G);
-    (A, B, C, D, E, F, G, H);
-}
+crate::sources! { impl Reactions<P> where P: React, fn step() -> Step<P, Effects> = step }

@@ -25,7 +25,7 @@ use crate::{
     dead_letter::{self, DeadLetter, Failure, MAX_DEAD_LETTERS, Parked},
     followed::{AnySubscription, Followed},
     gap::{self, Before, Versions},
-    projection::AnyProjection,
+    projection::{AnyProjection, ProjectionSettings},
     retry::Waited,
     status::{Pace, ProjectorState, ProjectorStatus},
     stopping::Busy,
@@ -72,6 +72,7 @@ impl From<StoreError> for End {
 pub(crate) struct Projector {
     pub(crate) log: Followed,
     pub(crate) projection: Arc<dyn AnyProjection>,
+    pub(crate) settings: ProjectionSettings,
     pub(crate) id: ProjectionId,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: watch::Sender<ProjectorStatus>,
@@ -116,7 +117,7 @@ impl Projector {
 
     async fn supervise(&self, opened: Result<(), StoreError>) {
         let mut failures = 0;
-        let mut waited = Waited::new(self.projection.retry());
+        let mut waited = Waited::new(self.settings.retry);
         let (mut is_open, mut failure) = (opened.is_ok(), opened.err());
         loop {
             let before = self.status.borrow().sequence;
@@ -139,7 +140,7 @@ impl Projector {
                 End::Failed(error) => describe(&error),
                 End::Overtaken => "another save of the view came between".to_owned(),
                 End::Unknown(reason) => {
-                    pause = LEFT.min(self.projection.retry().unknown);
+                    pause = LEFT.min(self.settings.retry.unknown);
                     format!("{reason}; another program may know it")
                 }
             };
@@ -167,20 +168,16 @@ impl Projector {
 
     /// From the checkpoint on, until something ends it.
     async fn follow(&self, waited: &mut Waited) -> Result<End, End> {
-        let aggregates = self.projection.aggregates();
-        let mut place = self.place(&aggregates).await?;
+        let aggregates = &self.settings.aggregates;
+        let mut place = self.place(aggregates).await?;
         while place.has_unknown && self.apply_unknown().await? {
-            place = self.place(&aggregates).await?;
+            place = self.place(aggregates).await?;
         }
         let subscriber = self.log.subscriber(&self.projection.subscriber(&self.id));
         let mut subscription = self
             .log
             .events
-            .subscribe(Subscribe {
-                subscriber: &subscriber,
-                aggregates: &aggregates,
-                after: place.checkpoint.sequence,
-            })
+            .subscribe(Subscribe { subscriber: &subscriber, aggregates, after: place.checkpoint.sequence })
             .await?;
         if !subscription.is_standby() {
             self.resume(&mut place).await?;
@@ -203,10 +200,10 @@ impl Projector {
     ) -> Result<End, End> {
         let mut looked_at = place.checkpoint.dead_letters;
         let mut speed = Pace::new(Instant::now());
-        let max_events = self.projection.max_events();
+        let max_events = self.settings.max_events;
         loop {
             let is_standby = subscription.is_standby();
-            let goes_on = self.projection.has_effects() && !is_standby;
+            let goes_on = self.settings.has_effects && !is_standby;
             let pending = subscription.pending();
             // So that most batches are one write. It is not dropped for what is done meanwhile: it may have taken some.
             let mut next = subscription.next(max_events.clamp(1, BATCH));
@@ -337,7 +334,7 @@ impl Projector {
     /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.
     async fn begin(&self, log: Log, revision: u64) -> Result<(Checkpoint, u64), End> {
         let nothing = Checkpoint { log: log.id, ..Checkpoint::default() };
-        if self.projection.start() == Start::Beginning || log.last_sequence == 0 {
+        if self.settings.start == Start::Beginning || log.last_sequence == 0 {
             return Ok((nothing, revision));
         }
         let checkpoint = Checkpoint { sequence: log.last_sequence, ..nothing };
@@ -380,7 +377,7 @@ impl Projector {
     ) -> Result<(), End> {
         let mut poison = HashMap::new();
         loop {
-            let ignored = self.projection.ignored();
+            let ignored = self.settings.ignored;
             let plan = plan(chunk, ignored, &place.parked, gaps, &poison, || self.clock.now());
             self.check_failures(place, &plan.letters)?;
             failpoint!(BeforeSave, &self.id.to_string());
@@ -538,7 +535,7 @@ impl Projector {
     /// Whether events may be set aside, and these as well.
     fn check_failures(&self, place: &Place, letters: &[DeadLetter]) -> Result<(), StoreError> {
         let Some(first) = letters.first() else { return Ok(()) };
-        if self.projection.on_failure() == OnFailure::Halt {
+        if self.settings.on_failure == OnFailure::Halt {
             return Err(StoreError::Undecodable {
                 aggregate: first.aggregate.clone(),
                 sequence: first.position.sequence,

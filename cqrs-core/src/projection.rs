@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     AggregateKey, BoxFuture, Checkpoint, Envelope, Event, Note, Position, ProjectionId, Reached, Retry,
-    SaveError, SavedCheckpoint, StoreError, StoredCommit, codec,
+    SaveError, SavedCheckpoint, StoreError, StoredCommit, ViewStore, codec,
 };
 
 /// A projection that keeps its results itself, such as rows in tables of its own.
@@ -17,49 +17,20 @@ use crate::{
 /// following the log, trying again, setting events aside that cannot be applied, and reading the checkpoint
 /// again after anything that is not a success.
 pub trait Projection: Send + Sync + 'static {
-    /// The stored names of the aggregates whose events it applies.
-    fn aggregates(&self) -> Vec<&'static str>;
+    /// The view store that keeps its checkpoint and notes and, unless it says otherwise, its results.
+    type Store: ViewStore;
 
-    /// What to do with an event that cannot be applied.
-    fn on_failure(&self) -> OnFailure {
-        OnFailure::default()
-    }
+    /// The view store.
+    fn store(&self) -> &Self::Store;
 
-    /// How long it waits for what may pass by itself, before it does that.
-    fn retry(&self) -> Retry {
-        Retry::DEFAULT
-    }
-
-    /// The stored names of events that it passes over without reading them, also when this program does not know
-    /// them or their version. They count as applied.
-    fn ignored(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Where in the log it begins, the first time that it runs.
-    fn start(&self) -> Start {
-        Start::default()
-    }
-
-    /// Whether it does more than change its own store. Then it is never built anew, which would do it all again.
-    fn has_effects(&self) -> bool {
-        false
-    }
-
-    /// How many events one [`project`](Projection::project) takes at most, where a single commit does not have
-    /// more; at least 1.
-    fn max_events(&self) -> usize;
+    /// Which events it applies, and what its projector does about those that it cannot.
+    fn settings(&self) -> ProjectionSettings;
 
     /// The events that it has begun with and not finished, as far as it knows them: a service that stops before they
     /// are finished names them, see [`Unfinished`](crate::Unfinished).
     fn under_way(&self) -> Vec<(AggregateKey, Position)> {
         Vec::new()
     }
-
-    /// What tells its store from others that keep such results for the same log; see
-    /// [`ViewStore::place`](crate::ViewStore::place). A projection that keeps its results in a view store answers
-    /// with that store's.
-    fn place(&self) -> Option<String>;
 
     /// Prepares the place for the results, if it is not there.
     ///
@@ -70,7 +41,9 @@ pub trait Projection: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// It can be called again.
-    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.store().open(projection)
+    }
 
     /// How far the projection is, with the revision that the next [`project`](Projection::project) names.
     /// What was saved before the call is seen.
@@ -85,7 +58,9 @@ pub trait Projection: Send + Sync + 'static {
     fn checkpoint(
         &self,
         projection: &ProjectionId,
-    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send;
+    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send {
+        self.store().checkpoint(projection)
+    }
 
     /// The projection's notes whose keys begin with `prefix`, sorted by key. What was saved before the call
     /// is seen.
@@ -101,7 +76,9 @@ pub trait Projection: Send + Sync + 'static {
         &self,
         projection: &ProjectionId,
         prefix: &str,
-    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        self.store().notes(projection, prefix)
+    }
 
     /// Applies events in their order and saves the notes and the checkpoint, all in one write, if the
     /// checkpoint's revision is still the named one; returns the new revision.
@@ -163,7 +140,9 @@ pub trait Projection: Send + Sync + 'static {
         &self,
         projection: &ProjectionId,
         sequence: u64,
-    ) -> impl Future<Output = Result<Reached, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Reached, StoreError>> + Send {
+        self.store().reached(projection, sequence)
+    }
 
     /// Removes the results, the notes and the checkpoint. Nothing happens if they are not there.
     ///
@@ -174,7 +153,45 @@ pub trait Projection: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// A dropped removal may have happened, or happen later.
-    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.store().remove(projection)
+    }
+}
+
+/// Which events a projection applies, and what its projector does about those that it cannot apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionSettings {
+    /// The stored names of the aggregates whose events it applies.
+    pub aggregates: Vec<&'static str>,
+    /// What to do with an event that cannot be applied.
+    pub on_failure: OnFailure,
+    /// How long it waits for what may pass by itself, before it does that.
+    pub retry: Retry,
+    /// The stored names of events that it passes over without reading them, also when this program does not know
+    /// them or their version. They count as applied.
+    pub ignored: &'static [&'static str],
+    /// Where in the log it begins, the first time that it runs.
+    pub start: Start,
+    /// Whether it does more than change its own store. Then it is never built anew, which would do it all again.
+    pub has_effects: bool,
+    /// How many events one [`project`](Projection::project) takes at most, where a single commit does not have
+    /// more; at least 1.
+    pub max_events: usize,
+}
+
+impl ProjectionSettings {
+    /// The usual ones: events that cannot be applied are set aside, and it begins with the first event.
+    pub fn new(aggregates: Vec<&'static str>, max_events: usize) -> Self {
+        Self {
+            aggregates,
+            on_failure: OnFailure::default(),
+            retry: Retry::DEFAULT,
+            ignored: &[],
+            start: Start::default(),
+            has_effects: false,
+            max_events,
+        }
+    }
 }
 
 /// What a projection has still to do without any event; see [`Projection::waiting`].
@@ -313,13 +330,7 @@ impl From<StoreError> for ProjectError {
 
 /// [`Projection`] without its type, so that one projector serves them all: its calls are one for each batch.
 pub(crate) trait AnyProjection: Send + Sync + 'static {
-    fn aggregates(&self) -> Vec<&'static str>;
-    fn on_failure(&self) -> OnFailure;
-    fn retry(&self) -> Retry;
-    fn ignored(&self) -> &'static [&'static str];
-    fn start(&self) -> Start;
-    fn has_effects(&self) -> bool;
-    fn max_events(&self) -> usize;
+    fn settings(&self) -> ProjectionSettings;
     fn under_way(&self) -> Vec<(AggregateKey, Position)>;
     fn waiting(&self) -> Option<Waiting>;
     fn let_go(&self);
@@ -358,32 +369,8 @@ pub(crate) fn subscriber(id: &ProjectionId, place: Option<&str>) -> String {
 }
 
 impl<P: Projection> AnyProjection for P {
-    fn aggregates(&self) -> Vec<&'static str> {
-        P::aggregates(self)
-    }
-
-    fn on_failure(&self) -> OnFailure {
-        P::on_failure(self)
-    }
-
-    fn retry(&self) -> Retry {
-        P::retry(self)
-    }
-
-    fn ignored(&self) -> &'static [&'static str] {
-        P::ignored(self)
-    }
-
-    fn start(&self) -> Start {
-        P::start(self)
-    }
-
-    fn has_effects(&self) -> bool {
-        P::has_effects(self)
-    }
-
-    fn max_events(&self) -> usize {
-        P::max_events(self)
+    fn settings(&self) -> ProjectionSettings {
+        P::settings(self)
     }
 
     fn under_way(&self) -> Vec<(AggregateKey, Position)> {
@@ -399,7 +386,7 @@ impl<P: Projection> AnyProjection for P {
     }
 
     fn subscriber(&self, id: &ProjectionId) -> String {
-        subscriber(id, P::place(self).as_deref())
+        subscriber(id, P::store(self).place().as_deref())
     }
 
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>> {

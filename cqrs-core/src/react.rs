@@ -10,7 +10,6 @@
 //! and what comes after it in its lane waits for a person. The other lanes and the events go on.
 
 pub(crate) mod notes;
-mod states;
 mod work;
 
 use std::{
@@ -19,22 +18,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
-    Batch, Checkpoint, Effects, MAX_DEAD_INTENTS, Note, OnFailure, Policy, ProjectError, Projection,
-    ProjectionId, Reached, Reactions, Refusal, Retry, Save, SaveError, SavedCheckpoint, Start, StoreError,
-    ViewStore, Waiting, Write,
+    Batch, Checkpoint, Effects, MAX_DEAD_INTENTS, Note, Policy, ProjectError, Projection, ProjectionId,
+    ProjectionSettings, Reactions, Refusal, Save, SaveError, StoreError, ViewStore, Waiting, Write,
     carry_out::{Carrier, Failure, Hope, Pending},
-    documents::{cannot_apply, unless_panics},
-    effects::Cause,
-    id::check_id,
-    policy::Reaction,
+    effects::{Cause, Intent},
+    kept::{Kept, Kind, applied},
     project::is_too_large,
+    rules::{cannot_apply, save},
 };
 use notes::{MARKS, Mark, PENDING};
-use states::States;
 use work::{Step, Work};
 
 /// How many intents may wait for failures to pass. With more, no further events are taken.
@@ -92,44 +87,25 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
 
     /// The states after the events, and what is wanted.
     async fn react(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Reacted, ProjectError> {
-        let reacted = self.reacted(id, batch, false).await?;
-        match reacted {
-            Ok(reacted) => Ok(reacted),
-            // Which of the events it is about is found by looking after each.
-            Err(reason) => {
-                let reacted = self.reacted(id, batch, true).await?;
-                Ok(reacted.map_err(|_| cannot_apply(0, reason))?)
-            }
-        }
-    }
-
-    /// Reacts to the events; the inner error is a state that cannot be written.
-    async fn reacted(
-        &self,
-        id: &ProjectionId,
-        batch: &Batch<'_>,
-        look_after_each: bool,
-    ) -> Result<Result<Reacted, String>, ProjectError> {
-        let reactions = reactions::<P>(batch)?;
-        let keys = reactions.iter().map(|(_, reaction)| reaction.cause.key.clone()).collect();
-        let mut states = States::<P>::load(&*self.views, id, keys).await?;
+        let applied = applied(&*self.views, id, batch, Self::states(), || batch.each(P::Of::step)).await?;
         let mut pending = Vec::new();
-        for (index, Reaction { cause, react }) in reactions {
-            let key = cause.key.clone();
-            let mut effects = Effects::of(cause);
-            let mut told = states.change(&key, |state| react(state, &mut effects));
-            if look_after_each {
-                told = told.and_then(|()| states.document(&key).map(drop));
-            }
-            let intents = told.and_then(|()| effects.into_intents());
-            let intents = intents.map_err(|reason| cannot_apply(index, reason))?;
-            for intent in &intents {
-                self.carrier.check(intent).map_err(|reason| cannot_apply(index, reason))?;
-            }
+        for (index, effects) in applied.returned {
+            let intents = self.checked(effects).map_err(|reason| cannot_apply(index, reason))?;
             let position = batch.events[index].position();
             pending.extend((0..).zip(intents).map(|(number, intent)| notes::noted(position, number, intent)));
         }
-        Ok(states.writes().map(|writes| Reacted { writes, pending }))
+        Ok(Reacted { writes: applied.writes, pending })
+    }
+
+    /// What is wanted, which this program must be able to carry out.
+    fn checked(&self, effects: Effects) -> Result<Vec<Intent>, String> {
+        let intents = effects.into_intents()?;
+        intents.iter().try_for_each(|intent| self.carrier.check(intent))?;
+        Ok(intents)
+    }
+
+    fn states() -> Kind<P> {
+        Kind { what: "the policy's state", is_kept: P::is_kept }
     }
 
     /// Carries out what can be carried out now, and what follows from refusals, and writes how it ended.
@@ -219,8 +195,8 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
             Step::Over(pending, Some(_)) => Some(pending.intent.key.clone()),
             _ => None,
         };
-        let mut states =
-            States::<P>::load(&*self.views, id, steps.iter().filter_map(refused).collect()).await?;
+        let keys = steps.iter().filter_map(refused);
+        let mut states = Kept::load(&*self.views, id, Self::states(), keys).await?;
         let (mut notes, mut follow) = (Vec::new(), Vec::new());
         for (index, step) in steps.iter().enumerate() {
             let unsettled = |reason| Unsettled::Step(index, reason);
@@ -231,7 +207,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
                         notes.push(Mark::removal(&pending.place));
                     }
                     let Some(refusal) = refusal else { continue };
-                    follow.extend(self.told(&mut states, pending, refusal).map_err(unsettled)?);
+                    follow.extend(self.told(&mut states, index, pending, refusal).map_err(unsettled)?);
                 }
                 Step::Dead(pending, failure) => {
                     notes.push(self.mark(pending, failure).map_err(|error| unsettled(error.to_string()))?);
@@ -241,27 +217,24 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         for pending in &follow {
             notes.push(notes::note(pending).map_err(|error| Unsettled::Step(0, error.to_string()))?);
         }
-        let writes = states.writes().map_err(|reason| Unsettled::Step(0, reason))?;
+        let writes = states.writes().map_err(|(step, reason)| Unsettled::Step(step, reason))?;
         Ok(Settled { writes, notes, follow })
     }
 
     /// Tells a state of a refusal; what it wants then.
     fn told(
         &self,
-        states: &mut States<P>,
+        states: &mut Kept<P>,
+        step: usize,
         pending: &Pending,
         refusal: &Refusal,
     ) -> Result<Vec<Pending>, String> {
         let intent = &pending.intent;
         let mut effects = Effects::of(Cause::refusal(P::NAME, intent, &refusal.request));
-        states.change(&intent.key, |state| state.refused(refusal, &mut effects))?;
+        states.change(&intent.key, step, |state| state.refused(refusal, &mut effects))?;
         states.document(&intent.key)?;
-        let mut follow = Vec::new();
-        for (number, intent) in (0..).zip(effects.into_intents()?) {
-            self.carrier.check(&intent)?;
-            follow.push(notes::following(&pending.place, number, intent)?);
-        }
-        Ok(follow)
+        let intents = (0..).zip(self.checked(effects)?);
+        intents.map(|(number, intent)| notes::following(&pending.place, number, intent)).collect()
     }
 
     /// The mark of an intent that has failed.
@@ -315,20 +288,13 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
 
     /// Applies the batch, and carries out what can be carried out.
     async fn apply(&self, id: &ProjectionId, batch: Batch<'_>, work: &mut Work) -> Result<(), ProjectError> {
-        let Batch { checkpoint, revision, .. } = batch;
         let Reacted { writes, pending } = self.react(id, &batch).await?;
         check_dead(id, work.dead(&pending), &[])?;
         let mut notes = batch.notes.to_vec();
         for pending in &pending {
             notes.push(notes::note(pending).map_err(|error| StoreError::refused("an intent's note", error))?);
         }
-        let (number, limit) = (writes.len() + notes.len(), self.views.max_writes());
-        if number > limit {
-            let what = format!("what a commit leads to, up to sequence {}", checkpoint.sequence);
-            return Err(StoreError::TooMany { what, number, limit }.into());
-        }
-        work.revision =
-            self.views.save(id, Save { writes: &writes, notes: &notes, checkpoint, revision }).await?;
+        work.revision = save(&*self.views, id, &batch, &writes, &notes).await?;
         if !pending.is_empty() {
             failpoint!(BeforeCarryOut, &id.to_string());
         }
@@ -337,58 +303,28 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         if batch.notes.iter().any(|note| note.key.starts_with(PENDING) || note.key.starts_with(MARKS)) {
             *work = self.read(id, work.revision).await?;
         }
-        Ok(self.carry_out(id, checkpoint, work).await?)
+        Ok(self.carry_out(id, batch.checkpoint, work).await?)
     }
 }
 
 impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
-    fn aggregates(&self) -> Vec<&'static str> {
-        P::Of::names()
+    type Store = S;
+
+    fn store(&self) -> &S {
+        &self.views
     }
 
-    fn on_failure(&self) -> OnFailure {
-        P::ON_FAILURE
-    }
-
-    fn ignored(&self) -> &'static [&'static str] {
-        P::IGNORED
-    }
-
-    fn retry(&self) -> Retry {
-        P::RETRY
-    }
-
-    fn start(&self) -> Start {
-        P::START
-    }
-
-    fn has_effects(&self) -> bool {
-        true
-    }
-
-    fn max_events(&self) -> usize {
+    fn settings(&self) -> ProjectionSettings {
         // Room for a state and some intents of each event; a batch that needs more is split.
-        (self.views.max_writes() / 4).max(1)
-    }
-
-    fn place(&self) -> Option<String> {
-        self.views.place()
-    }
-
-    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.open(projection).await
-    }
-
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        self.views.checkpoint(projection).await
-    }
-
-    async fn notes(
-        &self,
-        projection: &ProjectionId,
-        prefix: &str,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        self.views.notes(projection, prefix).await
+        let max_events = (self.views.max_writes() / 4).max(1);
+        ProjectionSettings {
+            on_failure: P::ON_FAILURE,
+            retry: P::RETRY,
+            ignored: P::IGNORED,
+            start: P::START,
+            has_effects: true,
+            ..ProjectionSettings::new(P::Of::names(), max_events)
+        }
     }
 
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
@@ -429,14 +365,6 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         let mut known = self.known();
         (known.work, known.waiting) = (None, None);
     }
-
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        self.views.reached(projection, sequence).await
-    }
-
-    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.remove(projection).await
-    }
 }
 
 /// The rules cannot cope with a refusal. There is no event to set aside, so the refused intent is, before the refusal
@@ -445,20 +373,6 @@ fn rule_failed(pending: Pending, refusal: &Refusal, reason: &str) -> Step {
     let refused = refusal.reason();
     let reason = format!("it was refused ({refused}), and what follows cannot be done: {reason}");
     Step::Dead(pending, Failure::never(reason))
-}
-
-/// What the events of a batch are reacted to with, each with the event's index.
-fn reactions<P: Policy>(batch: &Batch<'_>) -> Result<Vec<(usize, Reaction<P>)>, ProjectError> {
-    let mut reactions = Vec::new();
-    for (index, event) in batch.events.iter().enumerate() {
-        let reaction = unless_panics(index, || P::Of::step(event))?;
-        let reaction = reaction.map_err(|error| ProjectError::undecodable(index, error))?;
-        let Some(reaction) = reaction else { continue };
-        let checked = check_id(&reaction.cause.key);
-        checked.map_err(|error| cannot_apply(index, format!("its state's key: {error}")))?;
-        reactions.push((index, reaction));
-    }
-    Ok(reactions)
 }
 
 /// Whether so many intents may wait for a person.

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, Retry, StoreError};
+use crate::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, Retry, StoreError, kept::Step};
 
 /// A read model: one document for each key, each the fold of the events that concern it.
 ///
@@ -117,84 +117,17 @@ pub trait Sources<V>: 'static {
     ///
     /// [`StoreError`] when the event cannot be read.
     #[doc(hidden)]
-    fn step(event: &Recorded<'_>) -> Result<Option<Step<V>>, StoreError>;
+    fn step(event: &Recorded<'_>) -> Result<Option<Step<V, ()>>, StoreError>;
 }
 
-/// One event's change to one document.
-#[doc(hidden)]
-pub struct Step<V> {
-    pub(crate) key: String,
-    pub(crate) project: Box<dyn FnOnce(&mut V) + Send>,
-}
-
-/// The span in which an event is projected, with the ids that logs are searched by.
-fn span<E: Event>(event: &Envelope<E>) -> tracing::Span {
-    tracing::debug_span!(
-        "event",
-        event_id = %event.id,
-        event_type = event.event_type.name,
-        aggregate = event.aggregate.name(),
-        id = event.aggregate.id(),
-        version = event.version,
-        sequence = event.position.sequence,
-        command_id = %event.command_id,
-        correlation_id = %event.correlation_id,
-    )
-}
-
-impl<V, A> Sources<V> for A
+/// What an event of the aggregate does to a document.
+fn step<A, V>(event: &Recorded<'_>) -> Result<Option<Step<V, ()>>, StoreError>
 where
     A: EventSource,
     V: Project<A::Event>,
 {
-    fn names() -> Vec<&'static str> {
-        vec![A::NAME]
-    }
-
-    fn step(event: &Recorded<'_>) -> Result<Option<Step<V>>, StoreError> {
-        if event.aggregate() != A::NAME {
-            return Ok(None);
-        }
-        let event = event.decode::<A::Event>()?;
-        Ok(V::key(&event).map(|key| {
-            let span = span(&event);
-            let project = move |view: &mut V| span.in_scope(|| view.project(&event));
-            Step { key, project: Box::new(project) }
-        }))
-    }
+    let event = event.decode::<A::Event>()?;
+    Ok(V::key(&event).map(|key| Step::new(key, move |view: &mut V| view.project(&event))))
 }
 
-macro_rules! sources_of_tuples {
-    ($(($($aggregate:ident),+);)+) => {
-        $(
-            impl<V, $($aggregate),+> Sources<V> for ($($aggregate,)+)
-            where
-                $($aggregate: EventSource, V: Project<$aggregate::Event>,)+
-            {
-                fn names() -> Vec<&'static str> {
-                    vec![$($aggregate::NAME),+]
-                }
-
-                fn step(event: &Recorded<'_>) -> Result<Option<Step<V>>, StoreError> {
-                    $(
-                        if event.aggregate() == $aggregate::NAME {
-                            return <$aggregate as Sources<V>>::step(event);
-                        }
-                    )+
-                    Ok(None)
-                }
-            }
-        )+
-    };
-}
-
-sources_of_tuples! {
-    (A);
-    (A, B);
-    (A, B, C);
-    (A, B, C, D);
-    (A, B, C, D, E);
-    (A, B, C, D, E, F);
-    (A, B, C, D, E, F, G);
-    (A, B, C, D, E, F, G, H);
-}
+crate::sources! { impl Sources<V> where V: Project, fn step() -> Step<V, ()> = step }

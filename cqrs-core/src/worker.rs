@@ -24,7 +24,7 @@ use crate::{
     dead_letter::{self, DeadLetters},
     followed::Followed,
     project::{Projector, describe},
-    projection::AnyProjection,
+    projection::{AnyProjection, ProjectionSettings},
     status::{ProjectorState, ProjectorStatus},
     stopping::{Busy, Tasks, Unfinished},
 };
@@ -51,8 +51,8 @@ pub(crate) struct Shared<S> {
 pub(crate) struct Worker<S> {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
-    pub(crate) aggregates: Vec<&'static str>,
     projection: Arc<dyn AnyProjection>,
+    settings: ProjectionSettings,
     log: Followed,
     shared: Arc<Shared<S>>,
     answering: Answering<S>,
@@ -81,7 +81,7 @@ impl<S: ViewStore> Worker<S> {
         Self {
             name: id.name,
             version: id.version,
-            aggregates: projection.aggregates(),
+            settings: projection.settings(),
             projection,
             log,
             answering: Answering::new(Arc::clone(&shared.views), id.name, id.version),
@@ -110,7 +110,7 @@ impl<S: ViewStore> Worker<S> {
         let known = self.answering.change(|builds| builds.begin(version)).await?;
         self.follow(known.noted).await;
         // What has effects is never built anew, so there is one build for ever.
-        if !self.projection.has_effects() {
+        if !self.settings.has_effects {
             let tasks = &self.shared.tasks;
             tasks.spawn(look_again(Arc::downgrade(self), tasks.token().clone()));
         }
@@ -141,7 +141,7 @@ impl<S: ViewStore> Worker<S> {
 
     /// Whether it sees these aggregates' events of the service's own log.
     pub(crate) fn sees(&self, aggregate: &str) -> bool {
-        self.log.is_own() && self.aggregates.contains(&aggregate)
+        self.log.is_own() && self.settings.aggregates.contains(&aggregate)
     }
 
     pub(crate) fn statuses(&self) -> Vec<ProjectorStatus> {
@@ -158,7 +158,7 @@ impl<S: ViewStore> Worker<S> {
                 let id = &status.projection;
                 let saved = self.projection.checkpoint(id).await?.checkpoint;
                 let sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
-                let backlog = self.log.events.backlog(&self.aggregates, sequence).await?;
+                let backlog = self.log.events.backlog(&self.settings.aggregates, sequence).await?;
                 let dead_letters = dead_letter::read(&*self.projection, id).await?.len();
                 Ok((sequence, backlog, dead_letters))
             });
@@ -238,6 +238,7 @@ impl<S: ViewStore> Worker<S> {
         let projector = Projector {
             log: self.log.clone(),
             projection: Arc::clone(&projection),
+            settings: self.settings.clone(),
             id: id.clone(),
             clock: Arc::clone(&self.shared.clock),
             status: sender.clone(),

@@ -1,10 +1,12 @@
 //! Views in tables of one's own: how a projector drives them.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use cqrs_core::{
-    Batch, OnFailure, ProjectError, Projection, ProjectionId, Reached, Retry, SavedCheckpoint, StoreError,
-    ViewStore,
+    __private::awaited_unless_panics, Batch, ProjectError, Projection, ProjectionId, ProjectionSettings,
+    StoreError,
 };
+use tracing::Instrument as _;
 
 use crate::{
     Sql, SqlSources, SqlView, SqlViews, Tables,
@@ -12,7 +14,6 @@ use crate::{
     layout,
     names::is_name,
     transaction::Saving,
-    view::EventError,
     views::check_name,
 };
 
@@ -23,13 +24,13 @@ const MAX_EVENTS: usize = 512;
 #[derive(Debug)]
 pub struct SqlProjection<DB: Sql, V> {
     views: SqlViews<DB>,
-    view: V,
+    view: Arc<V>,
 }
 
 impl<DB: Sql> SqlViews<DB> {
     /// A view in tables of its own, which are in this database.
     pub fn projection<V: SqlView<DB>>(&self, view: V) -> SqlProjection<DB, V> {
-        SqlProjection { views: self.clone(), view }
+        SqlProjection { views: self.clone(), view: Arc::new(view) }
     }
 
     /// The tables of one build of a view, for queries of your own.
@@ -67,6 +68,7 @@ impl<DB: Sql, V: SqlView<DB>> SqlProjection<DB, V> {
     }
 
     async fn store(&self, projection: &ProjectionId, batch: &Batch<'_>) -> Result<u64, ProjectError> {
+        let steps = batch.each(|event| V::Of::step(&self.view, event))?;
         let name = projection.to_string();
         let failed =
             |failure: Failure| ProjectError::Save(failure.into_save_error(|| format!("saving {name}")));
@@ -74,12 +76,19 @@ impl<DB: Sql, V: SqlView<DB>> SqlProjection<DB, V> {
         let saving = Saving::begin(&shared.writer, &shared.names, &name, batch.checkpoint, batch.revision);
         let mut saving = saving.await.map_err(failed)?;
         let tables = self.views.tables::<V>(projection);
-        for (index, event) in batch.events.iter().enumerate() {
-            if let Err(error) = V::Of::project(&self.view, event, &tables, &mut saving.transaction).await {
-                // If this fails as well, the connection is not used again.
-                let _ = saving.transaction.rollback().await;
-                return Err(project_error(index, &name, error));
-            }
+        for (index, step) in steps {
+            let projecting = step(&tables, &mut saving.transaction).instrument(batch.events[index].span());
+            let error = match awaited_unless_panics(Box::pin(projecting)).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => project_error(index, &name, error),
+                Err(panic) => {
+                    let reason = format!("the rules panicked: {panic}");
+                    ProjectError::Event { index, reason, transient: false }
+                }
+            };
+            // If this fails as well, the connection is not used again.
+            let _ = saving.transaction.rollback().await;
+            return Err(error);
         }
         saving.notes(batch.notes).await.map_err(failed)?;
         let revision = saving.commit().await.map_err(failed)?;
@@ -93,41 +102,27 @@ fn has_tables<DB: Sql, V: SqlView<DB>>(projection: &ProjectionId, there: &[Strin
 }
 
 /// Whether an event is at fault, or the database as a whole.
-fn project_error(index: usize, projection: &str, error: EventError) -> ProjectError {
-    match error {
-        EventError::Undecodable(error) => ProjectError::undecodable(index, error),
-        EventError::Sql(error) => match kind(&error) {
-            Kind::Lost | Kind::Busy | Kind::Full => store_error(format!("saving {projection}"), error).into(),
-            kind => {
-                ProjectError::Event { index, reason: error.to_string(), transient: kind == Kind::Contended }
-            }
-        },
+fn project_error(index: usize, projection: &str, error: sqlx::Error) -> ProjectError {
+    match kind(&error) {
+        Kind::Lost | Kind::Busy | Kind::Full => store_error(format!("saving {projection}"), error).into(),
+        kind => ProjectError::Event { index, reason: error.to_string(), transient: kind == Kind::Contended },
     }
 }
 
 impl<DB: Sql, V: SqlView<DB>> Projection for SqlProjection<DB, V> {
-    fn aggregates(&self) -> Vec<&'static str> {
-        V::Of::names()
+    type Store = SqlViews<DB>;
+
+    fn store(&self) -> &SqlViews<DB> {
+        &self.views
     }
 
-    fn on_failure(&self) -> OnFailure {
-        V::ON_FAILURE
-    }
-
-    fn retry(&self) -> Retry {
-        V::RETRY
-    }
-
-    fn ignored(&self) -> &'static [&'static str] {
-        V::IGNORED
-    }
-
-    fn max_events(&self) -> usize {
-        MAX_EVENTS
-    }
-
-    fn place(&self) -> Option<String> {
-        self.views.place()
+    fn settings(&self) -> ProjectionSettings {
+        ProjectionSettings {
+            on_failure: V::ON_FAILURE,
+            retry: V::RETRY,
+            ignored: V::IGNORED,
+            ..ProjectionSettings::new(V::Of::names(), MAX_EVENTS)
+        }
     }
 
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
@@ -143,27 +138,7 @@ impl<DB: Sql, V: SqlView<DB>> Projection for SqlProjection<DB, V> {
         created.map_err(|error| store_error(format!("creating the tables of {projection}"), error))
     }
 
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        self.views.checkpoint(projection).await
-    }
-
-    async fn notes(
-        &self,
-        projection: &ProjectionId,
-        prefix: &str,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        ViewStore::notes(&self.views, projection, prefix).await
-    }
-
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
         self.store(projection, &batch).await
-    }
-
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        self.views.reached(projection, sequence).await
-    }
-
-    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.remove(projection).await
     }
 }

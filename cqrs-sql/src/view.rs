@@ -1,10 +1,11 @@
 //! Views in tables of one's own: what users write.
 
-use std::{borrow::Cow, future::Future};
+use std::{borrow::Cow, future::Future, sync::Arc};
 
-use cqrs_core::{Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, Retry, StoreError};
-use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
-use tracing::Instrument as _;
+use cqrs_core::{
+    BoxFuture, Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, Retry, StoreError,
+};
+use sqlx::{AssertSqlSafe, Database, SqlSafeStr as _, SqlStr};
 
 use crate::{Sql, names::is_name};
 
@@ -233,13 +234,14 @@ fn fnv(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Why one event was not projected.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum EventError {
-    Undecodable(StoreError),
-    Sql(sqlx::Error),
-}
+/// How one event changes the tables.
+pub(crate) type SqlStep<DB> = Box<
+    dyn for<'a> FnOnce(
+            &'a Tables,
+            &'a mut <DB as Database>::Connection,
+        ) -> BoxFuture<'a, Result<(), sqlx::Error>>
+        + Send,
+>;
 
 /// The aggregates that a view in tables is built from: a tuple of up to eight.
 #[diagnostic::on_unimplemented(
@@ -250,88 +252,29 @@ pub trait SqlSources<V, DB: Sql>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;
 
-    /// Projects one event: nothing for those of other aggregates.
+    /// What an event does to the tables: nothing for events of other aggregates.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the event cannot be read.
     #[doc(hidden)]
-    fn project(
-        view: &V,
-        event: &Recorded<'_>,
-        tables: &Tables,
-        connection: &mut DB::Connection,
-    ) -> impl Future<Output = Result<(), EventError>> + Send;
+    fn step(view: &Arc<V>, event: &Recorded<'_>) -> Result<Option<SqlStep<DB>>, StoreError>;
 }
 
-/// One event, if it is one of the aggregate's.
-async fn project_of<A, V, DB>(
-    view: &V,
-    event: &Recorded<'_>,
-    tables: &Tables,
-    connection: &mut DB::Connection,
-) -> Result<(), EventError>
+/// What an event of the aggregate does to the tables.
+fn step<A, V, DB>(view: &Arc<V>, event: &Recorded<'_>) -> Result<Option<SqlStep<DB>>, StoreError>
 where
     DB: Sql,
     A: EventSource,
-    V: SqlProject<A::Event, DB> + Sync,
+    V: SqlProject<A::Event, DB> + Send + Sync + 'static,
 {
-    if event.aggregate() != A::NAME {
-        return Ok(());
-    }
-    let event = event.decode::<A::Event>().map_err(EventError::Undecodable)?;
-    let projecting = view.project(&event, tables, connection).instrument(span(&event));
-    projecting.await.map_err(EventError::Sql)
+    let (view, event) = (Arc::clone(view), event.decode::<A::Event>()?);
+    Ok(Some(Box::new(move |tables, connection| {
+        Box::pin(async move { view.project(&event, tables, connection).await })
+    })))
 }
 
-/// The span in which an event is projected, with the ids that logs are searched by.
-fn span<E: Event>(event: &Envelope<E>) -> tracing::Span {
-    tracing::debug_span!(
-        "event",
-        event_id = %event.id,
-        event_type = event.event_type.name,
-        aggregate = event.aggregate.name(),
-        id = event.aggregate.id(),
-        version = event.version,
-        sequence = event.position.sequence,
-        command_id = %event.command_id,
-        correlation_id = %event.correlation_id,
-    )
-}
-
-macro_rules! sources_of_tuples {
-    ($(($($aggregate:ident),+);)+) => {
-        $(
-            impl<V, DB, $($aggregate),+> SqlSources<V, DB> for ($($aggregate,)+)
-            where
-                DB: Sql,
-                V: Sync,
-                $($aggregate: EventSource, V: SqlProject<$aggregate::Event, DB>,)+
-            {
-                fn names() -> Vec<&'static str> {
-                    vec![$($aggregate::NAME),+]
-                }
-
-                async fn project(
-                    view: &V,
-                    event: &Recorded<'_>,
-                    tables: &Tables,
-                    connection: &mut DB::Connection,
-                ) -> Result<(), EventError> {
-                    $(project_of::<$aggregate, V, DB>(view, event, tables, connection).await?;)+
-                    Ok(())
-                }
-            }
-        )+
-    };
-}
-
-sources_of_tuples! {
-    (A);
-    (A, B);
-    (A, B, C);
-    (A, B, C, D);
-    (A, B, C, D, E);
-    (A, B, C, D, E, F);
-    (A, B, C, D, E, F, G);
-    (A, B, C, D, E, F, G, H);
-}
+cqrs_core::sources! { impl SqlSources<V, DB: Sql> where V: SqlProject, fn step(view: &Arc<V>) -> SqlStep<DB> = step }
 
 #[cfg(test)]
 mod tests {

@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use cqrs_core::{
-    Batch, Cqrs, Error, ProjectError, Projection, ProjectionId, Reached, Save, SavedCheckpoint, StoreError,
-    ViewStore,
+    Batch, Cqrs, Error, ProjectError, Projection, ProjectionId, ProjectionSettings, Reached, Save,
+    SavedCheckpoint, StoreError, ViewStore,
     memory::{Memory, MemoryViews},
 };
 use cqrs_tests::domain::{Account, Deposit, Open};
@@ -32,20 +31,14 @@ struct Slow {
 }
 
 impl Projection for Slow {
-    fn aggregates(&self) -> Vec<&'static str> {
-        vec!["account"]
+    type Store = MemoryViews;
+
+    fn store(&self) -> &MemoryViews {
+        &self.views
     }
 
-    fn max_events(&self) -> usize {
-        1
-    }
-
-    fn place(&self) -> Option<String> {
-        self.views.place()
-    }
-
-    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.open(projection).await
+    fn settings(&self) -> ProjectionSettings {
+        ProjectionSettings::new(vec!["account"], 1)
     }
 
     async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
@@ -53,14 +46,6 @@ impl Projection for Slow {
             pending::<()>().await;
         }
         self.views.checkpoint(projection).await
-    }
-
-    async fn notes(
-        &self,
-        projection: &ProjectionId,
-        prefix: &str,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        self.views.notes(projection, prefix).await
     }
 
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
@@ -79,10 +64,6 @@ impl Projection for Slow {
             return Err(StoreError::Unavailable { what: "the test's plan".into(), source: None });
         }
         self.views.reached(projection, sequence).await
-    }
-
-    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.views.remove(projection).await
     }
 }
 

@@ -104,6 +104,7 @@ macro_rules! views_in {
                 tables: &Tables,
                 connection: &mut $connection,
             ) -> sqlx::Result<()> {
+                assert!(!matches!(event.data, AccountEvent::Deposited { amount: 13 }), "no thirteen");
                 let insert = sqlx::query(tables.sql("INSERT INTO {rows} VALUES ($1, $2)"));
                 let version = i64::try_from(event.version).unwrap();
                 insert.bind(event.subject()).bind(version).execute(connection).await?;
@@ -205,6 +206,20 @@ macro_rules! views_in {
                 deposit_and_see(&second).await;
                 assert_eq!(rows(&second, &other).await, 2);
                 second.stop().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_rule_that_panics_is_about_its_event() {
+                let ([views, _other], _guard) = views().await;
+                let bank = bank(MemoryEvents::default(), &views, Index::Own).await;
+                open(&bank).await;
+                bank.execute(Deposit { amount: 13, ..deposit() }).await.unwrap();
+                bank.execute(Open { account: "2".into(), owner: "otto".into(), amount: 0 }).await.unwrap();
+                let error = bank.caught_up().await.unwrap_err();
+                assert!(matches!(error, Error::SetAside { dead_letters: 1, .. }), "{error:?}");
+                assert!(error.to_string().contains("the rules panicked: no thirteen"), "{error}");
+                assert_eq!(rows(&bank, &views).await, 2, "the other events are there");
+                bank.stop().await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, Batch, BoxFuture, Call, Cqrs, Effects, Envelope, Handler, HandlerError, Interceptor, Next,
-    On, Outcome, Policy, Position, ProjectError, Projection, ProjectionId, ProjectorState, Reached, React,
-    Refused, SavedCheckpoint, StoreError, Unfinished, memory::Memory,
+    On, Outcome, Policy, Position, ProjectError, Projection, ProjectionId, ProjectionSettings,
+    ProjectorState, React, Refused, Unfinished,
+    memory::{Memory, MemoryViews},
 };
 use cqrs_tests::{
     domain::{Account, AccountEvent, Deposit, Open},
@@ -115,44 +115,26 @@ async fn a_handler_that_never_ends_does_not_outlive_the_last_handle() {
 }
 
 /// A projection whose first batch never ends.
-struct Endless(Arc<AtomicU64>);
+#[derive(Default)]
+struct Endless {
+    begun: Arc<AtomicU64>,
+    views: MemoryViews,
+}
 
 impl Projection for Endless {
-    fn aggregates(&self) -> Vec<&'static str> {
-        vec!["account"]
+    type Store = MemoryViews;
+
+    fn store(&self) -> &MemoryViews {
+        &self.views
     }
 
-    fn max_events(&self) -> usize {
-        100
-    }
-
-    fn place(&self) -> Option<String> {
-        None
-    }
-
-    async fn open(&self, _: &ProjectionId) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn checkpoint(&self, _: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        Ok(SavedCheckpoint { checkpoint: None, revision: 0 })
-    }
-
-    async fn notes(&self, _: &ProjectionId, _: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        Ok(Vec::new())
+    fn settings(&self) -> ProjectionSettings {
+        ProjectionSettings::new(vec!["account"], 100)
     }
 
     async fn project(&self, _: &ProjectionId, _: Batch<'_>) -> Result<u64, ProjectError> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.begun.fetch_add(1, Ordering::SeqCst);
         pending().await
-    }
-
-    async fn reached(&self, _: &ProjectionId, _: u64) -> Result<Reached, StoreError> {
-        pending().await
-    }
-
-    async fn remove(&self, _: &ProjectionId) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 
@@ -161,7 +143,7 @@ async fn a_store_that_never_answers_is_dropped_and_its_batch_is_named() {
     let begun = Arc::new(AtomicU64::new(0));
     let id = ProjectionId::new("endless", 1);
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>();
-    let builder = builder.projection(id.clone(), Endless(Arc::clone(&begun)));
+    let builder = builder.projection(id.clone(), Endless { begun: Arc::clone(&begun), ..Endless::default() });
     let service = builder.stop_patience(Duration::from_millis(50)).start().await.unwrap();
     service.execute(open("one")).await.unwrap();
     eventually("its batch has begun", async || begun.load(Ordering::SeqCst) == 1).await;

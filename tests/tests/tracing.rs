@@ -4,10 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cqrs_core::{
-    Aggregate, Apply, Command, Context, CorrelationId, Cqrs, Envelope, Event, Handle, Handled, Project, View,
+    Aggregate, Announce, Apply, Command, Context, CorrelationId, Cqrs, Effects, Envelope, Event, EventSource,
+    Handle, Handled, Handler, HandlerError, On, Policy, Project, React, View,
     memory::{Memory, MemoryEvents, MemoryViews},
 };
 use cqrs_nats::Topology;
+use cqrs_sql::{
+    SqlProject, SqlView, SqliteViews, Tables,
+    sqlx::{self, Sqlite, SqliteConnection},
+};
 use cqrs_tests::{TestContext, eventually, lines::Lines, watched::Watched};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +72,102 @@ async fn spans_carry_the_ids() {
             assert!(line.contains(part), "{part} in {line}");
         }
     }
+}
+
+/// Follows lamps in each way that there is, and logs what it sees.
+#[derive(Default, Clone, Serialize, Deserialize)]
+struct Watcher;
+
+impl Policy for Watcher {
+    const NAME: &'static str = "policy";
+    type Of = Lamp;
+}
+
+impl React<Lit> for Watcher {
+    fn react(&mut self, _: &Envelope<Lit>, _: &mut Effects) {
+        tracing::info!("seen by a policy");
+    }
+}
+
+impl Handler for Watcher {
+    const NAME: &'static str = "handler";
+    type Of = Lamp;
+}
+
+impl On<Lit> for Watcher {
+    async fn on(&self, _: &Envelope<Lit>) -> Result<(), HandlerError> {
+        tokio::task::yield_now().await;
+        tracing::info!("seen by a handler");
+        Ok(())
+    }
+}
+
+impl Announce for Watcher {
+    const NAME: &'static str = "announcer";
+    type Of = Lamp;
+    type As = Street;
+
+    fn announce(_: &Envelope<Lit>) -> Option<Lit> {
+        tracing::info!("seen by an announcer");
+        Some(Lit)
+    }
+}
+
+/// What is announced of lamps.
+struct Street;
+
+impl EventSource for Street {
+    const NAME: &'static str = "street";
+    type Event = Lit;
+}
+
+impl SqlView<Sqlite> for Watcher {
+    const NAME: &'static str = "rows";
+    const TABLES: &'static [&'static str] = &[];
+    type Of = (Lamp,);
+
+    async fn create(&self, _: &Tables, _: &mut SqliteConnection) -> sqlx::Result<()> {
+        Ok(())
+    }
+}
+
+impl SqlProject<Lit, Sqlite> for Watcher {
+    async fn project(&self, _: &Envelope<Lit>, _: &Tables, _: &mut SqliteConnection) -> sqlx::Result<()> {
+        tokio::task::yield_now().await;
+        tracing::info!("seen by a view in tables");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn whatever_follows_an_event_logs_in_the_events_span() {
+    let lines = Lines::collect();
+    let folder = tempfile::tempdir().unwrap();
+    let views = SqliteViews::open(folder.path().join("views.db"), "lamps").await.unwrap();
+    let builder = Cqrs::builder((MemoryEvents::default(), views.clone())).aggregate::<Lamp>().view::<Lamp>();
+    let builder = builder.policy::<Watcher>().handler(Watcher);
+    let builder = builder.announcer::<Watcher>(MemoryEvents::default());
+    let builder = builder.projection(<Watcher as SqlView<Sqlite>>::id(), views.projection(Watcher));
+    let cqrs = builder.start().await.unwrap();
+    let receipt = cqrs.execute(Light(7)).await.unwrap();
+    cqrs.caught_up().await.unwrap();
+    let text = lines.text();
+    for follower in ["shining", "by a policy", "by a handler", "by an announcer", "by a view in tables"] {
+        let line =
+            text.lines().find(|line| line.contains(follower)).unwrap_or_else(|| panic!("{follower}: {text}"));
+        let command = format!("command_id={}", receipt.command_id);
+        for part in [
+            ":event{event_id=",
+            "event_type=\"lamp.lit\"",
+            "aggregate=\"lamp\"",
+            "id=\"7\"",
+            "version=1",
+            &command,
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+    cqrs.stop().await;
 }
 
 #[tokio::test]

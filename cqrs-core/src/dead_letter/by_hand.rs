@@ -217,7 +217,7 @@ impl DeadLetters {
                 let applied_commit = edited.as_ref().unwrap_or(&stored);
                 let event = Recorded { stored: applied_commit, index: letter.position.index as usize };
                 // What has come to be ignored since is passed over like any other.
-                let ignored = self.projection.ignored().contains(&event.event_type());
+                let ignored = self.projection.settings().ignored.contains(&event.event_type());
                 let events = if ignored { &[][..] } else { &[event] };
                 let [_, _, after] = letter.parts(letter.position.index, Some(&stored));
                 let notes = replaced(&letter, after.as_slice())?;

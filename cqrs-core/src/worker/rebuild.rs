@@ -16,7 +16,7 @@ use crate::{
 impl<S: ViewStore> Worker<S> {
     /// Begins another build from the beginning, or finds the one that is on its way.
     pub(crate) async fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Error> {
-        if self.projection.has_effects() {
+        if self.settings.has_effects {
             return Err(Error::NotRebuilt { projection: self.name });
         }
         let (mut noted, version) = (self.answering.look().await?.noted, self.version);
@@ -147,7 +147,7 @@ impl Rebuild {
     async fn position(&self) -> Result<(u64, u64), Error> {
         let asking = async {
             let saved = self.projection.checkpoint(&self.id).await?.checkpoint;
-            let last = self.log.events.log(&self.projection.aggregates()).await?.last_sequence;
+            let last = self.log.events.log(&self.projection.settings().aggregates).await?.last_sequence;
             Ok::<_, StoreError>((saved.map_or(0, |checkpoint| checkpoint.sequence), last))
         };
         let late = |late| StoreError::unavailable(format!("asking how far {} is", self.id), late);

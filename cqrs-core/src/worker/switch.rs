@@ -64,7 +64,7 @@ impl<S: ViewStore> Worker<S> {
             return Ok(());
         }
         let (id, version) = (self.id(self.version, build), self.version);
-        let last = self.log.events.log(&self.aggregates).await?.last_sequence;
+        let last = self.log.events.log(&self.settings.aggregates).await?.last_sequence;
         self.build_reached(&id, last).await?;
         let attempt = match known.noted.active {
             None => None,
@@ -101,7 +101,7 @@ impl<S: ViewStore> Worker<S> {
         sleep_until(known.everybody_knows()).await;
         let sealed = self.seal(active, attempt).await?.ok_or_else(|| self.is_over(build))?;
         // A build of another log may be where this one never gets.
-        let last = self.log.events.log(&self.aggregates).await?.last_sequence;
+        let last = self.log.events.log(&self.settings.aggregates).await?.last_sequence;
         let id = self.id(version, build);
         let reached = timeout(STANDSTILL, self.build_reached(&id, sealed.min(last))).await;
         if let Err(error) = reached.unwrap_or_else(|_| Err(self.is_over(build).into())) {
@@ -125,7 +125,7 @@ impl<S: ViewStore> Worker<S> {
                 checkpoint
             } else {
                 self.projection.open(&id).await?;
-                let log = self.log.events.log(&self.aggregates).await?.id;
+                let log = self.log.events.log(&self.settings.aggregates).await?.id;
                 Checkpoint { log, ..Checkpoint::default() }
             };
             let sequence = checkpoint.sequence;

@@ -52,7 +52,7 @@ impl<S: ViewStore> Worker<S> {
     async fn catch_up(&self, last: &mut Option<u64>) -> Result<(), Error> {
         let last = match *last {
             Some(last) => last,
-            None => *last.insert(self.log.events.log(&self.aggregates).await?.last_sequence),
+            None => *last.insert(self.log.events.log(&self.settings.aggregates).await?.last_sequence),
         };
         self.seen(last, |letter| letter.position.sequence <= last).await.map(drop)
     }
