@@ -1,7 +1,7 @@
 //! The headers of a message that is to be sent, as the text that they are on the wire.
 //!
 //! The client's own map takes three allocations and two hashes for each header, and turns all of them into one text
-//! in the end: for a commit with its sixteen that costs more than all the rest of publishing it. So the text is
+//! in the end: for a commit with its seventeen that costs more than all the rest of publishing it. So the text is
 //! written at once, and handed over as the value of its first header.
 
 use std::{

@@ -11,9 +11,9 @@
 //! - [`worker`] is a process that projects, and restarts.
 //! - [`model`] is everything that can happen to them, and what must hold.
 //!
-//! Two things are ahead of the code. *Parking*: what cannot be applied goes to the dead letters of its
+//! *Parking*: what cannot be applied goes to the dead letters of its
 //! aggregate, with all that follows it there, in the write that saves the checkpoint; a retry by hand applies the
-//! first of them, in a write that replaces the checkpoint by the same. And *a consumer of one's own*: a
+//! first of them, in a write that replaces the checkpoint by the same. *A consumer of one's own*: a
 //! subscription ends with the consumer that it was opened on, and no worker takes over one that another
 //! made in between.
 //!
