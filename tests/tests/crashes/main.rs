@@ -277,7 +277,7 @@ impl Place {
             Self::Sqlite => (format!("sqlite:{}", folder.join("views.db").display()), None),
             Self::Postgres => {
                 let url = postgres().await.url().to_owned();
-                (url.clone(), Some(TestDatabase { url, context: context.to_owned() }))
+                (url.clone(), Some(TestDatabase::of(url, context.to_owned())))
             }
         }
     }

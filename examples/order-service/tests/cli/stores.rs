@@ -29,7 +29,7 @@ impl Store {
             // The schema has the context's name.
             "postgres" => {
                 let url = postgres().await.url().to_owned();
-                Some(TestDatabase { url, context: context.name.clone() })
+                Some(TestDatabase::of(url, context.name.clone()))
             }
             _ => None,
         };
