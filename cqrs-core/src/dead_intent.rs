@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::{
-    Checkpoint, Clock, CommandId, Error, ProjectionId, StoreError,
+    Clock, CommandId, Error, ProjectionId, StoreError,
     carry_out::Pending,
     effects::{Action, Request},
     projection::AnyProjection,
     react::notes::{self, MARKS, Mark, Noted, PENDING},
-    set_aside,
+    set_aside::{self, Change},
 };
 
 /// The most dead intents of one policy, with those that stand behind them. With one more it halts, and loses nothing:
@@ -146,7 +146,7 @@ impl DeadIntents {
         let dead = from_first_dead(self.noted_of(key).await?);
         let attempts = |noted: Noted| (noted.place, noted.mark.map_or(0, |mark| mark.attempts));
         let targets: BTreeMap<_, _> = dead.map(attempts).collect();
-        let decide = async |_: &mut Checkpoint| {
+        let decide = || async {
             let mut notes = Vec::new();
             for noted in self.noted_of(key).await?.into_iter().filter(Noted::is_dead) {
                 let Some(mark) = noted.mark else { continue };
@@ -157,7 +157,7 @@ impl DeadIntents {
                 }
             }
             notes.truncate(self.projection.settings().max_events);
-            Ok((!notes.is_empty()).then_some((notes, ())))
+            Ok((!notes.is_empty()).then_some(Change { notes, dead_letters: None, returned: () }))
         };
         while set_aside::change(&*self.projection, &self.id, &decide).await?.is_some() {}
         let left = self.noted_of(key).await?;
@@ -182,7 +182,7 @@ impl DeadIntents {
             let what = format!("editing an intent of {}: the command is not JSON", self.id);
             StoreError::refused(what, error)
         })?;
-        let decide = async |_: &mut Checkpoint| {
+        let decide = || async {
             for (key, noted) in self.noted().await? {
                 let mut dead = from_first_dead(noted);
                 let Some(mut noted) = dead.find(|noted| noted.place == place) else { continue };
@@ -193,7 +193,8 @@ impl DeadIntents {
                 request.body.clone_from(&body);
                 let pending = Pending { place: place.to_owned(), intent: intent.clone(), attempts: 0 };
                 let note = notes::note(&pending).map_err(unwritten)?;
-                return Ok(Some((vec![note], DeadIntent::of(&key, noted))));
+                let returned = DeadIntent::of(&key, noted);
+                return Ok(Some(Change { notes: vec![note], dead_letters: None, returned }));
             }
             Ok(None)
         };
@@ -211,7 +212,7 @@ impl DeadIntents {
     ///
     /// A dropped call may take effect, now or later.
     pub async fn drop_first(&self, key: &str) -> Result<Option<DeadIntent>, Error> {
-        let decide = async |_: &mut Checkpoint| {
+        let decide = || async {
             let mut dead = from_first_dead(self.noted_of(key).await?);
             let Some(first) = dead.next() else { return Ok(None) };
             let mut notes = vec![notes::removal(&first.place), Mark::removal(&first.place)];
@@ -219,7 +220,7 @@ impl DeadIntents {
                 let mark = Mark::new("the intent before it was given up", self.clock.now());
                 notes.push(mark.note(&next.place).map_err(unwritten)?);
             }
-            Ok(Some((notes, DeadIntent::of(key, first))))
+            Ok(Some(Change { notes, dead_letters: None, returned: DeadIntent::of(key, first) }))
         };
         set_aside::change(&*self.projection, &self.id, decide).await
     }

@@ -10,19 +10,32 @@ use crate::{
 /// How often a change is tried while the projector changes the checkpoint in between.
 pub(crate) const ATTEMPTS: u32 = 200;
 
+/// A change of what is set aside.
+pub(crate) struct Change<T> {
+    pub(crate) notes: Vec<Note>,
+    /// How many dead letters there are then, if that changes.
+    pub(crate) dead_letters: Option<usize>,
+    /// What the caller gets.
+    pub(crate) returned: T,
+}
+
 /// Changes notes of a projection, in a write that fails when anything of the projection has changed since they were
-/// read; then they are read again. None where `decide` finds nothing to change.
-pub(crate) async fn change<T>(
+/// read; then `decide` reads them again. None where `decide` finds nothing to change.
+pub(crate) async fn change<T, F>(
     projection: &dyn AnyProjection,
     id: &ProjectionId,
-    decide: impl AsyncFn(&mut Checkpoint) -> Result<Option<(Vec<Note>, T)>, Error>,
-) -> Result<Option<T>, Error> {
+    decide: impl Fn() -> F,
+) -> Result<Option<T>, Error>
+where
+    F: Future<Output = Result<Option<Change<T>>, Error>> + Send,
+{
     for attempt in 0..ATTEMPTS {
         let (mut checkpoint, revision) = checkpoint(projection, id).await?;
-        let Some((notes, changed)) = decide(&mut checkpoint).await? else { return Ok(None) };
+        let Some(Change { notes, dead_letters, returned }) = decide().await? else { return Ok(None) };
+        checkpoint.dead_letters = dead_letters.map_or(checkpoint.dead_letters, |number| number as u64);
         let batch = Batch { events: &[], notes: &notes, checkpoint: &checkpoint, revision };
         match projection.project(id, batch).await {
-            Ok(_) => return Ok(Some(changed)),
+            Ok(_) => return Ok(Some(returned)),
             Err(error) => again(id, error, attempt).await?,
         }
     }

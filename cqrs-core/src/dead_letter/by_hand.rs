@@ -1,18 +1,19 @@
 //! What can be done about dead letters, by a person and by a program that knows more than the one before it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{DeadLetter, Failure, Fault, read};
 use crate::{
-    AggregateKey, Batch, Checkpoint, Clock, Delivery, Error, JSON, Note, Position, ProjectError,
-    ProjectionId, Recorded, SaveError, StoreError, StoredCommit, backoff, followed::AnyEvents, gap,
-    project::is_too_large, projection::AnyProjection,
+    AggregateKey, Batch, Clock, Delivery, Error, JSON, Note, Position, ProjectError, ProjectionId, Recorded,
+    SaveError, StoreError, StoredCommit,
+    followed::AnyEvents,
+    gap,
+    project::is_too_large,
+    projection::AnyProjection,
+    set_aside::{self, Change},
 };
-
-/// How often a change is tried while the projector changes the checkpoint in between.
-const ATTEMPTS: u32 = 200;
 
 /// The dead letters of one projection, to look at and to deal with; see
 /// [`Cqrs::dead_letters`](crate::Cqrs::dead_letters).
@@ -112,13 +113,13 @@ impl DeadLetters {
 
     async fn retry_by(&self, aggregate: &AggregateKey, by: By) -> Result<Retried, Error> {
         let mut applied = 0;
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..set_aside::ATTEMPTS {
             match self.apply_all(aggregate, by, &mut applied).await? {
                 Ok(stopped_at) => return Ok(Retried { applied, stopped_at }),
-                Err(error) => self.again(error, attempt).await?,
+                Err(error) => set_aside::again(&self.id, error, attempt).await?,
             }
         }
-        Err(self.overtaken())
+        Err(set_aside::overtaken(&self.id))
     }
 
     /// Sets what the projection is to apply in place of an event's stored data, as JSON of the version that the
@@ -166,27 +167,22 @@ impl DeadLetters {
     /// projection has changed since. Returns what the change wants to be shown.
     async fn change(
         &self,
-        find: impl Fn(&DeadLetter) -> bool,
-        change: impl Fn(&DeadLetter, Option<&StoredCommit>) -> (Vec<DeadLetter>, DeadLetter),
+        find: impl Fn(&DeadLetter) -> bool + Sync,
+        change: impl Fn(&DeadLetter, Option<&StoredCommit>) -> (Vec<DeadLetter>, DeadLetter) + Sync,
     ) -> Result<Option<DeadLetter>, Error> {
-        for attempt in 0..ATTEMPTS {
-            let (mut checkpoint, revision) = self.checkpoint().await?;
+        let (find, change) = (&find, &change);
+        set_aside::change(&*self.projection, &self.id, || async move {
             let letters = self.list().await?;
             let Some(letter) = letters.iter().find(|letter| find(letter)) else { return Ok(None) };
             let stored = match letter.events {
                 1 => None,
                 _ => self.event(letter).await?.and_then(Result::ok),
             };
-            let (others, shown) = change(letter, stored.as_ref());
-            let notes = replaced(letter, &others)?;
-            checkpoint.dead_letters = (letters.len() - 1 + others.len()) as u64;
-            let batch = Batch { events: &[], notes: &notes, checkpoint: &checkpoint, revision };
-            match self.projection.project(&self.id, batch).await {
-                Ok(_) => return Ok(Some(shown)),
-                Err(error) => self.again(error, attempt).await?,
-            }
-        }
-        Err(self.overtaken())
+            let (others, returned) = change(letter, stored.as_ref());
+            let dead_letters = Some(letters.len() - 1 + others.len());
+            Ok(Some(Change { notes: replaced(letter, &others)?, dead_letters, returned }))
+        })
+        .await
     }
 
     /// Applies the letters of an aggregate event by event, each in one write with its removal. Returns the letter
@@ -200,7 +196,7 @@ impl DeadLetters {
         by: By,
         applied: &mut usize,
     ) -> Result<Result<Option<DeadLetter>, ProjectError>, Error> {
-        let (mut checkpoint, mut revision) = self.checkpoint().await?;
+        let (mut checkpoint, mut revision) = set_aside::checkpoint(&*self.projection, &self.id).await?;
         let letters = self.list().await?;
         checkpoint.dead_letters = letters.len() as u64;
         // Letters of one commit follow one another, and a commit may be large.
@@ -279,37 +275,6 @@ impl DeadLetters {
             (vec![tried.clone()], tried)
         };
         Ok(self.change(find, tried).await?.unwrap_or(letter))
-    }
-
-    async fn checkpoint(&self) -> Result<(Checkpoint, u64), Error> {
-        let saved = self.projection.checkpoint(&self.id).await?;
-        if saved.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.sealed.is_some()) {
-            let what = format!("another build takes the place of {}: ask for its dead letters", self.id);
-            return Err(StoreError::Unavailable { what, source: None }.into());
-        }
-        // Where nothing was saved yet there are no letters either.
-        Ok((saved.checkpoint.unwrap_or_default(), saved.revision))
-    }
-
-    /// Waits a moment after a failure that passes.
-    async fn again(&self, error: ProjectError, attempt: u32) -> Result<(), Error> {
-        match error {
-            ProjectError::Save(SaveError::Failed(error)) if !error.is_transient() => return Err(error.into()),
-            ProjectError::Event { reason, .. } | ProjectError::Unknown { reason, .. } => {
-                let what = format!("changing the dead letters of {}: {reason}", self.id);
-                return Err(StoreError::Refused { what, source: None }.into());
-            }
-            ProjectError::Save(_) => {}
-        }
-        let longest = Duration::from_millis(100);
-        tokio::time::sleep(backoff::pause(Duration::from_millis(1), longest, attempt)).await;
-        Ok(())
-    }
-
-    fn overtaken(&self) -> Error {
-        let what =
-            format!("changing the dead letters of {}, which its projector changes all the time", self.id);
-        StoreError::Unavailable { what, source: None }.into()
     }
 }
 
