@@ -78,8 +78,8 @@ pub(crate) struct Announcer<A, E, S> {
 struct End {
     sequence: u64,
     version: u64,
-    /// The version of the event that was announced last. Somebody who announces in our place may have saved an end
-    /// behind events that we still have before us.
+    /// The version of the event that was announced last. Another instance of this announcer may have saved a later end.
+    /// If this instance is given the same batch again, it skips the events up to this version.
     announced: u64,
     /// The id of the announcement at the end, by which the public log is known to be the one that has it.
     #[serde(default)]

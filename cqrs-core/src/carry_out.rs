@@ -1,4 +1,5 @@
-//! Carrying out what policies want: commands and deadlines, until each has a definite answer.
+//! The outbox of policies. Intents (commands and deadlines) are saved with the policy's state and then executed in the
+//! order of each state, until each has a definite outcome.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -58,7 +59,7 @@ impl<B: Backend> Dispatch for Routed<B> {
     }
 }
 
-/// How one thing that was wanted ended.
+/// How the execution of an intent ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done,

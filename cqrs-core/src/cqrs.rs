@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(50);
 ///
 /// An adapter for both implements it; a pair `(events, views)` combines two adapters.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no place to keep events and views in",
+    message = "`{Self}` is not a `Backend`: a place for events and views",
     note = "take `Memory::default()`, a context of `cqrs-nats`, or a pair `(events, views)` of two stores"
 )]
 pub trait Backend: Send + Sync + 'static {

@@ -20,7 +20,8 @@ use crate::{
 /// A command that is carried out when it is awaited; see [`Cqrs::execute`](crate::Cqrs::execute).
 #[must_use = "a command is carried out when it is awaited"]
 pub struct Execute<'a, B: Backend, C: Command> {
-    /// How it is awaited. That nobody handles the command is reported where it is sent, and not again here.
+    /// Runs it: `Execute::run` of this type. A function pointer keeps the bound `Handle<C>` off `IntoFuture`, so that a
+    /// missing handler is one compile error, where the command is executed, and not a second one at the `await`.
     run: fn(Self) -> BoxFuture<'a, ExecuteResult<C>>,
     inner: &'a Arc<Inner<B>>,
     entities: &'a Arc<Entities<C::Aggregate>>,
@@ -170,7 +171,7 @@ fn outcome_of<R: std::error::Error>(result: &Result<Receipt, CommandError<R>>) -
 /// A query that is answered when it is awaited; see [`Cqrs::query`](crate::Cqrs::query).
 #[must_use = "a query is answered when it is awaited"]
 pub struct Ask<'a, B: Backend, Q: Query> {
-    /// How it is awaited. That nobody answers the query is reported where it is asked, and not again here.
+    /// Runs it. A function pointer, so that a missing answer is one compile error, as for [`Execute`].
     run: fn(Self) -> BoxFuture<'a, Result<Q::Answer, Error>>,
     inner: &'a Arc<Inner<B>>,
     query: Q,

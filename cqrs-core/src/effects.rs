@@ -21,7 +21,7 @@ pub struct Effects {
     problem: Option<String>,
 }
 
-/// What effects follow from.
+/// The event, or the refused command, that a policy reacts to: the cause of its intents.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause {
     pub(crate) policy: &'static str,
@@ -148,7 +148,7 @@ fn body_of<C: Command>(command: &C) -> Result<Box<RawValue>, String> {
     serde_json::from_slice(&fields).map_err(|error| error.to_string())
 }
 
-/// One thing to be done.
+/// An entry of the outbox: a command to send, or a deadline to arm or disarm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Intent {
     /// The key of the state that wants it: what one state wants is done in order.

@@ -1,9 +1,9 @@
-//! One aggregate in this process: its last known state, and who may change it at the moment.
+//! One aggregate in this process: its last known state, and a queue of commands (group commit).
 //!
-//! At most one task per aggregate carries out commands; it leads. Commands that arrive meanwhile wait,
-//! and when the leader is done, a task of its own carries them out together: each is handled on the state
-//! that its predecessor left, and all their events go into one append. So a hot aggregate is not bound
-//! to one command for each round trip, and no caller's future is needed for another caller's command.
+//! There is no actor. The first caller runs its command in its own task. Callers that come meanwhile enter the queue. When
+//! the first is done, a spawned task takes up to 64 commands from the queue at a time: each is handled on the state that
+//! the command before it left, and all their events go into one append. So a hot aggregate is not limited to one command
+//! for each round trip, and a caller that drops its future takes no other caller's command with it.
 
 use std::{
     collections::VecDeque,
@@ -54,7 +54,7 @@ impl<A: Aggregate> Entities<A> {
     }
 }
 
-/// One aggregate; a desk with a queue before it.
+/// One aggregate: its state and its queue, behind one lock.
 pub(crate) struct Entity<A: Aggregate> {
     pub(crate) key: AggregateKey,
     desk: Mutex<Desk<A>>,

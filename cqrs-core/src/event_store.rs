@@ -398,8 +398,8 @@ pub type Delivery = Result<StoredCommit, Unreadable>;
 pub struct Unreadable {
     /// Its place in the log.
     pub sequence: u64,
-    /// The aggregate in whose place it stands. Where that cannot be told either, what can: an aggregate of
-    /// no name with the place as its id.
+    /// The aggregate that the message's subject names. For a subject that names none, a key with an empty name, and the
+    /// place in the log as its id.
     pub aggregate: AggregateKey,
     /// Why it cannot be read.
     pub reason: String,

@@ -29,8 +29,8 @@ use crate::{
 use current::{confirm, load};
 use decisions::{Round, Step, Verdict, after_round, may_join, verdict};
 
-/// How many aggregates of which little is known are read at a time, unless the service says otherwise: a server
-/// holds a whole stream up while it collects the commits of one aggregate, so that appends wait for all who read.
+/// The number of concurrent cold loads, unless the service says otherwise. A direct get of several messages holds the
+/// stream's lock in the server, so appends wait behind it.
 const COLD_LOADS: usize = 4;
 
 /// What carrying out commands needs beside the aggregate.

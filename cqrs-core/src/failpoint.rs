@@ -19,8 +19,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The environment variable that arms a point: an action, a point, whom it concerns (or `any`), and the how
-/// manieth time; the last two may be missing.
+/// The environment variable that arms a point: `die|wait POINT [SUBJECT|any] [N]`. The action happens at the N-th hit of
+/// the point for that subject; at the first hit for any subject if the last two are missing.
 pub const VARIABLE: &str = "CQRS_FAILPOINT";
 
 /// What a process says that waits at its point.

@@ -1,4 +1,5 @@
-//! A log as projectors need it: followed, whatever the type of its store; their own context's or another's.
+//! The log that a projector subscribes to, of its own context or of another one, with the name of its consumer. The
+//! store's type is erased, since one service can follow logs in several stores.
 
 use std::{fmt::Write as _, sync::Arc};
 

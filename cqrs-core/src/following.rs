@@ -1,4 +1,4 @@
-//! Putting together what follows another context's log.
+//! A step of the builder: `.following(&log)`, to be completed by `.view`, `.policy`, `.handler` or `.projection`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
 
 /// Adds one thing to a service that follows another context's log; see [`Builder::following`]. It is as if the thing
 /// were added to the [`Builder`] itself, but for the log: it has the same names, progress, dead letters and promises.
-#[must_use = "it is to be said what follows the log"]
+#[must_use = "add `.view`, `.policy`, `.handler` or `.projection`, which follows the log"]
 pub struct Following<B: Backend, A, V> {
     pub(crate) builder: Builder<B, A, V>,
     pub(crate) log: Arc<dyn AnyEvents>,

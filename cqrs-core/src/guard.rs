@@ -1,9 +1,10 @@
 //! A deserializer around another that stops at nested or endless values.
 //!
-//! A binary format says nothing about the type that it was written by. Read as another one, a few bytes can be a
-//! list of a thousand million values that take no bytes, or half a million boxes in each other, which end the
-//! process where the stack ends. JSON limits its brackets, but options and newtypes have none: a type that is made of
-//! nothing but these is read from `1` without end. Here all of it is an error.
+//! Two attacks are prevented. *Endless values*: bincode's data does not name its type, so a few bytes can be read as a
+//! list of a thousand million zero-sized elements; a limit on bytes does not stop that. *Stack overflow*: a few bytes can
+//! be read as half a million boxes inside each other. `serde_json` limits the nesting of brackets to 127, but options and
+//! newtypes have no brackets: `struct N(Option<Box<N>>)` is read from `1` without end. The guard limits the number of
+//! parts and the depth, and counts options and newtypes too.
 
 use std::cell::Cell;
 

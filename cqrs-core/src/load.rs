@@ -25,17 +25,22 @@ const FIRST_PAGE: usize = 16;
 /// How many commits are read at once when they lie close together.
 const LARGEST_PAGE: u64 = 256;
 
-/// About how many messages a server keeps in one piece: commits that lie as far apart cost one piece each.
+/// About how many small messages are in one block of JetStream's file store (8 MB). A server reads whole blocks, so
+/// commits that are this far apart cost one block each.
+///
+/// This and [`SCATTERED`] are the two constants of a cost model for [`next_page`], and no limits: with other blocks, pages
+/// are only larger or smaller than they could be.
 const PIECE: u64 = 16_384;
 
-/// What a commit in a piece of its own costs, in commits that lie side by side.
+/// What a commit in a block of its own costs; the unit is a commit beside another one in the same block.
 const SCATTERED: u64 = 32;
 
-/// How many commits of an aggregate of which nothing is known are read before it waits for its turn. A new or a short
-/// one has no more and needs none.
+/// The size of the first page of a cold load: the load of an aggregate that is not in the cache.
 ///
-/// They may lie together, where one more page costs more than the commits in it, or be scattered, where each commit
-/// holds the server up; the aggregates that were loaded before tell which is more likely.
+/// The number of concurrent cold loads is limited, but the first page is read outside of that limit: a new or a short
+/// aggregate fits into it and never waits. Where commits are close together, a large page saves a round trip; where they
+/// are scattered, each commit in it costs the server a block. So the size follows the loads before, between 4 and 128: it
+/// falls at once, and at most doubles with each load.
 pub(crate) struct FirstPage(AtomicUsize);
 
 impl FirstPage {
@@ -72,8 +77,8 @@ pub(crate) struct Loaded<A> {
     pub(crate) stale: bool,
     /// The version of the last snapshot that was loaded or saved; 0 when there is none.
     pub(crate) saved: u64,
-    /// Whether it is not known that the log has the commit that this ends with: it comes from a snapshot, another
-    /// writer was faster, or the log may have become another one.
+    /// Whether the commit that this state ends with still has to be compared with the log: the state comes from a
+    /// snapshot, another writer was faster, or the log may have become another one.
     pub(crate) unproved: bool,
     /// The store's [era](EventStore::era) in which that was known.
     pub(crate) era: u64,

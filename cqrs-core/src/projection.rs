@@ -97,9 +97,11 @@ pub trait Projection: Send + Sync + 'static {
         batch: Batch<'_>,
     ) -> impl Future<Output = Result<u64, ProjectError>> + Send;
 
-    /// Goes on with what an earlier [`project`](Projection::project) has noted and not finished; returns the
-    /// revision of the checkpoint, which may be a new one. It is called before events are projected, and now and
-    /// then while another worker seems to have left something behind.
+    /// Carries out what an earlier [`project`](Projection::project) has noted and not finished, such as the intents of a
+    /// policy; returns the revision of the checkpoint, which may be a new one.
+    ///
+    /// The active projector calls it before its first batch, and without any event as often as
+    /// [`waiting`](Projection::waiting) says. It must be idempotent. A projection without effects keeps the default.
     ///
     /// # Errors
     ///

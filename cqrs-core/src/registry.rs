@@ -27,8 +27,9 @@ pub trait HasAggregate<T: Aggregate, Place>: AggregateList {
 )]
 pub trait HasView<T: View, Place>: ViewList {}
 
-/// [`HasAggregate`], seen from the command: it is asked once the command is known, while a bound on the list would be
-/// taken for the only aggregate that the list has, and its absence not be reported by name.
+/// [`HasAggregate`] as a bound on the command. With the bound on the list, and one aggregate in the list, the compiler
+/// infers that aggregate for every command, and reports a mismatch of types. With the bound on the command it knows the
+/// aggregate already and prints the message of [`HasAggregate`]. The test is `tests/derives/ui/not_in_the_service.rs`.
 pub trait SentTo<A: AggregateList, Place>: Command {
     #[doc(hidden)]
     fn entities_of(all: &A::Entities) -> &Arc<Entities<Self::Aggregate>>;

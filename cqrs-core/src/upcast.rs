@@ -2,7 +2,7 @@
 
 /// One step; everything that the next version can be made [`From`] has it.
 #[diagnostic::on_unimplemented(
-    message = "nothing makes a `{Next}` of a `{Self}`",
+    message = "`{Self}` cannot be upcast: `From<{Self}>` is not implemented for `{Next}`",
     label = "events that were stored in this version could not be read",
     note = "add `impl From<{Self}> for {Next}`"
 )]

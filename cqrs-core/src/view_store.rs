@@ -93,9 +93,11 @@ pub trait ViewStore: Send + Sync + 'static {
     /// The most documents and notes that one [`save`](ViewStore::save) takes.
     fn max_writes(&self) -> usize;
 
-    /// What tells this store from others that keep views of the same log: at most 32 of `a-z`, `0-9`, `_` and
-    /// `-`. Projectors on one store take turns; those on different ones go on beside each other. None for a store
-    /// of which each log has one.
+    /// A name for this store among all stores that keep views of the same log: at most 32 of `a-z`, `0-9`, `_` and `-`.
+    ///
+    /// It is part of the consumer's name. Projectors on one store share a consumer, so one of them is active at a time;
+    /// projectors on two stores have two consumers, and both are active. `None` only for a store that belongs to the log,
+    /// of which there cannot be two, such as the key-value buckets beside a stream.
     fn place(&self) -> Option<String>;
 
     /// The document of one key, for queries.

@@ -116,7 +116,7 @@ pub(crate) struct Link {
     refusals: u64,
     /// The last subjects to which it did not let us publish or subscribe, the newest last.
     refused: VecDeque<Refused>,
-    /// Whether we may not receive answers.
+    /// Whether the server has refused the subscription to the inbox, so that no answer can be received.
     deaf: bool,
 }
 
@@ -129,10 +129,10 @@ pub(crate) enum NoAnswer {
     NotPermitted(String),
 }
 
-/// What had gone wrong already when a call began.
+/// The counters of losses and refusals at the start of a call: only what is added during the call is about it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Before {
-    /// None for a call that outlives the connection.
+    /// None for a call that the client sends again after a reconnect, such as a pull request.
     losses: Option<u64>,
     refusals: u64,
 }

@@ -125,8 +125,8 @@ pub(crate) fn append_error(
     if definite { AppendError::Failed(error) } else { AppendError::Unknown(error) }
 }
 
-/// Whether a conditional write of which nobody asks what it lost to was not stored because another one came between,
-/// or is about to.
+/// Whether a compare-and-set was lost: another message came first (wrong last sequence), or is about to be stored (in
+/// flight). For callers that read again in either case, and need not know which message it was.
 pub(crate) fn is_overtaken(error: &jetstream::context::PublishError) -> bool {
     error.kind() == PublishErrorKind::WrongLastSequence
         || code(error).is_some_and(|code| IN_FLIGHT.contains(&code.0))

@@ -1,4 +1,7 @@
 //! JSON that is read back as the same value, and read within limits.
+//!
+//! `serde_json` writes NaN and the infinities as `null`, and nests without a limit when it writes; it refuses more than 127
+//! levels when it reads. serde's attributes can differ in the two directions. So what is stored is read once before.
 
 use std::{cell::Cell, marker::PhantomData};
 

@@ -64,8 +64,11 @@ pub(crate) fn removal(place: &str) -> Note {
     Note { key: format!("{PENDING}{place}"), content: None }
 }
 
-/// An intent with its place: intents are sorted by the event that they began with, then those that follow from it
-/// before those that follow from a refusal, then as they were wanted.
+/// An intent with its place in the outbox: `<sequence:020>/<index:010>/<depth:02>/<path>`.
+///
+/// `sequence` and `index` are the position of the event that the intent began with, `depth` is the number of refusals
+/// before it, and `path` is its number among the intents of that reaction, with one more part for each refusal. The
+/// lexicographic order of the keys is the order of execution.
 pub(super) fn noted(position: Position, number: u32, intent: Intent) -> Pending {
     let Position { sequence, index } = position;
     Pending { place: format!("{sequence:020}/{index:010}/00/{number:06}"), intent, attempts: 0 }

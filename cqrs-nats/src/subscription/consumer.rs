@@ -35,10 +35,12 @@ const PULL_BYTES: usize = 4 * 1024 * 1024;
 /// What the server counts beside a message's own bytes, at most: its subject, and where it is acknowledged.
 const OVERHEAD: usize = 64 * 1024;
 
-/// How long a worker keeps its turn without a request: how late the server notices that it died.
+/// The `priority_timeout` of the consumer's priority group: the server moves the pin to another client this long after
+/// the last request of the pinned client. It is most of the time that a failover takes. A client that is paused for longer
+/// loses the pin while it saves; the checkpoint's compare-and-set then makes one of the two saves a conflict.
 const TURN: Duration = Duration::from_secs(2);
 
-/// How long one request for messages lasts; well below [`TURN`], so that an idle worker keeps its turn.
+/// How long one pull request lasts; well below [`TURN`], so that an idle worker keeps the pin.
 const REQUEST: Duration = Duration::from_secs(1);
 
 /// How long it may take to find or make the consumer. A server that is starting drops requests without an answer; what
@@ -48,16 +50,16 @@ pub(crate) const OPENING: Duration = Duration::from_secs(2);
 /// What the subscribers of this process, by name, know about their turn when they subscribe again.
 pub(crate) type Turns = Arc<Mutex<HashMap<String, Turn>>>;
 
-/// Whose turn it is to read.
+/// What a process remembers of the pin after its subscription has ended, to decide whether it may read at once when it
+/// subscribes again.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// This process's: the consumer is made anew.
+    /// It may: deliveries meant for it went elsewhere, so the consumer is created again.
     Ours,
-    /// This process's as long as the consumer is pinned to nobody, or still to the client that had this pin.
+    /// Its client had this pin. It may read if the consumer has no pin, or still this one.
     Held(String),
-    /// Nobody's when this process saw it last: this process's as long as the consumer of this group has delivered
-    /// nothing since. A pin alone does not say that somebody else reads: the server also gives it to a request that
-    /// a dropped subscription has left behind.
+    /// It had given the pin up. It may read if the consumer is of this group and has delivered nothing since. The pin
+    /// alone does not tell: the server also pins to a request that a dropped subscription has left behind.
     Free { group: String, delivered: u64 },
 }
 
