@@ -22,14 +22,16 @@ impl<S: ViewStore> Worker<S> {
     /// set nothing of it aside. A store that does not answer for a while is asked again.
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {
         let patience = self.shared.patience;
-        let (mut last, mut failed, mut failures) = (None, None, 0);
+        let (mut last, mut failures) = (None, 0);
         let (mut before, mut since) = (self.last_known(), Instant::now());
         loop {
-            match timeout(patience.saturating_sub(since.elapsed()), self.catch_up(&mut last)).await {
-                Ok(Err(Error::Store(error))) if error.is_transient() => failed = Some(error),
-                Ok(caught_up) => return caught_up,
-                Err(_) => {}
-            }
+            let failed =
+                match timeout(patience.saturating_sub(since.elapsed()), self.catch_up(&mut last)).await {
+                    Ok(Err(Error::Store(error))) if error.is_transient() => Some(error),
+                    Ok(caught_up) => return caught_up,
+                    // The store answers, or is silent, which is seen below.
+                    Err(_) => None,
+                };
             let pause = backoff::pause(AGAIN.0, AGAIN.1, failures);
             if since.elapsed() + pause < patience {
                 failures += 1;
@@ -38,13 +40,14 @@ impl<S: ViewStore> Worker<S> {
             }
             let at = self.position(patience).await;
             if at <= before {
-                let behind = || match last {
-                    Some(last) => self.behind(at, last, patience),
-                    None => silent(format!("asking how long the log is that {} follows", self.name)).into(),
+                let silent = || {
+                    let what = format!("asking how long the log is that {} follows", self.name);
+                    StoreError::Unavailable { what, source: None }.into()
                 };
+                let behind = || last.map_or_else(silent, |last| self.behind(at, last, patience));
                 return Err(failed.map_or_else(behind, Error::from));
             }
-            (before, since, failed, failures) = (at, Instant::now(), None, 0);
+            (before, since, failures) = (at, Instant::now(), 0);
         }
     }
 
@@ -129,7 +132,7 @@ impl<S: ViewStore> Worker<S> {
         asking: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let asked = timeout(self.shared.patience, asking).await;
-        asked.unwrap_or_else(|_| Err(silent(what())))
+        asked.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
     }
 
     /// The build that is known to answer, once there is one.
@@ -193,9 +196,4 @@ impl<S: ViewStore> Worker<S> {
             reached = self.projection.reached(id, sequence) => Ok(reached?),
         }
     }
-}
-
-/// That a store has not answered in time.
-fn silent(what: String) -> StoreError {
-    StoreError::Unavailable { what, source: None }
 }
