@@ -13,7 +13,7 @@ use crate::{
     base::{self, Base, Holds},
     codec,
     lanes::{self, lanes},
-    rules::{cannot_apply, check_size, save},
+    rules::{cannot_apply, save},
 };
 
 /// How many aggregates' announcements are appended at once.
@@ -279,8 +279,6 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
 
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
         let lanes = self.lanes(projection, &batch).await?;
-        // Before anything is announced.
-        check_size(&*self.views, &batch, lanes.len() + batch.notes.len())?;
         let lanes = lanes.into_iter().map(|lane| vec![lane]).collect();
         let lane = |mut lane: Vec<Lane>| {
             let (public, lane) = (Arc::clone(&self.public), lane.pop());

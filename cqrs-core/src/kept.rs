@@ -191,3 +191,37 @@ impl<T: Serialize + DeserializeOwned> Kind<T> {
         written.map_err(|error| format!("{} {key:?} cannot be kept: {error}", self.what))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Checkpoint, Recorded, memory::MemoryViews, retry::tests::stored};
+
+    /// What becomes of a document to which each event adds a number.
+    async fn added(numbers: &[f64]) -> Result<Vec<Write>, ProjectError> {
+        let stored = stored(1);
+        let events: Vec<_> = numbers.iter().map(|_| Recorded { stored: &stored, index: 0 }).collect();
+        let batch = Batch { events: &events, notes: &[], checkpoint: &Checkpoint::default(), revision: 0 };
+        let add = |number: f64| Step::new("sum".into(), move |sum: &mut f64| *sum += number);
+        let steps = || Ok(numbers.iter().map(|number| add(*number)).enumerate().collect());
+        let kind = Kind { what: "document", is_kept: |_: &f64| true };
+        let id = ProjectionId::new("sums", 1);
+        applied(&MemoryViews::default(), &id, &batch, kind, steps).await.map(|applied| applied.writes)
+    }
+
+    #[tokio::test]
+    async fn events_change_a_document_in_order_and_it_is_written_once() {
+        let writes = added(&[1.0, 2.0, 4.0]).await.unwrap();
+        let [Write { document: Some(document), .. }] = writes.as_slice() else { panic!("{writes:?}") };
+        assert_eq!(document, "7.0");
+    }
+
+    /// The last event to change the document is innocent; setting it aside would not help.
+    #[tokio::test]
+    async fn a_document_that_cannot_be_kept_is_the_fault_of_the_first_event_after_which_it_cannot() {
+        let error = added(&[1.0, f64::NAN, 2.0, 3.0]).await.unwrap_err();
+        let ProjectError::Event { index, reason, transient } = error else { panic!("{error:?}") };
+        assert_eq!((index, transient), (1, false));
+        assert!(reason.starts_with("document \"sum\" cannot be kept: "), "{reason}");
+    }
+}

@@ -100,7 +100,7 @@ impl Waited {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use jiff::Timestamp;
@@ -112,7 +112,8 @@ mod tests {
         StoredCommit, commit::JSON,
     };
 
-    fn stored(sequence: u64) -> StoredCommit {
+    /// A commit of one event.
+    pub(crate) fn stored(sequence: u64) -> StoredCommit {
         let origin = Origin {
             time: Timestamp::UNIX_EPOCH,
             command: "open".into(),

@@ -46,7 +46,8 @@ impl Recorded<'_> {
     }
 }
 
-/// What comes of a rule; a panic is a reason like any other. Whatever the rule was changing is given up then.
+/// Calls a rule and returns its result, or the text of its panic. After a panic, the value that the rule was changing must
+/// be discarded: it may be half changed.
 pub(crate) fn panicked<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
     unless_panics(rule).map_err(|panic| format!("the rules panicked: {panic}"))
 }
@@ -56,7 +57,8 @@ pub(crate) fn cannot_apply(index: usize, reason: String) -> ProjectError {
     ProjectError::Event { index, reason, transient: false }
 }
 
-/// Saves what the events of a batch have come to, in one write with the checkpoint.
+/// Saves what the events of a batch have come to, in one write with the checkpoint. More changes than the store takes in
+/// one write are an error; the projector then splits the batch.
 pub(crate) async fn save<S: ViewStore>(
     views: &S,
     id: &ProjectionId,
@@ -64,21 +66,11 @@ pub(crate) async fn save<S: ViewStore>(
     writes: &[Write],
     notes: &[Note],
 ) -> Result<u64, ProjectError> {
-    let Batch { checkpoint, revision, .. } = *batch;
-    check_size(views, batch, writes.len() + notes.len())?;
-    Ok(views.save(id, Save { writes, notes, checkpoint, revision }).await?)
-}
-
-/// Whether a batch needs no more changes than the store takes in one write.
-pub(crate) fn check_size<S: ViewStore>(
-    views: &S,
-    batch: &Batch<'_>,
-    number: usize,
-) -> Result<(), StoreError> {
-    let limit = views.max_writes();
-    if number <= limit {
-        return Ok(());
+    let (number, limit) = (writes.len() + notes.len(), views.max_writes());
+    if number > limit {
+        let what = format!("what a commit changes, up to sequence {}", batch.checkpoint.sequence);
+        return Err(StoreError::TooMany { what, number, limit }.into());
     }
-    let what = format!("what a commit changes, up to sequence {}", batch.checkpoint.sequence);
-    Err(StoreError::TooMany { what, number, limit })
+    let Batch { checkpoint, revision, .. } = *batch;
+    Ok(views.save(id, Save { writes, notes, checkpoint, revision }).await?)
 }
