@@ -174,7 +174,8 @@ pub struct ProjectionSettings {
     pub ignored: &'static [&'static str],
     /// Where in the log it begins, the first time that it runs.
     pub start: Start,
-    /// Whether it does more than change its own store. Then it is never built anew, which would do it all again.
+    /// Whether it has effects outside of its own store, such as mails or commands. Such a projection cannot be rebuilt,
+    /// since a rebuild would repeat its effects.
     pub has_effects: bool,
     /// How many events one [`project`](Projection::project) takes at most, where a single commit does not have
     /// more; at least 1.

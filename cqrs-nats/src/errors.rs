@@ -366,7 +366,7 @@ mod tests {
         }
     }
 
-    /// Whatever else the server says, it may have stored the message, and so the others of a cluster.
+    /// After any other error code, the server may have stored the message, or another replica may have.
     #[test]
     fn an_append_has_failed_only_where_that_is_certain() {
         let definite = [10_002, 10_047, 10_054, 10_060, 10_097, 10_109];
