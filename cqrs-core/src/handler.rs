@@ -168,4 +168,4 @@ where
     Ok(Some(Box::pin(async move { handler.on(&event).await })))
 }
 
-crate::sources! { impl HandlerSources<H> where H: On, fn handling(handler: &Arc<H>) -> Handling = handling }
+crate::sources! { impl HandlerSources<H> where each: On, fn handling(handler: &Arc<H>) -> Handling = handling }

@@ -63,7 +63,6 @@ mod dead_intent;
 mod dead_letter;
 mod deadline;
 mod dispatch;
-mod documents;
 mod effects;
 mod entity;
 mod envelope;
@@ -112,6 +111,7 @@ mod timer;
 mod trace;
 mod upcast;
 mod view;
+mod view_projection;
 mod view_store;
 mod worker;
 

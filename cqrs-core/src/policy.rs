@@ -173,4 +173,4 @@ where
     })))
 }
 
-crate::sources! { impl Reactions<P> where P: React, fn step() -> Step<P, Effects> = step }
+crate::sources! { impl Reactions<P> where each: React, fn step() -> Step<P, Effects> = step }

@@ -8,25 +8,21 @@
 #[doc(hidden)]
 #[macro_export]
 macro_rules! sources {
-    (impl $Sources:ident<$F:ident> where $F2:ident: $Rule:ident, fn $step:ident($($argument:ident: $Argument:ty)?) -> $Step:ty = $of:ident) => {
+    (impl $Sources:ident<$F:ident> where each: $Rule:ident, fn $step:ident($($argument:ident: $Argument:ty)?) -> $Step:ty = $of:ident) => {
         impl<$F, A> $Sources<$F> for A
         where
             A: $crate::EventSource,
             $F: $Rule<A::Event>,
         {
-            fn names() -> Vec<&'static str> {
-                vec![A::NAME]
-            }
-
-            fn $step(
-                $($argument: $Argument,)?
-                event: &$crate::Recorded<'_>,
-            ) -> Result<Option<$Step>, $crate::StoreError> {
-                if event.aggregate() == A::NAME { $of::<A, $F>($($argument,)? event) } else { Ok(None) }
-            }
+            $crate::sources! { @methods $step, ($($argument: $Argument)?), $Step, A => $of::<A, $F> }
         }
 
         $crate::sources! { @tuples [$Sources, $F, (), $Rule, $step, ($($argument: $Argument)?), $Step, $of] }
+    };
+    (impl $Sources:ident<$F:ident, $DB:ident: $Database:ident> where each: $Rule:ident, fn $step:ident($($argument:ident: $Argument:ty)?) -> $Step:ty = $of:ident) => {
+        $crate::sources! {
+            @tuples [$Sources, $F, ($DB: $Database), $Rule, $step, ($($argument: $Argument)?), $Step, $of]
+        }
     };
     (@tuples $trait:tt) => {
         $crate::sources! { @tuple $trait [A1] }
@@ -38,52 +34,37 @@ macro_rules! sources {
         $crate::sources! { @tuple $trait [A1 A2 A3 A4 A5 A6 A7] }
         $crate::sources! { @tuple $trait [A1 A2 A3 A4 A5 A6 A7 A8] }
     };
-    (@tuple [$Sources:ident, $F:ident, (), $Rule:ident, $step:ident, ($($argument:ident: $Argument:ty)?), $Step:ty, $of:ident] [$($A:ident)+]) => {
+    (@tuple [$Sources:ident, $F:ident, (), $Rule:ident, $step:ident, $arguments:tt, $Step:ty, $of:ident] [$($A:ident)+]) => {
         impl<$F, $($A),+> $Sources<$F> for ($($A,)+)
         where
             $($A: $crate::EventSource, $F: $Rule<$A::Event>,)+
         {
-            fn names() -> Vec<&'static str> {
-                vec![$($A::NAME),+]
-            }
-
-            fn $step(
-                $($argument: $Argument,)?
-                event: &$crate::Recorded<'_>,
-            ) -> Result<Option<$Step>, $crate::StoreError> {
-                let of: fn($($Argument,)? &$crate::Recorded<'_>) -> _ = match event.aggregate() {
-                    $(name if name == $A::NAME => $of::<$A, $F>,)+
-                    _ => return Ok(None),
-                };
-                of($($argument,)? event)
-            }
+            $crate::sources! { @methods $step, $arguments, $Step, $($A => $of::<$A, $F>),+ }
         }
     };
-    (@tuple [$Sources:ident, $F:ident, ($DB:ident: $Database:ident), $Rule:ident, $step:ident, ($($argument:ident: $Argument:ty)?), $Step:ty, $of:ident] [$($A:ident)+]) => {
+    (@tuple [$Sources:ident, $F:ident, ($DB:ident: $Database:ident), $Rule:ident, $step:ident, $arguments:tt, $Step:ty, $of:ident] [$($A:ident)+]) => {
         impl<$F, $DB: $Database, $($A),+> $Sources<$F, $DB> for ($($A,)+)
         where
             $F: Send + Sync + 'static,
             $($A: $crate::EventSource, $F: $Rule<$A::Event, $DB>,)+
         {
-            fn names() -> Vec<&'static str> {
-                vec![$($A::NAME),+]
-            }
-
-            fn $step(
-                $($argument: $Argument,)?
-                event: &$crate::Recorded<'_>,
-            ) -> Result<Option<$Step>, $crate::StoreError> {
-                let of: fn($($Argument,)? &$crate::Recorded<'_>) -> _ = match event.aggregate() {
-                    $(name if name == $A::NAME => $of::<$A, $F, $DB>,)+
-                    _ => return Ok(None),
-                };
-                of($($argument,)? event)
-            }
+            $crate::sources! { @methods $step, $arguments, $Step, $($A => $of::<$A, $F, $DB>),+ }
         }
     };
-    (impl $Sources:ident<$F:ident, $DB:ident: $Database:ident> where $F2:ident: $Rule:ident, fn $step:ident($($argument:ident: $Argument:ty)?) -> $Step:ty = $of:ident) => {
-        $crate::sources! {
-            @tuples [$Sources, $F, ($DB: $Database), $Rule, $step, ($($argument: $Argument)?), $Step, $of]
+    (@methods $step:ident, ($($argument:ident: $Argument:ty)?), $Step:ty, $($A:ident => $of:expr),+) => {
+        fn names() -> Vec<&'static str> {
+            vec![$($A::NAME),+]
+        }
+
+        fn $step(
+            $($argument: $Argument,)?
+            event: &$crate::Recorded<'_>,
+        ) -> Result<Option<$Step>, $crate::StoreError> {
+            let of: fn($($Argument,)? &$crate::Recorded<'_>) -> _ = match event.aggregate() {
+                $(name if name == $A::NAME => $of,)+
+                _ => return Ok(None),
+            };
+            of($($argument,)? event)
         }
     };
 }

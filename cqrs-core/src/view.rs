@@ -130,4 +130,4 @@ where
     Ok(V::key(&event).map(|key| Step::new(key, move |view: &mut V| view.project(&event))))
 }
 
-crate::sources! { impl Sources<V> where V: Project, fn step() -> Step<V, ()> = step }
+crate::sources! { impl Sources<V> where each: Project, fn step() -> Step<V, ()> = step }

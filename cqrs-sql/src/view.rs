@@ -274,7 +274,7 @@ where
     })))
 }
 
-cqrs_core::sources! { impl SqlSources<V, DB: Sql> where V: SqlProject, fn step(view: &Arc<V>) -> SqlStep<DB> = step }
+cqrs_core::sources! { impl SqlSources<V, DB: Sql> where each: SqlProject, fn step(view: &Arc<V>) -> SqlStep<DB> = step }
 
 #[cfg(test)]
 mod tests {

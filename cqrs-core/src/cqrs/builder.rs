@@ -17,7 +17,6 @@ use crate::{
     announce::Announcer,
     carry_out::{Carrier, Routed},
     deadline::AnyDeadlines,
-    documents::DocumentProjection,
     entity::Entities,
     execute::{Limits, Shell},
     followed::{AnyEvents, Followed},
@@ -30,6 +29,7 @@ use crate::{
     router::CommandRoutes,
     stopping::Tasks,
     timer,
+    view_projection::ViewProjection,
     worker::{Shared, Worker},
 };
 
@@ -351,7 +351,7 @@ struct Starts<S> {
 
 impl<S: ViewStore> ViewVisitor for Starts<S> {
     fn view<V: View>(&mut self) {
-        let projection = DocumentProjection::<V, S>::new(Arc::clone(&self.views));
+        let projection = ViewProjection::<V, S>::new(Arc::clone(&self.views));
         self.starts.push((V::projection(), Arc::new(projection)));
     }
 }

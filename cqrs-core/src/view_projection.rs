@@ -9,18 +9,18 @@ use crate::{
 };
 
 /// The documents of `V` in the view store `S`.
-pub(crate) struct DocumentProjection<V, S> {
+pub(crate) struct ViewProjection<V, S> {
     views: Arc<S>,
     view: PhantomData<fn() -> V>,
 }
 
-impl<V, S> DocumentProjection<V, S> {
+impl<V, S> ViewProjection<V, S> {
     pub(crate) fn new(views: Arc<S>) -> Self {
         Self { views, view: PhantomData }
     }
 }
 
-impl<V: View, S: ViewStore> Projection for DocumentProjection<V, S> {
+impl<V: View, S: ViewStore> Projection for ViewProjection<V, S> {
     type Store = S;
 
     fn store(&self) -> &S {
