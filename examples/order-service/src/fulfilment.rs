@@ -14,7 +14,7 @@ use cqrs_core::{Effects, Envelope, Policy, React, Refusal};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::domain::{
     CancelOrder, ConfirmOrder, ExpireOrder, Line, Order, OrderEvent, OrderId, ProductId, Reason,
     ReleaseStock, ReserveStock, ShipOrder, ShipStock, Stock, StockEvent,
 };
@@ -125,7 +125,7 @@ mod tests {
     use cqrs_core::testing::{PolicyTest, policy};
 
     use super::*;
-    use crate::{Customer, Sale};
+    use crate::domain::{Customer, Sale};
 
     const ORDER: &str = "A-1";
 

@@ -19,24 +19,13 @@
 //! # }
 //! ```
 
+mod domain;
 mod fulfilment;
-mod money;
-mod order;
 mod public;
-mod sale;
 mod service;
-mod stock;
-mod text;
 pub mod views;
 
+pub use domain::*;
 pub use fulfilment::Fulfilment;
-pub use money::Money;
-pub use order::{
-    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, MAX_LINES, Order, OrderEvent,
-    OrderRejection, PayOrder, ShipOrder, Status, SubmitOrder,
-};
 pub use public::{Shop, ShopAnnouncer, ShopEvent};
-pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
 pub use service::{Aggregates, OrderService, Views, builder, projections, start, start_with_fulfilment};
-pub use stock::{ReceiveStock, ReleaseStock, ReserveStock, ShipStock, Stock, StockEvent, StockRejection};
-pub use text::{BadText, Country, Customer, CustomerId, MAX_TEXT_BYTES, Name, OrderId, ProductId, Reason};

@@ -4,7 +4,7 @@ use cqrs_core::{Announce, Envelope, Event, EventSource};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::{CustomerId, Money, Order, OrderEvent};
+use crate::domain::{CustomerId, Money, Order, OrderEvent};
 
 /// What the shop tells others about an order; the order is the event's subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]

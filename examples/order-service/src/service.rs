@@ -5,7 +5,9 @@ use cqrs_core::{
 };
 
 use crate::{
-    Fulfilment, Order, ShopAnnouncer, Stock,
+    domain::{Order, Stock},
+    fulfilment::Fulfilment,
+    public::ShopAnnouncer,
     views::{History, OrderSummary, SalesByCountry, SalesByCustomer, SalesTotals, StockLevel},
 };
 

@@ -6,7 +6,7 @@ use cqrs_core::{Aggregate, Envelope, Event, Project, Query, View};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Order, OrderEvent, OrderId, ProductId, Sale, Stock, StockEvent};
+use crate::domain::{Order, OrderEvent, OrderId, ProductId, Sale, Stock, StockEvent};
 
 /// How many entries are kept for one order or product: a document has to stay small.
 pub const MAX_ENTRIES: usize = 50;

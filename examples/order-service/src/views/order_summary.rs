@@ -4,7 +4,7 @@ use cqrs_core::{Answer, Documents, Envelope, Error, Project, Query, View};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::{Country, Order, OrderEvent, OrderId, Sale, Status};
+use crate::domain::{Country, Order, OrderEvent, OrderId, Sale, Status};
 
 /// One order; the key is its id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use cqrs_core::{Answer, Documents, Envelope, Error, Project, Query, View};
 use serde::{Deserialize, Serialize};
 
-use crate::{Money, Name, Order, OrderEvent, Sale};
+use crate::domain::{Money, Name, Order, OrderEvent, Sale};
 
 /// Sums over sales.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use cqrs_sql::{
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::{Country, Money, Order, OrderEvent, Sale};
+use crate::domain::{Country, Money, Order, OrderEvent, Sale};
 
 /// Sales by the month in which orders were placed and the country that they are shipped to.
 ///

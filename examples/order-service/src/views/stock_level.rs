@@ -3,7 +3,7 @@
 use cqrs_core::{Envelope, Project, Query, View};
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, ProductId, Stock, StockEvent};
+use crate::domain::{Name, ProductId, Stock, StockEvent};
 
 /// The stock of one product; the key is the product's id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ pub use commands::{
     CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, PayOrder, ShipOrder, SubmitOrder,
 };
 
-use crate::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Reason, Sale};
+use crate::domain::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Reason, Sale};
 
 /// The most lines of one order, so that its event stays far below the size that a server takes.
 pub const MAX_LINES: usize = 1_000;

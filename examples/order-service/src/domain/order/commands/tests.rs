@@ -3,7 +3,7 @@
 use cqrs_core::testing::{Given, given, given_nothing};
 
 use super::*;
-use crate::{BadLine, ProductId, Sale};
+use crate::domain::{BadLine, ProductId, Sale};
 
 fn id() -> OrderId {
     "A-1".parse().unwrap()

@@ -6,7 +6,7 @@ use cqrs_core::{Aggregate, Apply, Command, Context, Event, Events, Handle, Handl
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, OrderId, ProductId};
+use crate::domain::{Name, OrderId, ProductId};
 
 /// What happens to the stock of a product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]

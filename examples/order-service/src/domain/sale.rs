@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Country, Customer, Money, ProductId};
+use crate::domain::{Country, Customer, Money, ProductId};
 
 /// The most pieces that one line orders.
 pub const MAX_QUANTITY: u32 = 1_000_000;

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_LINES, Order, OrderEvent, OrderRejection, Status};
-use crate::{Country, Customer, Line, Money, OrderId, Reason};
+use crate::domain::{Country, Customer, Line, Money, OrderId, Reason};
 
 /// Puts an order together.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]

@@ -1,0 +1,18 @@
+//! The domain: orders and stock, with their commands, events and rules, and the values that these are made of.
+//!
+//! It knows no view, no process and no service: these import from here, and nothing here imports from them.
+
+mod money;
+mod order;
+mod sale;
+mod stock;
+mod text;
+
+pub use money::Money;
+pub use order::{
+    CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, MAX_LINES, Order, OrderEvent,
+    OrderRejection, PayOrder, ShipOrder, Status, SubmitOrder,
+};
+pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
+pub use stock::{ReceiveStock, ReleaseStock, ReserveStock, ShipStock, Stock, StockEvent, StockRejection};
+pub use text::{BadText, Country, Customer, CustomerId, MAX_TEXT_BYTES, Name, OrderId, ProductId, Reason};
