@@ -13,6 +13,6 @@ pub use order::{
     CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, MAX_LINES, Order, OrderEvent,
     OrderRejection, PayOrder, ShipOrder, Status, SubmitOrder,
 };
-pub use sale::{BadLine, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
+pub use sale::{BadLine, Customer, Line, MAX_DECIMALS, MAX_PRICE, MAX_QUANTITY, Sale};
 pub use stock::{ReceiveStock, ReleaseStock, ReserveStock, ShipStock, Stock, StockEvent, StockRejection};
-pub use text::{BadText, Country, Customer, CustomerId, MAX_TEXT_BYTES, Name, OrderId, ProductId, Reason};
+pub use text::{BadText, Country, CustomerId, MAX_TEXT_BYTES, Name, OrderId, ProductId, Reason};

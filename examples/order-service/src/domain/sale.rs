@@ -1,10 +1,10 @@
-//! What was sold: the lines of an order, and their sum.
+//! What was sold, and to whom: the lines of an order, its customer, and the sum.
 
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Country, Customer, Money, ProductId};
+use crate::domain::{Country, CustomerId, Money, Name, ProductId};
 
 /// The most pieces that one line orders.
 pub const MAX_QUANTITY: u32 = 1_000_000;
@@ -89,6 +89,15 @@ pub enum BadLine {
         /// The discount.
         discount: Decimal,
     },
+}
+
+/// Who orders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Customer {
+    /// The customer's id.
+    pub id: CustomerId,
+    /// The customer's name when the order was placed.
+    pub name: Name,
 }
 
 /// An order in sum: all that figures about sales need to know.

@@ -93,15 +93,6 @@ text! {
     Reason
 }
 
-/// Who orders.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Customer {
-    /// The customer's id.
-    pub id: CustomerId,
-    /// The customer's name when the order was placed.
-    pub name: Name,
-}
-
 fn check(text: String) -> Result<String, BadText> {
     let blank = text.trim().is_empty();
     if blank || text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
