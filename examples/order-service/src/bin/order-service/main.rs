@@ -5,6 +5,7 @@ mod cli;
 mod import;
 mod northwind;
 mod orders;
+mod private_server;
 mod rebuild;
 mod report;
 mod scenario;
@@ -58,9 +59,9 @@ async fn run(cli: Cli) -> Result<()> {
         Some(Task::Rebuild { view }) => Job::Rebuild(view),
         Some(Task::Serve) => Job::Serve,
     };
-    let opened = Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
-    let Opened { events, views, words, private } = opened;
-    let result = match events {
+    let Opened { log, views, words, private } =
+        Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
+    let result = match log {
         Log::InMemory(events, public) => job.run(events, public, views, &words).await,
         Log::OnNats(logs) => {
             let (events, public) = *logs;
