@@ -94,49 +94,29 @@ impl Job {
         views: AnyViews,
         words: &str,
     ) -> Result<()> {
-        let builder = views.add_tables(order_service::builder((events, views.clone())));
+        let mut builder = views.add_tables(order_service::builder((events, views.clone())));
         // What fulfils orders and tells others about them runs where it is meant to: an import or a report sends no
-        // commands of its own.
-        let service = match self {
-            Self::Scenario | Self::Serve => {
-                builder.policy::<Fulfilment>().announcer::<ShopAnnouncer>(public).start().await
-            }
-            Self::Import(..) | Self::Report(..) | Self::Orders(..) | Self::Rebuild(_) | Self::Trace(_) => {
-                builder.start().await
-            }
-            Self::Status(_) => {
-                let builder = builder.policy::<Fulfilment>().announcer::<ShopAnnouncer>(public);
-                builder.without_projectors().start().await
-            }
-        };
-        let service = service.context("the service cannot start")?;
+        // commands of its own. The status names them as well, and runs nothing.
+        if let Self::Scenario | Self::Serve | Self::Status(_) = self {
+            builder = builder.policy::<Fulfilment>().announcer::<ShopAnnouncer>(public);
+        }
+        if let Self::Status(_) = self {
+            builder = builder.without_projectors();
+        }
+        let service = builder.start().await.context("the service cannot start")?;
+        // Programs read the stdout of the other tasks, so the words about the place go to stderr.
+        if !matches!(self, Self::Scenario | Self::Serve) {
+            anstream::eprintln!("{words}");
+        }
         let out = &mut anstream::stdout().lock();
         let result = match self {
             Self::Scenario => scenario::play(&service, words, out).await,
-            Self::Import(northwind, format) => {
-                anstream::eprintln!("{words}");
-                import::run(&service, northwind, format, out).await
-            }
-            Self::Report(year, format) => {
-                anstream::eprintln!("{words}");
-                report::run(&service, &views, year, format, out).await
-            }
-            Self::Orders(wanted, format) => {
-                anstream::eprintln!("{words}");
-                orders::run(&service, wanted, format, out).await
-            }
-            Self::Status(format) => {
-                anstream::eprintln!("{words}");
-                status::run(&service, &views, format, out).await
-            }
-            Self::Rebuild(view) => {
-                anstream::eprintln!("{words}");
-                rebuild::run(&service, &view, out).await
-            }
-            Self::Trace(of) => {
-                anstream::eprintln!("{words}");
-                trace::run(&service, of, out).await
-            }
+            Self::Import(northwind, format) => import::run(&service, northwind, format, out).await,
+            Self::Report(year, format) => report::run(&service, &views, year, format, out).await,
+            Self::Orders(wanted, format) => orders::run(&service, wanted, format, out).await,
+            Self::Status(format) => status::run(&service, &views, format, out).await,
+            Self::Rebuild(view) => rebuild::run(&service, &view, out).await,
+            Self::Trace(of) => trace::run(&service, of, out).await,
             Self::Serve => serve::run(&service, words, out).await,
         };
         service.stop().await;
