@@ -6,7 +6,8 @@
 //!                                     └─► cancelled ◄─────┘  ─► release_stock for each line
 //! ```
 //!
-//! It goes by the events that its commands lead to. Whoever cancels an order, and whenever, gives its stock back.
+//! It goes by the events that its commands lead to. Each cancellation of a submitted order gives its
+//! stock back, also a customer's.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -58,7 +59,7 @@ impl React<OrderEvent> for Fulfilment {
                 self.seconds_to_pay = *seconds_to_pay;
                 self.reserve(&order, lines, effects);
             }
-            // Who has not submitted the order takes care of it by hand.
+            // An order that was not submitted is taken care of by hand.
             _ if self.products.is_empty() => {}
             OrderEvent::Confirmed { .. } => {
                 let until = event.time + Duration::from_secs(self.seconds_to_pay.into());

@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
     log_to_stderr();
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads the output has seen enough, such as `head`.
+        // The reader of the output, such as `head`, has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("order-service: {}", in_one_line(&error));

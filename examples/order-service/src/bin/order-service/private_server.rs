@@ -24,7 +24,8 @@ impl Private {
         };
         let mut hold = hold(folder)?;
         let server = LocalServer::builder(binary).data(folder).start().await?;
-        // For whoever finds the folder in use. Its lock is what counts, so an old address does no harm.
+        // Another process that finds the folder in use reads the address. Only the lock counts, so an old address does
+        // no harm.
         let noted =
             hold.set_len(0).and_then(|()| hold.rewind()).and_then(|()| write!(hold, "{}", server.url()));
         noted.with_context(|| format!("cannot write into {}", folder.display()))?;

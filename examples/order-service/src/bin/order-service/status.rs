@@ -1,4 +1,4 @@
-//! `status`: how far each projection is, whoever brings it up to date.
+//! `status`: how far each projection is, also where another process updates it.
 
 use std::{io::Write, time::Duration};
 
