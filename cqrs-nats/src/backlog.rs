@@ -10,9 +10,9 @@ use crate::{
     Topology,
     connection::Connection,
     errors::{no_answer, store_error},
-    events::delivered_found,
     leader_get::OneByOne,
     subject::filter_of,
+    wire::stored::delivered_found,
 };
 
 /// How long the server keeps the consumer if it is not removed.

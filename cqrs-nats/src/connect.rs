@@ -11,15 +11,19 @@ use async_nats::{
     ConnectErrorKind, ConnectOptions, Event,
     jetstream::{self, context::RequestErrorKind, response::Response},
 };
-use cqrs_core::Source;
+use cqrs_core::{Backend, Source};
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    NatsBackend, NatsEvents, Topology, TopologyError,
     address::{Addresses, Identity},
     connection::{Connection, Link, Live, NoAnswer},
-    encode_token,
+    era::{Deaf, Era},
+    events::NatsEvents,
+    settings::Kind,
+    subject::encode_token,
+    topology::{Topology, TopologyError},
+    views::KvViews,
 };
 
 /// The oldest nats-server that will do: the views need its atomic batches, and that it goes on answering.
@@ -93,7 +97,8 @@ impl Nats {
     ///
     /// It can be called again.
     pub async fn open(&self, topology: Topology) -> Result<NatsBackend, TopologyError> {
-        topology.open(&self.connection).await
+        let events = self.open_log(topology.clone()).await?;
+        Ok(NatsBackend { events, views: KvViews::new(self.connection.clone(), topology) })
     }
 
     /// Opens the public log of the context `name` with the usual [`Topology`], and creates it if it is not there: the
@@ -120,12 +125,56 @@ impl Nats {
     ///
     /// It can be called again.
     pub async fn open_log(&self, topology: Topology) -> Result<NatsEvents, TopologyError> {
-        topology.open_log(&self.connection).await
+        topology.check_names()?;
+        let (connection, stream) = (&self.connection, topology.stream());
+        let provided = connection.provide(Kind::Log, &topology.config()).await;
+        if provided.map_err(|why| topology.not_provided(why))? {
+            tracing::info!(stream, "created the stream");
+        }
+        tell_durability(&topology);
+        let era = Era::watch(connection, stream).await.map_err(|deaf| match deaf {
+            Deaf::NoAnswer(why) => topology.unanswered(why),
+            Deaf::Failed(source) => {
+                TopologyError::Unavailable { stream: stream.to_owned(), source: source.into() }
+            }
+        })?;
+        Ok(NatsEvents::new(connection.clone(), topology, era))
     }
 
     /// The client itself, for what is outside the framework.
     pub fn client(&self) -> &async_nats::Client {
         &self.connection.client
+    }
+}
+
+/// A bounded context on NATS: its event store and its view store.
+#[derive(Debug, Clone)]
+pub struct NatsBackend {
+    /// The event store.
+    pub events: NatsEvents,
+    /// The view store.
+    pub views: KvViews,
+}
+
+impl Backend for NatsBackend {
+    type Events = NatsEvents;
+    type Views = KvViews;
+
+    fn split(self) -> (NatsEvents, KvViews) {
+        (self.events, self.views)
+    }
+}
+
+/// What acknowledged commits survive, as far as a client can know it: servers tell only their operator how often they
+/// write to the disk.
+fn tell_durability(topology: &Topology) {
+    let (stream, replicas) = (topology.stream(), topology.replica_count());
+    if topology.is_in_memory() {
+        tracing::warn!(stream, replicas, storage = "memory", "the log is lost when its servers end");
+    } else {
+        let what =
+            "what a power cut takes depends on `sync_interval` of the servers, which no client can ask for";
+        tracing::info!(stream, replicas, storage = "file", "{what}");
     }
 }
 
@@ -546,6 +595,8 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn inbox_of(connect: &Connect) -> Result<String, ConnectError> {
@@ -567,6 +618,45 @@ mod tests {
         for prefix in ["", ".", "a.", "a..b", "*", "a.>", "a b"] {
             let error = inbox_of(&Connect::to("host").inbox_prefix(prefix)).unwrap_err();
             assert!(matches!(error, ConnectError::InboxPrefix { .. }), "{prefix:?}: {error:?}");
+        }
+    }
+
+    /// All that a connection to such an address can say: before it is made, and when it cannot be.
+    fn said(url: &str) -> String {
+        let connect = Connect::to(url).user("otto", "passw0rd").token("t0ken");
+        let mut said = format!("{connect:?}");
+        if let Err(reason) = Addresses::read(url) {
+            let error = ConnectError::Address { reason };
+            said = format!("{said} {error} {error:?}");
+        }
+        said
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_ever_shown(
+            before in r"[a,@:/?#%\[\]\\. &=0-9]{0,6}",
+            after in r"[a,@:/?#%\[\]\\. &=0-9]{0,6}",
+            form in 0..8_usize,
+        ) {
+            let secret = format!("{before}S3CRET{after}");
+            let url = match form {
+                0 => format!("nats://anna:{secret}@host:4222"),
+                1 => format!("nats://{secret}@host:4222"),
+                2 => format!("anna:{secret}@host"),
+                3 => format!("nats://anna:{secret}@one,nats://anna:{secret}@two"),
+                4 => format!("nats://one,anna:{secret}@two"),
+                5 => format!("nats://host?password={secret}"),
+                6 => format!("tls://:{secret}@"),
+                _ => format!("nats://anna:{secret}@"),
+            };
+            // What comes after an `@` of its own or a comma is a host like any other, if all before it can be read.
+            let is_host = secret.contains('@') && secret.contains(',');
+            prop_assume!(!is_host);
+            let said = said(&url);
+            for secret in ["S3CRET", "s3cret", "passw0rd", "t0ken"] {
+                prop_assert!(!said.contains(secret), "{}: {}", url, said);
+            }
         }
     }
 }

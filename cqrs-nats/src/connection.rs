@@ -99,6 +99,13 @@ const RECONNECT: Duration = Duration::from_secs(2);
 /// How long the news that something was not permitted may be on its way behind an answer that came after it.
 pub(crate) const LAST_WORD: Duration = Duration::from_millis(20);
 
+/// About how long news of a new consumer takes through a cluster.
+pub(crate) const NEWS: Duration = Duration::from_millis(10);
+
+/// How long it may take to find or make a consumer. A server that is starting drops requests without an answer; what
+/// it does late is found at the next attempt.
+pub(crate) const OPENING: Duration = Duration::from_secs(2);
+
 /// How often it looks meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 

@@ -30,12 +30,11 @@ use tracing::{debug, error};
 
 use crate::{
     NatsEvents,
-    connection::{Before, Connection},
+    connection::{Before, Connection, OPENING},
     errors::{is_overtaken, no_answer, store_error, unavailable},
     leader_get::{OneByOne, Which, leader_get},
     settings::Kind,
     subject::{deadline_id_of, deadline_of},
-    subscription::OPENING,
 };
 
 /// The consumer that all instances of a service share.

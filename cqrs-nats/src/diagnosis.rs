@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     connection::{Connection, NoAnswer},
-    errors::{no_answer, unavailable},
+    errors::{disabled, missing, no_answer, no_leader, unavailable},
 };
 
 /// How long the question may take: it must not keep the next attempt waiting.
@@ -115,21 +115,6 @@ fn verdict(
         }
         (Finding::Leads, Call::Read | Call::Nobody) | (Finding::Nothing, _) => unavailable(what, source),
     }
-}
-
-pub(crate) fn missing(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
-    let advice = "was it deleted? restore it, or start the service again, which makes it anew and empty";
-    StoreError::Missing { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
-}
-
-pub(crate) fn disabled(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
-    let advice = "start the server with -js, and enable JetStream for the account";
-    StoreError::Disabled { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
-}
-
-pub(crate) fn no_leader(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
-    let advice = "more than half of the cluster's servers must run and reach each other";
-    StoreError::NoLeader { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
 }
 
 #[cfg(test)]

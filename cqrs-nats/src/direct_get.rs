@@ -8,10 +8,9 @@
 //! asked for when it ended is read one by one from the leader, and subjects on which there are such headers always are.
 
 use async_nats::{
-    HeaderMap, HeaderName, Message, Request, StatusCode,
+    HeaderName, Message, Request, StatusCode,
     header::{NATS_SEQUENCE, NATS_SUBJECT},
 };
-use bytes::Bytes;
 use cqrs_core::StoreError;
 use futures_util::StreamExt;
 use serde::Serialize;
@@ -20,7 +19,8 @@ use crate::{
     connection::{Connection, NoAnswer},
     diagnosis::Call,
     errors::{no_answer, unavailable},
-    leader_get::{OneByOne, Which, leader_get},
+    found::Found,
+    leader_get::{OneByOne, last_of},
 };
 
 /// How long to wait for the next message of an answer.
@@ -53,27 +53,6 @@ impl Get<'_> {
 #[derive(Debug, Serialize)]
 struct LastOf<'a> {
     last_by_subj: &'a str,
-}
-
-/// A message of a stream.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) sequence: u64,
-    /// Where it is not among the headers.
-    pub(crate) subject: Option<String>,
-    /// What is wrong with them, where they are not as the client can be sent them.
-    pub(crate) headers: Result<HeaderMap, String>,
-    pub(crate) payload: Bytes,
-}
-
-impl Found {
-    pub(crate) fn subject(&self) -> &str {
-        if let Some(subject) = &self.subject {
-            return subject;
-        }
-        let headers = self.headers.as_ref().ok();
-        headers.and_then(|headers| headers.get_last(NATS_SUBJECT)).map_or("", |subject| subject.as_str())
-    }
 }
 
 /// What the messages of one answer were taken for.
@@ -184,18 +163,6 @@ async fn one_by_one<T>(
         }
     }
     Ok(batch)
-}
-
-/// The last message of a subject, from the leader.
-pub(crate) async fn last_of(
-    connection: &Connection,
-    stream: &str,
-    of: &str,
-    what: impl Fn() -> String,
-) -> Result<Option<Found>, StoreError> {
-    let found = leader_get(connection, stream, Which::Last { last_by_subj: of }, what).await?;
-    connection.unreadable.note(of, found.as_ref().is_some_and(|found| found.headers.is_err()));
-    Ok(found)
 }
 
 /// Asks, and reads the answer to its end.

@@ -13,31 +13,17 @@ use async_nats::jetstream::{
         LastRawMessageError, LastRawMessageErrorKind, PurgeError, PurgeErrorKind,
     },
 };
-use cqrs_core::{AppendError, StoreError};
+use cqrs_core::StoreError;
 
-use crate::{
-    connection::NoAnswer,
-    diagnosis::{disabled, missing, no_leader},
-};
+use crate::connection::NoAnswer;
 
 /// Another write to that subject is under way on a replicated stream (server error codes that the
 /// client has no names for): not stored, and to be sent again.
-const IN_FLIGHT: [u64; 2] = [10_164, 10_158];
-
-/// Answers that a server gives before it stores or replicates anything. Any other error may come from a
-/// leader whose own disk failed after the others had the message.
-const NOT_STORED: [ErrorCode; 6] = [
-    ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
-    ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
-    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
-    ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
-    ErrorCode::STREAM_NOT_MATCH,
-    ErrorCode::STREAM_SEALED,
-];
+pub(crate) const IN_FLIGHT: [u64; 2] = [10_164, 10_158];
 
 /// How the server names the limits of a stream, all under the code of whatever else fails in its store.
 /// Every replica decides by the same state, so that one stores the message if and only if all do.
-const STREAM_LIMITS: [&str; 3] =
+pub(crate) const STREAM_LIMITS: [&str; 3] =
     ["maximum bytes exceeded", "maximum messages exceeded", "maximum messages per subject exceeded"];
 
 /// The server's own words somewhere among an error's causes.
@@ -95,34 +81,6 @@ fn in_kind(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
 /// The server's code for what went wrong.
 pub(crate) fn code(error: &(dyn StdError + 'static)) -> Option<ErrorCode> {
     server_error(error).map(|error| error.error_code())
-}
-
-/// What a failed publish with an expectation says about the message. On a `replicated` stream a leader may
-/// find its own server full when the others have the message.
-pub(crate) fn append_error(
-    what: impl Into<String>,
-    error: jetstream::context::PublishError,
-    replicated: bool,
-) -> AppendError {
-    let what = what.into();
-    let code = code(&error);
-    match error.kind() {
-        PublishErrorKind::WrongLastSequence => return AppendError::Conflict,
-        PublishErrorKind::MaxAckPending => return AppendError::Busy(unavailable(what, error)),
-        PublishErrorKind::MaxPayloadExceeded => {
-            return AppendError::Failed(StoreError::refused(what, error));
-        }
-        _ => {}
-    }
-    let Some(code) = code else { return AppendError::Unknown(unavailable(what, error)) };
-    if IN_FLIGHT.contains(&code.0) {
-        return AppendError::Busy(unavailable(what, error));
-    }
-    let definite = NOT_STORED.contains(&code)
-        || is_stream_limit(&error)
-        || (code == ErrorCode::INSUFFICIENT_RESOURCES && !replicated);
-    let error = write_error(what, error);
-    if definite { AppendError::Failed(error) } else { AppendError::Unknown(error) }
 }
 
 /// Whether a compare-and-set was lost: another message came first (wrong last sequence), or is about to be stored (in
@@ -288,7 +246,7 @@ pub(crate) fn quota(code: ErrorCode) -> Option<&'static str> {
     }
 }
 
-fn is_stream_limit(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_stream_limit(error: &(dyn StdError + 'static)) -> bool {
     server_error(error).is_some_and(|error| {
         error.error_code() == ErrorCode::STREAM_STORE_FAILED
             && STREAM_LIMITS.iter().any(|limit| error.to_string().contains(limit))
@@ -300,6 +258,24 @@ where
     E: StdError + Send + Sync + 'static,
 {
     StoreError::Full { what: format!("{}: {advice}", what.into()), source: Some(std::sync::Arc::new(error)) }
+}
+
+/// A stream is not there that was.
+pub(crate) fn missing(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
+    let advice = "was it deleted? restore it, or start the service again, which makes it anew and empty";
+    StoreError::Missing { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+}
+
+/// There is no JetStream.
+pub(crate) fn disabled(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
+    let advice = "start the server with -js, and enable JetStream for the account";
+    StoreError::Disabled { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+}
+
+/// A stream has no leader at the moment.
+pub(crate) fn no_leader(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
+    let advice = "more than half of the cluster's servers must run and reach each other";
+    StoreError::NoLeader { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
 }
 
 /// A call that cannot get its answer any more.
@@ -319,10 +295,10 @@ pub(crate) fn unavailable(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn server_says(code: u64, text: &str) -> jetstream::Error {
+    pub(crate) fn server_says(code: u64, text: &str) -> jetstream::Error {
         let error = serde_json::json!({ "code": 500, "err_code": code, "description": text });
         serde_json::from_value(error).expect("an error of the server")
     }
@@ -353,34 +329,6 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), PERMANENT.len(), "each is there once");
-    }
-
-    /// Whether the append that the server answered so is certain not to be stored.
-    fn is_definite(code: u64, text: &str, replicated: bool) -> bool {
-        let error =
-            jetstream::context::PublishError::with_source(PublishErrorKind::Other, server_says(code, text));
-        match append_error("appending", error, replicated) {
-            AppendError::Failed(_) => true,
-            AppendError::Unknown(_) => false,
-            other => panic!("{code}: {other:?}"),
-        }
-    }
-
-    /// After any other error code, the server may have stored the message, or another replica may have.
-    #[test]
-    fn an_append_has_failed_only_where_that_is_certain() {
-        let definite = [10_002, 10_047, 10_054, 10_060, 10_097, 10_109];
-        for code in (10_000..10_300).filter(|code| !IN_FLIGHT.contains(code) && *code != 10_023) {
-            for replicated in [false, true] {
-                assert_eq!(is_definite(code, "something", replicated), definite.contains(&code), "{code}");
-            }
-        }
-        // The store of one server is full; in a cluster only that of the leader may be.
-        assert!(is_definite(10_023, "insufficient resources", false));
-        assert!(!is_definite(10_023, "insufficient resources", true));
-        for limit in STREAM_LIMITS {
-            assert!(is_definite(10_077, limit, true), "{limit}");
-        }
     }
 
     /// What the client wraps an answer in hides none of it.

@@ -8,23 +8,29 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page, Search,
-    StoreError, StoredCommit, Subscribe, Unreadable,
+    StoreError, StoredCommit, Subscribe,
 };
 
 use crate::{
     NatsSubscription, Topology,
+    append::append_error,
     atomic_batch::EXPECTED,
     backlog,
     connection::{Connection, NoAnswer},
     diagnosis::Call,
-    direct_get::{Found, Get, direct_get, direct_get_last},
+    direct_get::{Get, direct_get, direct_get_last},
     era::Era,
-    errors::{append_error, no_answer, store_error, unavailable},
+    errors::{no_answer, store_error, unavailable},
+    found::Found,
     leader_get::{Which, leader_get},
+    search,
     snapshots::SnapshotBucket,
-    subject::{aggregate_of, encode_token, filter_of, subject_of},
+    subject::{encode_token, filter_of, subject_of},
     subscription::Turns,
-    wire,
+    wire::{
+        self,
+        stored::{delivered_found, stored},
+    },
 };
 
 /// How many bytes of headers a stream takes: the server counts them in 16 bits.
@@ -265,7 +271,7 @@ impl EventStore for NatsEvents {
     }
 
     async fn search(&self, search: Search) -> Result<Page, StoreError> {
-        self.look_through(search).await
+        search::look_through(&self.connection, &self.topology, search).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
@@ -298,57 +304,4 @@ impl EventStore for NatsEvents {
     async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
         self.snapshots.save(aggregate, snapshot).await
     }
-}
-
-/// The commit in a message of the stream.
-fn stored(aggregate: AggregateKey, found: Found) -> Result<StoredCommit, StoreError> {
-    let sequence = found.sequence;
-    let commit = found.headers.and_then(|headers| wire::decode(aggregate, &headers, found.payload));
-    let commit = commit.map_err(|reason| StoreError::NotACommit { sequence, reason })?;
-    Ok(StoredCommit { sequence, commit })
-}
-
-/// The commit in a message on any subject of the log, most likely of an aggregate of one of these names, or what is
-/// wrong with the message.
-pub(crate) fn delivered(
-    log: &str,
-    names: &[&'static str],
-    subject: &str,
-    sequence: u64,
-    headers: &async_nats::HeaderMap,
-    payload: Bytes,
-) -> Delivery {
-    let aggregate = aggregate_at(log, names, subject, sequence)?;
-    let commit = wire::decode(aggregate.clone(), headers, payload);
-    commit.map(|commit| StoredCommit { sequence, commit }).map_err(|reason| Unreadable {
-        sequence,
-        aggregate,
-        reason,
-    })
-}
-
-/// The same for one whose headers may not be readable at all.
-pub(crate) fn delivered_found(log: &str, names: &[&'static str], found: Found) -> Delivery {
-    let (subject, sequence) = (found.subject().to_owned(), found.sequence);
-    match found.headers {
-        Ok(headers) => delivered(log, names, &subject, sequence, &headers, found.payload),
-        Err(reason) => {
-            let aggregate = aggregate_at(log, names, &subject, sequence)?;
-            Err(Unreadable { sequence, aggregate, reason })
-        }
-    }
-}
-
-/// The aggregate in whose place a message stands.
-fn aggregate_at(
-    log: &str,
-    names: &[&'static str],
-    subject: &str,
-    sequence: u64,
-) -> Result<AggregateKey, Unreadable> {
-    aggregate_of(log, names, subject).ok_or_else(|| Unreadable {
-        sequence,
-        aggregate: AggregateKey::new("", format!("at {sequence}")).expect("a short id"),
-        reason: format!("its subject {subject:?} names no aggregate"),
-    })
 }

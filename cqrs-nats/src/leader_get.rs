@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::Connection,
-    diagnosis::{Call, missing},
-    direct_get::Found,
-    errors::{no_answer, store_error, unavailable},
+    diagnosis::Call,
+    errors::{missing, no_answer, store_error, unavailable},
+    found::Found,
 };
 
 /// Which message.
@@ -70,6 +70,18 @@ pub(crate) async fn leader_get(
         Ok(Response::Err { error }) => Err(store_error(what(), error)),
         Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
     }
+}
+
+/// The last message of a subject, from the leader.
+pub(crate) async fn last_of(
+    connection: &Connection,
+    stream: &str,
+    of: &str,
+    what: impl Fn() -> String,
+) -> Result<Option<Found>, StoreError> {
+    let found = leader_get(connection, stream, Which::Last { last_by_subj: of }, what).await?;
+    connection.unreadable.note(of, found.as_ref().is_some_and(|found| found.headers.is_err()));
+    Ok(found)
 }
 
 fn found(Raw { subject, seq, hdrs, data }: Raw) -> Result<Found, base64::DecodeError> {

@@ -22,6 +22,7 @@
 //! [`from_one_server_to_many`].
 
 mod address;
+mod append;
 mod atomic_batch;
 mod backlog;
 mod connect;
@@ -32,6 +33,7 @@ mod direct_get;
 mod era;
 mod errors;
 mod events;
+mod found;
 mod headers;
 mod leader_get;
 #[cfg(feature = "local-server")]
@@ -59,7 +61,7 @@ pub mod what_happens_to_a_command {}
 #[doc = include_str!("../docs/scale.md")]
 pub mod from_one_server_to_many {}
 
-pub use connect::{Connect, ConnectError, MIN_SERVER, Nats};
+pub use connect::{Connect, ConnectError, MIN_SERVER, Nats, NatsBackend};
 pub use deadlines::NatsDueQueue;
 pub use events::NatsEvents;
 #[cfg(feature = "local-server")]
@@ -71,21 +73,3 @@ pub use subject::{BadToken, decode_token, encode_token};
 pub use subscription::NatsSubscription;
 pub use topology::{Topology, TopologyError};
 pub use views::KvViews;
-
-/// A bounded context on NATS: its event store and its view store.
-#[derive(Debug, Clone)]
-pub struct NatsBackend {
-    /// The event store.
-    pub events: NatsEvents,
-    /// The view store.
-    pub views: KvViews,
-}
-
-impl cqrs_core::Backend for NatsBackend {
-    type Events = NatsEvents;
-    type Views = KvViews;
-
-    fn split(self) -> (NatsEvents, KvViews) {
-        (self.events, self.views)
-    }
-}

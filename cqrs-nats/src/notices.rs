@@ -9,8 +9,8 @@ use crate::{
     NatsEvents,
     connection::LAST_WORD,
     errors::{no_answer, unavailable},
-    events::delivered,
     subject::filter_of,
+    wire::stored::delivered,
 };
 
 /// The header with the subject that a message was stored under.

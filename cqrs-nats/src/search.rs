@@ -13,13 +13,12 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    NatsEvents,
-    connection::NoAnswer,
-    direct_get::Found,
+    connection::{Connection, NoAnswer},
     errors::{no_answer, store_error, unavailable},
-    events::delivered_found,
+    found::Found,
     leader_get::OneByOne,
-    wire,
+    topology::Topology,
+    wire::{self, stored::delivered_found},
 };
 
 /// How long the server keeps a consumer that nobody asks.
@@ -74,91 +73,108 @@ impl Looking {
     }
 }
 
-impl NatsEvents {
-    pub(crate) async fn look_through(&self, search: Search) -> Result<Page, StoreError> {
-        let what = || format!("looking through stream {}", self.topology.stream());
-        let page = Page { commits: Vec::new(), more: false, confirmed: !self.topology.is_replicated() };
-        let mut looking = Looking { search, page, seen: 0, left: None };
-        loop {
-            let name = format!("search-{}", Uuid::new_v4().simple());
-            let verbs = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
-            let asked = verbs.map(|verb| format!("$JS.API.{verb}.{}.{name}", self.topology.stream()));
-            let asked = asked.each_ref().map(String::as_str);
-            let seen = looking.seen;
-            match self.connection.answer(&asked, Box::pin(self.look_on(&name, &mut looking))).await {
-                Ok(looked) => return looked.map(|()| looking.page),
-                // What was sent may be what ended the connection. Nothing more is sent of this consumer then.
-                Err(NoAnswer::Lost) if self.connection.is_up().await => {
-                    if !self.look_one_by_one(&name, &mut looking).await? {
-                        return Ok(looking.page);
-                    }
-                    if looking.seen == seen {
-                        return Err(no_answer(what(), NoAnswer::Lost));
-                    }
+/// The commits of one business transaction, as far as the search asks for them.
+pub(crate) async fn look_through(
+    connection: &Connection,
+    topology: &Topology,
+    search: Search,
+) -> Result<Page, StoreError> {
+    let what = || format!("looking through stream {}", topology.stream());
+    let page = Page { commits: Vec::new(), more: false, confirmed: !topology.is_replicated() };
+    let mut looking = Looking { search, page, seen: 0, left: None };
+    loop {
+        let name = format!("search-{}", Uuid::new_v4().simple());
+        let verbs = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
+        let asked = verbs.map(|verb| format!("$JS.API.{verb}.{}.{name}", topology.stream()));
+        let asked = asked.each_ref().map(String::as_str);
+        let seen = looking.seen;
+        match connection.answer(&asked, Box::pin(look_on(connection, topology, &name, &mut looking))).await {
+            Ok(looked) => return looked.map(|()| looking.page),
+            // What was sent may be what ended the connection. Nothing more is sent of this consumer then.
+            Err(NoAnswer::Lost) if connection.is_up().await => {
+                if !look_one_by_one(connection, topology, &name, &mut looking).await? {
+                    return Ok(looking.page);
                 }
-                Err(why) => return Err(no_answer(what(), why)),
+                if looking.seen == seen {
+                    return Err(no_answer(what(), NoAnswer::Lost));
+                }
             }
+            Err(why) => return Err(no_answer(what(), why)),
         }
     }
+}
 
-    /// Looks at what comes after the last place, as a consumer of this name delivers it.
-    async fn look_on(&self, name: &str, looking: &mut Looking) -> Result<(), StoreError> {
-        let what = || format!("looking through stream {}", self.topology.stream());
-        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
-        let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let created = stream.create_consumer(config(name, looking)).await;
-        let consumer = created.map_err(|error| store_error(what(), error))?;
-        let looked = self.collect(&consumer, looking).await;
-        // It would go by itself a little later.
-        let _ = stream.delete_consumer(name).await;
-        looked
-    }
+/// Looks at what comes after the last place, as a consumer of this name delivers it.
+async fn look_on(
+    connection: &Connection,
+    topology: &Topology,
+    name: &str,
+    looking: &mut Looking,
+) -> Result<(), StoreError> {
+    let what = || format!("looking through stream {}", topology.stream());
+    let stream = connection.jetstream.get_stream_no_info(topology.stream());
+    let stream = stream.await.map_err(|error| store_error(what(), error))?;
+    let created = stream.create_consumer(config(name, looking)).await;
+    let consumer = created.map_err(|error| store_error(what(), error))?;
+    let looked = collect(topology, &consumer, looking).await;
+    // It would go by itself a little later.
+    let _ = stream.delete_consumer(name).await;
+    looked
+}
 
-    async fn collect(&self, consumer: &PullConsumer, looking: &mut Looking) -> Result<(), StoreError> {
-        let what = || format!("looking through stream {}", self.topology.stream());
-        let all = *looking.left.get_or_insert(consumer.cached_info().num_pending);
-        let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 5);
-        let mut messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
-        for number in 1..=all {
-            let next = messages.next().await.ok_or_else(|| unavailable(what(), "it ended"))?;
-            let message = next.map_err(|error| unavailable(what(), error))?;
-            let info = message.info().map_err(|error| unavailable(what(), error))?;
-            if info.consumer_sequence != number {
-                return Err(unavailable(what(), "a message was lost on its way"));
-            }
-            let found = Found {
-                sequence: info.stream_sequence,
-                subject: Some(message.subject.to_string()),
-                headers: Ok(message.headers.clone().unwrap_or_default()),
-                payload: message.payload.clone(),
-            };
-            if !looking.look(self.topology.log(), found) {
-                break;
-            }
+async fn collect(
+    topology: &Topology,
+    consumer: &PullConsumer,
+    looking: &mut Looking,
+) -> Result<(), StoreError> {
+    let what = || format!("looking through stream {}", topology.stream());
+    let all = *looking.left.get_or_insert(consumer.cached_info().num_pending);
+    let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 5);
+    let mut messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
+    for number in 1..=all {
+        let next = messages.next().await.ok_or_else(|| unavailable(what(), "it ended"))?;
+        let message = next.map_err(|error| unavailable(what(), error))?;
+        let info = message.info().map_err(|error| unavailable(what(), error))?;
+        if info.consumer_sequence != number {
+            return Err(unavailable(what(), "a message was lost on its way"));
         }
-        Ok(())
-    }
-
-    /// Looks at what a consumer has been sent and this process has not got; false when enough was found.
-    async fn look_one_by_one(&self, name: &str, looking: &mut Looking) -> Result<bool, StoreError> {
-        let what = || format!("looking through stream {}", self.topology.stream());
-        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
-        let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let sent = stream.consumer_info(name).await.map_err(|error| unavailable(what(), error))?;
-        let _ = stream.delete_consumer(name).await;
-        // It has been sent all of them, and none is ever deleted.
-        let until = sent.delivered.stream_sequence;
-        let after = looking.seen.max(until.saturating_sub(sent.delivered.consumer_sequence));
-        let mut messages = OneByOne::new([">".to_owned()], after, until);
-        while looking.left != Some(0)
-            && let Some(found) = messages.next(&self.connection, self.topology.stream()).await?
-        {
-            if !looking.look(self.topology.log(), found) {
-                return Ok(false);
-            }
+        let found = Found {
+            sequence: info.stream_sequence,
+            subject: Some(message.subject.to_string()),
+            headers: Ok(message.headers.clone().unwrap_or_default()),
+            payload: message.payload.clone(),
+        };
+        if !looking.look(topology.log(), found) {
+            break;
         }
-        Ok(looking.left != Some(0))
     }
+    Ok(())
+}
+
+/// Looks at what a consumer has been sent and this process has not got; false when enough was found.
+async fn look_one_by_one(
+    connection: &Connection,
+    topology: &Topology,
+    name: &str,
+    looking: &mut Looking,
+) -> Result<bool, StoreError> {
+    let what = || format!("looking through stream {}", topology.stream());
+    let stream = connection.jetstream.get_stream_no_info(topology.stream());
+    let stream = stream.await.map_err(|error| store_error(what(), error))?;
+    let sent = stream.consumer_info(name).await.map_err(|error| unavailable(what(), error))?;
+    let _ = stream.delete_consumer(name).await;
+    // It has been sent all of them, and none is ever deleted.
+    let until = sent.delivered.stream_sequence;
+    let after = looking.seen.max(until.saturating_sub(sent.delivered.consumer_sequence));
+    let mut messages = OneByOne::new([">".to_owned()], after, until);
+    while looking.left != Some(0)
+        && let Some(found) = messages.next(connection, topology.stream()).await?
+    {
+        if !looking.look(topology.log(), found) {
+            return Ok(false);
+        }
+    }
+    Ok(looking.left != Some(0))
 }
 
 fn mentions(stored: &StoredCommit, search: &Search) -> bool {

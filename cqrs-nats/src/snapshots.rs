@@ -28,8 +28,10 @@ use tokio::{sync::OnceCell, time::timeout};
 use crate::{
     Topology,
     connection::{Connection, NoAnswer},
-    direct_get::{Answer, Found, last_of, read},
+    direct_get::{Answer, read},
     errors::{no_answer, store_error, unavailable},
+    found::Found,
+    leader_get::last_of,
     subject::encode_token,
 };
 

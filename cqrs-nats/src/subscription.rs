@@ -9,7 +9,7 @@ mod ahead;
 mod consumer;
 mod reader;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
@@ -20,10 +20,10 @@ use crate::{
     connection::{Connection, NoAnswer},
     errors::unavailable,
 };
-use consumer::{Turn, group_of};
+use consumer::{Turn, group_of, lock};
 use reader::{Noted, Read, Reader};
 
-pub(crate) use consumer::{OPENING, Turns};
+pub(crate) use consumer::Turns;
 
 /// Commits of a stream as they come.
 ///
@@ -150,8 +150,4 @@ impl Drop for NatsSubscription {
         };
         lock(&self.turns).entry(self.subscriber.clone()).or_insert(turn);
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,12 +9,10 @@ use async_nats::jetstream::{
 use serde::Deserialize;
 
 use crate::{
-    KvViews, NatsBackend, NatsEvents,
     connection::{Connection, NoAnswer},
-    era::{Deaf, Era},
     errors,
     names::{BadName, Names},
-    settings::{Difference, Kind, NotProvided, list},
+    settings::{Difference, NotProvided, list},
 };
 
 /// How many consumers the stream allows. The server's own default is 1,000, and it does not show it.
@@ -117,6 +115,10 @@ impl Topology {
         &self.source
     }
 
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.memory
+    }
+
     pub(crate) fn storage(&self) -> StorageType {
         if self.memory { StorageType::Memory } else { StorageType::File }
     }
@@ -125,41 +127,7 @@ impl Topology {
         self.replicas
     }
 
-    /// The event store and the view store.
-    pub(crate) async fn open(self, connection: &Connection) -> Result<NatsBackend, TopologyError> {
-        let events = self.clone().open_log(connection).await?;
-        Ok(NatsBackend { events, views: KvViews::new(connection.clone(), self) })
-    }
-
-    /// Creates the stream or checks the one that is there.
-    pub(crate) async fn open_log(self, connection: &Connection) -> Result<NatsEvents, TopologyError> {
-        self.check_names()?;
-        if connection.provide(Kind::Log, &self.config()).await.map_err(|why| self.not_provided(why))? {
-            tracing::info!(stream = self.stream(), "created the stream");
-        }
-        self.tell_durability();
-        let era = Era::watch(connection, self.stream()).await.map_err(|deaf| match deaf {
-            Deaf::NoAnswer(why) => self.unanswered(why),
-            Deaf::Failed(source) => {
-                TopologyError::Unavailable { stream: self.stream().to_owned(), source: source.into() }
-            }
-        })?;
-        Ok(NatsEvents::new(connection.clone(), self, era))
-    }
-
-    /// What acknowledged commits survive, as far as a client can know it: servers tell only their operator how often they
-    /// write to the disk.
-    fn tell_durability(&self) {
-        let (stream, replicas) = (self.stream(), self.replicas);
-        if self.memory {
-            tracing::warn!(stream, replicas, storage = "memory", "the log is lost when its servers end");
-        } else {
-            let what = "what a power cut takes depends on `sync_interval` of the servers, which no client can ask for";
-            tracing::info!(stream, replicas, storage = "file", "{what}");
-        }
-    }
-
-    fn not_provided(&self, why: NotProvided) -> TopologyError {
+    pub(crate) fn not_provided(&self, why: NotProvided) -> TopologyError {
         let stream = self.stream().to_owned();
         match why {
             NotProvided::NoAnswer(why) => self.unanswered(why),
@@ -190,7 +158,7 @@ impl Topology {
         }
     }
 
-    fn unanswered(&self, why: NoAnswer) -> TopologyError {
+    pub(crate) fn unanswered(&self, why: NoAnswer) -> TopologyError {
         match why {
             NoAnswer::NotPermitted(permission) => {
                 TopologyError::NotPermitted { stream: self.stream().to_owned(), permission }
@@ -203,7 +171,8 @@ impl Topology {
         TopologyError::Unavailable { stream: self.stream().to_owned(), source: Arc::new(error) }
     }
 
-    fn check_names(&self) -> Result<(), TopologyError> {
+    /// What is wrong with what was chosen, before a server is asked.
+    pub(crate) fn check_names(&self) -> Result<(), TopologyError> {
         if let Err(BadName { what, name, legal }) = self.names.check() {
             return Err(TopologyError::Name { what, name: name.to_owned(), legal });
         }
@@ -215,7 +184,7 @@ impl Topology {
         Ok(())
     }
 
-    fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config {
             name: self.stream().to_owned(),
             description: Some(format!("commits on {}", self.log())),

@@ -37,11 +37,12 @@ use uuid::Uuid;
 use crate::{
     Topology,
     atomic_batch::{self, OPERATION},
-    connection::{Connection, LAST_WORD, NoAnswer},
+    connection::{Connection, LAST_WORD, NEWS, NoAnswer},
     diagnosis::Call,
-    direct_get::{Found, Get, direct_get, last_of},
+    direct_get::{Get, direct_get},
     errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
-    leader_get::OneByOne,
+    found::Found,
+    leader_get::{OneByOne, last_of},
     settings::Kind,
     subject::decode_token,
 };
@@ -50,9 +51,6 @@ use watcher::{Seen, Watcher};
 
 /// How long listing a view may take.
 const LISTING: Duration = Duration::from_secs(30);
-
-/// About how long news of a new consumer takes through a cluster.
-pub(crate) const NEWS: Duration = Duration::from_millis(10);
 
 /// About how far a leader may be behind what one of its replicas shows.
 const LEADER_LAG: Duration = Duration::from_millis(1);

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod json;
+pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,7 @@ use cqrs_core::{AggregateKey, Commit, JSON, media_type};
 use percent_encoding::percent_decode_str;
 
 use crate::headers::Headers;
-use attributes::{Attributes, PREFIX, Value, own, shared};
+use attributes::{Attributes, PREFIX, Value, known, own, shared};
 
 const CONTENT_TYPE: &str = "content-type";
 
@@ -85,11 +86,6 @@ fn decode_binary(
 /// Few values have anything to decode, which is told sooner than it is decoded.
 fn percent_decoded(value: &str) -> Result<Cow<'_, str>, Utf8Error> {
     if value.contains('%') { percent_decode_str(value).decode_utf8() } else { Ok(value.into()) }
-}
-
-/// A content type, which is nearly always the same.
-fn known(content_type: Cow<'_, str>) -> Cow<'static, str> {
-    if content_type == JSON { JSON.into() } else { content_type.into_owned().into() }
 }
 
 /// The value of a header, whose name others may spell in any case, as in HTTP.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,12 +43,13 @@ const TURN: Duration = Duration::from_secs(2);
 /// How long one pull request lasts; well below [`TURN`], so that an idle worker keeps the pin.
 const REQUEST: Duration = Duration::from_secs(1);
 
-/// How long it may take to find or make the consumer. A server that is starting drops requests without an answer; what
-/// it does late is found at the next attempt.
-pub(crate) const OPENING: Duration = Duration::from_secs(2);
-
 /// What the subscribers of this process, by name, know about their turn when they subscribe again.
 pub(crate) type Turns = Arc<Mutex<HashMap<String, Turn>>>;
+
+/// Takes the lock, also after another holder has panicked: no change of these is made in two steps.
+pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What a process remembers of the pin after its subscription has ended, to decide whether it may read at once when it
 /// subscribes again.

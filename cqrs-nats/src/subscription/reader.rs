@@ -24,18 +24,16 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::{
     ahead,
-    consumer::{OPENING, Opened, Turn, Turns, consumer_at, group_of, is_taken, pin_of, requests},
-    lock,
+    consumer::{Opened, Turn, Turns, consumer_at, group_of, is_taken, lock, pin_of, requests},
 };
 use crate::{
     Topology,
-    connection::{Before, Connection},
-    direct_get::Found,
+    connection::{Before, Connection, NEWS, OPENING},
     errors::{no_answer, store_error, unavailable},
-    events::{delivered, delivered_found},
+    found::Found,
     leader_get::OneByOne,
     subject::filter_of,
-    views::NEWS,
+    wire::stored::{delivered, delivered_found},
 };
 
 /// How often a worker that stands by looks whether the turn of its predecessor is over, which nothing tells it. [`TURN`]

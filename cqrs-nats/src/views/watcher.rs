@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::place::Place;
 use crate::{
     connection::{Connection, NoAnswer},
-    direct_get::last_of,
+    leader_get::last_of,
 };
 
 /// Where a checkpoint was seen, and under which revision: what comes late is not newer.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, Commit, EventId, Metadata, Origin, RecordedEvent};
+use cqrs_core::{AggregateKey, Commit, EventId, JSON, Metadata, Origin, RecordedEvent};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -193,4 +193,9 @@ fn unfit(name: &str, text: &str) -> String {
 
 fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
     text.into_owned().into()
+}
+
+/// A content type, which is nearly always the same.
+pub(super) fn known(content_type: Cow<'_, str>) -> Cow<'static, str> {
+    if content_type == JSON { JSON.into() } else { content_type.into_owned().into() }
 }

@@ -1,0 +1,25 @@
+//! A message of a stream, in whichever way it was read.
+
+use async_nats::{HeaderMap, header::NATS_SUBJECT};
+use bytes::Bytes;
+
+/// A message of a stream.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) sequence: u64,
+    /// Where it is not among the headers.
+    pub(crate) subject: Option<String>,
+    /// What is wrong with them, where they are not as the client can be sent them.
+    pub(crate) headers: Result<HeaderMap, String>,
+    pub(crate) payload: Bytes,
+}
+
+impl Found {
+    pub(crate) fn subject(&self) -> &str {
+        if let Some(subject) = &self.subject {
+            return subject;
+        }
+        let headers = self.headers.as_ref().ok();
+        headers.and_then(|headers| headers.get_last(NATS_SUBJECT)).map_or("", |subject| subject.as_str())
+    }
+}

@@ -1,0 +1,60 @@
+//! Commits as they are read from the log.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use cqrs_core::{AggregateKey, Delivery, StoreError, StoredCommit, Unreadable};
+
+use crate::{found::Found, subject::aggregate_of, wire::decode};
+
+/// The commit in a message of the stream.
+pub(crate) fn stored(aggregate: AggregateKey, found: Found) -> Result<StoredCommit, StoreError> {
+    let sequence = found.sequence;
+    let commit = found.headers.and_then(|headers| decode(aggregate, &headers, found.payload));
+    let commit = commit.map_err(|reason| StoreError::NotACommit { sequence, reason })?;
+    Ok(StoredCommit { sequence, commit })
+}
+
+/// The commit in a message on any subject of the log, most likely of an aggregate of one of these names, or what is
+/// wrong with the message.
+pub(crate) fn delivered(
+    log: &str,
+    names: &[&'static str],
+    subject: &str,
+    sequence: u64,
+    headers: &HeaderMap,
+    payload: Bytes,
+) -> Delivery {
+    let aggregate = aggregate_at(log, names, subject, sequence)?;
+    let commit = decode(aggregate.clone(), headers, payload);
+    commit.map(|commit| StoredCommit { sequence, commit }).map_err(|reason| Unreadable {
+        sequence,
+        aggregate,
+        reason,
+    })
+}
+
+/// The same for one whose headers may not be readable at all.
+pub(crate) fn delivered_found(log: &str, names: &[&'static str], found: Found) -> Delivery {
+    let (subject, sequence) = (found.subject().to_owned(), found.sequence);
+    match found.headers {
+        Ok(headers) => delivered(log, names, &subject, sequence, &headers, found.payload),
+        Err(reason) => {
+            let aggregate = aggregate_at(log, names, &subject, sequence)?;
+            Err(Unreadable { sequence, aggregate, reason })
+        }
+    }
+}
+
+/// The aggregate in whose place a message stands.
+fn aggregate_at(
+    log: &str,
+    names: &[&'static str],
+    subject: &str,
+    sequence: u64,
+) -> Result<AggregateKey, Unreadable> {
+    aggregate_of(log, names, subject).ok_or_else(|| Unreadable {
+        sequence,
+        aggregate: AggregateKey::new("", format!("at {sequence}")).expect("a short id"),
+        reason: format!("its subject {subject:?} names no aggregate"),
+    })
+}
