@@ -16,14 +16,18 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    address::{Addresses, Identity},
-    connection::{Connection, Link, Live, NoAnswer},
-    era::{Deaf, Era},
-    events::NatsEvents,
-    settings::Kind,
-    subject::encode_token,
+    client::{
+        address::{Addresses, Identity},
+        connection::{Connection, Link, Live, NoAnswer},
+        settings::Kind,
+    },
+    events::{
+        NatsEvents,
+        era::{Deaf, Era},
+    },
     topology::{Topology, TopologyError},
     views::KvViews,
+    wire::subject::encode_token,
 };
 
 /// The oldest nats-server that will do: the views need its atomic batches, and that it goes on answering.

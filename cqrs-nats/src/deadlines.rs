@@ -29,12 +29,14 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
 use crate::{
-    NatsEvents,
-    connection::{Before, Connection, OPENING},
-    errors::{is_overtaken, no_answer, store_error, unavailable},
-    leader_get::{OneByOne, Which, leader_get},
-    settings::Kind,
-    subject::{deadline_id_of, deadline_of},
+    client::{
+        connection::{Before, Connection, OPENING},
+        errors::{is_overtaken, no_answer, store_error, unavailable},
+        leader_get::{OneByOne, Which, leader_get},
+        settings::Kind,
+    },
+    events::NatsEvents,
+    wire::subject::{deadline_id_of, deadline_of},
 };
 
 /// The consumer that all instances of a service share.

@@ -21,34 +21,17 @@
 //! survives which failure, at [`what_happens_to_a_command`]; how far one server goes, and what then, at
 //! [`from_one_server_to_many`].
 
-mod address;
-mod append;
-mod atomic_batch;
-mod backlog;
-mod connect;
-mod connection;
-mod deadlines;
-mod diagnosis;
-mod direct_get;
-mod era;
-mod errors;
+// Each module imports only those above it, and names the module that owns what it imports.
+mod client;
+pub mod wire;
+mod topology;
+mod permissions;
 mod events;
-mod found;
-mod headers;
-mod leader_get;
+mod views;
+mod deadlines;
+mod connect;
 #[cfg(feature = "local-server")]
 pub mod local_server;
-mod names;
-mod notices;
-mod permissions;
-mod search;
-mod settings;
-mod snapshots;
-mod subject;
-mod subscription;
-mod topology;
-mod views;
-pub mod wire;
 
 /// What the fuzz targets reach that nobody else does.
 #[cfg(fuzzing)]
@@ -61,15 +44,13 @@ pub mod what_happens_to_a_command {}
 #[doc = include_str!("../docs/scale.md")]
 pub mod from_one_server_to_many {}
 
+pub use client::settings::Difference;
 pub use connect::{Connect, ConnectError, MIN_SERVER, Nats, NatsBackend};
 pub use deadlines::NatsDueQueue;
-pub use events::NatsEvents;
+pub use events::{NatsEvents, notices::NatsNotices, subscription::NatsSubscription};
 #[cfg(feature = "local-server")]
 pub use local_server::LocalServer;
-pub use notices::NatsNotices;
 pub use permissions::Permissions;
-pub use settings::Difference;
-pub use subject::{BadToken, decode_token, encode_token};
-pub use subscription::NatsSubscription;
 pub use topology::{Topology, TopologyError};
 pub use views::KvViews;
+pub use wire::subject::{BadToken, decode_token, encode_token};

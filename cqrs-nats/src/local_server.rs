@@ -30,7 +30,7 @@ use std::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::MIN_SERVER;
+use crate::connect::MIN_SERVER;
 
 /// Ready takes 25 to 40 ms on an idle machine; a busy one or a large store to recover takes longer.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

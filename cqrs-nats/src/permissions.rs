@@ -4,7 +4,7 @@ use std::fmt;
 
 use cqrs_core::ProjectionId;
 
-use crate::{Topology, era::advisories, names::Names};
+use crate::{events::era::advisories, topology::Topology, wire::names::Names};
 
 /// What the user of a service must be allowed to publish and to subscribe to, as the server's configuration has it.
 ///

@@ -9,10 +9,12 @@ use async_nats::jetstream::{
 use serde::Deserialize;
 
 use crate::{
-    connection::{Connection, NoAnswer},
-    errors,
-    names::{BadName, Names},
-    settings::{Difference, NotProvided, list},
+    client::{
+        connection::{Connection, NoAnswer},
+        errors,
+        settings::{Difference, NotProvided, list},
+    },
+    wire::names::{BadName, Names},
 };
 
 /// How many consumers the stream allows. The server's own default is 1,000, and it does not show it.

@@ -8,10 +8,12 @@ use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
 use uuid::Uuid;
 
-use super::place::Place;
 use crate::{
-    connection::{Connection, NoAnswer},
-    leader_get::last_of,
+    client::{
+        connection::{Connection, NoAnswer},
+        leader_get::last_of,
+    },
+    views::bucket::Bucket,
 };
 
 /// Where a checkpoint was seen, and under which revision: what comes late is not newer.
@@ -29,21 +31,21 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn start(connection: Connection, place: Place) -> Self {
+    pub(super) fn start(connection: Connection, bucket: Bucket) -> Self {
         let reached = watch::Sender::new(Seen::default());
         let raised = reached.clone();
         let task = tokio::spawn(async move {
             loop {
                 // With a name, so that one permission covers all consumers of the bucket.
                 let name = format!("watching-{}", Uuid::new_v4().simple());
-                let asked = format!("$JS.API.CONSUMER.CREATE.{}.{name}", place.stream);
-                let follow = follow(&connection, &place, name, &raised);
+                let asked = format!("$JS.API.CONSUMER.CREATE.{}.{name}", bucket.stream);
+                let follow = follow(&connection, &bucket, name, &raised);
                 match connection.answer(&[&asked], follow).await {
                     Err(denied @ NoAnswer::NotPermitted(_)) => {
-                        tracing::warn!(bucket = place.bucket, error = %denied, "who waits for the view is not woken");
+                        tracing::warn!(bucket = bucket.name, error = %denied, "who waits for the view is not woken");
                     }
                     Ok(Err(error)) => {
-                        tracing::debug!(bucket = place.bucket, %error, "watching the checkpoint again");
+                        tracing::debug!(bucket = bucket.name, %error, "watching the checkpoint again");
                     }
                     Ok(Ok(())) | Err(NoAnswer::Lost) => {}
                 }
@@ -76,20 +78,20 @@ fn raise(reached: &watch::Sender<Seen>, seen: Seen) {
 
 async fn follow(
     connection: &Connection,
-    place: &Place,
+    bucket: &Bucket,
     name: String,
     reached: &watch::Sender<Seen>,
 ) -> Result<(), async_nats::Error> {
     // Whatever ends the connection when it is received is not waited for. Beginning again after each loss, this is
     // asked again.
-    let found = last_of(connection, &place.stream, &place.checkpoint(), || place.what("watching")).await?;
+    let found = last_of(connection, &bucket.stream, &bucket.checkpoint(), || bucket.what("watching")).await?;
     found.map_or(Ok(()), |found| found.headers.map(drop))?;
-    let stream = connection.jetstream.get_stream_no_info(&place.stream).await?;
+    let stream = connection.jetstream.get_stream_no_info(&bucket.stream).await?;
     let config = push::OrderedConfig {
         name: Some(name),
         description: Some("wakes those who wait for a checkpoint".to_owned()),
         deliver_subject: connection.client.new_inbox(),
-        filter_subject: place.checkpoint(),
+        filter_subject: bucket.checkpoint(),
         deliver_policy: DeliverPolicy::LastPerSubject,
         ..push::OrderedConfig::default()
     };

@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::attributes::{Attributes, PREFIX, Value, known, own, shared};
+use crate::wire::attributes::{Attributes, PREFIX, Value, known, own, shared};
 
 /// The content type of several events.
 pub(super) const BATCH: &str = "application/cloudevents-batch+json";

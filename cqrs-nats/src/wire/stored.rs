@@ -4,7 +4,10 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use cqrs_core::{AggregateKey, Delivery, StoreError, StoredCommit, Unreadable};
 
-use crate::{found::Found, subject::aggregate_of, wire::decode};
+use crate::{
+    client::found::Found,
+    wire::{decode, subject::aggregate_of},
+};
 
 /// The commit in a message of the stream.
 pub(crate) fn stored(aggregate: AggregateKey, found: Found) -> Result<StoredCommit, StoreError> {

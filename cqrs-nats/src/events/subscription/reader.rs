@@ -22,18 +22,22 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-use super::{
-    ahead,
-    consumer::{Opened, Turn, Turns, consumer_at, group_of, is_taken, lock, pin_of, requests},
-};
 use crate::{
-    Topology,
-    connection::{Before, Connection, NEWS, OPENING},
-    errors::{no_answer, store_error, unavailable},
-    found::Found,
-    leader_get::OneByOne,
-    subject::filter_of,
-    wire::stored::{delivered, delivered_found},
+    client::{
+        connection::{Before, Connection, NEWS, OPENING},
+        errors::{no_answer, store_error, unavailable},
+        found::Found,
+        leader_get::OneByOne,
+    },
+    events::subscription::{
+        ahead,
+        consumer::{Opened, Turn, Turns, consumer_at, group_of, is_taken, lock, pin_of, requests},
+    },
+    topology::Topology,
+    wire::{
+        stored::{delivered, delivered_found},
+        subject::filter_of,
+    },
 };
 
 /// How often a worker that stands by looks whether the turn of its predecessor is over, which nothing tells it. [`TURN`]

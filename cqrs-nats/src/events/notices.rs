@@ -6,11 +6,12 @@ use futures_util::{StreamExt, stream::SelectAll};
 use tokio::time::sleep;
 
 use crate::{
-    NatsEvents,
-    connection::LAST_WORD,
-    errors::{no_answer, unavailable},
-    subject::filter_of,
-    wire::stored::delivered,
+    client::{
+        connection::LAST_WORD,
+        errors::{no_answer, unavailable},
+    },
+    events::NatsEvents,
+    wire::{stored::delivered, subject::filter_of},
 };
 
 /// The header with the subject that a message was stored under.

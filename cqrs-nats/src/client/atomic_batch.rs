@@ -3,14 +3,14 @@
 //! The client has no call for it. The messages carry the batch's id and their numbers, the last one asks
 //! for the commit, and only its answer counts; each message's own expectation is checked at the commit.
 //! Servers before 2.12 do not know the headers and would store the messages one by one, and 2.12.0 checks the
-//! expectations against the wrong subject ([`MIN_SERVER`](crate::MIN_SERVER)), which is why the version is checked
+//! expectations against the wrong subject (`MIN_SERVER`), which is why the version is checked
 //! when connecting.
 
 use async_nats::jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::{connection::Connection, headers::Headers};
+use crate::client::{connection::Connection, headers::Headers};
 
 /// The most messages that a batch may have; the server's limit is 1,000.
 pub(crate) const MAX_MESSAGES: usize = 1_000;

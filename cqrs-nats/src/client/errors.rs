@@ -15,7 +15,7 @@ use async_nats::jetstream::{
 };
 use cqrs_core::StoreError;
 
-use crate::connection::NoAnswer;
+use crate::client::connection::NoAnswer;
 
 /// Another write to that subject is under way on a replicated stream (server error codes that the
 /// client has no names for): not stored, and to be sent again.

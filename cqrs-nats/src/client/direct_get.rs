@@ -15,7 +15,7 @@ use cqrs_core::StoreError;
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use crate::{
+use crate::client::{
     connection::{Connection, NoAnswer},
     diagnosis::Call,
     errors::{no_answer, unavailable},

@@ -7,12 +7,13 @@ use cqrs_core::{Backlog, StoreError};
 use uuid::Uuid;
 
 use crate::{
-    Topology,
-    connection::Connection,
-    errors::{no_answer, store_error},
-    leader_get::OneByOne,
-    subject::filter_of,
-    wire::stored::delivered_found,
+    client::{
+        connection::Connection,
+        errors::{no_answer, store_error},
+        leader_get::OneByOne,
+    },
+    topology::Topology,
+    wire::{stored::delivered_found, subject::filter_of},
 };
 
 /// How long the server keeps the consumer if it is not removed.

@@ -11,7 +11,7 @@ use cqrs_core::StoreError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{
+use crate::client::{
     connection::{Connection, NoAnswer},
     errors::{no_answer, store_error},
 };

@@ -5,8 +5,8 @@
 //! while. The truth about progress is the checkpoint, so a worker whose turn comes makes the consumer
 //! anew, right after the checkpoint, unless it stands there already.
 
+pub(crate) mod consumer;
 mod ahead;
-mod consumer;
 mod reader;
 
 use std::sync::Arc;
@@ -16,14 +16,16 @@ use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
 use tokio::task::JoinHandle;
 
 use crate::{
-    Topology,
-    connection::{Connection, NoAnswer},
-    errors::unavailable,
+    client::{
+        connection::{Connection, NoAnswer},
+        errors::unavailable,
+    },
+    events::subscription::{
+        consumer::{Turn, Turns, group_of, lock},
+        reader::{Noted, Read, Reader},
+    },
+    topology::Topology,
 };
-use consumer::{Turn, group_of, lock};
-use reader::{Noted, Read, Reader};
-
-pub(crate) use consumer::Turns;
 
 /// Commits of a stream as they come.
 ///

@@ -15,7 +15,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cqrs_core::StoreError;
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::client::{
     connection::Connection,
     diagnosis::Call,
     errors::{missing, no_answer, store_error, unavailable},

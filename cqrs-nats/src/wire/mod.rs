@@ -1,5 +1,9 @@
-#![doc = include_str!("../docs/wire.md")]
+#![doc = include_str!("../../docs/wire.md")]
+// Names, subjects and messages, computed from values alone. Of this crate it imports `client`: the headers of a message
+// that is to be sent, and a message as it was found.
 
+pub(crate) mod names;
+pub(crate) mod subject;
 mod attributes;
 mod json;
 pub(crate) mod stored;
@@ -13,8 +17,10 @@ use bytes::Bytes;
 use cqrs_core::{AggregateKey, Commit, JSON, media_type};
 use percent_encoding::percent_decode_str;
 
-use crate::headers::Headers;
-use attributes::{Attributes, PREFIX, Value, known, own, shared};
+use crate::{
+    client::headers::Headers,
+    wire::attributes::{Attributes, PREFIX, Value, known, own, shared},
+};
 
 const CONTENT_TYPE: &str = "content-type";
 

@@ -5,7 +5,7 @@
 //! documents and the checkpoint name the revision that they replace: a stale read can make a save fail, never
 //! make it overwrite what is newer. What is noted about views as a whole is in a bucket of its own.
 
-mod place;
+mod bucket;
 mod watcher;
 
 use std::{
@@ -35,19 +35,23 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    Topology,
-    atomic_batch::{self, OPERATION},
-    connection::{Connection, LAST_WORD, NEWS, NoAnswer},
-    diagnosis::Call,
-    direct_get::{Get, direct_get},
-    errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
-    found::Found,
-    leader_get::{OneByOne, last_of},
-    settings::Kind,
-    subject::decode_token,
+    client::{
+        atomic_batch::{self, OPERATION},
+        connection::{Connection, LAST_WORD, NEWS, NoAnswer},
+        diagnosis::Call,
+        direct_get::{Get, direct_get},
+        errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
+        found::Found,
+        leader_get::{OneByOne, last_of},
+        settings::Kind,
+    },
+    topology::Topology,
+    views::{
+        bucket::{Bucket, DOCUMENTS, NOTES},
+        watcher::{Seen, Watcher},
+    },
+    wire::subject::decode_token,
 };
-use place::{DOCUMENTS, NOTES, Place};
-use watcher::{Seen, Watcher};
 
 /// How long listing a view may take.
 const LISTING: Duration = Duration::from_secs(30);
@@ -68,14 +72,14 @@ impl KvViews {
         Self { connection, topology: Arc::new(topology), watchers: Arc::default() }
     }
 
-    fn place(&self, projection: &ProjectionId) -> Place {
-        Place::of_bucket(self.topology.names().bucket(projection))
+    fn bucket(&self, projection: &ProjectionId) -> Bucket {
+        Bucket::named(self.topology.names().bucket(projection))
     }
 
     /// The last message on a subject, from the bucket's leader.
-    async fn confirmed(&self, place: &Place, subject: &str) -> Result<SavedDocument, StoreError> {
-        let what = || place.what("reading");
-        let found = last_of(&self.connection, &place.stream, subject, what).await?;
+    async fn confirmed(&self, bucket: &Bucket, subject: &str) -> Result<SavedDocument, StoreError> {
+        let what = || bucket.what("reading");
+        let found = last_of(&self.connection, &bucket.stream, subject, what).await?;
         Ok(found.map_or(SavedDocument { document: None, revision: 0 }, |found| {
             let revision = found.sequence;
             SavedDocument { document: value(found), revision }
@@ -83,30 +87,34 @@ impl KvViews {
     }
 
     /// Creates the bucket, or checks the one that is there.
-    async fn open_place(&self, place: &Place) -> Result<(), StoreError> {
+    async fn open_bucket(&self, bucket: &Bucket) -> Result<(), StoreError> {
         let advice = "change it, or delete it and the view is built anew";
-        let provided = self.connection.provide(Kind::View, &self.config(place)).await;
-        provided.map(drop).map_err(|why| why.into_store_error(&place.stream, place.what("opening"), advice))
+        let provided = self.connection.provide(Kind::View, &self.config(bucket)).await;
+        provided.map(drop).map_err(|why| why.into_store_error(&bucket.stream, bucket.what("opening"), advice))
     }
 
     /// Stores all messages or none; returns the sequence of the last one.
-    async fn publish(&self, place: &Place, messages: Vec<atomic_batch::Message>) -> Result<u64, SaveError> {
-        let publish = atomic_batch::publish(&self.connection, &place.stream, messages);
-        let (subjects, before) = (format!("$KV.{}", place.bucket), self.connection.before());
+    async fn publish(&self, bucket: &Bucket, messages: Vec<atomic_batch::Message>) -> Result<u64, SaveError> {
+        let publish = atomic_batch::publish(&self.connection, &bucket.stream, messages);
+        let (subjects, before) = (format!("$KV.{}", bucket.name), self.connection.before());
         let answer = self.connection.answer_since(before, &[&subjects], publish).await;
-        match answer.map_err(|why| no_answer(place.what("writing"), why))? {
+        match answer.map_err(|why| no_answer(bucket.what("writing"), why))? {
             Ok(ack) => Ok(ack.sequence),
             Err(error) if is_overtaken(&error) => Err(SaveError::Conflict),
             Err(error) if code(&error).is_some() => {
                 // A batch with a message that was not permitted is refused as one that is not whole.
                 let word = self.connection.answer_since(before, &[&subjects], sleep(LAST_WORD)).await;
-                word.map_err(|why| no_answer(place.what("writing"), why))?;
-                Err(write_error(place.what("writing"), error).into())
+                word.map_err(|why| no_answer(bucket.what("writing"), why))?;
+                Err(write_error(bucket.what("writing"), error).into())
             }
             Err(error) => {
                 let nobody = error.kind() == PublishErrorKind::StreamNotFound;
                 let call = if nobody { Call::Nobody } else { Call::Write };
-                Err(self.connection.diagnose(&place.stream, call, place.what("writing"), error).await.into())
+                Err(self
+                    .connection
+                    .diagnose(&bucket.stream, call, bucket.what("writing"), error)
+                    .await
+                    .into())
             }
         }
     }
@@ -117,49 +125,49 @@ impl KvViews {
         projection: &ProjectionId,
         kind: &'static str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let place = self.place(projection);
+        let bucket = self.bucket(projection);
         let subjects = ["STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
-        let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", place.stream));
+        let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", bucket.stream));
         let subjects = subjects.each_ref().map(String::as_str);
-        let all = format!("{}{kind}>", place.prefix);
+        let all = format!("{}{kind}>", bucket.prefix);
         if !self.connection.unreadable.has(&all) {
-            match self.connection.answer(&subjects, Box::pin(self.list_at(&place, kind, &all))).await {
+            match self.connection.answer(&subjects, Box::pin(self.list_at(&bucket, kind, &all))).await {
                 Ok(listed) => return listed,
                 // What was to be listed may be what ended the connection.
                 Err(NoAnswer::Lost) if self.connection.is_up().await => {}
-                Err(why) => return Err(no_answer(place.what("listing"), why)),
+                Err(why) => return Err(no_answer(bucket.what("listing"), why)),
             }
         }
-        let listed = timeout(LISTING, self.list_one_by_one(&place, kind, all)).await;
-        listed.map_err(|error| unavailable(place.what("listing"), error))?
+        let listed = timeout(LISTING, self.list_one_by_one(&bucket, kind, all)).await;
+        listed.map_err(|error| unavailable(bucket.what("listing"), error))?
     }
 
     async fn list_one_by_one(
         &self,
-        place: &Place,
+        bucket: &Bucket,
         kind: &str,
         all: String,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
         let (mut documents, mut is_unreadable) = (HashMap::new(), false);
         let mut messages = OneByOne::new([all.clone()], 0, u64::MAX);
-        while let Some(found) = messages.next(&self.connection, &place.stream).await? {
+        while let Some(found) = messages.next(&self.connection, &bucket.stream).await? {
             is_unreadable |= found.headers.is_err();
-            put(&mut documents, place, kind, found);
+            put(&mut documents, bucket, kind, found);
         }
         self.connection.unreadable.note(&all, is_unreadable);
         Ok(documents.into_iter().collect())
     }
 
     /// The bucket of what is noted about views as a whole.
-    fn about_place(&self) -> Place {
-        Place::of_bucket(self.topology.names().views_bucket())
+    fn about_bucket(&self) -> Bucket {
+        Bucket::named(self.topology.names().views_bucket())
     }
 
-    fn config(&self, place: &Place) -> Config {
+    fn config(&self, bucket: &Bucket) -> Config {
         Config {
-            name: place.stream.clone(),
+            name: bucket.stream.clone(),
             description: Some(format!("a view of the context {}", self.topology.context())),
-            subjects: vec![format!("{}>", place.prefix)],
+            subjects: vec![format!("{}>", bucket.prefix)],
             max_messages_per_subject: 1,
             max_messages: -1,
             max_bytes: -1,
@@ -178,16 +186,16 @@ impl KvViews {
 
     async fn list_at(
         &self,
-        place: &Place,
+        bucket: &Bucket,
         kind: &str,
         all: &str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let what = || place.what("listing");
-        let last = self.confirmed(place, all).await?.revision;
+        let what = || bucket.what("listing");
+        let last = self.confirmed(bucket, all).await?.revision;
         if last == 0 {
             return Ok(Vec::new());
         }
-        let stream = self.connection.jetstream.get_stream_no_info(&place.stream).await;
+        let stream = self.connection.jetstream.get_stream_no_info(&bucket.stream).await;
         let stream = stream.map_err(|error| store_error(what(), error))?;
         let config = pull::Config {
             name: Some(format!("listing-{}", Uuid::new_v4().simple())),
@@ -200,33 +208,33 @@ impl KvViews {
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
-        let listed = timeout(LISTING, read_until(&consumer, place, kind, last)).await;
+        let listed = timeout(LISTING, read_until(&consumer, bucket, kind, last)).await;
         // It would go away by itself; until then it would count against the stream's limit.
         let _ = stream.delete_consumer(&consumer.cached_info().name).await;
         listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
     }
 
     /// Where the checkpoint is that the leader has.
-    async fn confirmed_place(&self, projection: &ProjectionId) -> Result<Reached, StoreError> {
+    async fn confirmed_reached(&self, projection: &ProjectionId) -> Result<Reached, StoreError> {
         Ok(self.checkpoint(projection).await?.checkpoint.unwrap_or_default().reached())
     }
 
     /// Where the projection's checkpoint is, as it changes.
     fn watch(&self, projection: &ProjectionId) -> watch::Receiver<Seen> {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = || Watcher::start(self.connection.clone(), self.place(projection));
+        let start = || Watcher::start(self.connection.clone(), self.bucket(projection));
         watchers.entry(projection.clone()).or_insert_with(start).reached.subscribe()
     }
 }
 
 impl ViewStore for KvViews {
     async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.open_place(&self.place(projection)).await
+        self.open_bucket(&self.bucket(projection)).await
     }
 
     async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        let place = self.place(projection);
-        let found = self.confirmed(&place, &place.checkpoint()).await?;
+        let bucket = self.bucket(projection);
+        let found = self.confirmed(&bucket, &bucket.checkpoint()).await?;
         let checkpoint = found.document.map(|document| serde_json::from_slice(&document)).transpose();
         let checkpoint = checkpoint.map_err(|error| StoreError::BadDocument {
             view: projection.to_string(),
@@ -241,14 +249,14 @@ impl ViewStore for KvViews {
         projection: &ProjectionId,
         keys: &[String],
     ) -> Result<Vec<SavedDocument>, StoreError> {
-        let place = self.place(projection);
-        let subjects: Vec<String> = keys.iter().map(|key| place.document(key)).collect();
+        let bucket = self.bucket(projection);
+        let subjects: Vec<String> = keys.iter().map(|key| bucket.document(key)).collect();
         let get = Get::Last { multi_last: &subjects, batch: subjects.len() };
         let take = |found: Found| {
             let (subject, revision) = (found.subject().to_owned(), found.sequence);
             (subject, (value(found), revision))
         };
-        let batch = direct_get(&self.connection, &place.stream, get, take).await?;
+        let batch = direct_get(&self.connection, &bucket.stream, get, take).await?;
         let mut found: HashMap<_, _> = batch.found.into_iter().collect();
         let saved = |subject| match found.remove(subject) {
             Some((document, revision)) => SavedDocument { document, revision },
@@ -269,13 +277,13 @@ impl ViewStore for KvViews {
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
-        let place = self.place(projection);
-        let messages = place.messages(projection, &save, self.connection.client.max_payload())?;
+        let bucket = self.bucket(projection);
+        let messages = bucket.messages(projection, &save, self.connection.client.max_payload())?;
         if !self.connection.is_up().await {
-            return Err(unavailable(place.what("writing"), "there is no connection").into());
+            return Err(unavailable(bucket.what("writing"), "there is no connection").into());
         }
         // The checkpoint is the last message of the batch, which is the one that the answer names.
-        let revision = self.publish(&place, messages).await?;
+        let revision = self.publish(&bucket, messages).await?;
         if let Some(watcher) = self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection) {
             watcher.raise(Seen { reached: save.checkpoint.reached(), revision });
         }
@@ -293,14 +301,14 @@ impl ViewStore for KvViews {
     }
 
     async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let place = self.place(projection);
-        let subject = place.document(key);
+        let bucket = self.bucket(projection);
+        let subject = bucket.document(key);
         if self.topology.is_replicated() {
             // A replica may not have what the leader has confirmed, and queries read their own writes.
-            return Ok(self.confirmed(&place, &subject).await?.document);
+            return Ok(self.confirmed(&bucket, &subject).await?.document);
         }
         let get = Get::Last { multi_last: &[subject], batch: 1 };
-        let batch = direct_get(&self.connection, &place.stream, get, value).await?;
+        let batch = direct_get(&self.connection, &bucket.stream, get, value).await?;
         Ok(batch.found.into_iter().next().flatten())
     }
 
@@ -314,7 +322,7 @@ impl ViewStore for KvViews {
         let mut reached = waited.map_err(|error| unavailable("waiting for a view", error))?.reached;
         // What a replica's consumer has seen, the leader, which answers the queries, may be about to see.
         while self.topology.is_replicated() {
-            reached = self.confirmed_place(projection).await?;
+            reached = self.confirmed_reached(projection).await?;
             if reached.sequence >= sequence {
                 break;
             }
@@ -325,11 +333,11 @@ impl ViewStore for KvViews {
 
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(projection);
-        let place = self.place(projection);
-        let asked = format!("$JS.API.STREAM.DELETE.{}", place.stream);
-        let deleted = Box::pin(self.connection.jetstream.delete_stream(&place.stream));
+        let bucket = self.bucket(projection);
+        let asked = format!("$JS.API.STREAM.DELETE.{}", bucket.stream);
+        let deleted = Box::pin(self.connection.jetstream.delete_stream(&bucket.stream));
         let deleted = self.connection.answer(&[&asked], deleted).await;
-        match deleted.map_err(|why| no_answer(place.what("removing"), why))? {
+        match deleted.map_err(|why| no_answer(bucket.what("removing"), why))? {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
                 DeleteStreamErrorKind::JetStream(inner)
@@ -337,14 +345,14 @@ impl ViewStore for KvViews {
                 {
                     Ok(())
                 }
-                _ => Err(store_error(place.what("removing"), error)),
+                _ => Err(store_error(bucket.what("removing"), error)),
             },
         }
     }
 
     async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
-        let place = self.about_place();
-        match self.confirmed(&place, &place.document(view)).await {
+        let bucket = self.about_bucket();
+        match self.confirmed(&bucket, &bucket.document(view)).await {
             // Nothing has been noted yet about any view.
             Err(StoreError::Missing { .. }) => Ok(SavedDocument { document: None, revision: 0 }),
             answer => answer,
@@ -352,17 +360,17 @@ impl ViewStore for KvViews {
     }
 
     async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
-        let place = self.about_place();
-        self.open_place(&place).await?;
+        let bucket = self.about_bucket();
+        self.open_bucket(&bucket).await?;
         if !self.connection.is_up().await {
-            return Err(unavailable(place.what("writing"), "there is no connection").into());
+            return Err(unavailable(bucket.what("writing"), "there is no connection").into());
         }
         let message = atomic_batch::Message {
-            subject: place.document(view),
+            subject: bucket.document(view),
             payload: Some(content),
             expected: Some(revision),
         };
-        self.publish(&place, vec![message]).await
+        self.publish(&bucket, vec![message]).await
     }
 }
 
@@ -370,7 +378,7 @@ impl ViewStore for KvViews {
 /// that has not got there yet, so that it has nothing more pending says nothing by itself.
 async fn read_until(
     consumer: &PullConsumer,
-    place: &Place,
+    bucket: &Bucket,
     kind: &str,
     last: u64,
 ) -> Result<Vec<(String, Bytes)>, async_nats::Error> {
@@ -394,7 +402,7 @@ async fn read_until(
             headers: Ok(message.headers.unwrap_or_default()),
             payload: message.payload,
         };
-        put(&mut documents, place, kind, found);
+        put(&mut documents, bucket, kind, found);
         if sequence >= last && pending == 0 {
             break;
         }
@@ -403,8 +411,8 @@ async fn read_until(
 }
 
 /// Keeps what a message says about a key.
-fn put(documents: &mut HashMap<String, Bytes>, place: &Place, kind: &str, found: Found) {
-    let key = found.subject().strip_prefix(&place.prefix).and_then(|key| key.strip_prefix(kind));
+fn put(documents: &mut HashMap<String, Bytes>, bucket: &Bucket, kind: &str, found: Found) {
+    let key = found.subject().strip_prefix(&bucket.prefix).and_then(|key| key.strip_prefix(kind));
     let Some(key) = key.and_then(|token| decode_token(token).ok()) else { return };
     match value(found) {
         Some(document) => documents.insert(key, document),

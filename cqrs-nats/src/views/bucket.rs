@@ -1,9 +1,9 @@
-//! Where a projection's documents, notes and checkpoint are, and a save as the messages of a batch.
+//! The bucket of a projection: where its documents, notes and checkpoint are, and a save as the messages of a batch.
 
 use bytes::Bytes;
 use cqrs_core::{Note, ProjectionId, Save, StoreError, Write};
 
-use crate::{atomic_batch, subject::encode_token};
+use crate::{client::atomic_batch, wire::subject::encode_token};
 
 /// What the keys of documents begin with in a bucket.
 pub(super) const DOCUMENTS: &str = "d.";
@@ -13,15 +13,15 @@ pub(super) const NOTES: &str = "n.";
 
 /// Where a projection's documents are.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) bucket: String,
+pub(super) struct Bucket {
+    pub(super) name: String,
     pub(super) stream: String,
     pub(super) prefix: String,
 }
 
-impl Place {
-    pub(super) fn of_bucket(bucket: String) -> Self {
-        Self { stream: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), bucket }
+impl Bucket {
+    pub(super) fn named(name: String) -> Self {
+        Self { stream: format!("KV_{name}"), prefix: format!("$KV.{name}."), name }
     }
 
     pub(super) fn checkpoint(&self) -> String {
@@ -37,7 +37,7 @@ impl Place {
     }
 
     pub(super) fn what(&self, doing: &str) -> String {
-        format!("{doing} bucket {}", self.bucket)
+        format!("{doing} bucket {}", self.name)
     }
 
     /// The documents, the notes and the checkpoint as messages. The checkpoint comes last: a consumer sees the

@@ -26,13 +26,15 @@ use cqrs_core::{AggregateKey, StoreError};
 use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
-    Topology,
-    connection::{Connection, NoAnswer},
-    direct_get::{Answer, read},
-    errors::{no_answer, store_error, unavailable},
-    found::Found,
-    leader_get::last_of,
-    subject::encode_token,
+    client::{
+        connection::{Connection, NoAnswer},
+        direct_get::{Answer, read},
+        errors::{no_answer, store_error, unavailable},
+        found::Found,
+        leader_get::last_of,
+    },
+    topology::Topology,
+    wire::subject::encode_token,
 };
 
 /// How long reading a snapshot may take; replaying the log is better than waiting for longer.

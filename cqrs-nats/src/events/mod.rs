@@ -1,4 +1,14 @@
-//! The event store on JetStream.
+//! The event store on JetStream, and what is kept or told beside it: snapshots and notices.
+//!
+//! Of this crate it imports `client`, `wire` and `topology`, and no view.
+
+pub(crate) mod append;
+pub(crate) mod era;
+pub(crate) mod subscription;
+pub(crate) mod backlog;
+pub(crate) mod search;
+pub(crate) mod snapshots;
+pub(crate) mod notices;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,24 +22,26 @@ use cqrs_core::{
 };
 
 use crate::{
-    NatsSubscription, Topology,
-    append::append_error,
-    atomic_batch::EXPECTED,
-    backlog,
-    connection::{Connection, NoAnswer},
-    diagnosis::Call,
-    direct_get::{Get, direct_get, direct_get_last},
-    era::Era,
-    errors::{no_answer, store_error, unavailable},
-    found::Found,
-    leader_get::{Which, leader_get},
-    search,
-    snapshots::SnapshotBucket,
-    subject::{encode_token, filter_of, subject_of},
-    subscription::Turns,
+    client::{
+        atomic_batch::EXPECTED,
+        connection::{Connection, NoAnswer},
+        diagnosis::Call,
+        direct_get::{Get, direct_get, direct_get_last},
+        errors::{no_answer, store_error, unavailable},
+        found::Found,
+        leader_get::{Which, leader_get},
+    },
+    events::{
+        append::append_error,
+        era::Era,
+        snapshots::SnapshotBucket,
+        subscription::{NatsSubscription, consumer::Turns},
+    },
+    topology::Topology,
     wire::{
         self,
         stored::{delivered_found, stored},
+        subject::{encode_token, filter_of, subject_of},
     },
 };
 

@@ -10,7 +10,7 @@ use async_nats::jetstream::{ErrorCode, context::RequestErrorKind, response::Resp
 use cqrs_core::StoreError;
 use serde::Deserialize;
 
-use crate::{
+use crate::client::{
     connection::{Connection, NoAnswer},
     errors::{disabled, missing, no_answer, no_leader, unavailable},
 };

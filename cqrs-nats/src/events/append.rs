@@ -6,7 +6,7 @@ use async_nats::jetstream::{
 };
 use cqrs_core::{AppendError, StoreError};
 
-use crate::errors::{IN_FLIGHT, code, is_stream_limit, unavailable, write_error};
+use crate::client::errors::{IN_FLIGHT, code, is_stream_limit, unavailable, write_error};
 
 /// Answers that a server gives before it stores or replicates anything. Any other error may come from a
 /// leader whose own disk failed after the others had the message.
@@ -46,7 +46,7 @@ pub(crate) fn append_error(what: impl Into<String>, error: PublishError, replica
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::errors::{STREAM_LIMITS, tests::server_says};
+    use crate::client::errors::{STREAM_LIMITS, tests::server_says};
 
     /// Whether the append that the server answered so is certain not to be stored.
     fn is_definite(code: u64, text: &str, replicated: bool) -> bool {

@@ -13,10 +13,12 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    connection::{Connection, NoAnswer},
-    errors::{no_answer, store_error, unavailable},
-    found::Found,
-    leader_get::OneByOne,
+    client::{
+        connection::{Connection, NoAnswer},
+        errors::{no_answer, store_error, unavailable},
+        found::Found,
+        leader_get::OneByOne,
+    },
     topology::Topology,
     wire::{self, stored::delivered_found},
 };

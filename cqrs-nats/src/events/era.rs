@@ -27,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::connection::{Connection, Link, NoAnswer};
+use crate::client::connection::{Connection, Link, NoAnswer};
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@ use async_nats::jetstream::{
 use cqrs_core::{StoreError, Subscribe};
 use uuid::Uuid;
 
-use crate::{Topology, errors::store_error, subject::filter_of};
+use crate::{client::errors::store_error, topology::Topology, wire::subject::filter_of};
 
 /// How many messages the consumer sends before any of them is acknowledged; more than are asked for at
 /// once, so that it never waits for the projector's account.

@@ -1,0 +1,14 @@
+//! What knows the server and its API, and nothing of what is kept there.
+//!
+//! It imports nothing else of this crate; of `cqrs-core` it has the errors of stores, and no port.
+
+pub(crate) mod address;
+pub(crate) mod connection;
+pub(crate) mod errors;
+pub(crate) mod diagnosis;
+pub(crate) mod settings;
+pub(crate) mod headers;
+pub(crate) mod found;
+pub(crate) mod leader_get;
+pub(crate) mod direct_get;
+pub(crate) mod atomic_batch;
