@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::{
     client::{
         address::{Addresses, Identity},
+        api::INFO,
         connection::{Connection, Link, Live, NoAnswer},
         settings::Kind,
     },
@@ -138,9 +139,7 @@ impl Nats {
         tell_durability(&topology);
         let era = Era::watch(connection, stream).await.map_err(|deaf| match deaf {
             Deaf::NoAnswer(why) => topology.unanswered(why),
-            Deaf::Failed(source) => {
-                TopologyError::Unavailable { stream: stream.to_owned(), source: source.into() }
-            }
+            Deaf::Failed(source) => topology.unavailable(source.into()),
         })?;
         Ok(NatsEvents::new(connection.clone(), topology, era))
     }
@@ -454,7 +453,7 @@ async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
         level: u32,
     }
     let info = connection.jetstream.request("INFO", &());
-    match connection.answer(&["$JS.API.INFO"], info).await {
+    match connection.answer(&[INFO], info).await {
         Ok(Ok(Response::Ok(Info { api }))) => Ok(api.level),
         Ok(Ok(Response::Err { error })) => Err(NoLevel::NoJetStream(Arc::new(error))),
         Ok(Err(error)) if error.kind() == RequestErrorKind::TimedOut => {

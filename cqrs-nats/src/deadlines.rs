@@ -30,6 +30,7 @@ use tracing::{debug, error};
 
 use crate::{
     client::{
+        api::{Api, acknowledgments},
         connection::{Before, Connection, OPENING},
         errors::{is_overtaken, no_answer, store_error, unavailable},
         leader_get::{OneByOne, Which, leader_get},
@@ -161,7 +162,7 @@ impl NatsEvents {
     async fn purge(&self, stream: &Stream<()>, filter: String, last: u64) -> Result<(), StoreError> {
         let what = || self.about_deadlines("removing a deadline");
         let purge = async { stream.purge().filter(filter).sequence(last.saturating_add(1)).await };
-        let asked = format!("$JS.API.STREAM.PURGE.{}", self.deadlines_stream());
+        let asked = Api::StreamPurge.of(self.deadlines_stream());
         let answer = self.connection.answer(&[&asked], purge).await.map_err(|why| no_answer(what(), why))?;
         answer.map(drop).map_err(|error| store_error(what(), error))
     }
@@ -266,8 +267,7 @@ impl Deadlines for NatsEvents {
         let stream = self.deadlines().await?;
         self.remove_unreadable(&stream).await?;
         let place = format!("{}.{CONSUMER}", self.deadlines_stream());
-        let asked = ["INFO", "CREATE"].map(|verb| format!("$JS.API.CONSUMER.{verb}.{place}"));
-        let asked = asked.each_ref().map(String::as_str);
+        let asked = [Api::ConsumerInfo, Api::ConsumerCreate].map(|api| api.of(&place));
         let consumer = Box::pin(stream.get_or_create_consumer(CONSUMER, config));
         let consumer = self.connection.answer(&asked, tokio::time::timeout(OPENING, consumer)).await;
         let consumer = consumer.map_err(|why| no_answer(what(), why))?;
@@ -275,7 +275,7 @@ impl Deadlines for NatsEvents {
         let consumer = consumer.map_err(|error| store_error(what(), error))?;
         let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 6);
         let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
-        let asked = vec![format!("$JS.API.CONSUMER.MSG.NEXT.{place}"), format!("$JS.ACK.{place}")];
+        let asked = [Api::ConsumerNext.of(&place), acknowledgments(&place)];
         let connection = self.connection.clone();
         Ok(NatsDueQueue { deadlines, clock, messages, connection, asked, before })
     }
@@ -289,16 +289,15 @@ pub struct NatsDueQueue {
     messages: pull::Stream,
     connection: Connection,
     /// What it publishes to, and what had gone wrong on the connection before it began.
-    asked: Vec<String>,
+    asked: [String; 2],
     before: Before,
 }
 
 impl DueQueue for NatsDueQueue {
     async fn next(&mut self) -> Result<Due, StoreError> {
         let what = || format!("waiting for deadlines on {}", self.deadlines);
-        let asked: Vec<&str> = self.asked.iter().map(String::as_str).collect();
         // With the connection it ends as well: what was handed out may be what ended it.
-        let next = self.connection.answer_since(self.before, &asked, self.messages.next()).await;
+        let next = self.connection.answer_since(self.before, &self.asked, self.messages.next()).await;
         let next = next.map_err(|why| no_answer(what(), why))?;
         let next = next.ok_or_else(|| unavailable(what(), "the queue ended"))?;
         let message = next.map_err(|error| unavailable(what(), error))?;

@@ -4,7 +4,11 @@ use std::fmt;
 
 use cqrs_core::ProjectionId;
 
-use crate::{events::era::advisories, topology::Topology, wire::names::Names};
+use crate::{
+    client::api::{Api, INFO, acknowledgments, advisories},
+    topology::Topology,
+    wire::names::Names,
+};
 
 /// What the user of a service must be allowed to publish and to subscribe to, as the server's configuration has it.
 ///
@@ -33,11 +37,11 @@ impl Topology {
     /// [`Connect::inbox_prefix`](crate::Connect::inbox_prefix).
     pub fn permissions(&self, inbox: &str) -> Permissions {
         let (names, stream) = (self.names().clone(), self.stream());
-        let api = ["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET", "DIRECT.GET"];
-        let own = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
-        let mut publish = vec![format!("{}.>", names.log()), "$JS.API.INFO".to_owned()];
-        publish.extend(api.map(|verb| format!("$JS.API.{verb}.{stream}")));
-        publish.extend(own.map(|verb| format!("$JS.API.{verb}.{stream}.*")));
+        let asked = [Api::StreamInfo, Api::StreamCreate, Api::MessageGet, Api::DirectGet];
+        let own = [Api::ConsumerCreate, Api::ConsumerNext, Api::ConsumerDelete];
+        let mut publish = vec![format!("{}.>", names.log()), INFO.to_owned()];
+        publish.extend(asked.map(|api| api.of(stream)));
+        publish.extend(own.map(|api| api.of(format_args!("{stream}.*"))));
         Permissions { names, publish, subscribe: vec![format!("{inbox}.>"), advisories(stream)] }
     }
 }
@@ -46,22 +50,23 @@ impl Permissions {
     /// With what a view, a policy or a handler needs whose progress is kept in buckets: one build of one version.
     pub fn projection(mut self, id: &ProjectionId) -> Self {
         let stream = self.names.stream();
-        let mut lines: Vec<String> =
-            ["CONSUMER.INFO", "CONSUMER.UNPIN"].map(|verb| format!("$JS.API.{verb}.{stream}.*")).into();
-        lines.push(format!("$JS.ACK.{stream}.>"));
-        lines.extend(bucket(&self.names.views_bucket(), &["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET"]));
+        let asked = [Api::StreamInfo, Api::StreamCreate, Api::MessageGet, Api::DirectGet];
+        let consumer = [Api::ConsumerInfo, Api::ConsumerUnpin];
+        let mut lines: Vec<String> = consumer.map(|api| api.of(format_args!("{stream}.*"))).into();
+        lines.push(acknowledgments(format_args!("{stream}.>")));
+        lines.extend(bucket(&self.names.views_bucket(), &asked[..3]));
         let own = self.names.bucket(id);
-        let verbs = ["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET", "DIRECT.GET"];
-        lines.extend(bucket(&own, &verbs));
-        lines.push(format!("$JS.API.CONSUMER.CREATE.KV_{own}.>"));
-        lines.extend(["MSG.NEXT", "DELETE"].map(|verb| format!("$JS.API.CONSUMER.{verb}.KV_{own}.*")));
+        lines.extend(bucket(&own, &asked));
+        lines.push(Api::ConsumerCreate.of(format_args!("KV_{own}.>")));
+        let consumer = [Api::ConsumerNext, Api::ConsumerDelete];
+        lines.extend(consumer.map(|api| api.of(format_args!("KV_{own}.*"))));
         self.add(lines);
         self
     }
 
     /// With what removes a build that nobody answers from any more.
     pub fn removal(mut self, id: &ProjectionId) -> Self {
-        let line = format!("$JS.API.STREAM.DELETE.KV_{}", self.names.bucket(id));
+        let line = Api::StreamDelete.of(format_args!("KV_{}", self.names.bucket(id)));
         self.add(vec![line]);
         self
     }
@@ -69,8 +74,8 @@ impl Permissions {
     /// With what aggregates need that keep snapshots.
     pub fn snapshots(mut self) -> Self {
         let name = self.names.snapshots_bucket();
-        let mut lines: Vec<String> = bucket(&name, &["STREAM.CREATE"]).collect();
-        lines.push(format!("$JS.API.DIRECT.GET.KV_{name}.>"));
+        let mut lines: Vec<String> = bucket(&name, &[Api::StreamCreate]).collect();
+        lines.push(Api::DirectGet.of(format_args!("KV_{name}.>")));
         self.add(lines);
         self
     }
@@ -79,11 +84,12 @@ impl Permissions {
     pub fn deadlines(mut self) -> Self {
         let stream = self.names.deadlines_stream();
         let mut lines = vec![format!("{}.>", self.names.deadlines())];
-        let verbs = ["STREAM.INFO", "STREAM.CREATE", "STREAM.MSG.GET", "STREAM.PURGE"];
-        lines.extend(verbs.map(|verb| format!("$JS.API.{verb}.{stream}")));
-        let verbs = ["CONSUMER.INFO.{}.due", "CONSUMER.CREATE.{}.due.>", "CONSUMER.MSG.NEXT.{}.due"];
-        lines.extend(verbs.map(|verb| format!("$JS.API.{}", verb.replace("{}", &stream))));
-        lines.push(format!("$JS.ACK.{stream}.>"));
+        let asked = [Api::StreamInfo, Api::StreamCreate, Api::MessageGet, Api::StreamPurge];
+        lines.extend(asked.map(|api| api.of(&stream)));
+        let consumer =
+            [(Api::ConsumerInfo, "due"), (Api::ConsumerCreate, "due.>"), (Api::ConsumerNext, "due")];
+        lines.extend(consumer.map(|(api, name)| api.of(format_args!("{stream}.{name}"))));
+        lines.push(acknowledgments(format_args!("{stream}.>")));
         self.add(lines);
         self
     }
@@ -114,8 +120,8 @@ impl Permissions {
 }
 
 /// What writes into a bucket, and what these questions about it are asked on.
-fn bucket(name: &str, verbs: &[&str]) -> impl Iterator<Item = String> {
-    let asked: Vec<String> = verbs.iter().map(|verb| format!("$JS.API.{verb}.KV_{name}")).collect();
+fn bucket(name: &str, asked: &[Api]) -> impl Iterator<Item = String> {
+    let asked: Vec<String> = asked.iter().map(|api| api.of(format_args!("KV_{name}"))).collect();
     std::iter::once(format!("$KV.{name}.>")).chain(asked)
 }
 

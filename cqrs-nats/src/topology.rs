@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::{
-    response::Response,
-    stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType},
-};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType};
+use cqrs_core::Source;
 use serde::Deserialize;
 
 use crate::{
     client::{
+        api::Api,
         connection::{Connection, NoAnswer},
         errors,
         settings::{Difference, NotProvided, list},
@@ -133,9 +132,7 @@ impl Topology {
         let stream = self.stream().to_owned();
         match why {
             NotProvided::NoAnswer(why) => self.unanswered(why),
-            NotProvided::Unknown(failure) => {
-                TopologyError::Unavailable { stream, source: failure.into_source() }
-            }
+            NotProvided::Unknown(failure) => self.unavailable(failure.into_source()),
             NotProvided::NotCreated(failure) => match failure.code().and_then(errors::quota) {
                 Some(advice) => TopologyError::Full { stream, advice, source: failure.into_source() },
                 None => TopologyError::NotCreated { stream, source: failure.into_source() },
@@ -151,12 +148,10 @@ impl Topology {
         struct Info {
             created: String,
         }
-        let subject = format!("STREAM.INFO.{}", self.stream());
-        let asked = format!("$JS.API.{subject}");
-        let answer = connection.answer(&[&asked], connection.reads.request(subject, &())).await;
-        match answer.map_err(|why| self.unanswered(why))?.map_err(|error| self.unavailable(error))? {
-            Response::Ok(Info { created }) => Ok(format!("{}@{created}", self.stream())),
-            Response::Err { error } => Err(self.unavailable(error)),
+        let answer = connection.ask(&connection.reads, Api::StreamInfo, self.stream(), &()).await;
+        match answer.map_err(|why| self.unanswered(why))? {
+            Ok(Info { created }) => Ok(format!("{}@{created}", self.stream())),
+            Err(failure) => Err(self.unavailable(failure.into_source())),
         }
     }
 
@@ -165,12 +160,12 @@ impl Topology {
             NoAnswer::NotPermitted(permission) => {
                 TopologyError::NotPermitted { stream: self.stream().to_owned(), permission }
             }
-            NoAnswer::Lost => self.unavailable(why),
+            NoAnswer::Lost => self.unavailable(Arc::new(why)),
         }
     }
 
-    fn unavailable<E: std::error::Error + Send + Sync + 'static>(&self, error: E) -> TopologyError {
-        TopologyError::Unavailable { stream: self.stream().to_owned(), source: Arc::new(error) }
+    pub(crate) fn unavailable(&self, source: Source) -> TopologyError {
+        TopologyError::Unavailable { stream: self.stream().to_owned(), source }
     }
 
     /// What is wrong with what was chosen, before a server is asked.
@@ -246,7 +241,7 @@ pub enum TopologyError {
         /// Which limit to raise.
         advice: &'static str,
         /// The client's error.
-        source: cqrs_core::Source,
+        source: Source,
     },
     /// The service lacks a permission.
     #[error("opening stream {stream} needs the permission to {permission}: grant it to the service's user")]
@@ -262,7 +257,7 @@ pub enum TopologyError {
         /// The stream.
         stream: String,
         /// The client's error.
-        source: cqrs_core::Source,
+        source: Source,
     },
     /// The server did not answer about the stream.
     #[error("the server does not answer about stream {stream}")]
@@ -270,7 +265,7 @@ pub enum TopologyError {
         /// The stream.
         stream: String,
         /// The client's error.
-        source: cqrs_core::Source,
+        source: Source,
     },
 }
 

@@ -205,19 +205,19 @@ impl Connection {
     /// answer cannot come: the client does not fail what is under way when the connection breaks, and the
     /// server says only beside the call that a subject is not permitted. The caller would wait until the
     /// call's time is up.
-    pub(crate) fn answer<T>(
+    pub(crate) fn answer<T, S: AsRef<str>>(
         &self,
-        subjects: &[&str],
+        subjects: &[S],
         call: impl Future<Output = T>,
     ) -> impl Future<Output = Result<T, NoAnswer>> {
         self.answer_since(self.before(), subjects, call)
     }
 
     /// The same for a call that began earlier.
-    pub(crate) async fn answer_since<T>(
+    pub(crate) async fn answer_since<T, S: AsRef<str>>(
         &self,
         before: Before,
-        subjects: &[&str],
+        subjects: &[S],
         call: impl Future<Output = T>,
     ) -> Result<T, NoAnswer> {
         let mut link = self.link.clone();
@@ -292,7 +292,7 @@ impl Link {
     }
 
     /// Why a call on these subjects gets no answer any more.
-    fn end_of(&self, before: Before, subjects: &[&str]) -> Option<NoAnswer> {
+    fn end_of<S: AsRef<str>>(&self, before: Before, subjects: &[S]) -> Option<NoAnswer> {
         if before.losses.is_some_and(|losses| losses != self.losses) {
             return Some(NoAnswer::Lost);
         }
@@ -301,8 +301,8 @@ impl Link {
         }
         let new = usize::try_from(self.refusals.saturating_sub(before.refusals)).unwrap_or(REMEMBERED);
         let mut refused = self.refused.iter().rev().take(new);
-        let ours =
-            refused.find(|refused| subjects.iter().any(|subject| is_beneath(refused.subject(), subject)))?;
+        let ours = refused
+            .find(|refused| subjects.iter().any(|subject| is_beneath(refused.subject(), subject.as_ref())))?;
         Some(NoAnswer::NotPermitted(ours.to_string()))
     }
 }
@@ -355,6 +355,8 @@ mod tests {
         Event::ServerError(ServerError::Other(format!("Permissions Violation for {text}")))
     }
 
+    const NOWHERE: [&str; 0] = [];
+
     const NOTHING: Before = Before { losses: Some(0), refusals: 0 };
 
     #[test]
@@ -383,11 +385,11 @@ mod tests {
         assert_eq!(link.end_of(NOTHING, &["_INBOX.x"]), Some(elsewhere));
         assert!(link.note(&violation(r#"Subscription to "in.us.x.*""#)));
         let deaf = NoAnswer::NotPermitted("subscribe to in.us.>".to_owned());
-        assert_eq!(link.end_of(NOTHING, &[]), Some(deaf));
+        assert_eq!(link.end_of(NOTHING, &NOWHERE), Some(deaf));
         assert!(link.note(&Event::Disconnected));
-        assert_eq!(link.end_of(NOTHING, &[]), Some(NoAnswer::Lost));
-        assert_eq!(link.end_of(Before { losses: Some(1), ..NOTHING }, &[]), None);
-        assert_eq!(link.end_of(NOTHING.through_losses(), &[]), None);
+        assert_eq!(link.end_of(NOTHING, &NOWHERE), Some(NoAnswer::Lost));
+        assert_eq!(link.end_of(Before { losses: Some(1), ..NOTHING }, &NOWHERE), None);
+        assert_eq!(link.end_of(NOTHING.through_losses(), &NOWHERE), None);
         assert_eq!(link.inbox, "in.us", "of the next connection, too");
     }
 

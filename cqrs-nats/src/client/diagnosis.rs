@@ -6,11 +6,12 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use async_nats::jetstream::{ErrorCode, context::RequestErrorKind, response::Response};
+use async_nats::jetstream::{ErrorCode, context::RequestErrorKind};
 use cqrs_core::StoreError;
 use serde::Deserialize;
 
 use crate::client::{
+    api::{Api, Failure},
     connection::{Connection, NoAnswer},
     errors::{disabled, missing, no_answer, no_leader, unavailable},
 };
@@ -65,15 +66,15 @@ impl Connection {
     }
 
     async fn ask_about(&self, stream: &str) -> Finding {
-        let subject = format!("STREAM.INFO.{stream}");
-        let denied = format!("$JS.API.{subject}");
-        let question = self.jetstream.request(subject, &());
-        match self.answer(&[&denied], tokio::time::timeout(ASK, question)).await {
-            Ok(Ok(Ok(Response::Ok(info)))) => led(&info),
-            Ok(Ok(Ok(Response::Err { error }))) => refused(error.error_code()),
-            Ok(Ok(Err(error))) if error.kind() == RequestErrorKind::NoResponders => Finding::Disabled,
-            Err(denied @ NoAnswer::NotPermitted(_)) => Finding::NotPermitted(denied),
-            Ok(Ok(Err(_)) | Err(_)) | Err(NoAnswer::Lost) => Finding::Nothing,
+        let question = self.ask(&self.jetstream, Api::StreamInfo, stream, &());
+        match tokio::time::timeout(ASK, question).await {
+            Ok(Ok(Ok(info))) => led(&info),
+            Ok(Ok(Err(Failure::Server(error)))) => refused(error.error_code()),
+            Ok(Ok(Err(Failure::Client(error)))) if error.kind() == RequestErrorKind::NoResponders => {
+                Finding::Disabled
+            }
+            Ok(Err(denied @ NoAnswer::NotPermitted(_))) => Finding::NotPermitted(denied),
+            Ok(Ok(Err(Failure::Client(_))) | Err(NoAnswer::Lost)) | Err(_) => Finding::Nothing,
         }
     }
 }

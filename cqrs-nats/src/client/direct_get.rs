@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 
 use crate::client::{
+    api::Api,
     connection::{Connection, NoAnswer},
     diagnosis::Call,
     errors::{no_answer, unavailable},
@@ -71,7 +72,7 @@ pub(crate) async fn direct_get<T>(
     mut take: impl FnMut(Found) -> T,
 ) -> Result<Batch<T>, StoreError> {
     if !get.is_unreadable(connection) {
-        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let subject = Api::DirectGet.of(stream);
         let asking = ask(connection, &subject, &get, &mut take);
         if let Some(batch) = answered(connection, stream, &subject, asking).await? {
             return Ok(batch);
@@ -87,7 +88,7 @@ pub(crate) async fn direct_get_last(
     of: &str,
 ) -> Result<Option<Found>, StoreError> {
     if !connection.unreadable.has(of) {
-        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let subject = Api::DirectGet.of(stream);
         let ask = async {
             let request = serde_json::to_vec(&LastOf { last_by_subj: of })?;
             let request = Request::new().payload(request.into()).timeout(Some(ANSWER));

@@ -7,15 +7,13 @@
 
 use std::str::FromStr as _;
 
-use async_nats::{
-    HeaderMap, HeaderName, HeaderValue,
-    jetstream::{ErrorCode, response::Response},
-};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, jetstream::ErrorCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cqrs_core::StoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{
+    api::{Api, Failure},
     connection::Connection,
     diagnosis::Call,
     errors::{missing, no_answer, store_error, unavailable},
@@ -56,19 +54,17 @@ pub(crate) async fn leader_get(
     which: Which<'_>,
     what: impl Fn() -> String,
 ) -> Result<Option<Found>, StoreError> {
-    let subject = format!("STREAM.MSG.GET.{stream}");
-    let asked = format!("$JS.API.{subject}");
-    let answer = connection.answer(&[&asked], connection.reads.request(subject, &which)).await;
+    let answer = connection.ask(&connection.reads, Api::MessageGet, stream, &which).await;
     match answer.map_err(|why| no_answer(what(), why))? {
-        Ok(Response::Ok(Answer { message })) => {
-            found(message).map(Some).map_err(|error| unavailable(what(), error))
-        }
-        Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-        Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-            Err(missing(format!("{}: there is no stream {stream}", what()), error.into()))
-        }
-        Ok(Response::Err { error }) => Err(store_error(what(), error)),
-        Err(error) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
+        Ok(Answer { message }) => found(message).map(Some).map_err(|error| unavailable(what(), error)),
+        Err(Failure::Server(error)) => match error.error_code() {
+            ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+            ErrorCode::STREAM_NOT_FOUND => {
+                Err(missing(format!("{}: there is no stream {stream}", what()), error.into()))
+            }
+            _ => Err(store_error(what(), error)),
+        },
+        Err(Failure::Client(error)) => Err(connection.diagnose(stream, Call::Read, what(), error).await),
     }
 }
 

@@ -6,14 +6,15 @@
 
 use std::fmt;
 
-use async_nats::jetstream::{self, ErrorCode, context::RequestError, response::Response, stream::Config};
+use async_nats::jetstream::{ErrorCode, stream::Config};
 use cqrs_core::StoreError;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::client::{
+    api::{Api, Failure},
     connection::{Connection, NoAnswer},
-    errors::{no_answer, store_error},
+    errors::no_answer,
 };
 
 /// What a stream is for.
@@ -67,13 +68,6 @@ pub(crate) enum NotProvided {
     Differs(Vec<Difference>),
 }
 
-/// A request that failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Server(jetstream::Error),
-    Client(RequestError),
-}
-
 /// A stream as the server describes it.
 #[derive(Deserialize)]
 struct Info {
@@ -84,10 +78,10 @@ impl Connection {
     /// Creates the stream, or checks the one that is there; true when it was created.
     pub(crate) async fn provide(&self, kind: Kind, wanted: &Config) -> Result<bool, NotProvided> {
         let settings = judge(kind, wanted);
-        let (created, found) = match self.described("INFO", &wanted.name, &()).await? {
+        let (created, found) = match self.described(Api::StreamInfo, &wanted.name, &()).await? {
             Ok(info) => (false, info),
             Err(Failure::Server(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                let made = self.described("CREATE", &wanted.name, wanted).await?;
+                let made = self.described(Api::StreamCreate, &wanted.name, wanted).await?;
                 // A server drops settings that it does not know, so what it says that it made is checked as well.
                 (true, made.map_err(NotProvided::NotCreated)?)
             }
@@ -97,43 +91,13 @@ impl Connection {
         if differences.is_empty() { Ok(created) } else { Err(NotProvided::Differs(differences)) }
     }
 
-    async fn described<T: serde::Serialize>(
+    async fn described(
         &self,
-        verb: &str,
+        api: Api,
         stream: &str,
-        request: &T,
+        request: &impl Serialize,
     ) -> Result<Result<Info, Failure>, NotProvided> {
-        let subject = format!("STREAM.{verb}.{stream}");
-        let asked = format!("$JS.API.{subject}");
-        let answer = self.answer(&[&asked], Box::pin(self.jetstream.request(subject, request))).await;
-        Ok(match answer.map_err(NotProvided::NoAnswer)? {
-            Ok(Response::Ok(info)) => Ok(info),
-            Ok(Response::Err { error }) => Err(Failure::Server(error)),
-            Err(error) => Err(Failure::Client(error)),
-        })
-    }
-}
-
-impl Failure {
-    pub(crate) fn into_source(self) -> cqrs_core::Source {
-        match self {
-            Self::Server(error) => std::sync::Arc::new(error),
-            Self::Client(error) => std::sync::Arc::new(error),
-        }
-    }
-
-    pub(crate) fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::Server(error) => Some(error.error_code()),
-            Self::Client(_) => None,
-        }
-    }
-
-    fn into_store_error(self, what: String) -> StoreError {
-        match self {
-            Self::Server(error) => store_error(what, error),
-            Self::Client(error) => store_error(what, error),
-        }
+        Box::pin(self.ask(&self.jetstream, api, stream, request)).await.map_err(NotProvided::NoAnswer)
     }
 }
 

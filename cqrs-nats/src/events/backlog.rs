@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{
+        api::Api,
         connection::Connection,
         errors::{no_answer, store_error},
         leader_get::OneByOne,
@@ -28,9 +29,8 @@ pub(crate) async fn after(
 ) -> Result<Backlog, StoreError> {
     let what = || format!("counting what stream {} has after sequence {after}", topology.stream());
     let name = format!("counting-{}", Uuid::new_v4().simple());
-    let verbs = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
-    let asked = verbs.map(|verb| format!("$JS.API.{verb}.{}.{name}", topology.stream()));
-    let asked = asked.each_ref().map(String::as_str);
+    let asked = [Api::ConsumerCreate, Api::ConsumerNext, Api::ConsumerDelete];
+    let asked = asked.map(|api| api.of(format_args!("{}.{name}", topology.stream())));
     let counting = Box::pin(count(connection, topology, aggregates, after, name));
     connection.answer(&asked, counting).await.map_err(|why| no_answer(what(), why))?
 }

@@ -27,7 +27,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::client::connection::{Connection, Link, NoAnswer};
+use crate::client::{
+    api::{Api, advisories},
+    connection::{Connection, Link, NoAnswer},
+};
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -56,11 +59,6 @@ pub(crate) struct Era {
 pub(crate) enum Deaf {
     NoAnswer(NoAnswer),
     Failed(async_nats::Error),
-}
-
-/// Where the server says what happens to a stream.
-pub(crate) fn advisories(stream: &str) -> String {
-    format!("$JS.EVENT.ADVISORY.STREAM.*.{stream}")
 }
 
 impl Era {
@@ -114,7 +112,7 @@ impl Drop for Era {
 async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, Deaf> {
     let before = connection.before();
     let subject = advisories(stream);
-    let question = format!("$JS.API.STREAM.INFO.{stream}");
+    let question = Api::StreamInfo.of(stream);
     let listening = async {
         let client = &connection.client;
         let mut advisories = client.subscribe(subject.clone()).await?;

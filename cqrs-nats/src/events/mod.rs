@@ -23,6 +23,7 @@ use cqrs_core::{
 
 use crate::{
     client::{
+        api::Api,
         atomic_batch::EXPECTED,
         connection::{Connection, NoAnswer},
         diagnosis::Call,
@@ -294,7 +295,7 @@ impl EventStore for NatsEvents {
         let what = || format!("removing consumer {subscriber} of stream {}", self.topology.stream());
         let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
         let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let asked = format!("$JS.API.CONSUMER.DELETE.{}.{subscriber}", self.topology.stream());
+        let asked = Api::ConsumerDelete.of(format_args!("{}.{subscriber}", self.topology.stream()));
         let deleted = self.connection.answer(&[&asked], stream.delete_consumer(subscriber)).await;
         match deleted.map_err(|why| no_answer(what(), why))? {
             Ok(_) => Ok(()),

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{
+        api::Api,
         connection::{Connection, NoAnswer},
         errors::{no_answer, store_error, unavailable},
         found::Found,
@@ -86,9 +87,8 @@ pub(crate) async fn look_through(
     let mut looking = Looking { search, page, seen: 0, left: None };
     loop {
         let name = format!("search-{}", Uuid::new_v4().simple());
-        let verbs = ["CONSUMER.CREATE", "CONSUMER.MSG.NEXT"];
-        let asked = verbs.map(|verb| format!("$JS.API.{verb}.{}.{name}", topology.stream()));
-        let asked = asked.each_ref().map(String::as_str);
+        let asked = [Api::ConsumerCreate, Api::ConsumerNext];
+        let asked = asked.map(|api| api.of(format_args!("{}.{name}", topology.stream())));
         let seen = looking.seen;
         match connection.answer(&asked, Box::pin(look_on(connection, topology, &name, &mut looking))).await {
             Ok(looked) => return looked.map(|()| looking.page),

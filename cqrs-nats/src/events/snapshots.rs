@@ -27,6 +27,7 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
     client::{
+        api::Api,
         connection::{Connection, NoAnswer},
         direct_get::{Answer, read},
         errors::{no_answer, store_error, unavailable},
@@ -90,7 +91,7 @@ impl SnapshotBucket {
         if self.connection.unreadable.has(&key) {
             return last_of(&self.connection, &self.stream(), &key, what).await;
         }
-        let subject = format!("$JS.API.DIRECT.GET.{}.{key}", self.stream());
+        let subject = Api::DirectGet.of(format_args!("{}.{key}", self.stream()));
         let request = Request::new().timeout(Some(READ));
         let get = self.connection.client.send_request(subject.clone(), request);
         let answer = match self.connection.answer(&[&subject], get).await {
@@ -138,9 +139,8 @@ impl SnapshotBucket {
                 published => published.map_err(|error| store_error(what(), error)),
             }
         };
-        let subjects = [self.subject(aggregate), format!("$JS.API.STREAM.CREATE.{}", self.stream())];
-        let saved =
-            timeout(SAVE, self.connection.answer(&subjects.each_ref().map(String::as_str), save)).await;
+        let subjects = [self.subject(aggregate), Api::StreamCreate.of(self.stream())];
+        let saved = timeout(SAVE, self.connection.answer(&subjects, save)).await;
         let saved = saved.map_err(|elapsed| unavailable(what(), elapsed))?;
         saved.map_err(|why| no_answer(what(), why))?
     }

@@ -36,6 +36,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{
+        api::Api,
         atomic_batch::{self, OPERATION},
         connection::{Connection, LAST_WORD, NEWS, NoAnswer},
         diagnosis::Call,
@@ -126,9 +127,8 @@ impl KvViews {
         kind: &'static str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
         let bucket = self.bucket(projection);
-        let subjects = ["STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"];
-        let subjects = subjects.map(|verb| format!("$JS.API.{verb}.{}", bucket.stream));
-        let subjects = subjects.each_ref().map(String::as_str);
+        let subjects = [Api::MessageGet, Api::ConsumerCreate, Api::ConsumerNext, Api::ConsumerDelete];
+        let subjects = subjects.map(|api| api.of(&bucket.stream));
         let all = format!("{}{kind}>", bucket.prefix);
         if !self.connection.unreadable.has(&all) {
             match self.connection.answer(&subjects, Box::pin(self.list_at(&bucket, kind, &all))).await {
@@ -334,7 +334,7 @@ impl ViewStore for KvViews {
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(projection);
         let bucket = self.bucket(projection);
-        let asked = format!("$JS.API.STREAM.DELETE.{}", bucket.stream);
+        let asked = Api::StreamDelete.of(&bucket.stream);
         let deleted = Box::pin(self.connection.jetstream.delete_stream(&bucket.stream));
         let deleted = self.connection.answer(&[&asked], deleted).await;
         match deleted.map_err(|why| no_answer(bucket.what("removing"), why))? {

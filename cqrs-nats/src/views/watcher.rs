@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{
+        api::Api,
         connection::{Connection, NoAnswer},
         leader_get::last_of,
     },
@@ -38,7 +39,7 @@ impl Watcher {
             loop {
                 // With a name, so that one permission covers all consumers of the bucket.
                 let name = format!("watching-{}", Uuid::new_v4().simple());
-                let asked = format!("$JS.API.CONSUMER.CREATE.{}.{name}", bucket.stream);
+                let asked = Api::ConsumerCreate.of(format_args!("{}.{name}", bucket.stream));
                 let follow = follow(&connection, &bucket, name, &raised);
                 match connection.answer(&[&asked], follow).await {
                     Err(denied @ NoAnswer::NotPermitted(_)) => {

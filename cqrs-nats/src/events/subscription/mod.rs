@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     client::{
+        api::Api,
         connection::{Connection, NoAnswer},
         errors::unavailable,
     },
@@ -121,7 +122,7 @@ impl Subscription for NatsSubscription {
         self.standby = true;
         // Lets the next worker have its turn at once. It would come by itself a little later.
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
-            let asked = format!("$JS.API.CONSUMER.UNPIN.{}.{}", self.stream, self.subscriber);
+            let asked = Api::ConsumerUnpin.of(format_args!("{}.{}", self.stream, self.subscriber));
             let unpin = stream.unpin_consumer(&self.subscriber, &self.group);
             if let Err(error @ NoAnswer::NotPermitted(_)) = self.connection.answer(&[&asked], unpin).await {
                 tracing::warn!(subscriber = self.subscriber, %error, "the next worker has to wait for its turn");

@@ -24,6 +24,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::{
     client::{
+        api::{Api, acknowledgments},
         connection::{Before, Connection, NEWS, OPENING},
         errors::{no_answer, store_error, unavailable},
         found::Found,
@@ -116,7 +117,6 @@ impl Reader {
     ) -> Result<Self, StoreError> {
         let what = || format!("following stream {} as {}", topology.stream(), request.subscriber);
         let (subjects, before) = (subjects(topology.stream(), request.subscriber), connection.before());
-        let asked: Vec<&str> = subjects.iter().map(String::as_str).collect();
         let open = async {
             let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
             let stream = stream.map_err(|error| store_error(what(), error))?;
@@ -152,7 +152,7 @@ impl Reader {
             })
         };
         let open = tokio::time::timeout(OPENING, Box::pin(open));
-        let opened = connection.answer_since(before, &asked, open).await;
+        let opened = connection.answer_since(before, &subjects, open).await;
         opened.map_err(|why| no_answer(what(), why))?.map_err(|elapsed| unavailable(what(), elapsed))?
     }
 
@@ -213,7 +213,7 @@ impl Reader {
         let group = group_of(self.consumer.cached_info());
         let request = json!({ "batch": 1, "max_bytes": 1, "no_wait": true, "group": group, "id": pin });
         let client = &self.connection.client;
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.subscriber);
+        let subject = Api::ConsumerNext.of(format_args!("{}.{}", self.stream, self.subscriber));
         // Nobody listens to the answer, which has nothing to say.
         let asked = client.publish_with_reply(subject, client.new_inbox(), request.to_string().into()).await;
         if let Err(error) = asked {
@@ -258,11 +258,10 @@ impl Reader {
 
     /// Waits for the next message.
     async fn wait(&mut self) -> Result<Next, StoreError> {
-        let subjects: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
         let mut seen = None;
         loop {
             let next = tokio::time::timeout(CHECK, self.messages.next());
-            let next = self.connection.answer_since(self.before, &subjects, next).await;
+            let next = self.connection.answer_since(self.before, &self.subjects, next).await;
             let next =
                 next.map_err(|why| no_answer(format!("following the stream as {}", self.subscriber), why));
             if let Ok(next) = next? {
@@ -312,7 +311,7 @@ impl Reader {
 
     async fn look(&self) -> Result<Info, StoreError> {
         let what = format!("looking at consumer {}", self.subscriber);
-        let asked = format!("$JS.API.CONSUMER.INFO.{}.{}", self.stream, self.subscriber);
+        let asked = Api::ConsumerInfo.of(format_args!("{}.{}", self.stream, self.subscriber));
         let info = tokio::time::timeout(OPENING, self.consumer.get_info());
         match self.connection.answer(&[&asked], info).await {
             Ok(Ok(info)) => info.map_err(|error| store_error(what, error)),
@@ -375,7 +374,7 @@ impl Reader {
 
 /// What a subscriber publishes to: requests about its consumer, requests for messages, acknowledgments.
 fn subjects(stream: &str, subscriber: &str) -> Vec<String> {
-    let requests = ["CONSUMER.INFO", "CONSUMER.CREATE", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT"];
-    let requests = requests.map(|verb| format!("$JS.API.{verb}.{stream}.{subscriber}"));
-    requests.into_iter().chain([format!("$JS.ACK.{stream}.{subscriber}")]).collect()
+    let place = format!("{stream}.{subscriber}");
+    let requests = [Api::ConsumerInfo, Api::ConsumerCreate, Api::ConsumerDelete, Api::ConsumerNext];
+    requests.map(|api| api.of(&place)).into_iter().chain([acknowledgments(&place)]).collect()
 }

@@ -1,0 +1,126 @@
+//! The requests of JetStream's API, and the subjects that it has beside them.
+//!
+//! A request is asked on a subject that names it. A user must be permitted to publish there, and the server's refusal
+//! names the subject. So each call tells the subjects that it publishes to, and this is the one place where they are
+//! spelled.
+
+use std::{fmt::Display, sync::Arc};
+
+use async_nats::jetstream::{self, ErrorCode, context::RequestError, response::Response};
+use cqrs_core::{Source, StoreError};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::client::{
+    connection::{Connection, NoAnswer},
+    errors::store_error,
+};
+
+/// Where JetStream is asked about itself.
+pub(crate) const INFO: &str = "$JS.API.INFO";
+
+/// What the subjects of all requests begin with. The client adds it by itself.
+const PREFIX: &str = "$JS.API.";
+
+/// A request about a stream, or about a consumer of a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Api {
+    StreamInfo,
+    StreamCreate,
+    StreamDelete,
+    StreamPurge,
+    /// A message from the stream's leader.
+    MessageGet,
+    /// Messages from any replica.
+    DirectGet,
+    ConsumerInfo,
+    ConsumerCreate,
+    /// The next messages of a consumer.
+    ConsumerNext,
+    ConsumerDelete,
+    ConsumerUnpin,
+}
+
+impl Api {
+    /// The subject on which it is asked about `place`: a stream, or a stream and a consumer with a dot between them.
+    pub(crate) fn of(self, place: impl Display) -> String {
+        format!("{PREFIX}{}.{place}", self.name())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::StreamInfo => "STREAM.INFO",
+            Self::StreamCreate => "STREAM.CREATE",
+            Self::StreamDelete => "STREAM.DELETE",
+            Self::StreamPurge => "STREAM.PURGE",
+            Self::MessageGet => "STREAM.MSG.GET",
+            Self::DirectGet => "DIRECT.GET",
+            Self::ConsumerInfo => "CONSUMER.INFO",
+            Self::ConsumerCreate => "CONSUMER.CREATE",
+            Self::ConsumerNext => "CONSUMER.MSG.NEXT",
+            Self::ConsumerDelete => "CONSUMER.DELETE",
+            Self::ConsumerUnpin => "CONSUMER.UNPIN",
+        }
+    }
+}
+
+/// Where messages of a consumer are acknowledged; `place` is the stream and the consumer with a dot between them.
+pub(crate) fn acknowledgments(place: impl Display) -> String {
+    format!("$JS.ACK.{place}")
+}
+
+/// Where the server says what happens to a stream.
+pub(crate) fn advisories(stream: &str) -> String {
+    format!("$JS.EVENT.ADVISORY.STREAM.*.{stream}")
+}
+
+/// A request that failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The server said so.
+    Server(jetstream::Error),
+    /// No answer came in time, or none that can be read.
+    Client(RequestError),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Server(error) => Some(error.error_code()),
+            Self::Client(_) => None,
+        }
+    }
+
+    pub(crate) fn into_source(self) -> Source {
+        match self {
+            Self::Server(error) => Arc::new(error),
+            Self::Client(error) => Arc::new(error),
+        }
+    }
+
+    /// As what a store says; `what` was being done.
+    pub(crate) fn into_store_error(self, what: impl Into<String>) -> StoreError {
+        match self {
+            Self::Server(error) => store_error(what, error),
+            Self::Client(error) => store_error(what, error),
+        }
+    }
+}
+
+impl Connection {
+    /// Asks JetStream about a stream or a consumer, and waits for as long as `context` does.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        context: &jetstream::Context,
+        api: Api,
+        place: impl Display,
+        request: &impl Serialize,
+    ) -> Result<Result<T, Failure>, NoAnswer> {
+        let asked = api.of(place);
+        let subject = asked[PREFIX.len()..].to_owned();
+        Ok(match self.answer(&[&asked], context.request(subject, request)).await? {
+            Ok(Response::Ok(answer)) => Ok(answer),
+            Ok(Response::Err { error }) => Err(Failure::Server(error)),
+            Err(error) => Err(Failure::Client(error)),
+        })
+    }
+}
