@@ -21,11 +21,9 @@ use crate::{
         api::INFO,
         connection::{Connection, Link, Live, NoAnswer},
         settings::Kind,
+        stream::{patiently, provide},
     },
-    events::{
-        NatsEvents,
-        era::{Deaf, Era},
-    },
+    events::{NatsEvents, era::Era},
     topology::{Topology, TopologyError},
     views::KvViews,
     wire::subject::encode_token,
@@ -132,15 +130,14 @@ impl Nats {
     pub async fn open_log(&self, topology: Topology) -> Result<NatsEvents, TopologyError> {
         topology.check_names()?;
         let (connection, stream) = (&self.connection, topology.stream());
-        let provided = connection.provide(Kind::Log, &topology.config()).await;
-        if provided.map_err(|why| topology.not_provided(why))? {
-            tracing::info!(stream, "created the stream");
-        }
+        let opened = patiently(async || {
+            if provide(connection, Kind::Log, &topology.config()).await? {
+                tracing::info!(stream, "created the stream");
+            }
+            Era::watch(connection, stream).await
+        });
+        let era = opened.await.map_err(|why| topology.not_opened(why))?;
         tell_durability(&topology);
-        let era = Era::watch(connection, stream).await.map_err(|deaf| match deaf {
-            Deaf::NoAnswer(why) => topology.unanswered(why),
-            Deaf::Failed(source) => topology.unavailable(source.into()),
-        })?;
         Ok(NatsEvents::new(connection.clone(), topology, era))
     }
 

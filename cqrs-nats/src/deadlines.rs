@@ -35,6 +35,7 @@ use crate::{
         errors::{is_overtaken, no_answer, store_error, unavailable},
         leader_get::{OneByOne, Which, leader_get},
         settings::Kind,
+        stream::{handle, patiently, provide},
     },
     events::NatsEvents,
     wire::subject::{deadline_id_of, deadline_of},
@@ -99,8 +100,8 @@ impl NatsEvents {
     }
 
     async fn deadlines(&self) -> Result<Stream<()>, StoreError> {
-        let stream = self.connection.jetstream.get_stream_no_info(self.deadlines_stream()).await;
-        stream.map_err(|error| store_error(self.about_deadlines("finding deadlines"), error))
+        let what = || self.about_deadlines("finding deadlines");
+        handle(&self.connection, &self.deadlines_stream(), what).await
     }
 
     fn deadlines_config(&self) -> Config {
@@ -206,8 +207,8 @@ impl Deadlines for NatsEvents {
     async fn prepare(&self) -> Result<(), StoreError> {
         let wanted = self.deadlines_config();
         let what = self.about_deadlines("preparing the place for deadlines");
-        let provided = self.connection.provide(Kind::Deadlines, &wanted).await;
-        provided.map(drop).map_err(|why| why.into_store_error(&wanted.name, what, "change it"))
+        let opened = patiently(|| provide(&self.connection, Kind::Deadlines, &wanted)).await;
+        opened.map(drop).map_err(|why| why.into_store_error(&wanted.name, what, "change it"))
     }
 
     async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {

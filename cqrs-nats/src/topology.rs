@@ -11,7 +11,8 @@ use crate::{
         api::Api,
         connection::{Connection, NoAnswer},
         errors,
-        settings::{Difference, NotProvided, list},
+        settings::{Difference, list},
+        stream::NotOpened,
     },
     wire::names::{BadName, Names},
 };
@@ -128,16 +129,17 @@ impl Topology {
         self.replicas
     }
 
-    pub(crate) fn not_provided(&self, why: NotProvided) -> TopologyError {
+    pub(crate) fn not_opened(&self, why: NotOpened) -> TopologyError {
         let stream = self.stream().to_owned();
         match why {
-            NotProvided::NoAnswer(why) => self.unanswered(why),
-            NotProvided::Unknown(failure) => self.unavailable(failure.into_source()),
-            NotProvided::NotCreated(failure) => match failure.code().and_then(errors::quota) {
+            NotOpened::NoAnswer(why) => self.unanswered(why),
+            NotOpened::Unknown(failure) => self.unavailable(failure.into_source()),
+            NotOpened::Deaf(error) => self.unavailable(error.into()),
+            NotOpened::NotCreated(failure) => match failure.code().and_then(errors::quota) {
                 Some(advice) => TopologyError::Full { stream, advice, source: failure.into_source() },
                 None => TopologyError::NotCreated { stream, source: failure.into_source() },
             },
-            NotProvided::Differs(differences) => TopologyError::Drift { stream, differences },
+            NotOpened::Differs(differences) => TopologyError::Drift { stream, differences },
         }
     }
 
@@ -155,7 +157,7 @@ impl Topology {
         }
     }
 
-    pub(crate) fn unanswered(&self, why: NoAnswer) -> TopologyError {
+    fn unanswered(&self, why: NoAnswer) -> TopologyError {
         match why {
             NoAnswer::NotPermitted(permission) => {
                 TopologyError::NotPermitted { stream: self.stream().to_owned(), permission }
@@ -164,7 +166,7 @@ impl Topology {
         }
     }
 
-    pub(crate) fn unavailable(&self, source: Source) -> TopologyError {
+    fn unavailable(&self, source: Source) -> TopologyError {
         TopologyError::Unavailable { stream: self.stream().to_owned(), source }
     }
 

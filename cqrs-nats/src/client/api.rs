@@ -112,7 +112,7 @@ impl Connection {
         &self,
         context: &jetstream::Context,
         api: Api,
-        place: impl Display,
+        place: &str,
         request: &impl Serialize,
     ) -> Result<Result<T, Failure>, NoAnswer> {
         let asked = api.of(place);

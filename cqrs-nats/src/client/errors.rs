@@ -4,13 +4,10 @@ use std::error::Error as StdError;
 
 use async_nats::jetstream::{
     self, ErrorCode,
-    context::{
-        CreateStreamError, CreateStreamErrorKind, DeleteStreamError, DeleteStreamErrorKind, GetStreamError,
-        GetStreamErrorKind, PublishErrorKind,
-    },
+    context::PublishErrorKind,
     stream::{
         ConsumerCreateStrictError, ConsumerCreateStrictErrorKind, ConsumerError, ConsumerErrorKind,
-        LastRawMessageError, LastRawMessageErrorKind, PurgeError, PurgeErrorKind,
+        PurgeError, PurgeErrorKind,
     },
 };
 use cqrs_core::StoreError;
@@ -40,21 +37,6 @@ fn server_error(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
 
 /// Some errors of the client keep the server's in their kind, and do not show it as their source.
 fn in_kind(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
-    if let Some(error) = error.downcast_ref::<CreateStreamError>()
-        && let CreateStreamErrorKind::JetStream(found) = error.kind()
-    {
-        return Some(found);
-    }
-    if let Some(error) = error.downcast_ref::<DeleteStreamError>()
-        && let DeleteStreamErrorKind::JetStream(found) = error.kind()
-    {
-        return Some(found);
-    }
-    if let Some(error) = error.downcast_ref::<GetStreamError>()
-        && let GetStreamErrorKind::JetStream(found) = error.kind()
-    {
-        return Some(found);
-    }
     if let Some(error) = error.downcast_ref::<ConsumerError>()
         && let ConsumerErrorKind::JetStream(found) = error.kind()
     {
@@ -67,11 +49,6 @@ fn in_kind(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
     }
     if let Some(error) = error.downcast_ref::<PurgeError>()
         && let PurgeErrorKind::JetStream(found) = error.kind()
-    {
-        return Some(found);
-    }
-    if let Some(error) = error.downcast_ref::<LastRawMessageError>()
-        && let LastRawMessageErrorKind::JetStream(found) = error.kind()
     {
         return Some(found);
     }
@@ -339,7 +316,7 @@ pub(crate) mod tests {
         assert!(!store_error("creating", error).is_transient());
         let error = ConsumerError::new(ConsumerErrorKind::JetStream(refused()));
         assert!(!store_error("removing", error).is_transient());
-        let error = DeleteStreamError::new(DeleteStreamErrorKind::JetStream(refused()));
+        let error = PurgeError::new(PurgeErrorKind::JetStream(refused()));
         assert!(!store_error("removing", error).is_transient());
     }
 }

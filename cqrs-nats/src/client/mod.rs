@@ -8,6 +8,7 @@ pub(crate) mod errors;
 pub(crate) mod api;
 pub(crate) mod diagnosis;
 pub(crate) mod settings;
+pub(crate) mod stream;
 pub(crate) mod headers;
 pub(crate) mod found;
 pub(crate) mod leader_get;

@@ -6,16 +6,8 @@
 
 use std::fmt;
 
-use async_nats::jetstream::{ErrorCode, stream::Config};
-use cqrs_core::StoreError;
-use serde::{Deserialize, Serialize};
+use async_nats::jetstream::stream::Config;
 use serde_json::{Map, Value};
-
-use crate::client::{
-    api::{Api, Failure},
-    connection::{Connection, NoAnswer},
-    errors::no_answer,
-};
 
 /// What a stream is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,66 +47,6 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {} and must be {} ({})", self.setting, self.found, self.wanted, self.reason)
-    }
-}
-
-/// Why a stream is not there as it is needed.
-#[derive(Debug)]
-pub(crate) enum NotProvided {
-    NoAnswer(NoAnswer),
-    /// The server did not say what there is.
-    Unknown(Failure),
-    NotCreated(Failure),
-    Differs(Vec<Difference>),
-}
-
-/// A stream as the server describes it.
-#[derive(Deserialize)]
-struct Info {
-    config: Map<String, Value>,
-}
-
-impl Connection {
-    /// Creates the stream, or checks the one that is there; true when it was created.
-    pub(crate) async fn provide(&self, kind: Kind, wanted: &Config) -> Result<bool, NotProvided> {
-        let settings = judge(kind, wanted);
-        let (created, found) = match self.described(Api::StreamInfo, &wanted.name, &()).await? {
-            Ok(info) => (false, info),
-            Err(Failure::Server(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                let made = self.described(Api::StreamCreate, &wanted.name, wanted).await?;
-                // A server drops settings that it does not know, so what it says that it made is checked as well.
-                (true, made.map_err(NotProvided::NotCreated)?)
-            }
-            Err(failure) => return Err(NotProvided::Unknown(failure)),
-        };
-        let differences = differences(&settings, &found.config);
-        if differences.is_empty() { Ok(created) } else { Err(NotProvided::Differs(differences)) }
-    }
-
-    async fn described(
-        &self,
-        api: Api,
-        stream: &str,
-        request: &impl Serialize,
-    ) -> Result<Result<Info, Failure>, NotProvided> {
-        Box::pin(self.ask(&self.jetstream, api, stream, request)).await.map_err(NotProvided::NoAnswer)
-    }
-}
-
-impl NotProvided {
-    /// As what a store says; `what` was being done to the stream, and `advice` tells what to do if it differs.
-    pub(crate) fn into_store_error(self, stream: &str, what: String, advice: &str) -> StoreError {
-        match self {
-            Self::NoAnswer(why) => no_answer(what, why),
-            Self::Unknown(failure) | Self::NotCreated(failure) => failure.into_store_error(what),
-            Self::Differs(differences) => StoreError::Refused {
-                what: format!(
-                    "{what}: stream {stream} is not set up as it must be: {}; {advice}",
-                    list(&differences)
-                ),
-                source: None,
-            },
-        }
     }
 }
 
@@ -233,7 +165,8 @@ fn judge(kind: Kind, wanted: &Config) -> Vec<Setting> {
 }
 
 /// What is not as it must be, or is set without being known.
-fn differences(settings: &[Setting], found: &Map<String, Value>) -> Vec<Difference> {
+pub(crate) fn differences(kind: Kind, wanted: &Config, found: &Map<String, Value>) -> Vec<Difference> {
+    let settings = judge(kind, wanted);
     let known = settings.iter().filter_map(|Setting { key, must, reason }| {
         let (wanted, found) = (must.as_ref()?, found.get(*key).cloned().unwrap_or_default());
         let differs = is_set(wanted.clone()) != is_set(found.clone());
@@ -357,7 +290,7 @@ mod tests {
     fn every_difference_is_told_at_once() {
         let wanted = Config { discard: DiscardPolicy::New, ..Config::default() };
         let found = Config { discard: DiscardPolicy::Old, allow_rollup: true, ..wanted.clone() };
-        let text = list(&differences(&judge(Kind::Log, &wanted), &raw(&found)));
+        let text = list(&differences(Kind::Log, &wanted, &raw(&found)));
         assert!(text.starts_with(r#"discard is "old" and must be "new" (what was"#), "{text}");
         assert!(text.contains("allow_rollup_hdrs is true and must be unset ("), "{text}");
     }
@@ -365,11 +298,10 @@ mod tests {
     #[test]
     fn a_setting_of_a_later_server_is_noticed_when_it_is_set() {
         let wanted = Config::default();
-        let settings = judge(Kind::Log, &wanted);
         let with = |value| {
             let mut found = raw(&wanted);
             found.insert("forget_after".to_owned(), value);
-            differences(&settings, &found)
+            differences(Kind::Log, &wanted, &found)
         };
         for unset in [Value::Null, false.into(), 0.into(), "".into(), serde_json::json!({ "a": [] })] {
             assert_eq!(with(unset.clone()), [], "{unset}");
@@ -382,7 +314,7 @@ mod tests {
         let mut later = raw(&wanted);
         later.insert("persist_mode".to_owned(), "sometimes".into());
         assert_eq!(
-            differences(&settings, &later)[0].found,
+            differences(Kind::Log, &wanted, &later)[0].found,
             r#""sometimes""#,
             "a value that the client does not know"
         );

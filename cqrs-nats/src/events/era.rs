@@ -29,7 +29,8 @@ use tokio::{
 
 use crate::client::{
     api::{Api, advisories},
-    connection::{Connection, Link, NoAnswer},
+    connection::{Connection, Link},
+    stream::NotOpened,
 };
 
 /// How long the server may take to answer.
@@ -54,16 +55,9 @@ pub(crate) struct Era {
     listener: AbortHandle,
 }
 
-/// Why what happens to a stream cannot be heard.
-#[derive(Debug)]
-pub(crate) enum Deaf {
-    NoAnswer(NoAnswer),
-    Failed(async_nats::Error),
-}
-
 impl Era {
     /// Begins to listen to what happens to `stream`, which must be there.
-    pub(crate) async fn watch(connection: &Connection, stream: &str) -> Result<Self, Deaf> {
+    pub(crate) async fn watch(connection: &Connection, stream: &str) -> Result<Self, NotOpened> {
         let advisories = subscribe(connection, stream).await?;
         let doubts = Arc::new(AtomicU64::new(0));
         let listener = listen(connection.clone(), stream.to_owned(), advisories, Arc::clone(&doubts));
@@ -109,7 +103,7 @@ impl Drop for Era {
 }
 
 /// Hears what happens to `stream` from now on.
-async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, Deaf> {
+async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, NotOpened> {
     let before = connection.before();
     let subject = advisories(stream);
     let question = Api::StreamInfo.of(stream);
@@ -123,7 +117,7 @@ async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, 
         Ok(advisories)
     };
     let listening = connection.answer_since(before, &[&question, &subject], listening).await;
-    listening.map_err(Deaf::NoAnswer)?.map_err(Deaf::Failed)
+    listening.map_err(NotOpened::NoAnswer)?.map_err(NotOpened::Deaf)
 }
 
 /// Counts what may have made the stream another one. A subscription ends with its client, and begins again with the one

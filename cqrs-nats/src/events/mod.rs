@@ -12,9 +12,7 @@ pub(crate) mod notices;
 
 use std::{collections::HashMap, sync::Arc};
 
-use async_nats::jetstream::{
-    ErrorCode, context::PublishErrorKind, message::PublishMessage, stream::ConsumerErrorKind,
-};
+use async_nats::jetstream::{context::PublishErrorKind, message::PublishMessage};
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page, Search,
@@ -23,14 +21,14 @@ use cqrs_core::{
 
 use crate::{
     client::{
-        api::Api,
         atomic_batch::EXPECTED,
         connection::{Connection, NoAnswer},
         diagnosis::Call,
         direct_get::{Get, direct_get, direct_get_last},
-        errors::{no_answer, store_error, unavailable},
+        errors::{no_answer, unavailable},
         found::Found,
         leader_get::{Which, leader_get},
+        stream::delete_consumer,
     },
     events::{
         append::append_error,
@@ -292,22 +290,9 @@ impl EventStore for NatsEvents {
     }
 
     async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
-        let what = || format!("removing consumer {subscriber} of stream {}", self.topology.stream());
-        let stream = self.connection.jetstream.get_stream_no_info(self.topology.stream());
-        let stream = stream.await.map_err(|error| store_error(what(), error))?;
-        let asked = Api::ConsumerDelete.of(format_args!("{}.{subscriber}", self.topology.stream()));
-        let deleted = self.connection.answer(&[&asked], stream.delete_consumer(subscriber)).await;
-        match deleted.map_err(|why| no_answer(what(), why))? {
-            Ok(_) => Ok(()),
-            Err(error) => match error.kind() {
-                ConsumerErrorKind::JetStream(inner)
-                    if inner.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
-                {
-                    Ok(())
-                }
-                _ => Err(store_error(what(), error)),
-            },
-        }
+        let stream = self.topology.stream();
+        let what = || format!("removing consumer {subscriber} of stream {stream}");
+        delete_consumer(&self.connection, stream, subscriber, what).await
     }
 
     async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {

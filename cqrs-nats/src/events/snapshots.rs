@@ -33,6 +33,7 @@ use crate::{
         errors::{no_answer, store_error, unavailable},
         found::Found,
         leader_get::last_of,
+        stream::create,
     },
     topology::Topology,
     wire::subject::encode_token,
@@ -132,15 +133,13 @@ impl SnapshotBucket {
         let save = async {
             match publish().await {
                 Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
-                    let created = self.connection.jetstream.create_stream(self.config()).await;
-                    created.map_err(|error| store_error(what(), error))?;
+                    create(&self.connection, &self.config(), what).await?;
                     publish().await.map_err(|error| store_error(what(), error))
                 }
                 published => published.map_err(|error| store_error(what(), error)),
             }
         };
-        let subjects = [self.subject(aggregate), Api::StreamCreate.of(self.stream())];
-        let saved = timeout(SAVE, self.connection.answer(&subjects, save)).await;
+        let saved = timeout(SAVE, self.connection.answer(&[self.subject(aggregate)], save)).await;
         let saved = saved.map_err(|elapsed| unavailable(what(), elapsed))?;
         saved.map_err(|why| no_answer(what(), why))?
     }

@@ -15,12 +15,11 @@ use std::{
 };
 
 use async_nats::jetstream::{
-    ErrorCode,
     consumer::{
         AckPolicy, DeliverPolicy, PullConsumer,
         pull::{self, MessagesErrorKind},
     },
-    context::{DeleteStreamErrorKind, PublishErrorKind},
+    context::PublishErrorKind,
     stream::{Config, DiscardPolicy},
 };
 use bytes::Bytes;
@@ -45,6 +44,7 @@ use crate::{
         found::Found,
         leader_get::{OneByOne, last_of},
         settings::Kind,
+        stream::{self, patiently, provide},
     },
     topology::Topology,
     views::{
@@ -90,8 +90,9 @@ impl KvViews {
     /// Creates the bucket, or checks the one that is there.
     async fn open_bucket(&self, bucket: &Bucket) -> Result<(), StoreError> {
         let advice = "change it, or delete it and the view is built anew";
-        let provided = self.connection.provide(Kind::View, &self.config(bucket)).await;
-        provided.map(drop).map_err(|why| why.into_store_error(&bucket.stream, bucket.what("opening"), advice))
+        let (connection, wanted) = (&self.connection, self.config(bucket));
+        let opened = patiently(|| provide(connection, Kind::View, &wanted)).await;
+        opened.map(drop).map_err(|why| why.into_store_error(&bucket.stream, bucket.what("opening"), advice))
     }
 
     /// Stores all messages or none; returns the sequence of the last one.
@@ -334,20 +335,7 @@ impl ViewStore for KvViews {
     async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(projection);
         let bucket = self.bucket(projection);
-        let asked = Api::StreamDelete.of(&bucket.stream);
-        let deleted = Box::pin(self.connection.jetstream.delete_stream(&bucket.stream));
-        let deleted = self.connection.answer(&[&asked], deleted).await;
-        match deleted.map_err(|why| no_answer(bucket.what("removing"), why))? {
-            Ok(_) => Ok(()),
-            Err(error) => match error.kind() {
-                DeleteStreamErrorKind::JetStream(inner)
-                    if inner.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-                {
-                    Ok(())
-                }
-                _ => Err(store_error(bucket.what("removing"), error)),
-            },
-        }
+        stream::delete(&self.connection, &bucket.stream, || bucket.what("removing")).await
     }
 
     async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {

@@ -29,6 +29,7 @@ use crate::{
         errors::{no_answer, store_error, unavailable},
         found::Found,
         leader_get::OneByOne,
+        stream::handle,
     },
     events::subscription::{
         ahead,
@@ -118,8 +119,7 @@ impl Reader {
         let what = || format!("following stream {} as {}", topology.stream(), request.subscriber);
         let (subjects, before) = (subjects(topology.stream(), request.subscriber), connection.before());
         let open = async {
-            let stream = connection.jetstream.get_stream_no_info(topology.stream()).await;
-            let stream = stream.map_err(|error| store_error(what(), error))?;
+            let stream = handle(connection, topology.stream(), what).await?;
             let turn = lock(turns).remove(request.subscriber);
             let opened = consumer_at(&stream, topology, request, turn).await?;
             let Opened { consumer, standby, one_by_one } = opened;

@@ -1,0 +1,236 @@
+//! A stream as a whole: opening it or creating it, with a check of its settings, and deleting it or a consumer of it.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    ErrorCode,
+    context::RequestErrorKind,
+    stream::{Config, Stream},
+};
+use cqrs_core::StoreError;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::client::{
+    api::{Api, Failure},
+    connection::{Connection, NoAnswer},
+    errors::{no_answer, store_error},
+    settings::{Difference, Kind, differences, list},
+};
+
+/// How long opening a stream is tried again. It is as long as a server that is busy with its start, or a cluster that
+/// elects a leader, may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The pause before it is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Why a stream is not open as it is needed.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    NoAnswer(NoAnswer),
+    /// The server did not say what there is.
+    Unknown(Failure),
+    NotCreated(Failure),
+    Differs(Vec<Difference>),
+    /// What happens to the stream cannot be heard.
+    Deaf(async_nats::Error),
+}
+
+impl NotOpened {
+    /// Whether it may pass within seconds, though nobody does anything about it.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAnswer(why) => *why == NoAnswer::Lost,
+            Self::Unknown(failure) | Self::NotCreated(failure) => match failure {
+                Failure::Server(error) => error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE,
+                // A server without JetStream says so at once: nobody responds.
+                Failure::Client(error) => error.kind() == RequestErrorKind::TimedOut,
+            },
+            Self::Differs(_) => false,
+            Self::Deaf(_) => true,
+        }
+    }
+
+    /// As what a store says; `what` was being done to the stream, and `advice` tells what to do if it differs.
+    pub(crate) fn into_store_error(self, stream: &str, what: String, advice: &str) -> StoreError {
+        match self {
+            Self::NoAnswer(why) => no_answer(what, why),
+            Self::Unknown(failure) | Self::NotCreated(failure) => failure.into_store_error(what),
+            Self::Deaf(error) => StoreError::unavailable(what, error),
+            Self::Differs(differences) => StoreError::Refused {
+                what: format!(
+                    "{what}: stream {stream} is not set up as it must be: {}; {advice}",
+                    list(&differences)
+                ),
+                source: None,
+            },
+        }
+    }
+}
+
+/// Tries to open something until it is open, or the failure is one that does not pass by itself, or the patience is at
+/// its end. The last failure is the one that is told.
+pub(crate) async fn patiently<T, F>(open: impl Fn() -> F) -> Result<T, NotOpened>
+where
+    F: Future<Output = Result<T, NotOpened>>,
+{
+    let end = Instant::now() + PATIENCE;
+    let mut opened = open().await;
+    while let Err(why) = &opened
+        && why.may_pass()
+        && Instant::now() + PAUSE < end
+    {
+        tracing::debug!(?why, "a stream could not be opened, trying again");
+        sleep(PAUSE).await;
+        let Ok(again) = timeout_at(end, open()).await else { break };
+        opened = again;
+    }
+    opened
+}
+
+/// A stream as the server describes it.
+#[derive(Deserialize)]
+struct Info {
+    config: Map<String, Value>,
+}
+
+/// Creates the stream, or checks the one that is there; true when it was created.
+pub(crate) async fn provide(connection: &Connection, kind: Kind, wanted: &Config) -> Result<bool, NotOpened> {
+    let (created, found) = match described(connection, Api::StreamInfo, &wanted.name, &()).await? {
+        Ok(info) => (false, info),
+        Err(failure) if failure.code() == Some(ErrorCode::STREAM_NOT_FOUND) => {
+            let made = described(connection, Api::StreamCreate, &wanted.name, wanted).await?;
+            // A server drops settings that it does not know, so what it says that it made is checked as well.
+            (true, made.map_err(NotOpened::NotCreated)?)
+        }
+        Err(failure) => return Err(NotOpened::Unknown(failure)),
+    };
+    let differences = differences(kind, wanted, &found.config);
+    if differences.is_empty() { Ok(created) } else { Err(NotOpened::Differs(differences)) }
+}
+
+async fn described(
+    connection: &Connection,
+    api: Api,
+    stream: &str,
+    request: &impl Serialize,
+) -> Result<Result<Info, Failure>, NotOpened> {
+    Box::pin(connection.ask(&connection.jetstream, api, stream, request)).await.map_err(NotOpened::NoAnswer)
+}
+
+/// Creates a stream whose settings need no check.
+pub(crate) async fn create(
+    connection: &Connection,
+    wanted: &Config,
+    what: impl Fn() -> String,
+) -> Result<(), StoreError> {
+    let created = connection.ask(&connection.jetstream, Api::StreamCreate, &wanted.name, wanted).await;
+    let created: Result<IgnoredAny, _> = created.map_err(|why| no_answer(what(), why))?;
+    created.map(drop).map_err(|failure| failure.into_store_error(what()))
+}
+
+/// The client's handle of a stream, for which the server is not asked.
+pub(crate) async fn handle(
+    connection: &Connection,
+    stream: &str,
+    what: impl Fn() -> String,
+) -> Result<Stream<()>, StoreError> {
+    let handle = connection.jetstream.get_stream_no_info(stream).await;
+    handle.map_err(|error| store_error(what(), error))
+}
+
+/// Deletes a stream, if it is there.
+pub(crate) async fn delete(
+    connection: &Connection,
+    stream: &str,
+    what: impl Fn() -> String,
+) -> Result<(), StoreError> {
+    remove(connection, Api::StreamDelete, stream, ErrorCode::STREAM_NOT_FOUND, what).await
+}
+
+/// Deletes a consumer of a stream, if it is there.
+pub(crate) async fn delete_consumer(
+    connection: &Connection,
+    stream: &str,
+    consumer: &str,
+    what: impl Fn() -> String,
+) -> Result<(), StoreError> {
+    let place = format!("{stream}.{consumer}");
+    remove(connection, Api::ConsumerDelete, &place, ErrorCode::CONSUMER_NOT_FOUND, what).await
+}
+
+async fn remove(
+    connection: &Connection,
+    api: Api,
+    place: &str,
+    absent: ErrorCode,
+    what: impl Fn() -> String,
+) -> Result<(), StoreError> {
+    let removed = Box::pin(connection.ask(&connection.jetstream, api, place, &json!({}))).await;
+    let removed: Result<IgnoredAny, _> = removed.map_err(|why| no_answer(what(), why))?;
+    match removed {
+        Err(failure) if failure.code() != Some(absent) => Err(failure.into_store_error(what())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use async_nats::jetstream::context::RequestError;
+
+    use super::*;
+    use crate::client::errors::tests::server_says;
+
+    fn timed_out() -> NotOpened {
+        NotOpened::Unknown(Failure::Client(RequestError::new(RequestErrorKind::TimedOut)))
+    }
+
+    /// How long opening takes that fails in this way for so many attempts of a second, and whether it is open then.
+    async fn opening(fails: u32, why: impl Fn() -> NotOpened) -> (Duration, bool) {
+        let (begin, attempts) = (Instant::now(), Cell::new(0));
+        let opened = patiently(async || {
+            sleep(Duration::from_secs(1)).await;
+            attempts.set(attempts.get() + 1);
+            if attempts.get() > fails { Ok(()) } else { Err(why()) }
+        });
+        let opened = opened.await.is_ok();
+        (begin.elapsed(), opened)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_again_for_a_while() {
+        let no_leader =
+            || NotOpened::NotCreated(Failure::Server(server_says(ErrorCode::CLUSTER_NOT_AVAILABLE.0, "")));
+        assert_eq!(opening(0, timed_out).await, (Duration::from_secs(1), true));
+        assert_eq!(opening(4, timed_out).await, (Duration::from_secs(6), true));
+        assert_eq!(opening(4, no_leader).await, (Duration::from_secs(6), true));
+        assert_eq!(opening(4, || NotOpened::NoAnswer(NoAnswer::Lost)).await, (Duration::from_secs(6), true));
+        let (taken, is_open) = opening(99, timed_out).await;
+        assert!(!is_open && taken <= PATIENCE && taken + Duration::from_secs(2) > PATIENCE, "{taken:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_pass_is_told_at_once() {
+        let said = |code: ErrorCode| NotOpened::Unknown(Failure::Server(server_says(code.0, "")));
+        let nobody =
+            || NotOpened::Unknown(Failure::Client(RequestError::new(RequestErrorKind::NoResponders)));
+        let denied = || NotOpened::NoAnswer(NoAnswer::NotPermitted("publish to x".to_owned()));
+        let at_once = (Duration::from_secs(1), false);
+        assert_eq!(opening(9, nobody).await, at_once);
+        assert_eq!(opening(9, denied).await, at_once);
+        assert_eq!(opening(9, || NotOpened::Differs(Vec::new())).await, at_once);
+        for code in [
+            ErrorCode::JETSTREAM_NOT_ENABLED,
+            ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
+            ErrorCode::STREAM_SUBJECT_OVERLAP,
+            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED,
+            ErrorCode::MAXIMUM_STREAMS_LIMIT,
+        ] {
+            assert_eq!(opening(9, || said(code)).await, at_once, "{code:?}");
+        }
+    }
+}
