@@ -102,6 +102,9 @@ pub(crate) const LAST_WORD: Duration = Duration::from_millis(20);
 /// About how long news of a new consumer takes through a cluster.
 pub(crate) const NEWS: Duration = Duration::from_millis(10);
 
+/// How often a new consumer may be unknown before that is an error: about a second.
+pub(crate) const UNHEARD: u32 = 100;
+
 /// How long it may take to find or make a consumer. A server that is starting drops requests without an answer; what
 /// it does late is found at the next attempt.
 pub(crate) const OPENING: Duration = Duration::from_secs(2);

@@ -13,4 +13,5 @@ pub(crate) mod headers;
 pub(crate) mod found;
 pub(crate) mod leader_get;
 pub(crate) mod direct_get;
+pub(crate) mod scan;
 pub(crate) mod atomic_batch;

@@ -6,32 +6,23 @@
 
 use std::time::{Duration, SystemTime};
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use cqrs_core::{Page, Search, StoreError, StoredCommit};
-use futures_util::StreamExt;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     client::{
-        api::Api,
         connection::{Connection, NoAnswer},
-        errors::{no_answer, store_error, unavailable},
+        errors::{no_answer, unavailable},
         found::Found,
         leader_get::OneByOne,
+        scan::{self, Scan, passing},
+        stream::handle,
     },
     topology::Topology,
     wire::{self, stored::delivered_found},
 };
-
-/// How long the server keeps a consumer that nobody asks.
-const KEPT: Duration = Duration::from_secs(30);
-
-/// How many messages, and how many bytes of them, are under way at once.
-const PULL: usize = 2_048;
-
-/// How long one request for messages lasts.
-const REQUEST: Duration = Duration::from_secs(10);
 
 /// What was found so far, and where to go on.
 struct Looking {
@@ -82,14 +73,11 @@ pub(crate) async fn look_through(
     topology: &Topology,
     search: Search,
 ) -> Result<Page, StoreError> {
-    let what = || format!("looking through stream {}", topology.stream());
     let page = Page { commits: Vec::new(), more: false, confirmed: !topology.is_replicated() };
     let mut looking = Looking { search, page, seen: 0, left: None };
     loop {
         let name = format!("search-{}", Uuid::new_v4().simple());
-        let asked = [Api::ConsumerCreate, Api::ConsumerNext];
-        let asked = asked.map(|api| api.of(format_args!("{}.{name}", topology.stream())));
-        let seen = looking.seen;
+        let (asked, seen) = (scan::subjects(topology.stream(), &name), looking.seen);
         match connection.answer(&asked, Box::pin(look_on(connection, topology, &name, &mut looking))).await {
             Ok(looked) => return looked.map(|()| looking.page),
             // What was sent may be what ended the connection. Nothing more is sent of this consumer then.
@@ -98,10 +86,10 @@ pub(crate) async fn look_through(
                     return Ok(looking.page);
                 }
                 if looking.seen == seen {
-                    return Err(no_answer(what(), NoAnswer::Lost));
+                    return Err(no_answer(what(topology), NoAnswer::Lost));
                 }
             }
-            Err(why) => return Err(no_answer(what(), why)),
+            Err(why) => return Err(no_answer(what(topology), why)),
         }
     }
 }
@@ -113,40 +101,16 @@ async fn look_on(
     name: &str,
     looking: &mut Looking,
 ) -> Result<(), StoreError> {
-    let what = || format!("looking through stream {}", topology.stream());
-    let stream = connection.jetstream.get_stream_no_info(topology.stream());
-    let stream = stream.await.map_err(|error| store_error(what(), error))?;
-    let created = stream.create_consumer(config(name, looking)).await;
-    let consumer = created.map_err(|error| store_error(what(), error))?;
-    let looked = collect(topology, &consumer, looking).await;
-    // It would go by itself a little later.
-    let _ = stream.delete_consumer(name).await;
+    let config = config(name, looking);
+    let mut scan = Scan::open(connection, topology.stream(), config, what(topology)).await?;
+    let looked = collect(&mut scan, topology, looking).await;
+    scan.close().await;
     looked
 }
 
-async fn collect(
-    topology: &Topology,
-    consumer: &PullConsumer,
-    looking: &mut Looking,
-) -> Result<(), StoreError> {
-    let what = || format!("looking through stream {}", topology.stream());
-    let all = *looking.left.get_or_insert(consumer.cached_info().num_pending);
-    let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 5);
-    let mut messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
-    for number in 1..=all {
-        let next = messages.next().await.ok_or_else(|| unavailable(what(), "it ended"))?;
-        let message = next.map_err(|error| unavailable(what(), error))?;
-        let info = message.info().map_err(|error| unavailable(what(), error))?;
-        if info.consumer_sequence != number {
-            return Err(unavailable(what(), "a message was lost on its way"));
-        }
-        let found = Found {
-            sequence: info.stream_sequence,
-            subject: Some(message.subject.to_string()),
-            headers: Ok(message.headers.clone().unwrap_or_default()),
-            payload: message.payload.clone(),
-        };
-        if !looking.look(topology.log(), found) {
+async fn collect(scan: &mut Scan, topology: &Topology, looking: &mut Looking) -> Result<(), StoreError> {
+    for _ in 0..*looking.left.get_or_insert(scan.pending()) {
+        if !looking.look(topology.log(), scan.next().await?.found) {
             break;
         }
     }
@@ -160,10 +124,8 @@ async fn look_one_by_one(
     name: &str,
     looking: &mut Looking,
 ) -> Result<bool, StoreError> {
-    let what = || format!("looking through stream {}", topology.stream());
-    let stream = connection.jetstream.get_stream_no_info(topology.stream());
-    let stream = stream.await.map_err(|error| store_error(what(), error))?;
-    let sent = stream.consumer_info(name).await.map_err(|error| unavailable(what(), error))?;
+    let stream = handle(connection, topology.stream(), || what(topology)).await?;
+    let sent = stream.consumer_info(name).await.map_err(|error| unavailable(what(topology), error))?;
     let _ = stream.delete_consumer(name).await;
     // It has been sent all of them, and none is ever deleted.
     let until = sent.delivered.stream_sequence;
@@ -177,6 +139,10 @@ async fn look_one_by_one(
         }
     }
     Ok(looking.left != Some(0))
+}
+
+fn what(topology: &Topology) -> String {
+    format!("looking through stream {}", topology.stream())
 }
 
 fn mentions(stored: &StoredCommit, search: &Search) -> bool {
@@ -195,14 +161,5 @@ fn config(name: &str, looking: &Looking) -> pull::Config {
             DeliverPolicy::ByStartTime { start_time: since.into() }
         }
     };
-    pull::Config {
-        name: Some(name.to_owned()),
-        description: Some("looks for a business transaction".to_owned()),
-        deliver_policy,
-        ack_policy: AckPolicy::None,
-        inactive_threshold: KEPT,
-        memory_storage: true,
-        num_replicas: 1,
-        ..pull::Config::default()
-    }
+    pull::Config { deliver_policy, ..passing(name, "looks for a business transaction") }
 }

@@ -15,10 +15,7 @@ use std::{
 };
 
 use async_nats::jetstream::{
-    consumer::{
-        AckPolicy, DeliverPolicy, PullConsumer,
-        pull::{self, MessagesErrorKind},
-    },
+    consumer::{DeliverPolicy, pull},
     context::PublishErrorKind,
     stream::{Config, DiscardPolicy},
 };
@@ -26,7 +23,6 @@ use bytes::Bytes;
 use cqrs_core::{
     ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
 };
-use futures_util::StreamExt;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -35,14 +31,14 @@ use uuid::Uuid;
 
 use crate::{
     client::{
-        api::Api,
         atomic_batch::{self, OPERATION},
-        connection::{Connection, LAST_WORD, NEWS, NoAnswer},
+        connection::{Connection, LAST_WORD, NoAnswer},
         diagnosis::Call,
         direct_get::{Get, direct_get},
-        errors::{code, is_overtaken, no_answer, store_error, unavailable, write_error},
+        errors::{code, is_overtaken, no_answer, unavailable, write_error},
         found::Found,
         leader_get::{OneByOne, last_of},
+        scan::{self, Passed, Scan, passing},
         settings::Kind,
         stream::{self, patiently, provide},
     },
@@ -128,11 +124,11 @@ impl KvViews {
         kind: &'static str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
         let bucket = self.bucket(projection);
-        let subjects = [Api::MessageGet, Api::ConsumerCreate, Api::ConsumerNext, Api::ConsumerDelete];
-        let subjects = subjects.map(|api| api.of(&bucket.stream));
         let all = format!("{}{kind}>", bucket.prefix);
         if !self.connection.unreadable.has(&all) {
-            match self.connection.answer(&subjects, Box::pin(self.list_at(&bucket, kind, &all))).await {
+            let name = format!("listing-{}", Uuid::new_v4().simple());
+            let listing = Box::pin(self.list_at(&bucket, kind, &all, &name));
+            match self.connection.answer(&scan::subjects(&bucket.stream, &name), listing).await {
                 Ok(listed) => return listed,
                 // What was to be listed may be what ended the connection.
                 Err(NoAnswer::Lost) if self.connection.is_up().await => {}
@@ -190,29 +186,22 @@ impl KvViews {
         bucket: &Bucket,
         kind: &str,
         all: &str,
+        name: &str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let what = || bucket.what("listing");
         let last = self.confirmed(bucket, all).await?.revision;
         if last == 0 {
             return Ok(Vec::new());
         }
-        let stream = self.connection.jetstream.get_stream_no_info(&bucket.stream).await;
-        let stream = stream.map_err(|error| store_error(what(), error))?;
         let config = pull::Config {
-            name: Some(format!("listing-{}", Uuid::new_v4().simple())),
             deliver_policy: DeliverPolicy::LastPerSubject,
-            ack_policy: AckPolicy::None,
             filter_subject: all.to_owned(),
-            inactive_threshold: Duration::from_secs(30),
-            memory_storage: true,
-            num_replicas: 1,
-            ..pull::Config::default()
+            ..passing(name, "lists what a view has")
         };
-        let consumer = stream.create_consumer(config).await.map_err(|error| store_error(what(), error))?;
-        let listed = timeout(LISTING, read_until(&consumer, bucket, kind, last)).await;
-        // It would go away by itself; until then it would count against the stream's limit.
-        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
-        listed.map_err(|error| unavailable(what(), error))?.map_err(|error| unavailable(what(), error))
+        let what = || bucket.what("listing");
+        let mut scan = Scan::open(&self.connection, &bucket.stream, config, what()).await?;
+        let listed = timeout(LISTING, read_until(&mut scan, bucket, kind, last)).await;
+        scan.close().await;
+        listed.map_err(|elapsed| unavailable(what(), elapsed))?
     }
 
     /// Where the checkpoint is that the leader has.
@@ -365,37 +354,20 @@ impl ViewStore for KvViews {
 /// Reads the documents of a bucket, at least up to the sequence `last`. The consumer may be on a replica
 /// that has not got there yet, so that it has nothing more pending says nothing by itself.
 async fn read_until(
-    consumer: &PullConsumer,
+    scan: &mut Scan,
     bucket: &Bucket,
     kind: &str,
     last: u64,
-) -> Result<Vec<(String, Bytes)>, async_nats::Error> {
+) -> Result<Vec<(String, Bytes)>, StoreError> {
     let mut documents = HashMap::new();
-    let mut messages = consumer.stream().max_messages_per_batch(1_000).messages().await?;
-    while let Some(message) = messages.next().await {
-        let message = match message {
-            // A consumer that was just made is not known on every server of a cluster at once.
-            Err(error) if error.kind() == MessagesErrorKind::NoResponders => {
-                sleep(NEWS).await;
-                messages = consumer.stream().max_messages_per_batch(1_000).messages().await?;
-                continue;
-            }
-            message => message?,
-        };
-        let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
-        let message = message.message;
-        let found = Found {
-            sequence,
-            subject: Some(message.subject.to_string()),
-            headers: Ok(message.headers.unwrap_or_default()),
-            payload: message.payload,
-        };
+    loop {
+        let Passed { found, pending } = scan.next().await?;
+        let sequence = found.sequence;
         put(&mut documents, bucket, kind, found);
         if sequence >= last && pending == 0 {
-            break;
+            return Ok(documents.into_iter().collect());
         }
     }
-    Ok(documents.into_iter().collect())
 }
 
 /// Keeps what a message says about a key.

@@ -25,7 +25,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use crate::{
     client::{
         api::{Api, acknowledgments},
-        connection::{Before, Connection, NEWS, OPENING},
+        connection::{Before, Connection, NEWS, OPENING, UNHEARD},
         errors::{no_answer, store_error, unavailable},
         found::Found,
         leader_get::OneByOne,
@@ -52,9 +52,6 @@ const ALIVE: Duration = Duration::from_millis(400);
 /// How often a worker whose turn it is, and to whom nothing comes, looks whether something was delivered that did not
 /// arrive: by itself it comes again only after [`ACK_WAIT`].
 const CHECK: Duration = Duration::from_millis(1_500);
-
-/// How often a new consumer may be unknown before that is an error: about a second.
-const UNHEARD: u32 = 100;
 
 /// What the reader notes about its turn, for the next subscription of this process.
 #[derive(Debug, Default)]
