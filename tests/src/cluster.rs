@@ -6,7 +6,7 @@
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use async_nats::jetstream::{self, stream::Info};
-use cqrs_nats::LocalServer;
+use cqrs_nats_server::LocalServer;
 use tokio::task;
 
 use crate::{

@@ -51,7 +51,7 @@ use std::{
     time::Duration,
 };
 
-use cqrs_nats::local_server::LocalServer;
+use cqrs_nats_server::LocalServer;
 use tokio::{
     sync::OnceCell,
     task,

@@ -16,7 +16,8 @@ use std::{
 use cqrs_core::{
     AggregateKey, CommandError, Cqrs, Error, EventStore as _, ProjectorState, StoreError, memory::MemoryViews,
 };
-use cqrs_nats::{LocalServer, Nats, NatsBackend, NatsEvents};
+use cqrs_nats::{Nats, NatsBackend, NatsEvents};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     domain::{Account, Deposit, GetStatement, Open, Statement},
     eventually,

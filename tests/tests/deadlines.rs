@@ -7,7 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use cqrs_core::{Clock as _, Deadline, Deadlines as _, DueQueue as _, SystemClock};
-use cqrs_nats::{LocalServer, Nats, NatsEvents};
+use cqrs_nats::{Nats, NatsEvents};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{eventually, ports::Port, server_binary};
 use uuid::Uuid;
 

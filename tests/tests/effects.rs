@@ -13,7 +13,8 @@ use std::{
 use cqrs_core::{
     Backend, Cqrs, Envelope, Handler, HandlerError, Notices, On, ProjectorState, memory::Memory,
 };
-use cqrs_nats::{LocalServer, Nats, Topology};
+use cqrs_nats::{Nats, Topology};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     TestContext,
     domain::{Account, AccountEvent, Deposit, Open},

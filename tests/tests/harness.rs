@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_nats::jetstream;
-use cqrs_nats::local_server::{LocalServer, LocalServerError};
+use cqrs_nats_server::{LocalServer, LocalServerError};
 use cqrs_tests::{eventually, own_server, ports::Port, server, server_binary, unique_context};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Config};
 use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, Receipt, StoreError, View as _, ViewStore as _};
-use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
+use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyError};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     cluster::Cluster,
     domain::{Account, AccountRejection, Deposit, GetStatement, Open, RichAccounts, Statement},

@@ -15,7 +15,8 @@ use std::{
 };
 
 use cqrs_core::{Cqrs, Effects, Envelope, Policy, ProjectionId, ProjectorState, React, Receipt, View as _};
-use cqrs_nats::{Connect, LocalServer, NatsBackend, Permissions, Topology};
+use cqrs_nats::{Connect, NatsBackend, Permissions, Topology};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     domain::{Account, AccountEvent, Deposit, GetStatement, Open, RichAccounts, Statement, Withdraw},
     lines::Lines,

@@ -14,7 +14,8 @@ use cqrs_core::{
     CommandError, Cqrs, Deadline, Deadlines as _, DueQueue as _, Error, ProjectorState, StoreError,
     SystemClock, View as _,
 };
-use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
+use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyError};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     domain::{Account, GetStatement, Open, Statement, Touch},
     eventually,

@@ -7,7 +7,8 @@ use cqrs_core::{
     Aggregate, Apply, Backend, Command, Context, Cqrs, Event, Handle, Handled, Receipt,
     memory::{Memory, MemoryEvents},
 };
-use cqrs_nats::{LocalServer, Nats};
+use cqrs_nats::Nats;
+use cqrs_nats_server::LocalServer;
 use cqrs_sql::{PostgresViews, SqliteViews, sqlx};
 use cqrs_tests::{
     TestContext,

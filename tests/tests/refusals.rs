@@ -9,7 +9,8 @@ use cqrs_core::{
     AggregateKey, AppendError, Backend as _, CommandError, CommandId, Cqrs, Error, EventStore as _, Expected,
     InvalidMetadata, MAX_METADATA_BYTES, Metadata, ProjectorState, StoreError, View as _, ViewStore as _,
 };
-use cqrs_nats::{Connect, ConnectError, LocalServer, Nats, NatsBackend, Topology, TopologyError};
+use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyError};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     TestContext,
     domain::{Account, Deposit, GetStatement, Open, Statement, Touch},

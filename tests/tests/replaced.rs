@@ -8,7 +8,8 @@ use cqrs_core::{
     AggregateKey, CommandError, CommandId, Cqrs, Error, EventStore, Receipt,
     memory::{MemoryEvents, MemoryViews},
 };
-use cqrs_nats::{LocalServer, Nats, NatsEvents};
+use cqrs_nats::{Nats, NatsEvents};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     TestContext,
     copies::{Copy, make_again},

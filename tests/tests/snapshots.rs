@@ -7,7 +7,8 @@ use cqrs_core::{
     EventStore, Events, Handle, Handled, Receipt, StoreError,
     memory::{Memory, MemoryEvents, MemoryViews},
 };
-use cqrs_nats::{Connect, LocalServer, NatsBackend};
+use cqrs_nats::{Connect, NatsBackend};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     TestContext, eventually, server_binary,
     watched::{Snapshots, Watched},

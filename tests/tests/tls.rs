@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cqrs_nats::{Connect, ConnectError, LocalServer};
+use cqrs_nats::{Connect, ConnectError};
+use cqrs_nats_server::LocalServer;
 use cqrs_tests::server_binary;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 

@@ -29,7 +29,8 @@ use std::{
 };
 
 use cqrs_core::memory::MemoryViews;
-use cqrs_nats::{LocalServer, Nats, NatsEvents};
+use cqrs_nats::{Nats, NatsEvents};
+use cqrs_nats_server::LocalServer;
 use cqrs_sql::{PostgresViews, SqliteViews};
 use cqrs_tests::{
     TestContext,

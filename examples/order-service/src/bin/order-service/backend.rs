@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cqrs_core::memory::{MemoryEvents, MemoryViews};
-use cqrs_nats::{LocalServer, Nats, NatsBackend, NatsEvents};
+use cqrs_nats::{Nats, NatsBackend, NatsEvents};
+use cqrs_nats_server::LocalServer;
 
 use crate::{
     cli::Place,

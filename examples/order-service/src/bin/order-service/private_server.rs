@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use cqrs_nats::LocalServer;
+use cqrs_nats_server::LocalServer;
 
 /// A NATS server of this process alone, and its hold on the folder.
 pub(crate) struct Private {

@@ -7,8 +7,8 @@
 //! Elsewhere the server is a plain child that is killed when the [`LocalServer`] is dropped.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), cqrs_nats::local_server::LocalServerError> {
-//! use cqrs_nats::local_server::LocalServer;
+//! # async fn example() -> Result<(), cqrs_nats_server::LocalServerError> {
+//! use cqrs_nats_server::LocalServer;
 //!
 //! let server = LocalServer::builder(LocalServer::find()?).start().await?;
 //! println!("a NATS server answers at {}", server.url());
@@ -30,7 +30,8 @@ use std::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::connect::MIN_SERVER;
+/// The oldest nats-server that is used, which is the oldest one that `cqrs-nats` connects to.
+pub const MIN_SERVER: (i64, i64, i64) = (2, 12, 2);
 
 /// Ready takes 25 to 40 ms on an idle machine; a busy one or a large store to recover takes longer.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -422,6 +423,11 @@ fn check_version(path: &Path, said: &str) -> Result<(), LocalServerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_server_is_the_one_that_the_adapters_connect_to() {
+        assert_eq!(MIN_SERVER, cqrs_nats::MIN_SERVER);
+    }
 
     #[test]
     fn only_servers_that_have_what_the_framework_uses_are_accepted() {
