@@ -2,9 +2,9 @@
 //! whatever is slow or lost and whoever dies, and each step of the protocol is there for a reason.
 //!
 //! It models `Projector::supervise`, `follow` and `save` in `cqrs-core/src/project.rs`, `NatsSubscription` and
-//! `consumer_at` in `cqrs-nats/src/subscription/consumer.rs`, and what `KvViews::save` in `cqrs-nats/src/views.rs`
-//! compares. They are written here a second time, under their own names: whoever changes one changes the
-//! other. `tests/tests/instances.rs` runs the real ones.
+//! `consumer_at` in `cqrs-nats/src/events/subscription/consumer.rs`, and what `KvViews::save` in
+//! `cqrs-nats/src/views/mod.rs` compares. They are written here a second time, under their own names: whoever changes
+//! one changes the other. `tests/tests/instances.rs` runs the real ones.
 //!
 //! - [`store`] is the bucket of the view: documents, dead letters and checkpoint, written together.
 //! - [`consumer`] is the durable consumer: it numbers its deliveries, and belongs to one worker at a time.
