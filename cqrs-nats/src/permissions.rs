@@ -7,7 +7,7 @@ use cqrs_core::ProjectionId;
 use crate::{
     client::api::{Api, INFO, acknowledgments, advisories},
     topology::Topology,
-    wire::names::Names,
+    wire::names::{Bucket, Names},
 };
 
 /// What the user of a service must be allowed to publish and to subscribe to, as the server's configuration has it.
@@ -57,25 +57,25 @@ impl Permissions {
         lines.extend(bucket(&self.names.views_bucket(), &asked[..3]));
         let own = self.names.bucket(id);
         lines.extend(bucket(&own, &asked));
-        lines.push(Api::ConsumerCreate.of(format_args!("KV_{own}.>")));
+        lines.push(Api::ConsumerCreate.of(format_args!("{}.>", own.stream)));
         let consumer = [Api::ConsumerNext, Api::ConsumerDelete];
-        lines.extend(consumer.map(|api| api.of(format_args!("KV_{own}.*"))));
+        lines.extend(consumer.map(|api| api.of(format_args!("{}.*", own.stream))));
         self.add(lines);
         self
     }
 
     /// With what removes a build that nobody answers from any more.
     pub fn removal(mut self, id: &ProjectionId) -> Self {
-        let line = Api::StreamDelete.of(format_args!("KV_{}", self.names.bucket(id)));
+        let line = Api::StreamDelete.of(self.names.bucket(id).stream);
         self.add(vec![line]);
         self
     }
 
     /// With what aggregates need that keep snapshots.
     pub fn snapshots(mut self) -> Self {
-        let name = self.names.snapshots_bucket();
-        let mut lines: Vec<String> = bucket(&name, &[Api::StreamCreate]).collect();
-        lines.push(Api::DirectGet.of(format_args!("KV_{name}.>")));
+        let own = self.names.snapshots_bucket();
+        let mut lines: Vec<String> = bucket(&own, &[Api::StreamCreate]).collect();
+        lines.push(Api::DirectGet.of(format_args!("{}.>", own.stream)));
         self.add(lines);
         self
     }
@@ -120,9 +120,9 @@ impl Permissions {
 }
 
 /// What writes into a bucket, and what these questions about it are asked on.
-fn bucket(name: &str, asked: &[Api]) -> impl Iterator<Item = String> {
-    let asked: Vec<String> = asked.iter().map(|api| api.of(format_args!("KV_{name}"))).collect();
-    std::iter::once(format!("$KV.{name}.>")).chain(asked)
+fn bucket(bucket: &Bucket, asked: &[Api]) -> impl Iterator<Item = String> {
+    let asked = asked.iter().map(|api| api.of(&bucket.stream));
+    std::iter::once(format!("{}>", bucket.prefix)).chain(asked)
 }
 
 impl fmt::Display for Permissions {

@@ -14,7 +14,7 @@ use crate::{
         settings::{Difference, list},
         stream::NotOpened,
     },
-    wire::names::{BadName, Names},
+    wire::names::{BadName, Bucket, Names},
 };
 
 /// How many consumers the stream allows. The server's own default is 1,000, and it does not show it.
@@ -205,6 +205,25 @@ impl Topology {
                 destination: format!("{}.>", self.names.notices()),
                 headers_only: false,
             }),
+            ..Config::default()
+        }
+    }
+    /// The settings of a bucket beside the log.
+    pub(crate) fn bucket_config(&self, bucket: &Bucket, description: String) -> Config {
+        Config {
+            name: bucket.stream.clone(),
+            description: Some(description),
+            subjects: vec![format!("{}>", bucket.prefix)],
+            max_messages_per_subject: 1,
+            max_messages: -1,
+            max_bytes: -1,
+            storage: self.storage(),
+            num_replicas: self.replicas,
+            // What makes a stream a bucket for every key-value client.
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
             ..Config::default()
         }
     }

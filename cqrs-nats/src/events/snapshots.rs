@@ -18,7 +18,7 @@ use async_nats::{
     jetstream::{
         context::{PublishError, PublishErrorKind},
         message::PublishMessage,
-        stream::{Config, DiscardPolicy},
+        stream::Config,
     },
 };
 use bytes::Bytes;
@@ -36,7 +36,7 @@ use crate::{
         stream::create,
     },
     topology::Topology,
-    wire::subject::encode_token,
+    wire::{names::Bucket, subject::encode_token},
 };
 
 /// How long reading a snapshot may take; replaying the log is better than waiting for longer.
@@ -56,6 +56,7 @@ const OVERHEAD: usize = 1_024;
 pub(crate) struct SnapshotBucket {
     connection: Connection,
     topology: Arc<Topology>,
+    bucket: Bucket,
     /// The log's id, which is asked for when the first snapshot is there.
     log: OnceCell<String>,
     /// Whether the server does not permit to ask for snapshots; then none is asked for again.
@@ -64,7 +65,8 @@ pub(crate) struct SnapshotBucket {
 
 impl SnapshotBucket {
     pub(crate) fn new(connection: Connection, topology: Arc<Topology>) -> Self {
-        Self { connection, topology, log: OnceCell::new(), denied: AtomicBool::new(false) }
+        let bucket = topology.names().snapshots_bucket();
+        Self { connection, topology, bucket, log: OnceCell::new(), denied: AtomicBool::new(false) }
     }
 
     /// The last snapshot of the aggregate that this replica knows of, if there is one of this log.
@@ -90,16 +92,16 @@ impl SnapshotBucket {
         }
         let key = self.subject(aggregate);
         if self.connection.unreadable.has(&key) {
-            return last_of(&self.connection, &self.stream(), &key, what).await;
+            return last_of(&self.connection, &self.bucket.stream, &key, what).await;
         }
-        let subject = Api::DirectGet.of(format_args!("{}.{key}", self.stream()));
+        let subject = Api::DirectGet.of(format_args!("{}.{key}", self.bucket.stream));
         let request = Request::new().timeout(Some(READ));
         let get = self.connection.client.send_request(subject.clone(), request);
         let answer = match self.connection.answer(&[&subject], get).await {
             Ok(answer) => answer,
             // It may be what was to be read that ended the connection.
             Err(NoAnswer::Lost) if self.connection.is_up().await => {
-                let found = last_of(&self.connection, &self.stream(), &key, what).await;
+                let found = last_of(&self.connection, &self.bucket.stream, &key, what).await;
                 return found.inspect_err(|_| self.connection.unreadable.note(&key, true));
             }
             Err(why) => {
@@ -119,7 +121,7 @@ impl SnapshotBucket {
 
     /// Saves a snapshot of the aggregate instead of the one before.
     pub(crate) async fn save(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
-        let what = || format!("saving a snapshot of {aggregate} in stream {}", self.stream());
+        let what = || format!("saving a snapshot of {aggregate} in stream {}", self.bucket.stream);
         let (bytes, limit) = (snapshot.len() + OVERHEAD, self.connection.client.max_payload());
         if bytes > limit {
             return Err(StoreError::TooLarge { what: format!("the snapshot of {aggregate}"), bytes, limit });
@@ -160,34 +162,12 @@ impl SnapshotBucket {
         id.map(String::as_str).map_err(|error| unavailable("asking which log the snapshots are of", error))
     }
 
-    fn bucket(&self) -> String {
-        self.topology.names().snapshots_bucket()
-    }
-
-    fn stream(&self) -> String {
-        format!("KV_{}", self.bucket())
-    }
-
     fn subject(&self, aggregate: &AggregateKey) -> String {
-        format!("$KV.{}.{}.{}", self.bucket(), aggregate.name(), encode_token(aggregate.id()))
+        format!("{}{}.{}", self.bucket.prefix, aggregate.name(), encode_token(aggregate.id()))
     }
 
     fn config(&self) -> Config {
-        Config {
-            name: self.stream(),
-            description: Some(format!("snapshots of the context {}, a cache", self.topology.context())),
-            subjects: vec![format!("$KV.{}.>", self.bucket())],
-            max_messages_per_subject: 1,
-            max_messages: -1,
-            max_bytes: -1,
-            storage: self.topology.storage(),
-            num_replicas: self.topology.replica_count(),
-            // What makes a stream a bucket for every key-value client.
-            discard: DiscardPolicy::New,
-            allow_rollup: true,
-            deny_delete: true,
-            allow_direct: true,
-            ..Config::default()
-        }
+        let description = format!("snapshots of the context {}, a cache", self.topology.context());
+        self.topology.bucket_config(&self.bucket, description)
     }
 }

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use cqrs_core::{Note, ProjectionId, Save, StoreError, Write};
 
-use crate::{client::atomic_batch, wire::subject::encode_token};
+use crate::{
+    client::atomic_batch,
+    wire::{names::Bucket, subject::encode_token},
+};
 
 /// What the keys of documents begin with in a bucket.
 pub(super) const DOCUMENTS: &str = "d.";
@@ -11,19 +14,7 @@ pub(super) const DOCUMENTS: &str = "d.";
 /// What the keys of notes begin with in a bucket.
 pub(super) const NOTES: &str = "n.";
 
-/// Where a projection's documents are.
-#[derive(Debug, Clone)]
-pub(super) struct Bucket {
-    pub(super) name: String,
-    pub(super) stream: String,
-    pub(super) prefix: String,
-}
-
 impl Bucket {
-    pub(super) fn named(name: String) -> Self {
-        Self { stream: format!("KV_{name}"), prefix: format!("$KV.{name}."), name }
-    }
-
     pub(super) fn checkpoint(&self) -> String {
         format!("{}checkpoint", self.prefix)
     }

@@ -17,7 +17,7 @@ use std::{
 use async_nats::jetstream::{
     consumer::{DeliverPolicy, pull},
     context::PublishErrorKind,
-    stream::{Config, DiscardPolicy},
+    stream::Config,
 };
 use bytes::Bytes;
 use cqrs_core::{
@@ -44,10 +44,10 @@ use crate::{
     },
     topology::Topology,
     views::{
-        bucket::{Bucket, DOCUMENTS, NOTES},
+        bucket::{DOCUMENTS, NOTES},
         watcher::{Seen, Watcher},
     },
-    wire::subject::decode_token,
+    wire::{names::Bucket, subject::decode_token},
 };
 
 /// How long listing a view may take.
@@ -70,7 +70,7 @@ impl KvViews {
     }
 
     fn bucket(&self, projection: &ProjectionId) -> Bucket {
-        Bucket::named(self.topology.names().bucket(projection))
+        self.topology.names().bucket(projection)
     }
 
     /// The last message on a subject, from the bucket's leader.
@@ -155,30 +155,10 @@ impl KvViews {
         Ok(documents.into_iter().collect())
     }
 
-    /// The bucket of what is noted about views as a whole.
-    fn about_bucket(&self) -> Bucket {
-        Bucket::named(self.topology.names().views_bucket())
-    }
-
     fn config(&self, bucket: &Bucket) -> Config {
-        Config {
-            name: bucket.stream.clone(),
-            description: Some(format!("a view of the context {}", self.topology.context())),
-            subjects: vec![format!("{}>", bucket.prefix)],
-            max_messages_per_subject: 1,
-            max_messages: -1,
-            max_bytes: -1,
-            discard: DiscardPolicy::New,
-            storage: self.topology.storage(),
-            num_replicas: self.topology.replica_count(),
-            // What makes a stream a bucket for every key-value client.
-            allow_rollup: true,
-            deny_delete: true,
-            allow_direct: true,
-            // What lets documents and checkpoint be written together.
-            allow_atomic_publish: true,
-            ..Config::default()
-        }
+        let description = format!("a view of the context {}", self.topology.context());
+        // What lets documents and checkpoint be written together.
+        Config { allow_atomic_publish: true, ..self.topology.bucket_config(bucket, description) }
     }
 
     async fn list_at(
@@ -328,7 +308,7 @@ impl ViewStore for KvViews {
     }
 
     async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
-        let bucket = self.about_bucket();
+        let bucket = self.topology.names().views_bucket();
         match self.confirmed(&bucket, &bucket.document(view)).await {
             // Nothing has been noted yet about any view.
             Err(StoreError::Missing { .. }) => Ok(SavedDocument { document: None, revision: 0 }),
@@ -337,7 +317,7 @@ impl ViewStore for KvViews {
     }
 
     async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
-        let bucket = self.about_bucket();
+        let bucket = self.topology.names().views_bucket();
         self.open_bucket(&bucket).await?;
         if !self.connection.is_up().await {
             return Err(unavailable(bucket.what("writing"), "there is no connection").into());

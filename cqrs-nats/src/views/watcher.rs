@@ -14,7 +14,7 @@ use crate::{
         connection::{Connection, NoAnswer},
         leader_get::last_of,
     },
-    views::bucket::Bucket,
+    wire::names::Bucket,
 };
 
 /// Where a checkpoint was seen, and under which revision: what comes late is not newer.

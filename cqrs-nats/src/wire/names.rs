@@ -26,6 +26,21 @@ pub(crate) struct Names {
     log: String,
 }
 
+/// A key-value bucket, and the stream that it is for every key-value client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    pub(crate) name: String,
+    pub(crate) stream: String,
+    /// What the subjects of its keys begin with.
+    pub(crate) prefix: String,
+}
+
+impl Bucket {
+    fn named(name: String) -> Self {
+        Self { stream: format!("KV_{name}"), prefix: format!("$KV.{name}."), name }
+    }
+}
+
 /// A name that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadName<'a> {
@@ -101,16 +116,17 @@ impl Names {
     }
 
     /// The bucket of a projection, whose id ends in a number.
-    pub(crate) fn bucket(&self, projection: impl Display) -> String {
+    pub(crate) fn bucket(&self, projection: impl Display) -> Bucket {
         self.bucket_of(projection)
     }
 
     /// The bucket of what is noted about views as a whole.
-    pub(crate) fn views_bucket(&self) -> String {
+    pub(crate) fn views_bucket(&self) -> Bucket {
         self.bucket_of("views")
     }
 
-    pub(crate) fn snapshots_bucket(&self) -> String {
+    /// The bucket of the aggregates' snapshots.
+    pub(crate) fn snapshots_bucket(&self) -> Bucket {
         self.bucket_of("snapshots")
     }
 
@@ -118,8 +134,9 @@ impl Names {
         format!("{}.{}{kind}", self.context, if self.public { "public-" } else { "" })
     }
 
-    fn bucket_of(&self, what: impl Display) -> String {
-        format!("{}{APART}{what}{}", self.context, if self.public { "__public" } else { "" })
+    fn bucket_of(&self, what: impl Display) -> Bucket {
+        let public = if self.public { "__public" } else { "" };
+        Bucket::named(format!("{}{APART}{what}{public}", self.context))
     }
 }
 
@@ -146,10 +163,10 @@ mod tests {
     /// All that two logs could share: streams, buckets as the streams that they are, and the starts of subjects.
     fn all(names: &Names, projections: &[ProjectionId]) -> Vec<String> {
         let buckets = projections.iter().map(|id| names.bucket(id));
-        let buckets: Vec<String> = buckets.chain([names.views_bucket(), names.snapshots_bucket()]).collect();
+        let buckets: Vec<Bucket> = buckets.chain([names.views_bucket(), names.snapshots_bucket()]).collect();
         let mut all = vec![names.stream().to_owned(), names.deadlines_stream()];
-        all.extend(buckets.iter().map(|bucket| format!("KV_{bucket}")));
-        all.extend(buckets.iter().map(|bucket| format!("$KV.{bucket}.")));
+        all.extend(buckets.iter().map(|bucket| bucket.stream.clone()));
+        all.extend(buckets.into_iter().map(|bucket| bucket.prefix));
         all.extend([names.log().to_owned(), names.notices(), names.deadlines()].map(|start| start + "."));
         all
     }
@@ -222,8 +239,8 @@ mod tests {
             for names in [context.clone(), context.public()] {
                 let all = views.iter().map(|view| names.bucket(ProjectionId::new(view, 1)));
                 for bucket in all.chain([names.views_bucket(), names.snapshots_bucket()]) {
-                    let other = owners.insert(bucket.clone(), names.log().to_owned());
-                    assert_eq!(other, None, "{bucket} is also that of {}", names.log());
+                    let other = owners.insert(bucket.name.clone(), names.log().to_owned());
+                    assert_eq!(other, None, "{} is also that of {}", bucket.name, names.log());
                 }
             }
         }
@@ -235,10 +252,10 @@ mod tests {
         let names = Names::new("orders".to_owned());
         assert_eq!(names.stream(), "ORDERS");
         assert_eq!(names.deadlines_stream(), "ORDERS__DEADLINES");
-        assert_eq!(names.bucket(ProjectionId::new("summary", 1)), "orders__summary-v1");
+        assert_eq!(names.bucket(ProjectionId::new("summary", 1)).name, "orders__summary-v1");
         let public = names.public();
         assert_eq!((public.stream(), public.log()), ("ORDERS__PUBLIC", "orders.public"));
-        assert_eq!(public.bucket(ProjectionId::new("summary", 1)), "orders__summary-v1__public");
+        assert_eq!(public.bucket(ProjectionId::new("summary", 1)).name, "orders__summary-v1__public");
         assert_eq!(public.clone().named("OTHER".to_owned()).stream(), "OTHER");
         assert_eq!(Names::new("orders".to_owned()).named("OTHER".to_owned()).public().stream(), "OTHER");
     }
