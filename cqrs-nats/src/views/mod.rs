@@ -4,6 +4,8 @@
 //! `checkpoint`, all in the same bucket, so that one atomic batch writes them together, the checkpoint last. The
 //! documents and the checkpoint name the revision that they replace: a stale read can make a save fail, never
 //! make it overwrite what is newer. What is noted about views as a whole is in a bucket of its own.
+//!
+//! Of this crate it imports `client`, `wire` and `topology`, and nothing of the log.
 
 mod bucket;
 mod watcher;
