@@ -17,7 +17,7 @@ thread_local! {
 
 /// The lines that this thread logs, from debug level on, until this is dropped.
 ///
-/// Only tests in `tests/tests/tracing.rs` collect, and each does so before anything else.
+/// Only tests in `tests/tests/lines` collect, and each does so before anything else.
 #[derive(Debug)]
 pub struct Lines {
     /// It stays on its thread.

@@ -1,6 +1,6 @@
 //! What a service leaves behind that was stopped: no task and no file descriptor, on any store.
 //!
-//! One test, since descriptors belong to the whole process.
+//! One test in a program of its own, since descriptors belong to the whole process.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! What an append does next: no input or output. The model of the protocol, in `tests/tests/append_model`, runs these
-//! functions.
+//! What an append does next: no input or output. The model of the protocol, in `tests/tests/models/append_model`, runs
+//! these functions.
 #![allow(unreachable_pub, reason = "the model reaches them with the feature `contract`")]
 
 use std::{ops::ControlFlow, time::Duration};

@@ -1,5 +1,5 @@
 //! What becomes of commands that are carried out together: no input or output. The model of the append protocol, in
-//! `tests/tests/append_model`, runs these functions.
+//! `tests/tests/models/append_model`, runs these functions.
 #![allow(unreachable_pub, reason = "the model reaches them with the feature `contract`")]
 
 use crate::{StoreError, append::decisions::Outcome};

@@ -1,0 +1,114 @@
+//! What makes a command the same command: what it says, not how it happens to be written down.
+
+use std::collections::{HashMap, HashSet};
+
+use cqrs_core::{
+    Aggregate, Apply, Command, CommandError, CommandId, CommandMessage, Context, Cqrs, Error, Event, Events,
+    Handle, RouteError, Router, memory::Memory,
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+#[event(prefix = "shelf")]
+enum ShelfEvent {
+    Filled { pieces: u32 },
+}
+
+#[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(id = u32, event = ShelfEvent, rejection = Never, commands(Fill, Weigh))]
+struct Shelf {
+    pieces: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Never {}
+
+/// Its tables have no order: each one is walked through in an order of its own.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Shelf, upsert)]
+struct Fill {
+    #[command(id)]
+    shelf: u32,
+    pieces: HashMap<String, u32>,
+    colours: HashSet<String>,
+}
+
+impl Apply<ShelfEvent> for Shelf {
+    fn apply(&mut self, ShelfEvent::Filled { pieces }: &ShelfEvent) {
+        self.pieces += pieces;
+    }
+}
+
+impl Handle<Fill> for Shelf {
+    fn handle(&self, command: &Fill, _: &Context) -> Result<Events<ShelfEvent>, Never> {
+        Ok(ShelfEvent::Filled { pieces: command.pieces.values().sum() }.into())
+    }
+}
+
+/// It has numbers of which JSON has another text than most programs think of.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Shelf, upsert)]
+struct Weigh {
+    #[command(id)]
+    shelf: u32,
+    kilograms: f64,
+    exactly: Endless,
+}
+
+/// It is read without end from anything but `null`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Endless(Option<Box<Endless>>);
+
+impl Handle<Weigh> for Shelf {
+    fn handle(&self, _: &Weigh, _: &Context) -> Result<Events<ShelfEvent>, Never> {
+        Ok(ShelfEvent::Filled { pieces: 0 }.into())
+    }
+}
+
+fn fill(kinds: u32) -> Fill {
+    let texts = || (0..kinds).map(|kind| kind.to_string());
+    Fill { shelf: 1, pieces: texts().zip(1..).collect(), colours: texts().collect() }
+}
+
+#[tokio::test]
+async fn a_command_with_hash_tables_is_the_same_when_it_is_sent_again() {
+    let service = Cqrs::builder(Memory::default()).aggregate::<Shelf>().start().await.unwrap();
+    let id = CommandId::derived(["fill"]);
+    let first = service.execute(fill(50)).id(id).await.unwrap();
+    for _ in 0..10 {
+        let again = service.execute(fill(50)).id(id).await.unwrap();
+        assert_eq!((again.repeat, again.position), (true, first.position));
+    }
+    let another = service.execute(fill(49)).id(id).await.unwrap_err();
+    assert!(matches!(another, CommandError::Failed(Error::AnotherCommand { .. })), "{another}");
+}
+
+/// Without care, JSON gives a fifth of all numbers back as their neighbour.
+#[tokio::test]
+async fn a_command_with_any_number_is_the_same_when_it_comes_by_name() {
+    let service = Cqrs::builder(Memory::default()).aggregate::<Shelf>().start().await.unwrap();
+    let router = Router::new(service.clone());
+    // Every power of two has some of its numbers in it.
+    for number in (0..2_000_u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
+        let kilograms = f64::from_bits(number);
+        if !kilograms.is_finite() {
+            continue;
+        }
+        let command = Weigh { shelf: 1, kilograms, exactly: Endless(None) };
+        let id = CommandId::derived([number.to_string()]);
+        let body = serde_json::to_vec(&command).unwrap().into();
+        service.execute(command).id(id).await.unwrap();
+        let message = CommandMessage { id: Some(id), body, ..CommandMessage::default() };
+        assert!(router.execute("weigh", message).await.unwrap().repeat, "{kilograms}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_is_read_without_end_is_refused() {
+    let service = Cqrs::builder(Memory::default()).aggregate::<Shelf>().start().await.unwrap();
+    let router = Router::new(service);
+    let body = br#"{"shelf":1,"kilograms":1.5,"exactly":1}"#.as_slice().into();
+    let error =
+        router.execute("weigh", CommandMessage { body, ..CommandMessage::default() }).await.unwrap_err();
+    assert!(matches!(&error, RouteError::BadBody { reason, .. } if reason.contains("too deep")), "{error}");
+}

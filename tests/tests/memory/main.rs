@@ -1,0 +1,11 @@
+//! Tests that need no server: everything runs in the process, or is read from the repository's own files.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod command_content;
+mod derive_shapes;
+mod faults;
+mod patience;
+mod repository;
+mod retired;
+mod stop;
+mod together;

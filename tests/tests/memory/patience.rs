@@ -1,0 +1,138 @@
+//! Calls that wait for a projection wait for as long as it gets further, and then say where it stands.
+
+use std::{
+    future::pending,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use cqrs_core::{
+    Batch, Cqrs, Error, ProjectError, Projection, ProjectionId, ProjectionSettings, Reached, Save,
+    SavedCheckpoint, StoreError, ViewStore,
+    memory::{Memory, MemoryViews},
+};
+use cqrs_tests::domain::{Account, Deposit, Open};
+
+const SLOW: ProjectionId = ProjectionId::new("slow", 1);
+
+/// How many events there are.
+const EVENTS: u64 = 6;
+
+/// A projection that takes its time for each event, and of which one build stands still after some of them.
+#[derive(Default)]
+struct Slow {
+    views: MemoryViews,
+    stuck: Option<(u32, u64)>,
+    /// How often its store does not answer where it is.
+    outages: AtomicU32,
+    /// Whether its store does not say how far it is.
+    is_silent: bool,
+}
+
+impl Projection for Slow {
+    type Store = MemoryViews;
+
+    fn store(&self) -> &MemoryViews {
+        &self.views
+    }
+
+    fn settings(&self) -> ProjectionSettings {
+        ProjectionSettings::new(vec!["account"], 1)
+    }
+
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
+        if self.is_silent {
+            pending::<()>().await;
+        }
+        self.views.checkpoint(projection).await
+    }
+
+    async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        if self.stuck.is_some_and(|(build, after)| {
+            build == projection.build && !batch.events.is_empty() && batch.checkpoint.sequence > after
+        }) {
+            pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_secs(50) * u32::try_from(batch.events.len()).unwrap()).await;
+        let Batch { notes, checkpoint, revision, .. } = batch;
+        Ok(self.views.save(projection, Save { writes: &[], notes, checkpoint, revision }).await?)
+    }
+
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
+        if self.outages.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(StoreError::Unavailable { what: "the test's plan".into(), source: None });
+        }
+        self.views.reached(projection, sequence).await
+    }
+}
+
+/// A service with some events that its projection has still before it.
+async fn bank(stuck: Option<(u32, u64)>) -> Cqrs<Memory, (Account,), ()> {
+    bank_with(Slow { stuck, ..Slow::default() }).await
+}
+
+async fn bank_with(slow: Slow) -> Cqrs<Memory, (Account,), ()> {
+    let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().projection(SLOW, slow);
+    let bank = builder.start().await.unwrap();
+    bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    for _ in 1..EVENTS {
+        bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
+    }
+    bank
+}
+
+fn behind(error: &Error) -> (&'static str, u64, u64, Duration) {
+    let Error::ViewBehind { view, at, sequence, waited } = error else { panic!("{error:?}") };
+    (view, *at, *sequence, *waited)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gets_further_is_waited_for() {
+    let bank = bank(None).await;
+    bank.caught_up().await.unwrap();
+    assert_eq!(bank.projectors()[0].sequence, EVENTS);
+    bank.rebuild(SLOW.name).await.unwrap().finished().await.unwrap();
+    assert_eq!(bank.active_build(SLOW.name).await.unwrap().unwrap().build, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_for_a_while_is_asked_again() {
+    let bank = bank_with(Slow { outages: 7.into(), ..Slow::default() }).await;
+    bank.caught_up().await.unwrap();
+    assert_eq!(bank.projectors()[0].sequence, EVENTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_at_all_is_the_reason_why_nothing_is_waited_for() {
+    let bank = bank_with(Slow { outages: u32::MAX.into(), stuck: Some((1, 4)), ..Slow::default() }).await;
+    let error = bank.caught_up().await.unwrap_err();
+    assert_eq!(error.to_string(), "the store did not answer: the test's plan");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_still_is_given_up_with_where_it_stands_and_where_it_should_be() {
+    let bank = bank(Some((1, 4))).await;
+    let error = bank.caught_up().await.unwrap_err();
+    assert_eq!(error.to_string(), "view slow is at sequence 4 and did not reach 6 within 60s");
+    assert_eq!(behind(&error), (SLOW.name, 4, EVENTS, Duration::from_mins(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_that_stands_still_is_told_and_can_be_given_up() {
+    let bank = bank(Some((2, 3))).await;
+    bank.caught_up().await.unwrap();
+    let mut rebuild = bank.rebuild(SLOW.name).await.unwrap();
+    let error = rebuild.finished().await.unwrap_err();
+    assert_eq!(behind(&error), (SLOW.name, 3, EVENTS, Duration::from_mins(1)));
+    bank.caught_up().await.expect("the build before it answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_how_far_everything_is_waits_no_longer_than_for_what_stands_still() {
+    let slow = Slow { is_silent: true, ..Slow::default() };
+    let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().projection(SLOW, slow);
+    let bank: Cqrs<_, (Account,), ()> = builder.patience(Duration::from_secs(7)).start().await.unwrap();
+    let error = bank.progress().await.unwrap_err();
+    assert!(matches!(error, Error::Store(StoreError::Unavailable { .. })), "{error:?}");
+    assert!(error.to_string().contains("slow-v1"), "{error}");
+}

@@ -1,0 +1,97 @@
+//! What must hold of the repository as a whole, checked from its own files and cargo's own answers.
+
+use std::{
+    fs, iter,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+#[test]
+fn the_core_does_not_depend_on_a_nats_client() {
+    let tree = cargo(&["tree", "--package", "cqrs-core", "--edges", "normal", "--prefix", "none"]);
+    assert!(tree.contains("cqrs-core v"), "not the tree of cqrs-core:\n{tree}");
+    assert!(!tree.contains("async-nats"), "cqrs-core depends on async-nats:\n{tree}");
+}
+
+#[test]
+fn ci_runs_the_test_command_that_the_readme_names() {
+    let readme = read("README.md");
+    let command = readme
+        .lines()
+        .map(|line| line.trim_start_matches("$ "))
+        .find(|line| line.starts_with("cargo test"))
+        .expect("the README has a line with the test command");
+    let ran = read(".ci/run").lines().any(|line| line.trim().trim_start_matches("run ") == command);
+    assert!(ran, "`{command}` is not a line of .ci/run");
+}
+
+/// They let a process die; with the feature off there is nothing of them in the program.
+#[test]
+fn nothing_but_the_tests_asks_for_failpoints() {
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let asks = |package: &&Value| package["dependencies"].to_string().contains("\"failpoints\"");
+    let asking: Vec<_> = packages.iter().filter(asks).map(|package| &package["name"]).collect();
+    assert_eq!(asking, ["cqrs-tests"]);
+    let features = packages.iter().flat_map(|package| package["features"].as_object().expect("features"));
+    for (feature, leads_to) in features.filter(|(feature, _)| *feature != "failpoints") {
+        assert!(!leads_to.to_string().contains("failpoints"), "{feature} leads to {leads_to}");
+    }
+}
+
+#[test]
+fn every_crate_has_a_licence() {
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    assert!(packages.len() > 1, "the workspace has more than one crate");
+    for package in packages {
+        assert_eq!(package["license"], "MIT OR Apache-2.0", "{}", package["name"]);
+    }
+    assert!(root().join("LICENSE-MIT").exists() && root().join("LICENSE-APACHE").exists());
+}
+
+/// A test that does not collect lines decides, by coming to a statement first, that nobody sees what it logs.
+#[test]
+fn each_test_of_the_program_that_collects_lines_does_so_first() {
+    let program = root().join("tests/tests/lines");
+    for file in sources(&root().join("tests/tests")).filter(|file| !file.ends_with("memory/repository.rs")) {
+        let text = fs::read_to_string(&file).expect("a source");
+        if !file.starts_with(&program) {
+            assert!(!text.contains("Lines::collect()"), "{} is of another program", file.display());
+            continue;
+        }
+        let mut lines = text.lines();
+        while lines.by_ref().any(|line| line.starts_with("#[tokio::test") || line.starts_with("#[test")) {
+            let name = lines.next().expect("a function");
+            let first = lines.next().expect("a statement");
+            assert_eq!(first, "    let lines = Lines::collect();", "{name} in {}", file.display());
+        }
+    }
+    assert!(program.join("tracing.rs").exists(), "{} is where they are", program.display());
+}
+
+/// All files below a folder.
+fn sources(folder: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    Box::new(entries.flat_map(|path| if path.is_dir() { sources(&path) } else { Box::new(iter::once(path)) }))
+}
+
+fn cargo(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO")).current_dir(root()).args(arguments).output().expect("cargo runs");
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints text")
+}
+
+fn read(file: &str) -> String {
+    let path = root().join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above").to_owned()
+}

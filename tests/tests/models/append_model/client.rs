@@ -1,0 +1,390 @@
+//! One process and the `settle` that works in it. What it decides, cqrs-core decides.
+
+use std::ops::ControlFlow;
+
+use cqrs_core::{
+    AppendError, Appended, Expected, StoreError,
+    model::{
+        Next, Outcome, Round, Seen, Sent, Step as After, Verdict, after_answer, after_look, after_round,
+        conclude, may_join, verdict,
+    },
+};
+
+use super::{
+    Rule, Setup, Variant,
+    server::{Answer, Commands, Commit, Log},
+};
+
+/// A process that carries out one command on the aggregate, or two that wait together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Client {
+    pub(crate) number: usize,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) step: Step,
+    /// How often the callers may still send their commands.
+    executions: usize,
+    /// How often this execution may still decide (`Limits::attempts`).
+    attempts: usize,
+    /// Whether commands may share a commit (`together` in `execute::settle`).
+    together: bool,
+    /// How often it has decided, in all executions.
+    decisions: usize,
+    /// Commits that `append` called definitely not stored.
+    pub(crate) disowned: Vec<Commit>,
+}
+
+/// A command, and what its caller was told: `execute::Pending`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Pending {
+    pub(crate) command: char,
+    pub(crate) report: Option<Report>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    /// About to read the log, of which this much is known.
+    Reading {
+        known: usize,
+    },
+    /// In `append`, waiting for the answer to its latest message.
+    Appending(Append),
+    Done,
+}
+
+/// `append::append` between two messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Append {
+    pub(crate) commit: Commit,
+    pub(crate) message: Message,
+    /// Commands that are refused if the commit is stored: its place proves the state to be current.
+    refused: Commands,
+    sent: Sent,
+    /// How often the same commit may still be sent: the patience.
+    sends: usize,
+}
+
+/// A message for which its sender waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Message {
+    OnTheWay,
+    /// The server has handled it, and its sender has not seen the answer.
+    Answered(Answer),
+}
+
+/// What a caller is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Report {
+    Receipt {
+        commit: Commit,
+        sequence: usize,
+        source: Source,
+    },
+    Refused,
+    Conflict {
+        /// Whether the log had the command at that moment.
+        in_log: bool,
+    },
+    Failed,
+    Unknown,
+}
+
+/// Where a receipt comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    Answer,
+    Look,
+    /// A repeat: the command's id was among the remembered ones (`Loaded::carried_out`).
+    Memory,
+    /// A repeat: the store knew the command's id from before (`Outcome::CarriedOut`).
+    Store,
+}
+
+/// What comes of a read from the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    Clear,
+    /// No answer, or one from a leader of yesterday that shows nothing yet.
+    Nothing,
+}
+
+impl Client {
+    pub(crate) fn new(setup: &Setup, number: usize, commands: &str, executions: usize) -> Self {
+        Self {
+            number,
+            pending: commands.chars().map(|command| Pending { command, report: None }).collect(),
+            step: Step::Reading { known: 0 },
+            executions: executions - 1,
+            attempts: setup.attempts,
+            together: true,
+            decisions: 0,
+            disowned: Vec::new(),
+        }
+    }
+
+    /// Whether a caller may send its command again: it was not told that it has taken effect, nor that
+    /// it was refused.
+    pub(crate) fn may_send_again(&self) -> bool {
+        self.step == Step::Done && self.executions > 0 && self.pending.iter().any(Pending::is_unfinished)
+    }
+
+    /// The callers send the same commands again, perhaps to another process: nothing is known of before.
+    pub(crate) fn send_again(&mut self, setup: &Setup) {
+        self.executions -= 1;
+        self.attempts = setup.attempts;
+        self.together = true;
+        for pending in self.pending.iter_mut().filter(|pending| pending.is_unfinished()) {
+            pending.report = None;
+        }
+        self.step = Step::Reading { known: 0 };
+    }
+
+    /// Whether this execution has yet to decide for the first time, on a state that may be old.
+    pub(crate) fn is_first_attempt(&self, setup: &Setup) -> bool {
+        self.attempts == setup.attempts
+    }
+
+    /// `execute::round`, as far as the first message, on the state after the commit at `upto`.
+    pub(crate) fn round(&mut self, setup: &Setup, log: &Log, upto: usize, too_late: bool) {
+        self.settle_carried_out(setup, log, upto);
+        let (mut accepted, mut refused) = (Commands::default(), Commands::default());
+        for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
+            let is_twin = accepted.contains(pending.command) && setup.variant != Variant::TakesTwinsTogether;
+            if !may_join(self.together, accepted.count(), 0, is_twin) {
+                continue;
+            }
+            if setup.rule.refuses(upto + accepted.count(), too_late) {
+                refused.push(pending.command);
+            } else {
+                accepted.push(pending.command);
+            }
+        }
+        if accepted.count() > 0 {
+            self.append(setup, log, upto, accepted, refused);
+        } else if refused.count() == 0 || upto == log.last() || setup.variant == Variant::RefusesUnconfirmed {
+            self.report(refused, Report::Refused);
+            self.step = Step::Done;
+        } else {
+            // `Loaded::confirm` has read the rest from the leader. That the leader is still the leader is
+            // taken for granted here, unlike in an append: a refusal has no expectation to prove it.
+            self.after(setup, log, Round::Stale, log.last());
+        }
+    }
+
+    /// `execute::settle_carried_out`, on the state after the commit at `upto`.
+    fn settle_carried_out(&mut self, setup: &Setup, log: &Log, upto: usize) {
+        for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
+            if let Some((sequence, commit)) = carried_out(setup, log, upto, pending.command) {
+                pending.report = Some(Report::Receipt { commit, sequence, source: Source::Memory });
+            }
+        }
+    }
+
+    fn append(&mut self, setup: &Setup, log: &Log, expected: usize, commands: Commands, refused: Commands) {
+        self.decisions += 1;
+        let commit = Commit {
+            client: self.number,
+            decision: self.decisions,
+            commands,
+            expected,
+            first_version: log.at(expected).map_or(0, Commit::last_version) + 1,
+            // Not one for each command, so that versions and sequences part.
+            events: commands.count() * (self.number + 1),
+        };
+        let sends = setup.sends - 1;
+        let message = Message::OnTheWay;
+        self.step = Step::Appending(Append { commit, message, refused, sent: Sent::default(), sends });
+    }
+
+    /// The answer to the latest message is seen; `sight` is what comes of a look, if it asks for one.
+    pub(crate) fn take(&mut self, setup: &Setup, log: &Log, answer: Answer, sight: Sight) {
+        let append = self.appending();
+        let (next, source) = match next(setup.variant, &append, answer) {
+            Next::Look => (look(setup.variant, &append, log, sight), Source::Look),
+            next => (next, Source::Answer),
+        };
+        self.follow(setup, log, append, next, source);
+    }
+
+    /// Whether the answer leads to a look, so that what is seen matters.
+    pub(crate) fn would_look(setup: &Setup, append: &Append, answer: Answer) -> bool {
+        matches!(next(setup.variant, append, answer), Next::Look)
+    }
+
+    /// No answer in time.
+    pub(crate) fn time_out(&mut self, setup: &Setup, log: &Log) {
+        let append = self.appending();
+        let next = match setup.variant {
+            Variant::TimeoutIsFailure => Next::Done(Outcome::Conflict),
+            Variant::ReadsOnceAfterTimeout => match look(setup.variant, &append, log, Sight::Clear) {
+                Next::Again { .. } => Next::Done(Outcome::Conflict),
+                next => next,
+            },
+            _ => after_answer(Err(AppendError::Unknown(error())), append.expected(), append.sent),
+        };
+        self.follow(setup, log, append, next, Source::Look);
+    }
+
+    fn appending(&self) -> Append {
+        match self.step {
+            Step::Appending(append) => append,
+            _ => unreachable!("only who waits for an answer gets one, or gets none in time"),
+        }
+    }
+
+    /// The rest of the loop in `append::append`.
+    fn follow(&mut self, setup: &Setup, log: &Log, mut append: Append, next: Next, source: Source) {
+        if setup.variant == Variant::FailureIsFinal && matches!(next, Next::Done(Outcome::Failed(_))) {
+            return self.conclude(setup, log, append, Outcome::Failed(error()), source);
+        }
+        match conclude(next, &mut append.sent, |_| append.sends > 0) {
+            ControlFlow::Break(outcome) => self.conclude(setup, log, append, outcome, source),
+            ControlFlow::Continue(_) => {
+                append.sends -= 1;
+                append.message = Message::OnTheWay;
+                self.step = Step::Appending(append);
+            }
+        }
+    }
+
+    /// What `execute::round` makes of an outcome.
+    fn conclude(&mut self, setup: &Setup, log: &Log, append: Append, outcome: Outcome, source: Source) {
+        let Append { commit, refused, .. } = append;
+        if let Outcome::Conflict | Outcome::Failed(_) = outcome {
+            self.disowned.push(commit);
+        }
+        let verdict = verdict(outcome, commit.commands.count());
+        let round = verdict.round();
+        let mut known = commit.expected;
+        match verdict {
+            Verdict::Receipts(sequence) => {
+                known = usize::try_from(sequence).expect("a small number");
+                self.report(commit.commands, Report::Receipt { commit, sequence: known, source });
+                self.report(refused, Report::Refused);
+            }
+            Verdict::FirstReceipt(sequence) => {
+                let sequence = usize::try_from(sequence).expect("a small number");
+                self.report_first(commit.commands, first_receipt(log, commit, sequence));
+            }
+            Verdict::Fails(_) => self.report_first(commit.commands, Report::Failed),
+            Verdict::OneByOne => self.together = false,
+            Verdict::Unknown(_) => self.report(commit.commands, Report::Unknown),
+            Verdict::Again => {}
+            Verdict::Misplaced(_) => unreachable!("the log stays the same one"),
+        }
+        self.after(setup, log, round, known);
+    }
+
+    /// What `execute::settle` does after a round, which has left the state after the commit at `known`.
+    fn after(&mut self, setup: &Setup, log: &Log, round: Round, known: usize) {
+        let attempt = u32::try_from(setup.attempts - self.attempts + 1).expect("a small number");
+        match after_round(round, attempt, u32::try_from(setup.attempts).expect("a small number")) {
+            After::GoOn => self.round(setup, log, known, false),
+            After::CatchUp => {
+                let unsettled = self.pending.iter().any(|pending| pending.report.is_none());
+                self.step = if unsettled { Step::Reading { known: 0 } } else { Step::Done };
+            }
+            After::TryAgain => {
+                self.attempts -= 1;
+                self.step = Step::Reading { known };
+            }
+            After::LookOnceMore => {
+                if setup.variant != Variant::NeverLooksOnceMore {
+                    self.settle_carried_out(setup, log, log.last());
+                }
+                for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
+                    let in_log = (1..=log.last())
+                        .any(|at| log.at(at).is_some_and(|commit| commit.commands.contains(pending.command)));
+                    pending.report = Some(Report::Conflict { in_log });
+                }
+                self.step = Step::Done;
+            }
+        }
+    }
+
+    fn report(&mut self, commands: Commands, report: Report) {
+        let settled = |pending: &&mut Pending| pending.report.is_none() && commands.contains(pending.command);
+        for (pending, _) in self.pending.iter_mut().filter(settled).zip(commands.iter()) {
+            pending.report = Some(report);
+        }
+    }
+
+    fn report_first(&mut self, commands: Commands, report: Report) {
+        let mut first = Commands::default();
+        commands.iter().take(1).for_each(|command| first.push(command));
+        self.report(first, report);
+    }
+}
+
+impl Pending {
+    fn is_unfinished(&self) -> bool {
+        matches!(self.report, Some(Report::Unknown | Report::Conflict { .. } | Report::Failed))
+    }
+}
+
+impl Rule {
+    /// Whether a command is refused on the state after that many commits and commands.
+    fn refuses(self, after: usize, too_late: bool) -> bool {
+        match self {
+            Self::Upsert => false,
+            Self::Create => after > 0,
+            Self::Update => after == 0,
+            Self::Deadline => too_late,
+        }
+    }
+}
+
+/// `Loaded::carried_out`: the commit of a command that is among the remembered ones.
+fn carried_out(setup: &Setup, log: &Log, upto: usize, command: char) -> Option<(usize, Commit)> {
+    let newest_first = (1..=upto).rev().filter_map(|sequence| Some((sequence, log.at(sequence)?)));
+    let commands = newest_first
+        .flat_map(|(sequence, commit)| commit.commands.iter().rev().map(move |one| (one, sequence, commit)));
+    let found = commands.take(setup.remembers).find(|(one, _, _)| *one == command);
+    found.map(|(_, sequence, commit)| (sequence, commit))
+}
+
+/// `execute::find_carried_out`.
+fn first_receipt(log: &Log, wanted: Commit, sequence: usize) -> Report {
+    let wanted = wanted.commands.iter().next();
+    match log.at(sequence) {
+        Some(commit) if wanted.is_some_and(|command| commit.commands.contains(command)) => {
+            Report::Receipt { commit, sequence, source: Source::Store }
+        }
+        _ => Report::Failed,
+    }
+}
+
+impl Append {
+    fn expected(&self) -> Expected {
+        Expected::after(self.commit.expected as u64)
+    }
+}
+
+/// What an answer asks for.
+fn next(variant: Variant, append: &Append, answer: Answer) -> Next {
+    let answer = match answer {
+        Answer::Duplicate(sequence) if variant == Variant::TrustsDuplicates => {
+            return Next::Done(Outcome::Stored(sequence as u64));
+        }
+        Answer::Conflict if variant == Variant::ConflictIsFinal => return Next::Done(Outcome::Conflict),
+        Answer::Stored(sequence) => Ok(Appended { sequence: sequence as u64, duplicate: false }),
+        Answer::Duplicate(sequence) => Ok(Appended { sequence: sequence as u64, duplicate: true }),
+        Answer::Conflict => Err(AppendError::Conflict),
+        Answer::Busy => Err(AppendError::Busy(error())),
+        Answer::Failed => Err(AppendError::Failed(error())),
+    };
+    after_answer(answer, append.expected(), append.sent)
+}
+
+/// What comes of the read by `EventStore::next_after`, and what that asks for.
+fn look(variant: Variant, append: &Append, log: &Log, sight: Sight) -> Next {
+    let first = append.commit.expected + 1;
+    let place = if variant == Variant::ComparesLast { log.last().max(first) } else { first };
+    let seen = log.at(place).filter(|_| sight == Sight::Clear);
+    let seen = seen.map(|found| Seen { sequence: place as u64, is_ours: found == append.commit });
+    after_look(Ok(seen), error, append.sent)
+}
+
+/// An error of the store; an empty text takes no memory.
+fn error() -> StoreError {
+    StoreError::Unavailable { what: String::new(), source: None }
+}

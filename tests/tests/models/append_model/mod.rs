@@ -1,0 +1,252 @@
+//! A model of the append protocol, of which every state is visited: nothing is lost, doubled or
+//! misreported, whatever is slow or lost, and each step of the protocol is there for a reason.
+//!
+//! What is decided, the product decides: what an answer asks for, what becomes of an append, what its commands are told
+//! and what follows (`append/decisions.rs` and `execute/decisions.rs` in cqrs-core) are functions without input and
+//! output, which run here. What calls them there waits for real stores, so it is written here a second time: the loop
+//! in `append::append`, `execute::settle` and `execute::round`, what `Loaded` in `load.rs` remembers, and of
+//! `NatsEvents::append` in cqrs-nats what the message's id is. `tests/tests/memory/faults.rs` runs the real ones.
+//!
+//! - [`server`] is the stream: one server or three, with a dedup window that ends.
+//! - [`client`] is a process that carries out one command, or two that wait together.
+//! - [`model`] is everything that can happen to them, and what must hold.
+//!
+//! A command that creates decides on an empty state without reading; here it is one whose first read shows nothing yet.
+//! Left out: that the leader is read after a conflict, which only leads to fewer conflicts, and that the log may become
+//! another one, which ends what is modelled here (`tests/tests/server/replaced.rs`).
+//! Times are left out too: whatever waits may wait for ever. What is bounded, so that there is an end, is how
+//! often a message is sent, a command is decided, and a caller sends it again.
+
+mod client;
+mod model;
+mod server;
+
+use model::{
+    ALL_SUCCEED, CARRIED_OUT, CONFLICT, CONFLICT_OF_ANOTHER, CONFLICTS, CONTIGUOUS, CREATED_ONCE, LATE,
+    NEVER, ONCE, RECEIPTS, REFUSALS, REFUSED, REPEATED, RESOLVED, TOGETHER, UNKNOWN,
+};
+use server::Replicas;
+
+/// What is checked: who wants what, of which server, within which bounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    variant: Variant,
+    replicas: Replicas,
+    /// The commands of each process, and how often their callers send them. The same letter is the same
+    /// command id.
+    clients: &'static [(&'static str, usize)],
+    rule: Rule,
+    /// How often one execution decides.
+    attempts: usize,
+    /// How often one commit is sent.
+    sends: usize,
+    /// How many commands an aggregate remembers.
+    remembers: usize,
+    window_ends: bool,
+}
+
+/// The protocol, or the protocol with one step left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    AsWritten,
+    /// No answer in time is taken for a conflict: the command is decided again, with new event ids.
+    TimeoutIsFailure,
+    /// As before, unless one read right after the timeout finds the commit.
+    ReadsOnceAfterTimeout,
+    /// A conflict after an unclear attempt is taken as it is, without a look at what stands there.
+    ConflictIsFinal,
+    /// Any other error after an unclear attempt is taken as it is.
+    FailureIsFinal,
+    /// The look compares the last commit, not the first after the expected one.
+    ComparesLast,
+    /// "Duplicate" is taken for success, without comparing.
+    TrustsDuplicates,
+    /// A refusal on a state that may be old is not confirmed.
+    RefusesUnconfirmed,
+    /// The same command twice in one queue is decided twice in one commit.
+    TakesTwinsTogether,
+    /// A command that others overtook too often is not looked for before it fails with a conflict.
+    NeverLooksOnceMore,
+    /// Appends carry no expectation.
+    ExpectsNothing,
+}
+
+/// When a command is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Upsert,
+    /// When there is something already.
+    Create,
+    /// When there is nothing yet; there is, from the start.
+    Update,
+    /// When it is too late, which can be any time.
+    Deadline,
+}
+
+const BASE: Setup = Setup {
+    variant: Variant::AsWritten,
+    replicas: Replicas::One,
+    clients: &[("a", 2), ("b", 1)],
+    rule: Rule::Upsert,
+    attempts: 2,
+    sends: 2,
+    remembers: usize::MAX,
+    window_ends: true,
+};
+
+/// The append by itself: nobody sends a command again, and nothing that was carried out is remembered.
+const ALONE: Setup = Setup { clients: &[("a", 1), ("b", 1)], sends: 3, remembers: 0, ..BASE };
+
+const TWO_SENDERS_OF_ONE_COMMAND: Setup = Setup { clients: &[("a", 2), ("a", 1)], ..BASE };
+const UPDATES: Setup = Setup { rule: Rule::Update, ..TWO_SENDERS_OF_ONE_COMMAND };
+const CREATORS: Setup = Setup { rule: Rule::Create, ..BASE };
+const TWINS: Setup = Setup { clients: &[("aa", 1), ("b", 1)], ..BASE };
+const THREE: Setup = Setup { clients: &[("a", 1), ("a", 1), ("b", 1)], ..BASE };
+/// The dedup window is all that there is against repeats.
+const ONLY_THE_WINDOW: Setup = Setup { remembers: 0, window_ends: false, ..TWO_SENDERS_OF_ONE_COMMAND };
+
+#[test]
+fn two_writers_neither_lose_nor_double_a_command() {
+    holds(BASE, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+    holds(Setup { attempts: 1, ..BASE }, &[CONFLICT]);
+}
+
+#[test]
+fn a_command_sent_by_two_processes_takes_effect_once() {
+    holds(TWO_SENDERS_OF_ONE_COMMAND, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+}
+
+#[test]
+fn an_aggregate_has_one_creator() {
+    holds(CREATORS, &[LATE, RESOLVED, REPEATED, REFUSED, UNKNOWN]);
+    let together = Setup { clients: &[("ab", 1), ("c", 1)], ..CREATORS };
+    holds(together, &[LATE, RESOLVED, REFUSED, UNKNOWN]);
+}
+
+#[test]
+fn an_old_state_leads_to_no_wrong_refusal() {
+    holds(UPDATES, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+}
+
+#[test]
+fn commands_that_share_a_commit_take_effect_once_each() {
+    let repeated_elsewhere = Setup { clients: &[("ac", 1), ("c", 1)], ..BASE };
+    holds(repeated_elsewhere, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, TOGETHER, UNKNOWN]);
+    holds(TWINS, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+}
+
+// The window stays open, for the sake of time; below it ends.
+#[test]
+fn a_third_writer_changes_nothing() {
+    let three = Setup { window_ends: false, ..THREE };
+    holds(three, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+}
+
+#[test]
+fn one_append_never_stores_a_command_twice_even_if_nothing_is_remembered() {
+    holds(ALONE, &[ALL_SUCCEED, LATE, RESOLVED, UNKNOWN]);
+}
+
+#[test]
+fn the_dedup_window_covers_a_forgotten_command_that_leads_its_commit() {
+    holds(ONLY_THE_WINDOW, &[ALL_SUCCEED, LATE, RESOLVED, CARRIED_OUT, UNKNOWN]);
+}
+
+#[test]
+fn each_step_that_is_left_out_breaks_a_promise() {
+    let left_out = [
+        (Variant::TimeoutIsFailure, BASE, NEVER),
+        (Variant::TimeoutIsFailure, ALONE, ONCE),
+        (Variant::ReadsOnceAfterTimeout, BASE, NEVER),
+        (Variant::ReadsOnceAfterTimeout, ALONE, ONCE),
+        (Variant::ConflictIsFinal, BASE, NEVER),
+        (Variant::ConflictIsFinal, ALONE, ONCE),
+        (Variant::FailureIsFinal, BASE, NEVER),
+        (Variant::ComparesLast, BASE, NEVER),
+        (Variant::ComparesLast, ALONE, ONCE),
+        (Variant::RefusesUnconfirmed, UPDATES, REFUSALS),
+        (Variant::TakesTwinsTogether, TWINS, ONCE),
+        (Variant::NeverLooksOnceMore, Setup { attempts: 1, ..TWO_SENDERS_OF_ONE_COMMAND }, CONFLICTS),
+        (Variant::ExpectsNothing, BASE, CONTIGUOUS),
+        (Variant::ExpectsNothing, CREATORS, CREATED_ONCE),
+    ];
+    for (variant, setup, property) in left_out {
+        breaks(Setup { variant, ..setup }, property);
+    }
+}
+
+// One server compares the expectation before the id, so what it calls a duplicate stands before the
+// expected commit, where a remembered command is found without asking. The comparison is for clusters,
+// and for what is no longer remembered.
+#[test]
+fn a_duplicate_that_is_trusted_breaks_receipts_where_the_id_is_checked_first() {
+    let trusting = Setup { variant: Variant::TrustsDuplicates, ..TWO_SENDERS_OF_ONE_COMMAND };
+    breaks_on(Replicas::Three, trusting, RECEIPTS);
+    holds_on(Replicas::One, trusting, &[ALL_SUCCEED]);
+    breaks(Setup { variant: Variant::TrustsDuplicates, ..ONLY_THE_WINDOW }, RECEIPTS);
+}
+
+#[test]
+fn without_remembered_commands_a_repeat_after_the_window_takes_effect_again() {
+    breaks(Setup { window_ends: true, ..ONLY_THE_WINDOW }, ONCE);
+}
+
+// A message has one id, that of the first command in it, so the window knows of no other.
+#[test]
+fn the_dedup_window_does_not_cover_the_second_command_of_a_commit() {
+    breaks(Setup { clients: &[("ac", 1), ("c", 1)], ..ONLY_THE_WINDOW }, ONCE);
+}
+
+// Nothing can be told from it about an earlier send with an unknown outcome, whose message may still be
+// on its way.
+#[test]
+fn a_refusal_by_the_clock_is_only_about_the_send_that_it_answers() {
+    let sent_once = Setup { clients: &[("a", 1)], rule: Rule::Deadline, ..BASE };
+    holds(sent_once, &[ALL_SUCCEED, LATE, RESOLVED, REFUSED, UNKNOWN]);
+    breaks(Setup { clients: &[("a", 2)], ..sent_once }, REFUSALS);
+}
+
+#[test]
+fn a_conflict_is_only_about_the_send_that_it_answers() {
+    let sent_twice = Setup { clients: &[("a", 2)], attempts: 1, ..BASE };
+    holds_on(Replicas::Three, sent_twice, &[CONFLICT_OF_ANOTHER]);
+    // One server has what it compares with, so the command is found there.
+    holds_on(Replicas::One, sent_twice, &[]);
+}
+
+#[test]
+#[ignore = "millions of states; for a change of the protocol, with --release"]
+fn larger_bounds_show_nothing_new() {
+    let larger = [
+        Setup { clients: &[("a", 2), ("b", 2)], attempts: 3, sends: 3, ..BASE },
+        Setup { clients: &[("a", 3), ("a", 3)], attempts: 3, sends: 3, ..BASE },
+        Setup { clients: &[("a", 2), ("b", 2)], rule: Rule::Update, ..BASE },
+        Setup { clients: &[("ac", 2), ("c", 2)], ..BASE },
+        Setup { clients: &[("ac", 1), ("ca", 1)], attempts: 3, ..BASE },
+        Setup { clients: &[("a", 1), ("b", 1), ("c", 1)], ..ALONE },
+        Setup { attempts: 3, ..THREE },
+    ];
+    for setup in larger {
+        holds(setup, &[LATE, RESOLVED, UNKNOWN]);
+    }
+}
+
+/// All that must hold does, on one server and on three, and `reached` is reached.
+fn holds(setup: Setup, reached: &[&'static str]) {
+    holds_on(Replicas::One, setup, reached);
+    holds_on(Replicas::Three, setup, reached);
+}
+
+fn holds_on(replicas: Replicas, setup: Setup, reached: &[&'static str]) {
+    super::holds(Setup { replicas, ..setup }, reached);
+}
+
+/// There is a counterexample to `property`, on one server and on three.
+fn breaks(setup: Setup, property: &'static str) {
+    breaks_on(Replicas::One, setup, property);
+    breaks_on(Replicas::Three, setup, property);
+}
+
+fn breaks_on(replicas: Replicas, setup: Setup, property: &'static str) {
+    super::breaks(Setup { replicas, ..setup }, property);
+}

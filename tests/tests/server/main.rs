@@ -1,0 +1,32 @@
+//! Tests that need a NATS server: the one that they share, or one of their own to kill, damage or configure. Most of them
+//! run in memory too, since what they test holds for both.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod ages;
+mod announcements;
+mod cloudevents;
+mod command_enums;
+mod contract;
+mod corruption;
+mod dead_intents;
+mod deadlines;
+mod deliveries;
+mod effects;
+mod harness;
+mod ids;
+mod limits;
+mod names;
+mod permissions;
+mod poison;
+mod policies;
+mod projections;
+mod readers;
+mod refusals;
+mod replaced;
+mod service;
+mod settings;
+mod snapshots;
+mod tls;
+mod traces;
+mod unreadable;
+mod waiting;

@@ -1,0 +1,561 @@
+//! What a policy promises, on memory and on a real NATS server alike: each command once, refusals told, deadlines,
+//! and what becomes of events that it cannot cope with.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use cqrs_core::{
+    AggregateKey, Backend, CommandError, CommandId, Cqrs, Deadline, Deadlines, Effects, Envelope, Error,
+    EventStore, Metadata, Policy, ProjectorState, React, Receipt, Refusal, Start, StoredCommit, ViewStore,
+    memory::{Memory, MemoryEvents, MemoryViews},
+};
+use cqrs_tests::{
+    TestContext,
+    domain::{Account, AccountEvent, Deposit, Open, Touch, Withdraw},
+    eventually,
+    flaky::Flaky,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+macro_rules! on_every_backend {
+    ($($case:ident)+) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(super::Memory::default()).await;
+            })+
+        }
+        mod nats {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let context = super::TestContext::new("policies").await;
+                super::$case(context.backend().await).await;
+            })+
+        }
+    };
+}
+
+on_every_backend! {
+    each_command_is_sent_once_and_carries_where_it_comes_from
+    a_refusal_is_told_and_what_follows_is_done
+    an_event_that_leads_to_an_unknown_command_is_set_aside
+    an_event_that_the_rules_cannot_cope_with_is_set_aside_and_tried_again_by_hand
+    a_policy_is_never_built_anew
+    a_policy_may_begin_with_what_happens_from_now_on
+    a_deadline_passes_while_no_service_runs
+    a_deadline_that_is_disarmed_does_not_pass
+    two_instances_send_nothing_twice
+    a_policy_does_not_keep_its_service_alive
+    deadlines_that_cannot_be_sent_hold_up_no_others
+}
+
+fn open(account: &str, amount: u64) -> Open {
+    Open { account: account.into(), owner: "anna".into(), amount }
+}
+
+fn deposit(account: &str, amount: u64) -> Deposit {
+    Deposit { account: account.into(), amount }
+}
+
+/// Everything in the log of these accounts, as words.
+async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
+    commits(events, account).await.iter().flat_map(words).map(|(words, _)| words).collect()
+}
+
+async fn commits(events: &impl EventStore, account: &str) -> Vec<StoredCommit> {
+    events.read(&AggregateKey::new("account", account).unwrap(), 0, 1_000).await.unwrap().commits
+}
+
+fn words(stored: &StoredCommit) -> Vec<(String, CommandId)> {
+    let word = |event: &cqrs_core::RecordedEvent| {
+        let kind = event.event_type.trim_start_matches("account.");
+        let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+        (format!("{kind} {}", data["amount"]), event.origin.command_id)
+    };
+    stored.commit.events.iter().map(word).collect()
+}
+
+async fn until_told(events: &impl EventStore, account: &str, expected: &[&str]) {
+    eventually(&format!("{account} has {expected:?}"), async || told(events, account).await == expected)
+        .await;
+}
+
+/// Who opens an account gets five; who pays in fifty is lent a hundred by the bank, which may have less, and then
+/// gets one. Who pays in seven has until a time to pay in nine, or loses one; who pays in seventy has longer.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Generous {
+    opened: u32,
+    refused: Vec<String>,
+}
+
+impl Policy for Generous {
+    const NAME: &'static str = "generous";
+    type Of = Account;
+
+    fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {
+        self.refused.push(refusal.reason().to_owned());
+        if let Some(Withdraw { .. }) = refusal.command() {
+            effects.send(deposit("consolation", 1));
+        }
+    }
+}
+
+impl React<AccountEvent> for Generous {
+    fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
+        let account = event.subject();
+        match &event.data {
+            AccountEvent::Opened { owner } if owner == "anna" => {
+                self.opened += 1;
+                effects.send(deposit(account, 5));
+            }
+            AccountEvent::Opened { owner } if owner == "twice" => {
+                effects.send(deposit(account, 5));
+                effects.send(deposit(account, 5));
+                effects.send(deposit(account, 6));
+            }
+            AccountEvent::Deposited { amount: 50 } => {
+                effects.send(Withdraw { account: "bank".into(), amount: 100 });
+            }
+            AccountEvent::Deposited { amount: 7 } => {
+                effects.at("nine", event.time + NINE, Withdraw { account: account.into(), amount: 1 });
+            }
+            AccountEvent::Deposited { amount: 70 } => {
+                effects.at("nine", event.time + LONG, Withdraw { account: account.into(), amount: 1 });
+            }
+            AccountEvent::Deposited { amount: 9 } => effects.disarm("nine"),
+            AccountEvent::Deposited { amount: 13 } => panic!("no thirteen"),
+            _ => {}
+        }
+    }
+}
+
+/// How long one has to pay in nine.
+const NINE: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(1_000);
+
+type Bank<B> = Cqrs<B, (Account,), ()>;
+
+async fn bank<B: Backend<Events: Deadlines>>(backend: B) -> Bank<B> {
+    Cqrs::builder(backend).aggregate::<Account>().policy::<Generous>().start().await.unwrap()
+}
+
+async fn each_command_is_sent_once_and_carries_where_it_comes_from<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let bank = bank(backend).await;
+    let mut metadata = Metadata::default();
+    metadata.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+    let receipt = bank.execute(open("1", 0)).metadata(metadata.clone()).await.unwrap();
+    until_told(&events, "1", &["opened null", "deposited 5"]).await;
+    let commits = commits(&events, "1").await;
+    let [opened, deposited] = [&commits[0].commit.events[0], &commits[1].commit.events[0]];
+    assert_eq!(deposited.origin.correlation_id, receipt.correlation_id);
+    assert_eq!(deposited.origin.causation_id, Some(opened.id.into()));
+    assert_eq!(deposited.origin.metadata, metadata);
+    let derived = CommandId::derived(["generous", &opened.id.to_string(), "0"]);
+    assert_eq!(deposited.origin.command_id, derived);
+    bank.caught_up().await.unwrap();
+    assert_eq!(told(&events, "1").await, ["opened null", "deposited 5"]);
+    // Several commands of one event are as many commands, also when they say the same.
+    bank.execute(Open { account: "2".into(), owner: "twice".into(), amount: 0 }).await.unwrap();
+    until_told(&events, "2", &["opened null", "deposited 5", "deposited 5", "deposited 6"]).await;
+}
+
+async fn a_refusal_is_told_and_what_follows_is_done<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let bank = bank(backend).await;
+    for account in ["bank", "consolation", "1"] {
+        bank.execute(open(account, 0)).await.unwrap();
+    }
+    bank.execute(deposit("1", 50)).await.unwrap();
+    until_told(&events, "consolation", &["opened null", "deposited 5", "deposited 1"]).await;
+    assert_eq!(told(&events, "bank").await, ["opened null", "deposited 5"]);
+}
+
+/// Sends a command that no aggregate lists.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Mistaken;
+
+/// A command that is handled and not listed.
+#[derive(Debug, Clone, Serialize, Deserialize, cqrs_core::Command)]
+#[command(aggregate = Account)]
+struct Unlisted {
+    #[command(id)]
+    account: String,
+}
+
+impl Policy for Mistaken {
+    const NAME: &'static str = "mistaken";
+    type Of = Account;
+
+    fn is_kept(&self) -> bool {
+        false
+    }
+}
+
+impl React<AccountEvent> for Mistaken {
+    fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
+        match &event.data {
+            AccountEvent::Deposited { amount: 13 } => effects.send(Unlisted { account: "1".into() }),
+            AccountEvent::Deposited { amount: 1 } => effects.send(deposit(event.subject(), 2)),
+            _ => {}
+        }
+    }
+}
+
+async fn an_event_that_leads_to_an_unknown_command_is_set_aside<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let bank = Cqrs::builder(backend).aggregate::<Account>().policy::<Mistaken>().start().await.unwrap();
+    bank.execute(open("1", 13)).await.unwrap();
+    bank.execute(open("2", 1)).await.unwrap();
+    until_told(&events, "2", &["opened null", "deposited 1", "deposited 2"]).await;
+    let letters = bank.dead_letters("mistaken").await.unwrap().list().await.unwrap();
+    let [letter] = letters.as_slice() else { panic!("one letter, not {letters:?}") };
+    assert!(letter.reason.contains("put it into the list `commands(…)`"), "{}", letter.reason);
+}
+
+async fn an_event_that_the_rules_cannot_cope_with_is_set_aside_and_tried_again_by_hand<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let bank = bank(backend).await;
+    for account in ["bank", "consolation"] {
+        bank.execute(open(account, 0)).await.unwrap();
+    }
+    bank.execute(open("1", 13)).await.unwrap();
+    bank.execute(deposit("1", 50)).await.unwrap();
+    bank.execute(open("2", 0)).await.unwrap();
+    until_told(&events, "2", &["opened null", "deposited 5"]).await;
+    let letters = bank.dead_letters("generous").await.unwrap();
+    let list = letters.list().await.unwrap();
+    // What the first event of the commit wanted was done, and comes back as an event behind the letter.
+    assert!(list[0].reason.contains("no thirteen"), "{:?}", list[0]);
+    assert!(list[1..].iter().all(|letter| letter.behind), "{list:?}");
+    assert_eq!(told(&events, "consolation").await.len(), 2);
+    letters.edit(list[0].position, &serde_json::json!({ "amount": 14 }).to_string()).await.unwrap();
+    letters.retry(&list[0].aggregate).await.unwrap();
+    until_told(&events, "consolation", &["opened null", "deposited 5", "deposited 1"]).await;
+}
+
+async fn a_policy_is_never_built_anew<B: Backend<Events: Deadlines>>(backend: B) {
+    let bank = bank(backend).await;
+    let error = bank.rebuild("generous").await.unwrap_err();
+    assert!(matches!(error, Error::NotRebuilt { projection: "generous" }), "{error}");
+}
+
+/// Generous from now on.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Late;
+
+impl Policy for Late {
+    const NAME: &'static str = "late";
+    const START: Start = Start::Now;
+    type Of = Account;
+}
+
+impl React<AccountEvent> for Late {
+    fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
+        if matches!(event.data, AccountEvent::Opened { .. }) {
+            effects.send(deposit(event.subject(), 5));
+        }
+    }
+}
+
+async fn a_policy_may_begin_with_what_happens_from_now_on<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let before = Cqrs::builder(backend.clone()).aggregate::<Account>().start().await.unwrap();
+    before.execute(open("1", 0)).await.unwrap();
+    let start = async || {
+        let bank = Cqrs::builder(backend.clone()).aggregate::<Account>().policy::<Late>();
+        let bank = bank.start().await.unwrap();
+        eventually("it runs", async || bank.projectors()[0].state == ProjectorState::Running).await;
+        bank
+    };
+    start().await.stop().await;
+    // What happens while it does not run is not missed.
+    before.execute(open("2", 0)).await.unwrap();
+    let bank = start().await;
+    bank.execute(open("3", 0)).await.unwrap();
+    for account in ["2", "3"] {
+        until_told(&events, account, &["opened null", "deposited 5"]).await;
+    }
+    assert_eq!(told(&events, "1").await, ["opened null"]);
+}
+
+async fn a_deadline_passes_while_no_service_runs<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let first = bank(backend.clone()).await;
+    first.execute(open("1", 7)).await.unwrap();
+    // Its own gift, and then nothing more until the deadline.
+    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5"]).await;
+    eventually("the deadline is armed", async || first.caught_up().await.is_ok()).await;
+    first.stop().await;
+    drop(first);
+    tokio::time::sleep(NINE).await;
+    assert_eq!(told(&events, "1").await.len(), 3);
+    let second = bank(backend).await;
+    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
+    second.stop().await;
+}
+
+async fn a_deadline_that_is_disarmed_does_not_pass<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let bank = bank(backend).await;
+    bank.execute(open("disarmed", 7)).await.unwrap();
+    bank.execute(deposit("disarmed", 9)).await.unwrap();
+    // Armed later, it passes later: then the other one would have passed.
+    bank.execute(open("armed", 7)).await.unwrap();
+    until_told(&events, "armed", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
+    assert!(!told(&events, "disarmed").await.contains(&"withdrawn 1".to_owned()));
+}
+
+async fn two_instances_send_nothing_twice<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let (first, second) = (bank(backend.clone()).await, bank(backend).await);
+    let accounts: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+    for (number, account) in accounts.iter().enumerate() {
+        let service = if number % 2 == 0 { &first } else { &second };
+        service.execute(open(account, 7)).await.unwrap();
+    }
+    for account in &accounts {
+        until_told(&events, account, &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
+    }
+    first.stop().await;
+    second.stop().await;
+    for account in &accounts {
+        assert_eq!(told(&events, account).await.len(), 4);
+    }
+}
+
+async fn a_policy_does_not_keep_its_service_alive<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let first = bank(backend.clone()).await;
+    first.execute(open("1", 0)).await.unwrap();
+    until_told(&events, "1", &["opened null", "deposited 5"]).await;
+    drop(first);
+    let plain = Cqrs::builder(backend.clone()).aggregate::<Account>().start().await.unwrap();
+    plain.execute(open("2", 0)).await.unwrap();
+    plain.execute(Touch { account: "2".into() }).await.unwrap();
+    // A service that had gone on would have sent its command by now, as the next one does at once.
+    let other = Cqrs::builder(backend.clone()).aggregate::<Account>().policy::<Late>().start().await.unwrap();
+    eventually("it runs", async || other.projectors()[0].state == ProjectorState::Running).await;
+    other.execute(open("3", 0)).await.unwrap();
+    until_told(&events, "3", &["opened null", "deposited 5"]).await;
+    assert_eq!(told(&events, "2").await, ["opened null"]);
+    bank(backend).await;
+}
+
+/// The machine's clock and tokio's go together, also while tokio's is paused.
+#[derive(Clone)]
+struct TokioClock {
+    start: (Timestamp, tokio::time::Instant),
+}
+
+impl TokioClock {
+    fn new() -> Self {
+        let start = Timestamp::try_from(SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)).unwrap();
+        Self { start: (start, tokio::time::Instant::now()) }
+    }
+}
+
+impl cqrs_core::Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.start.0 + self.start.1.elapsed()
+    }
+
+    fn new_id(&self) -> uuid::Uuid {
+        uuid::Uuid::new_v4()
+    }
+}
+
+async fn world<E, V>(events: E, views: V, clock: &TokioClock) -> Cqrs<(E, V), (Account,), ()>
+where
+    E: EventStore + Deadlines,
+    V: ViewStore,
+{
+    let builder = Cqrs::builder((events, views)).aggregate::<Account>().policy::<Generous>();
+    builder.clock(clock.clone()).start().await.unwrap()
+}
+
+/// Everything that `Generous` does, in one story. Commands have ids of their own, so that it can be told again.
+async fn story<B: Backend>(bank: &Bank<B>) {
+    let id = |text: &str| CommandId::derived(["story", text]);
+    for account in ["bank", "consolation", "expires", "disarmed"] {
+        until_done(|| bank.execute(open(account, 0)).id(id(account))).await;
+    }
+    until_done(|| bank.execute(deposit("expires", 50)).id(id("50"))).await;
+    until_done(|| bank.execute(deposit("expires", 70)).id(id("70"))).await;
+    until_done(|| bank.execute(deposit("disarmed", 70)).id(id("70 and"))).await;
+    until_done(|| bank.execute(deposit("disarmed", 9)).id(id("9"))).await;
+}
+
+/// Sends a command under one id until it is done, as a caller does.
+async fn until_done<
+    F: IntoFuture<Output = Result<Receipt, CommandError<E>>>,
+    E: std::error::Error + 'static,
+>(
+    send: impl Fn() -> F,
+) {
+    while let Err(error) = send().await {
+        assert!(matches!(error, CommandError::Failed(_)), "{error}");
+    }
+}
+
+async fn check_story(events: &MemoryEvents, seed: &str) {
+    let sorted = async |account| {
+        let mut told = told(events, account).await;
+        told.sort();
+        told
+    };
+    assert_eq!(sorted("bank").await, ["deposited 5", "opened null"], "{seed}");
+    assert_eq!(sorted("consolation").await, ["deposited 1", "deposited 5", "opened null"], "{seed}");
+    let expected = ["deposited 5", "deposited 50", "deposited 70", "opened null", "withdrawn 1"];
+    assert_eq!(sorted("expires").await, expected, "{seed}");
+    let expected = ["deposited 5", "deposited 70", "deposited 9", "opened null"];
+    assert_eq!(sorted("disarmed").await, expected, "{seed}");
+}
+
+/// Long enough for every deadline and pause.
+const ALL_OVER: Duration = Duration::from_mins(25);
+
+/// How long a process hangs before it is dead; much shorter than a deadline.
+const DEAD: Duration = Duration::from_secs(50);
+
+/// The process dies at every call of a store in turn, before and after its effect, and another goes on.
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_step_leaves_nothing_undone_and_does_nothing_twice() {
+    for after_effect in [false, true] {
+        let mut died = true;
+        let mut call = 0;
+        while died {
+            let (events, views, clock) = (MemoryEvents::default(), MemoryViews::default(), TokioClock::new());
+            let dying = Flaky::ends_at(events.clone(), call, after_effect);
+            let failures = dying.beside(());
+            {
+                let views = dying.beside(views.clone());
+                let bank = world(dying, views, &clock).await;
+                // It may not come to its end.
+                let _ = tokio::time::timeout(DEAD, story(&bank)).await;
+                tokio::time::sleep(DEAD).await;
+            }
+            died = failures.failures() > 0;
+            let bank = world(events.clone(), views, &clock).await;
+            story(&bank).await;
+            tokio::time::sleep(ALL_OVER).await;
+            check_story(&events, &format!("call {call}, after its effect: {after_effect}")).await;
+            call += 1;
+        }
+        assert!(call > 40, "there are more calls than {call}");
+    }
+}
+
+/// Stores that lose requests and answers all the time.
+#[tokio::test(start_paused = true)]
+async fn whatever_is_lost_everything_is_done_once() {
+    let mut failures = 0;
+    for seed in 0..60 {
+        let memory = MemoryEvents::default();
+        let events = Arc::new(Flaky::new(memory.clone(), seed));
+        let views = Arc::new(Flaky::new(MemoryViews::default(), seed ^ 0xABCD));
+        let bank = world(Arc::clone(&events), Arc::clone(&views), &TokioClock::new()).await;
+        story(&bank).await;
+        tokio::time::sleep(ALL_OVER).await;
+        check_story(&memory, &format!("seed {seed}")).await;
+        failures += events.failures() + views.failures();
+    }
+    assert!(failures > 1_000, "{failures}");
+}
+
+/// What policies save as the payload of a deadline.
+fn payload(command: &str, account: &str) -> String {
+    let id = uuid::Uuid::new_v4();
+    serde_json::json!({
+        "command": command, "aggregate": "account", "aggregate_id": account, "id": id, "correlation_id": id,
+        "causation_id": id, "metadata": {}, "body": { "account": account, "amount": 1 },
+    })
+    .to_string()
+}
+
+async fn arm(events: &impl Deadlines, id: &str, payload: String) {
+    let (id, arming) = (id.to_owned(), uuid::Uuid::new_v4());
+    let deadline = Deadline { id, at: Timestamp::UNIX_EPOCH, payload: payload.into(), order: 1, arming };
+    events.arm(&deadline).await.unwrap();
+}
+
+/// More than a store hands out at once, of commands that the program does not know and of what it cannot read.
+async fn deadlines_that_cannot_be_sent_hold_up_no_others<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    events.prepare().await.unwrap();
+    for number in 0..550 {
+        arm(&events, &format!("unknown/{number}"), payload("close", "1")).await;
+        arm(&events, &format!("unread/{number}"), "{}".to_owned()).await;
+    }
+    let bank = bank(backend).await;
+    bank.execute(open("1", 7)).await.unwrap();
+    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
+}
+
+/// The store takes nothing in for a while when a deadline's command is sent.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_survives_a_failure_that_passes() {
+    let events = Flaky::works(MemoryEvents::default());
+    let bank = Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Account>();
+    let bank = bank.policy::<Generous>().clock(TokioClock::new()).append_patience(Duration::ZERO);
+    let bank = bank.start().await.unwrap();
+    bank.execute(open("1", 7)).await.unwrap();
+    let before = ["opened null", "deposited 7", "deposited 5"];
+    until_told(&events, "1", &before).await;
+    events.be_busy_for(Some("1"));
+    tokio::time::sleep(ALL_OVER).await;
+    assert!(events.failures() > 3, "it has failed some times");
+    assert_eq!(told(&events, "1").await, before);
+    events.be_busy_for(None);
+    tokio::time::sleep(ALL_OVER).await;
+    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
+}
+
+/// A deadline is not lost to a program that does not know its command: one that does gets it.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_waits_for_a_program_that_knows_its_command() {
+    let (events, views, clock) = (MemoryEvents::default(), MemoryViews::default(), TokioClock::new());
+    arm(&events, "known later", payload("withdraw", "1")).await;
+    let older = Cqrs::builder((events.clone(), views.clone())).policy::<Generous>().clock(clock.clone());
+    let older = older.start().await.unwrap();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    older.stop().await;
+    let newer = world(events.clone(), views, &clock).await;
+    newer.execute(open("1", 0)).await.unwrap();
+    until_told(&events, "1", &["opened null", "deposited 5"]).await;
+    tokio::time::sleep(ALL_OVER).await;
+    assert_eq!(told(&events, "1").await, ["opened null", "deposited 5", "withdrawn 1"]);
+}

@@ -1,0 +1,224 @@
+//! What belongs to one business transaction is found again, over policies, deadlines, refusals and handlers, on memory
+//! and on a real NATS server alike.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use cqrs_core::{
+    AggregateKey, Backend, Clock as _, CommandId, CorrelationId, Cqrs, Deadlines, Effects, Envelope,
+    EventStore as _, Handler, HandlerError, Metadata, On, Policy, React, Refusal, SystemClock, Trace,
+    memory::Memory,
+};
+use cqrs_tests::{
+    TestContext,
+    domain::{Account, AccountEvent, Deposit, Open, Withdraw},
+    eventually,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+macro_rules! on_every_backend {
+    ($($case:ident)+) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(super::Memory::default()).await;
+            })+
+        }
+        mod nats {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let context = super::TestContext::new("traces").await;
+                super::$case(context.backend().await).await;
+            })+
+        }
+    };
+}
+
+on_every_backend! {
+    a_transaction_is_traced_through_all_that_follows_from_it
+    a_transaction_without_a_time_in_its_id_is_traced_too
+    a_transaction_whose_id_was_made_by_a_wrong_clock_is_traced_too
+    commands_that_shared_an_append_are_told_apart
+}
+
+/// Who opens an account gets five; who got five loses one a moment later; who lost one makes the bank pay a hundred,
+/// which it has not; and then somebody is consoled.
+#[derive(Default, Serialize, Deserialize)]
+struct Chain;
+
+impl Policy for Chain {
+    const NAME: &'static str = "chain";
+    type Of = Account;
+
+    fn refused(&mut self, _: &Refusal, effects: &mut Effects) {
+        effects.send(Deposit { account: "consolation".into(), amount: 1 });
+    }
+}
+
+impl React<AccountEvent> for Chain {
+    fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
+        let account = event.subject().to_owned();
+        match &event.data {
+            AccountEvent::Opened { owner } if owner == "anna" => effects.send(Deposit { account, amount: 5 }),
+            AccountEvent::Deposited { amount: 5 } => {
+                let soon = event.time + Duration::from_millis(50);
+                effects.at("soon", soon, Withdraw { account, amount: 1 });
+            }
+            AccountEvent::Withdrawn { .. } => effects.send(Withdraw { account: "bank".into(), amount: 100 }),
+            _ => {}
+        }
+    }
+}
+
+type Bank<B> = Cqrs<B, (Account,), ()>;
+
+/// Who is consoled says thanks, by a command that a handler sends.
+struct Thankful<B: Backend>(Arc<OnceLock<Bank<B>>>);
+
+impl<B: Backend> Handler for Thankful<B> {
+    const NAME: &'static str = "thankful";
+    type Of = Account;
+}
+
+impl<B: Backend> On<AccountEvent> for Thankful<B> {
+    async fn on(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
+        if let (AccountEvent::Deposited { amount: 1 }, Some(bank)) = (&event.data, self.0.get()) {
+            let id = CommandId::derived(["thankful", &event.id.to_string()]);
+            bank.execute(Deposit { account: "thanks".into(), amount: 2 }).id(id).following(event).await?;
+        }
+        Ok(())
+    }
+}
+
+fn open(account: &str, owner: &str, amount: u64) -> Open {
+    Open { account: account.into(), owner: owner.into(), amount }
+}
+
+/// A trace as text, without times and places.
+fn words(trace: &Trace) -> Vec<String> {
+    let text = trace.to_string();
+    text.lines().map(|line| line.split(", ").next().unwrap().to_owned()).collect()
+}
+
+async fn bank<B: Backend<Events: Deadlines>>(backend: B) -> Bank<B> {
+    let place = Arc::new(OnceLock::new());
+    let builder = Cqrs::builder(backend).aggregate::<Account>().policy::<Chain>();
+    let bank = builder.handler(Thankful(Arc::clone(&place))).start().await.unwrap();
+    for account in ["bank", "consolation", "thanks"] {
+        bank.execute(open(account, "ben", 0)).await.unwrap();
+    }
+    assert!(place.set(bank.clone()).is_ok());
+    bank
+}
+
+const ALL: [&str; 10] = [
+    "open on account/1",
+    "  account.opened",
+    "    deposit on account/1",
+    "      account.deposited",
+    "        withdraw on account/1",
+    "          account.withdrawn",
+    "            deposit on account/consolation",
+    "              account.deposited",
+    "                deposit on account/thanks",
+    "                  account.deposited",
+];
+
+async fn a_transaction_is_traced_through_all_that_follows_from_it<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let (events, _) = backend.clone().split();
+    let bank = bank(backend).await;
+    let mut metadata = Metadata::default();
+    metadata.insert("traceparent", TRACEPARENT).unwrap();
+    let receipt = bank.execute(open("1", "anna", 0)).metadata(metadata.clone()).await.unwrap();
+    eventually("all has followed", async || words(&bank.trace(receipt.correlation_id).await.unwrap()) == ALL)
+        .await;
+    // The distributed trace has come all the way, too.
+    let thanks = AggregateKey::new("account", "thanks").unwrap();
+    let commits = events.read(&thanks, 0, 10).await.unwrap().commits;
+    assert_eq!(commits[1].commit.events[0].origin.metadata, metadata);
+    // The transactions of an aggregate are found by its id.
+    let all = bank.transactions_of(&thanks).await.unwrap();
+    assert_eq!(all[1..], [receipt.correlation_id]);
+    bank.stop().await;
+}
+
+async fn a_transaction_without_a_time_in_its_id_is_traced_too<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let bank = bank(backend).await;
+    let id = CommandId::derived(["row", "7"]);
+    bank.execute(open("1", "anna", 0)).id(id).await.unwrap();
+    let trace = async || words(&bank.trace(id.into()).await.unwrap());
+    eventually("all has followed", async || trace().await == ALL).await;
+    let other = bank.trace(CorrelationId(Uuid::nil())).await.unwrap();
+    assert_eq!((other.commands, other.is_complete), (Vec::new(), true));
+    bank.stop().await;
+}
+
+async fn a_transaction_whose_id_was_made_by_a_wrong_clock_is_traced_too<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let bank = bank(backend).await;
+    let now = u64::try_from(SystemClock.now().as_second()).unwrap();
+    for (account, time) in [("ahead", now + 3_600), ("behind", now - 3_600), ("far ahead", now + 400_000_000)]
+    {
+        let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, time, 0));
+        bank.execute(open(account, "ben", 0)).id(CommandId(id)).await.unwrap();
+        let trace = bank.trace(CorrelationId(id)).await.unwrap();
+        assert_eq!(words(&trace), [format!("open on account/{account}").as_str(), "  account.opened"]);
+        assert!(trace.is_complete);
+        // Whoever says when it began is believed in where to look, not in that this is all.
+        let later = Timestamp::from_second(i64::try_from(now + 7_200).unwrap()).unwrap();
+        let trace = bank.trace_since(CorrelationId(id), later).await.unwrap();
+        assert_eq!(trace.is_complete, !trace.commands.is_empty());
+    }
+    bank.stop().await;
+}
+
+/// It says that it is of the transaction, and what else it is cannot be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_of_which_something_cannot_be_read_is_not_complete() {
+    let context = TestContext::new("traces").await;
+    let bank = bank(context.backend().await).await;
+    let receipt = bank.execute(open("1", "ben", 0)).await.unwrap();
+    assert!(bank.trace(receipt.correlation_id).await.unwrap().is_complete);
+    for name in ["ce-correlationid", "CE-CorrelationID"] {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(name, receipt.correlation_id.to_string());
+        let subject = format!("{}.event.account.damaged", context.name);
+        let jetstream = async_nats::jetstream::new(context.nats.client().clone());
+        jetstream.publish_with_headers(subject, headers, "{}".into()).await.unwrap().await.unwrap();
+    }
+    let trace = bank.trace(receipt.correlation_id).await.unwrap();
+    assert_eq!((trace.commands.len(), trace.is_complete), (1, false));
+    bank.stop().await;
+}
+
+async fn commands_that_shared_an_append_are_told_apart<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let bank = bank(backend).await;
+    bank.execute(open("1", "ben", 0)).await.unwrap();
+    let deposits = (10..30).map(|amount| bank.execute(Deposit { account: "1".into(), amount }).into_future());
+    let receipts = futures_util::future::join_all(deposits).await;
+    for receipt in receipts.into_iter().map(Result::unwrap) {
+        let trace = bank.trace(receipt.correlation_id).await.unwrap();
+        let [command] = trace.commands.as_slice() else { panic!("{trace:?}") };
+        assert_eq!((command.id, command.events.len()), (receipt.command_id, 1));
+        assert_eq!(command.events[0].version, receipt.version);
+        assert_eq!(command.events[0].position, receipt.position);
+    }
+    bank.stop().await;
+}

@@ -1,0 +1,381 @@
+//! What a projection waits for before it sets an event aside: the end of an outage, and a program that knows more.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use cqrs_core::{
+    Backend, Cqrs, Deadlines, Envelope, Error, Fault, Handler, HandlerError, On, OnFailure, ProjectorState,
+    Retry,
+    memory::{Memory, MemoryEvents},
+};
+use cqrs_sql::SqliteViews;
+use cqrs_tests::{
+    TestContext,
+    domain::{Account, AccountEvent, Deposit, Open},
+    eventually,
+};
+
+macro_rules! on_every_backend {
+    ($($case:ident)+) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(super::Memory::default()).await;
+            })+
+        }
+        mod nats {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let context = super::TestContext::new("waiting").await;
+                super::$case(context.backend().await).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let views = super::SqliteViews::in_memory("waiting").await.unwrap();
+                super::$case((super::MemoryEvents::default(), views)).await;
+            })+
+        }
+    };
+}
+
+on_every_backend! {
+    an_outage_is_nobodys_fault
+    an_outage_that_lasts_too_long_is_one_events_fault
+    what_the_old_program_does_not_know_is_applied_by_the_next
+}
+
+type Places = Arc<Mutex<Vec<(String, u64)>>>;
+
+/// A mail server, and who writes by it. It is away for some accounts.
+#[derive(Debug, Clone, Default)]
+struct Mail {
+    away_for: Arc<Mutex<Vec<String>>>,
+    tries: Arc<Mutex<HashMap<String, u32>>>,
+    sent: Places,
+}
+
+impl Mail {
+    fn send(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
+        let account = event.subject().to_owned();
+        if self.away_for.lock().unwrap().contains(&account) {
+            *self.tries.lock().unwrap().entry(account.clone()).or_default() += 1;
+            Err(io::Error::other("the mail server is away"))?;
+        }
+        self.sent.lock().unwrap().push((account, event.version));
+        Ok(())
+    }
+
+    fn tries(&self, account: &str) -> u32 {
+        self.tries.lock().unwrap().get(account).copied().unwrap_or_default()
+    }
+
+    fn sent(&self) -> Vec<(String, u64)> {
+        let mut sent = self.sent.lock().unwrap().clone();
+        sent.sort();
+        sent
+    }
+}
+
+macro_rules! mailers {
+    ($($name:ident $stored:literal $on_failure:ident $retry:expr;)+) => {
+        $(struct $name(Mail);
+
+        impl Handler for $name {
+            const NAME: &'static str = $stored;
+            const ON_FAILURE: OnFailure = OnFailure::$on_failure;
+            const RETRY: Retry = $retry;
+            type Of = Account;
+        }
+
+        impl On<AccountEvent> for $name {
+            async fn on(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
+                self.0.send(event)
+            }
+        })+
+    };
+}
+
+mailers! {
+    Mailer "mailer" Park Retry::DEFAULT;
+    Strict "strict" Halt Retry::DEFAULT;
+    Hasty "hasty" Park Retry { tries: 3, ..Retry::NEVER };
+}
+
+fn places(of: &[(&str, &[u64])]) -> Vec<(String, u64)> {
+    of.iter().flat_map(|(account, versions)| versions.iter().map(|v| ((*account).to_owned(), *v))).collect()
+}
+
+fn open(account: &str) -> Open {
+    Open { account: account.into(), owner: "anna".into(), amount: 0 }
+}
+
+async fn an_outage_is_nobodys_fault<B: Backend>(backend: B) {
+    let [mail, strict] = [Mail::default(), Mail::default()];
+    for mail in [&mail, &strict] {
+        mail.away_for.lock().unwrap().push("b".into());
+    }
+    let builder = Cqrs::builder(backend).aggregate::<Account>().handler(Mailer(mail.clone()));
+    let cqrs = builder.handler(Strict(strict.clone())).start().await.unwrap();
+    for account in ["a", "b", "c"] {
+        cqrs.execute(open(account)).await.unwrap();
+        cqrs.execute(Deposit { account: account.into(), amount: 1 }).await.unwrap();
+    }
+    eventually("it was tried more often than five times", async || {
+        mail.tries("b") > 7 && strict.tries("b") > 7
+    })
+    .await;
+    for status in cqrs.projectors() {
+        let ProjectorState::Retrying { reason } = &status.state else { panic!("{status:?}") };
+        assert!(reason.contains("the mail server is away"), "{reason}");
+        assert_eq!(status.dead_letters, 0);
+    }
+    for mail in [&mail, &strict] {
+        mail.away_for.lock().unwrap().clear();
+    }
+    cqrs.caught_up().await.expect("it goes on by itself, and has set nothing aside");
+    let all = places(&[("a", &[1, 2]), ("b", &[1, 2]), ("c", &[1, 2])]);
+    assert_eq!([mail.sent(), strict.sent()], [all.clone(), all], "each once");
+    let of_b = |mail: &Mail| {
+        let sent = mail.sent.lock().unwrap().clone();
+        sent.into_iter().filter(|(account, _)| account == "b").map(|(_, version)| version).collect::<Vec<_>>()
+    };
+    assert_eq!([of_b(&mail), of_b(&strict)], [[1, 2], [1, 2]], "in order");
+}
+
+async fn an_outage_that_lasts_too_long_is_one_events_fault<B: Backend>(backend: B) {
+    let mail = Mail::default();
+    mail.away_for.lock().unwrap().push("b".into());
+    let builder = Cqrs::builder(backend).aggregate::<Account>().handler(Hasty(mail.clone()));
+    let cqrs = builder.start().await.unwrap();
+    let receipt = cqrs.execute(open("b")).await.unwrap();
+    let error = cqrs.seen("hasty", &receipt).await.unwrap_err();
+    assert!(matches!(&error, Error::SetAside { reason, .. } if reason.contains("away")), "{error:?}");
+    let letters = cqrs.dead_letters("hasty").await.unwrap().list().await.unwrap();
+    assert_eq!((letters.len(), letters[0].fault), (1, Fault::Outage));
+    assert_eq!(mail.tries("b"), 3);
+    let other = cqrs.execute(open("a")).await.unwrap();
+    cqrs.seen("hasty", &other).await.expect("others go on");
+}
+
+/// Two programs of one context: the next one knows one more event. Each has a view, a handler and a policy.
+macro_rules! program {
+    ($program:ident, $retry:expr, $($variant:ident)+) => {
+        mod $program {
+            use cqrs_core::{
+                Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Handler, HandlerError,
+                On, Policy, Project, Query, React, Retry, View,
+            };
+            use serde::{Deserialize, Serialize};
+
+            use super::{Duration, Places};
+
+            const RETRY: Retry = Retry { unknown: $retry, ..Retry::DEFAULT };
+
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+            #[event(prefix = "ship")]
+            pub(super) enum ShipEvent {
+                $($variant,)+
+            }
+
+            #[derive(Debug, thiserror::Error)]
+            pub(super) enum Never {}
+
+            #[derive(Debug, Default, Clone, Aggregate)]
+            #[aggregate(id = String, event = ShipEvent, rejection = Never, commands(Log))]
+            pub(super) struct Ship;
+
+            impl Apply<ShipEvent> for Ship {
+                fn apply(&mut self, _: &ShipEvent) {}
+            }
+
+            /// Records the last event that the program knows; the policy's log is a ship of its own.
+            #[derive(Debug, Serialize, Deserialize, Command)]
+            #[command(aggregate = Ship, upsert)]
+            pub(super) struct Log {
+                #[command(id)]
+                pub(super) ship: String,
+                pub(super) last: bool,
+            }
+
+            impl Handle<Log> for Ship {
+                fn handle(&self, command: &Log, _: &Context) -> Handled<Self> {
+                    let known = [$(ShipEvent::$variant),+];
+                    let event = if command.last { &known[known.len() - 1] } else { &known[0] };
+                    Ok(event.clone().into())
+                }
+            }
+
+            #[derive(Debug, Default, Serialize, Deserialize)]
+            pub(super) struct Voyage {
+                pub(super) versions: Vec<u64>,
+            }
+
+            impl View for Voyage {
+                const NAME: &'static str = "voyage";
+                const RETRY: Retry = RETRY;
+                type Of = Ship;
+            }
+
+            impl Project<ShipEvent> for Voyage {
+                fn project(&mut self, event: &Envelope<ShipEvent>) {
+                    self.versions.push(event.version);
+                }
+            }
+
+            #[derive(Query)]
+            #[query(view = Voyage, answer = Option<Voyage>)]
+            pub(super) struct GetVoyage {
+                #[query(key)]
+                pub(super) ship: String,
+            }
+
+            pub(super) struct Mate(pub(super) Places);
+
+            impl Handler for Mate {
+                const NAME: &'static str = "mate";
+                const RETRY: Retry = RETRY;
+                type Of = Ship;
+            }
+
+            impl On<ShipEvent> for Mate {
+                async fn on(&self, event: &Envelope<ShipEvent>) -> Result<(), HandlerError> {
+                    self.0.lock().unwrap().push((event.subject().to_owned(), event.version));
+                    Ok(())
+                }
+            }
+
+            #[derive(Debug, Default, Serialize, Deserialize)]
+            pub(super) struct Owner;
+
+            impl Policy for Owner {
+                const NAME: &'static str = "owner";
+                const RETRY: Retry = RETRY;
+                type Of = Ship;
+            }
+
+            impl React<ShipEvent> for Owner {
+                fn react(&mut self, event: &Envelope<ShipEvent>, effects: &mut Effects) {
+                    if event.subject() != "book" {
+                        effects.send(Log { ship: "book".into(), last: false });
+                    }
+                }
+            }
+        }
+    };
+}
+
+program!(old, Duration::from_mins(1), Sailed);
+program!(hasty, Duration::from_millis(50), Sailed);
+program!(next, Duration::from_mins(1), Sailed Painted);
+
+macro_rules! start {
+    ($program:ident, $backend:expr, $mate:expr) => {
+        Cqrs::builder($backend)
+            .aggregate::<$program::Ship>()
+            .view::<$program::Voyage>()
+            .handler($program::Mate(Arc::clone(&$mate)))
+            .policy::<$program::Owner>()
+    };
+}
+
+const FOLLOWERS: [&str; 3] = ["voyage", "mate", "owner"];
+
+fn of_ship(places: &Places, ship: &str) -> Vec<u64> {
+    let places = places.lock().unwrap();
+    places.iter().filter(|(id, _)| id == ship).map(|(_, version)| *version).collect()
+}
+
+async fn what_the_old_program_does_not_know_is_applied_by_the_next<B>(backend: B)
+where
+    B: Backend<Events: Deadlines> + Clone,
+{
+    let [of_old, of_next] = [Places::default(), Places::default()];
+    let old = start!(hasty, backend.clone(), of_old).start().await.unwrap();
+    // The next program is there only to record.
+    let recording = start!(next, backend.clone(), of_next).without_projectors().start().await.unwrap();
+    old.execute(hasty::Log { ship: "a".into(), last: true }).await.unwrap();
+    recording.execute(next::Log { ship: "a".into(), last: true }).await.unwrap();
+    let behind = old.execute(hasty::Log { ship: "b".into(), last: true }).await.unwrap();
+    let seen = recording.execute(next::Log { ship: "a".into(), last: false }).await.unwrap();
+    for follower in FOLLOWERS {
+        old.seen(follower, &behind).await.expect("others go on");
+        let error = old.seen(follower, &seen).await.unwrap_err();
+        assert!(matches!(&error, Error::SetAside { dead_letters: 2, .. }), "{follower}: {error:?}");
+        let letters = old.dead_letters(follower).await.unwrap().list().await.unwrap();
+        assert_eq!((letters[0].fault, letters[0].version), (Fault::Unknown, Some(2)), "{follower}");
+        assert!(letters[0].reason.contains("ship.painted"), "{}", letters[0].reason);
+        let again = old.dead_letters(follower).await.unwrap().retry(&letters[0].aggregate).await.unwrap();
+        assert_eq!((again.applied, again.stopped_at.map(|letter| letter.fault)), (0, Some(Fault::Unknown)));
+    }
+    old.stop().await;
+
+    let next = start!(next, backend, of_next).start().await.unwrap();
+    for follower in FOLLOWERS {
+        eventually("it is applied without anybody's help", async || next.seen(follower, &seen).await.is_ok())
+            .await;
+        assert_eq!(next.dead_letters(follower).await.unwrap().list().await.unwrap(), [], "{follower}");
+    }
+    let voyage = next.query(next::GetVoyage { ship: "a".into() }).after(&seen).await.unwrap().unwrap();
+    assert_eq!(voyage.versions, [1, 2, 3]);
+    assert_eq!((of_ship(&of_old, "a"), of_ship(&of_next, "a")), (vec![1], vec![2, 3]));
+    // The policy has written into its book once for each event of both ships.
+    eventually("all of it is in the book", async || {
+        let book = next.query(next::GetVoyage { ship: "book".into() }).await.unwrap();
+        book.is_some_and(|book| book.versions == [1, 2, 3, 4])
+    })
+    .await;
+    next.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_of_the_next_program_takes_the_turn_of_the_old_one() {
+    let context = TestContext::new("waiting").await;
+    let [of_old, of_next] = [Places::default(), Places::default()];
+    let old = start!(old, context.backend().await, of_old).start().await.unwrap();
+    let first = old.execute(old::Log { ship: "a".into(), last: true }).await.unwrap();
+    for follower in FOLLOWERS {
+        old.seen(follower, &first).await.unwrap();
+    }
+    let next = start!(next, context.backend().await, of_next).start().await.unwrap();
+    // The old program has the turn of all of them when the first new event comes.
+    let painted = next.execute(next::Log { ship: "a".into(), last: true }).await.unwrap();
+    for follower in FOLLOWERS {
+        eventually("the next program goes on", async || next.seen(follower, &painted).await.is_ok()).await;
+        let letters = next.dead_letters(follower).await.unwrap().list().await.unwrap();
+        assert_eq!(letters, [], "nothing was set aside meanwhile");
+    }
+    assert_eq!((of_ship(&of_old, "a"), of_ship(&of_next, "a")), (vec![1], vec![2]));
+    old.stop().await;
+    next.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stands_by_applies_what_the_one_before_it_did_not_know() {
+    let context = TestContext::new("waiting").await;
+    let [of_old, of_next] = [Places::default(), Places::default()];
+    let old = start!(hasty, context.backend().await, of_old).start().await.unwrap();
+    let recording =
+        start!(next, context.backend().await, of_next).without_projectors().start().await.unwrap();
+    let painted = recording.execute(next::Log { ship: "a".into(), last: true }).await.unwrap();
+    for follower in FOLLOWERS {
+        let error = old.seen(follower, &painted).await.unwrap_err();
+        assert!(matches!(&error, Error::SetAside { dead_letters: 1, .. }), "{follower}: {error:?}");
+    }
+    // The old one keeps its turn.
+    let next = start!(next, context.backend().await, of_next).start().await.unwrap();
+    for follower in FOLLOWERS {
+        eventually("it is applied", async || next.seen(follower, &painted).await.is_ok()).await;
+    }
+    let later = next.execute(next::Log { ship: "a".into(), last: false }).await.unwrap();
+    for follower in FOLLOWERS {
+        eventually("the old one goes on behind it", async || old.seen(follower, &later).await.is_ok()).await;
+    }
+    old.stop().await;
+    next.stop().await;
+}

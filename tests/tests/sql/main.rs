@@ -1,0 +1,10 @@
+//! Tests that need a database: Postgres, or SQLite in a file. Some need a NATS server beside it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod instances;
+mod postgres;
+mod read_side;
+mod rebuild;
+mod sql_views;
+mod sqlite;
+mod takeover;
