@@ -46,10 +46,68 @@ pub trait Program {
     fn look(account: String) -> Self::Look;
 }
 
-/// The views of a program, whose events `$see` shows to what is [`Seen`].
+/// Why an account refuses: somebody only wants to know.
+#[derive(Debug, thiserror::Error)]
+#[error("the balance is {0}")]
+pub struct Balance(pub u64);
+
+/// The commands and views of a program, whose events `$see` shows to what is [`Seen`].
 #[macro_export]
-macro_rules! views_of_age {
+macro_rules! program_of_age {
     ($account:ty, $event:ty, $see:ident) => {
+        /// A program, by its age.
+        struct Age;
+
+        impl $crate::ages::Program for Age {
+            type Account = $account;
+            type Open = Open;
+            type Deposit = Deposit;
+            type Look = Look;
+            type Statement = Statement;
+            type Careful = Careful;
+            type Openings = Openings;
+
+            fn open(account: String) -> Open {
+                Open { account }
+            }
+
+            fn deposit(account: String, amount: u64) -> Deposit {
+                Deposit { account, amount }
+            }
+
+            fn look(account: String) -> Look {
+                Look { account }
+            }
+        }
+
+        #[derive(Serialize, Deserialize, cqrs_core::Command)]
+        #[command(aggregate = $account, create)]
+        struct Open {
+            #[command(id)]
+            account: String,
+        }
+
+        #[derive(Serialize, Deserialize, cqrs_core::Command)]
+        #[command(aggregate = $account)]
+        struct Deposit {
+            #[command(id)]
+            account: String,
+            amount: u64,
+        }
+
+        #[derive(Serialize, Deserialize, cqrs_core::Command)]
+        #[command(aggregate = $account)]
+        struct Look {
+            #[command(id)]
+            account: String,
+        }
+
+        impl cqrs_core::Handle<Look> for $account {
+            fn handle(&self, _: &Look, _: &cqrs_core::Context) -> cqrs_core::Handled<Self> {
+                Err($crate::ages::Balance(self.balance))
+            }
+        }
+
         /// Sets aside what it cannot read.
         #[derive(Debug, Default, Serialize, Deserialize)]
         struct Statement($crate::ages::Seen);
@@ -82,7 +140,7 @@ macro_rules! views_of_age {
             type Of = $account;
         }
 
-        $crate::views_of_age!($event, $see, Statement Careful Openings);
+        $crate::program_of_age!($event, $see, Statement Careful Openings);
     };
     ($event:ty, $see:ident, $($view:ident)+) => {
         $(impl cqrs_core::Project<$event> for $view {

@@ -1,7 +1,7 @@
-//! The first program of `tests/ages.rs`: it records deposits in version 1, as JSON.
+//! The first program of `tests/server/ages.rs`: it records deposits in version 1, as JSON.
 
-use cqrs_core::{Aggregate, Apply, Command, Context, Event, Handle, Handled};
-use cqrs_tests::ages::{Program, Seen, run};
+use cqrs_core::{Aggregate, Apply, Context, Event, Handle, Handled};
+use cqrs_tests::ages::{Balance, Seen, run};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -10,10 +10,6 @@ enum AccountEvent {
     Opened { owner: String },
     Deposited { amount: u64 },
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("the balance is {0}")]
-struct Balance(u64);
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(id = String, event = AccountEvent, rejection = Balance, snapshot(every = 6))]
@@ -29,26 +25,11 @@ impl Apply<AccountEvent> for Account {
     }
 }
 
-#[derive(Serialize, Deserialize, Command)]
-#[command(aggregate = Account, create)]
-struct Open {
-    #[command(id)]
-    account: String,
-}
-
 impl Handle<Open> for Account {
     fn handle(&self, _: &Open, _: &Context) -> Handled<Self> {
         // Two events are stored as a batch.
         Ok([AccountEvent::Opened { owner: "anna".into() }, AccountEvent::Deposited { amount: 1 }].into())
     }
-}
-
-#[derive(Serialize, Deserialize, Command)]
-#[command(aggregate = Account)]
-struct Deposit {
-    #[command(id)]
-    account: String,
-    amount: u64,
 }
 
 impl Handle<Deposit> for Account {
@@ -57,20 +38,7 @@ impl Handle<Deposit> for Account {
     }
 }
 
-#[derive(Serialize, Deserialize, Command)]
-#[command(aggregate = Account)]
-struct Look {
-    #[command(id)]
-    account: String,
-}
-
-impl Handle<Look> for Account {
-    fn handle(&self, _: &Look, _: &Context) -> Handled<Self> {
-        Err(Balance(self.balance))
-    }
-}
-
-cqrs_tests::views_of_age!(Account, AccountEvent, see);
+cqrs_tests::program_of_age!(Account, AccountEvent, see);
 
 fn see(seen: &mut Seen, event: &AccountEvent) {
     if let AccountEvent::Deposited { amount } = event {
@@ -80,31 +48,7 @@ fn see(seen: &mut Seen, event: &AccountEvent) {
     }
 }
 
-struct First;
-
-impl Program for First {
-    type Account = Account;
-    type Open = Open;
-    type Deposit = Deposit;
-    type Look = Look;
-    type Statement = Statement;
-    type Careful = Careful;
-    type Openings = Openings;
-
-    fn open(account: String) -> Open {
-        Open { account }
-    }
-
-    fn deposit(account: String, amount: u64) -> Deposit {
-        Deposit { account, amount }
-    }
-
-    fn look(account: String) -> Look {
-        Look { account }
-    }
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    run::<First>().await;
+    run::<Age>().await;
 }

@@ -1,8 +1,8 @@
-//! The next program of `tests/ages.rs`: it reads deposits in versions 1 and 2, records them in version 3 and in bincode,
+//! The next program of `tests/server/ages.rs`: it reads deposits in versions 1 and 2, records them in version 3 and in bincode,
 //! has another name for the opening of an account, and makes notes.
 
-use cqrs_core::{Aggregate, Apply, Command, Context, Event, Handle, Handled};
-use cqrs_tests::ages::{Program, Seen, run};
+use cqrs_core::{Aggregate, Apply, Context, Event, Handle, Handled};
+use cqrs_tests::ages::{Balance, Seen, run};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -50,10 +50,6 @@ impl From<DepositedV2> for AccountEvent {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the balance is {0}")]
-struct Balance(u64);
-
 #[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(id = String, event = AccountEvent, rejection = Balance, snapshot(every = 6))]
 struct Account {
@@ -73,26 +69,11 @@ fn deposited(amount: u64) -> AccountEvent {
     AccountEvent::Deposited { money: Money { amount, currency: "EUR".into() }, by: "anna".into() }
 }
 
-#[derive(Serialize, Deserialize, Command)]
-#[command(aggregate = Account, create)]
-struct Open {
-    #[command(id)]
-    account: String,
-}
-
 impl Handle<Open> for Account {
     fn handle(&self, _: &Open, _: &Context) -> Handled<Self> {
         // Two events are stored as a batch.
         Ok([AccountEvent::Created { owner: "anna".into() }, deposited(1)].into())
     }
-}
-
-#[derive(Serialize, Deserialize, Command)]
-#[command(aggregate = Account)]
-struct Deposit {
-    #[command(id)]
-    account: String,
-    amount: u64,
 }
 
 impl Handle<Deposit> for Account {
@@ -103,20 +84,7 @@ impl Handle<Deposit> for Account {
     }
 }
 
-#[derive(Serialize, Deserialize, Command)]
-#[command(aggregate = Account)]
-struct Look {
-    #[command(id)]
-    account: String,
-}
-
-impl Handle<Look> for Account {
-    fn handle(&self, _: &Look, _: &Context) -> Handled<Self> {
-        Err(Balance(self.balance))
-    }
-}
-
-cqrs_tests::views_of_age!(Account, AccountEvent, see);
+cqrs_tests::program_of_age!(Account, AccountEvent, see);
 
 fn see(seen: &mut Seen, event: &AccountEvent) {
     if let AccountEvent::Deposited { money, .. } = event {
@@ -124,31 +92,7 @@ fn see(seen: &mut Seen, event: &AccountEvent) {
     }
 }
 
-struct Next;
-
-impl Program for Next {
-    type Account = Account;
-    type Open = Open;
-    type Deposit = Deposit;
-    type Look = Look;
-    type Statement = Statement;
-    type Careful = Careful;
-    type Openings = Openings;
-
-    fn open(account: String) -> Open {
-        Open { account }
-    }
-
-    fn deposit(account: String, amount: u64) -> Deposit {
-        Deposit { account, amount }
-    }
-
-    fn look(account: String) -> Look {
-        Look { account }
-    }
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    run::<Next>().await;
+    run::<Age>().await;
 }
