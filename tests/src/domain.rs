@@ -1,9 +1,10 @@
 //! A small domain for tests of the framework: accounts with deposits and withdrawals.
 
 use cqrs_core::{
-    Aggregate, Answer, Apply, Command, Context, Documents, Envelope, Error, Event, Handle, Handled, Project,
-    Query, View,
+    Aggregate, AggregateKey, Answer, Apply, Backend, Command, Context, Cqrs, Documents, Envelope, Error,
+    Event, Handle, Handled, Handler, HandlerError, On, Project, Query, View,
 };
+use cqrs_nats::NatsBackend;
 use serde::{Deserialize, Serialize};
 
 /// What happens to an account.
@@ -62,6 +63,57 @@ impl Apply<AccountEvent> for Account {
             AccountEvent::Withdrawn { amount } => self.balance -= amount,
         }
     }
+}
+
+/// A service of accounts and their statements.
+pub type Bank<B = NatsBackend> = Cqrs<B, (Account,), (Statement,)>;
+
+/// Starts one.
+///
+/// # Panics
+///
+/// When it does not start.
+///
+/// # Cancel safety
+///
+/// Dropping it stops what was started.
+pub async fn bank<B: Backend>(backend: B) -> Bank<B> {
+    let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>();
+    builder.start().await.expect("the service starts")
+}
+
+/// Opens an account of anna's.
+pub fn open(account: impl Into<String>, amount: u64) -> Open {
+    Open { account: account.into(), owner: "anna".into(), amount }
+}
+
+/// Pays in.
+pub fn deposit(account: impl Into<String>, amount: u64) -> Deposit {
+    Deposit { account: account.into(), amount }
+}
+
+/// Pays out.
+pub fn withdraw(account: impl Into<String>, amount: u64) -> Withdraw {
+    Withdraw { account: account.into(), amount }
+}
+
+/// Asks for an account's statement.
+pub fn statement(account: impl Into<String>) -> GetStatement {
+    GetStatement { account: account.into() }
+}
+
+/// An account as the stores name it.
+///
+/// # Panics
+///
+/// When that is no id.
+pub fn key(account: impl Into<String>) -> AggregateKey {
+    AggregateKey::new("account", account.into()).expect("an id")
+}
+
+/// Accounts and versions of their events, one by one.
+pub fn places(of: &[(&str, &[u64])]) -> Vec<(String, u64)> {
+    of.iter().flat_map(|(account, versions)| versions.iter().map(|v| ((*account).to_owned(), *v))).collect()
 }
 
 /// Opens an account with a first deposit: two events in one commit.
@@ -184,6 +236,21 @@ impl Project<AccountEvent> for Openings {
 
     fn project(&mut self, _: &Envelope<AccountEvent>) {
         self.count += 1;
+    }
+}
+
+/// Handles events and does nothing.
+#[derive(Debug)]
+pub struct Idle;
+
+impl Handler for Idle {
+    const NAME: &'static str = "idle";
+    type Of = Account;
+}
+
+impl On<AccountEvent> for Idle {
+    async fn on(&self, _: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
+        Ok(())
     }
 }
 

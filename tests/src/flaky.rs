@@ -10,9 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Backlog, Clock, Commit, Deadline, Deadlines, Delivery, Due,
-    DueQueue, EventStore, Expected, Log, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint,
-    SavedDocument, Search, StoreError, StoredCommit, Subscribe, ViewStore,
+    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Due, DueQueue, EventStore,
+    Expected, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError,
+    StoredCommit, Subscribe, ViewStore,
 };
 
 /// A store that fails by a plan: the calls are counted, and the plan decides what happens to each.
@@ -137,20 +137,9 @@ fn lost() -> StoreError {
 impl<S: EventStore> EventStore for Flaky<S> {
     type Subscription = S::Subscription;
 
-    fn source(&self) -> &str {
-        self.inner.source()
-    }
-
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn era(&self) -> u64 {
-        self.inner.era()
-    }
-
-    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
-        self.inner.backlog(aggregates, after).await
+    crate::pass_on! {
+        to inner: source name era backlog last_confirmed next_after last_before commit_at
+            forget log search
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
@@ -199,26 +188,6 @@ impl<S: EventStore> EventStore for Flaky<S> {
         }
     }
 
-    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.last_confirmed(aggregate).await
-    }
-
-    async fn next_after(
-        &self,
-        aggregate: &AggregateKey,
-        after: u64,
-    ) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.next_after(aggregate, after).await
-    }
-
-    async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
-        self.inner.log(aggregates).await
-    }
-
-    async fn search(&self, search: Search) -> Result<Page, StoreError> {
-        self.inner.search(search).await
-    }
-
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<S::Subscription, StoreError> {
         if let Plan::Random(_) = self.plan {
             return self.inner.subscribe(request).await;
@@ -226,22 +195,6 @@ impl<S: EventStore> EventStore for Flaky<S> {
         // The tasks of a process that is dead live on in the test, and with them its turn: it has one of its own.
         let subscriber = format!("{}-of-the-dead", request.subscriber);
         self.inner.subscribe(Subscribe { subscriber: &subscriber, ..request }).await
-    }
-
-    async fn last_before(
-        &self,
-        aggregates: &[AggregateKey],
-        sequence: u64,
-    ) -> Result<Vec<Option<Delivery>>, StoreError> {
-        self.inner.last_before(aggregates, sequence).await
-    }
-
-    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
-        self.inner.commit_at(sequence).await
-    }
-
-    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
-        self.inner.forget(subscriber).await
     }
 
     async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {

@@ -18,6 +18,7 @@
 pub struct Readme;
 
 pub mod ages;
+pub mod backends;
 mod binary;
 pub mod cluster;
 #[cfg(feature = "testcontainers")]
@@ -31,6 +32,7 @@ pub mod history;
 pub mod lines;
 pub mod mortal;
 pub mod oracle;
+pub mod pass_on;
 pub mod ports;
 pub mod postgres;
 pub mod proxy;
@@ -112,8 +114,8 @@ pub async fn server() -> &'static TestServer {
 
 /// A server that belongs to one test, which may stop, pause or kill it.
 ///
-/// It is always a child process, also with the feature `testcontainers`. For another configuration,
-/// store folder or port use [`LocalServer::builder`] with [`server_binary`].
+/// It is always a child process, also with the feature `testcontainers`. For another
+/// configuration use [`configured_server`], for a store folder or port [`LocalServer::builder`] with [`server_binary`].
 ///
 /// # Panics
 ///
@@ -123,7 +125,20 @@ pub async fn server() -> &'static TestServer {
 ///
 /// Dropping the future kills a server that was being started.
 pub async fn own_server() -> LocalServer {
-    match LocalServer::builder(server_binary().await).start().await {
+    configured_server("").await
+}
+
+/// The same with these lines in its configuration.
+///
+/// # Panics
+///
+/// As [`own_server`].
+///
+/// # Cancel safety
+///
+/// Dropping the future kills a server that was being started.
+pub async fn configured_server(config: impl AsRef<str>) -> LocalServer {
+    match LocalServer::builder(server_binary().await).config(config).start().await {
         Ok(server) => server,
         Err(error) => panic!("no private nats-server: {error}"),
     }
@@ -176,6 +191,12 @@ pub fn unique_context(prefix: &str) -> String {
     // The keys of a new `RandomState` are random: two machines may share a server and a process id.
     let random = RandomState::new().build_hasher().finish();
     format!("{prefix}-{:x}-{counter}-{random:016x}", process::id())
+}
+
+/// The text of an error and of its causes.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Waits until the condition holds.

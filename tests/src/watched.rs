@@ -7,8 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page, Search,
-    StoreError, StoredCommit, Subscribe,
+    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Page, StoreError,
 };
 
 /// An event store, watched. Clones share the counts.
@@ -100,20 +99,9 @@ impl<S> Watched<S> {
 impl<S: EventStore> EventStore for Watched<S> {
     type Subscription = S::Subscription;
 
-    fn source(&self) -> &str {
-        self.inner.source()
-    }
-
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn era(&self) -> u64 {
-        self.inner.era()
-    }
-
-    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
-        self.inner.backlog(aggregates, after).await
+    crate::pass_on! {
+        to inner: source name era backlog last last_confirmed next_after commit_at
+            forget log search subscribe
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
@@ -133,22 +121,6 @@ impl<S: EventStore> EventStore for Watched<S> {
         Ok(page)
     }
 
-    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.last(aggregate).await
-    }
-
-    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.last_confirmed(aggregate).await
-    }
-
-    async fn next_after(
-        &self,
-        aggregate: &AggregateKey,
-        after: u64,
-    ) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.next_after(aggregate, after).await
-    }
-
     async fn last_before(
         &self,
         aggregates: &[AggregateKey],
@@ -156,26 +128,6 @@ impl<S: EventStore> EventStore for Watched<S> {
     ) -> Result<Vec<Option<Delivery>>, StoreError> {
         self.counts.looks_before.fetch_add(1, Ordering::Relaxed);
         self.inner.last_before(aggregates, sequence).await
-    }
-
-    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
-        self.inner.commit_at(sequence).await
-    }
-
-    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
-        self.inner.forget(subscriber).await
-    }
-
-    async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
-        self.inner.log(aggregates).await
-    }
-
-    async fn search(&self, search: Search) -> Result<Page, StoreError> {
-        self.inner.search(search).await
-    }
-
-    async fn subscribe(&self, request: Subscribe<'_>) -> Result<S::Subscription, StoreError> {
-        self.inner.subscribe(request).await
     }
 
     async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {

@@ -9,7 +9,7 @@ use cqrs_core::{CommandError, Cqrs};
 use cqrs_nats::{Nats, NatsBackend, Topology};
 use cqrs_tests::{
     cluster::Cluster,
-    domain::{Account, AccountRejection, Deposit, GetStatement, Open, Statement, Withdraw},
+    domain::{Account, AccountRejection, Statement, deposit, open, statement, withdraw},
     unique_context,
 };
 use tokio::sync::OnceCell;
@@ -42,15 +42,15 @@ async fn nobody_decides_or_reads_on_old_state() {
         services.push(service.start().await.unwrap());
     }
     let [first, second] = services.as_slice() else { unreachable!("there are two") };
-    first.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    first.execute(open("1", 0)).await.unwrap();
     for round in 0..60 {
-        let deposited = first.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
-        let seen = second.query(GetStatement { account: "1".into() }).after(&deposited).await.unwrap();
+        let deposited = first.execute(deposit("1", 1)).await.unwrap();
+        let seen = second.query(statement("1")).after(&deposited).await.unwrap();
         assert_eq!(seen.unwrap().versions.last(), Some(&deposited.version), "round {round}");
         // One more than there is, and then all there is: right only on the newest state.
-        let error = second.execute(Withdraw { account: "1".into(), amount: 2 }).await.unwrap_err();
+        let error = second.execute(withdraw("1", 2)).await.unwrap_err();
         let expected = AccountRejection::Insufficient { balance: 1, amount: 2 };
         assert!(matches!(&error, CommandError::Rejected(rejection) if *rejection == expected), "{error}");
-        second.execute(Withdraw { account: "1".into(), amount: 1 }).await.unwrap();
+        second.execute(withdraw("1", 1)).await.unwrap();
     }
 }

@@ -7,14 +7,14 @@
 use std::fs;
 
 use cqrs_core::{
-    Backend, Cqrs, Deadlines, Effects, Envelope, Handler, HandlerError, On, Policy, React,
+    Backend, Cqrs, Deadlines, Effects, Envelope, Policy, React,
     memory::{Memory, MemoryEvents},
 };
 use cqrs_nats::{Nats, Topology};
 use cqrs_sql::{PostgresViews, SqliteViews};
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent, Deposit, GetStatement, Open, Statement, Withdraw},
+    domain::{Account, AccountEvent, Idle, Statement, deposit, open, statement, withdraw},
     eventually,
     postgres::TestDatabase,
 };
@@ -23,19 +23,6 @@ use tokio::runtime::Handle;
 
 /// How often each service starts and stops.
 const ROUNDS: u64 = 4;
-
-struct Clerk;
-
-impl Handler for Clerk {
-    const NAME: &'static str = "clerk";
-    type Of = Account;
-}
-
-impl On<AccountEvent> for Clerk {
-    async fn on(&self, _: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
-        Ok(())
-    }
-}
 
 /// Sends a command and arms a deadline for each account that is opened.
 #[derive(Default, Clone, Serialize, Deserialize)]
@@ -50,12 +37,8 @@ impl React<AccountEvent> for Generous {
     fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
         let account = event.subject().to_owned();
         if matches!(event.data, AccountEvent::Opened { .. }) {
-            effects.send(Deposit { account: account.clone(), amount: 1 });
-            effects.at(
-                "late",
-                event.time + std::time::Duration::from_hours(1),
-                Withdraw { account, amount: 1 },
-            );
+            effects.send(deposit(account.clone(), 1));
+            effects.at("late", event.time + std::time::Duration::from_hours(1), withdraw(account, 1));
         }
     }
 }
@@ -63,14 +46,14 @@ impl React<AccountEvent> for Generous {
 /// Everything that a service may run, at work, and then stopped.
 async fn live<B: Backend<Events: Deadlines>>(backend: B, round: u64) {
     let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>();
-    let service = builder.policy::<Generous>().handler(Clerk).start().await.unwrap();
+    let service = builder.policy::<Generous>().handler(Idle).start().await.unwrap();
     let account = round.to_string();
-    service.execute(Open { account: account.clone(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    service.execute(open(account.clone(), 0)).await.unwrap();
     for _ in 0..6 {
-        service.execute(Deposit { account: account.clone(), amount: 1 }).await.unwrap();
+        service.execute(deposit(account.clone(), 1)).await.unwrap();
     }
     eventually("the policy's deposit is in the view", async || {
-        let seen = service.query(GetStatement { account: account.clone() }).await.unwrap();
+        let seen = service.query(statement(account.clone())).await.unwrap();
         seen.is_some_and(|statement| statement.balance == 7)
     })
     .await;

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use cqrs_core::{AggregateKey, Cqrs, EventStore as _, Position, ProjectionId, memory::MemoryViews};
+use cqrs_core::{Cqrs, EventStore as _, Position, ProjectionId, memory::MemoryViews};
 use cqrs_nats::NatsEvents;
 use cqrs_tests::{
-    domain::{Account, Deposit, Open, Statement},
+    domain::{Account, Statement, deposit, key, open},
     mortal::{Generous, PROJECTIONS, Picky, ROWS, Store, THIRTEEN},
 };
 use serde::de::DeserializeOwned;
@@ -38,7 +38,7 @@ pub(crate) async fn fill(events: &NatsEvents) {
         Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Account>().start().await;
     let service = service.unwrap();
     for (account, _) in ACCOUNTS {
-        let open = Open { account: account.into(), owner: "anna".into(), amount: 0 };
+        let open = open(account, 0);
         service.execute(open).await.unwrap();
     }
     for (account, amount) in [
@@ -49,7 +49,7 @@ pub(crate) async fn fill(events: &NatsEvents) {
         ("poison", THIRTEEN),
         ("poison", 1),
     ] {
-        service.execute(Deposit { account: account.into(), amount }).await.unwrap();
+        service.execute(deposit(account, amount)).await.unwrap();
     }
 }
 
@@ -63,7 +63,7 @@ struct Told {
 
 /// An account's events as they are in the log.
 async fn told(events: &NatsEvents, account: &str) -> Option<Vec<Told>> {
-    let key = AggregateKey::new("account", account).unwrap();
+    let key = key(account);
     let page = events.read(&key, 0, 1_000).await.ok()?;
     let mut told = Vec::new();
     for stored in page.commits {

@@ -14,12 +14,12 @@ use std::{
 };
 
 use cqrs_core::{Cqrs, Effects, Envelope, Policy, ProjectionId, ProjectorState, React, Receipt, View as _};
-use cqrs_nats::{Connect, NatsBackend, Permissions, Topology};
+use cqrs_nats::{Connect, Permissions, Topology};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
-    domain::{Account, AccountEvent, Deposit, GetStatement, Open, RichAccounts, Statement, Withdraw},
+    domain::{Account, AccountEvent, Bank, RichAccounts, Statement, deposit, open, statement, withdraw},
     lines::Lines,
-    server_binary,
+    server_binary, with_causes,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -49,11 +49,11 @@ impl React<AccountEvent> for Reminder {
         match event.data {
             AccountEvent::Deposited { amount: 1 } => {
                 let time = event.time + Duration::from_secs(1_000);
-                effects.at("later", time, Deposit { account, amount: 2 });
+                effects.at("later", time, deposit(account, 2));
             }
             AccountEvent::Withdrawn { .. } => {
                 effects.disarm("later");
-                effects.at("now", event.time, Deposit { account, amount: 3 });
+                effects.at("now", event.time, deposit(account, 3));
             }
             _ => {}
         }
@@ -71,27 +71,15 @@ fn needed(user: &str) -> Permissions {
     permissions.projection(&ProjectionId::new(Reminder::NAME, 1)).snapshots().deadlines().notices()
 }
 
-type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
-
 /// What a service has said of what goes wrong, but for its log.
 type Said = Rc<RefCell<String>>;
-
-fn text(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
-}
 
 async fn step<T, E: std::error::Error + 'static>(
     what: &str,
     step: impl IntoFuture<Output = Result<T, E>>,
 ) -> Result<T, String> {
     let done = timeout(PATIENCE, step.into_future()).await.map_err(|_| format!("{what} does not end"))?;
-    done.map_err(|error| format!("{what}: {}", text(&error)))
+    done.map_err(|error| format!("{what}: {}", with_causes(&error)))
 }
 
 /// Notes what the projectors of a service say.
@@ -116,7 +104,7 @@ async fn instance(url: &str, user: &str, said: &Said) -> Result<Bank, String> {
 }
 
 async fn seen(bank: &Bank, receipt: &Receipt) -> Result<Statement, String> {
-    let query = bank.query(GetStatement { account: "1".into() }).after(receipt).patience(PATIENCE);
+    let query = bank.query(statement("1")).after(receipt).patience(PATIENCE);
     Ok(step("asking", query).await?.expect("an account"))
 }
 
@@ -124,15 +112,15 @@ async fn seen(bank: &Bank, receipt: &Receipt) -> Result<Statement, String> {
 async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     let bank = Box::pin(instance(url, user, said)).await?;
     let mut notices = step("listening", bank.notices::<Account, _>()).await?;
-    let open = Open { account: "1".into(), owner: "anna".into(), amount: 1 };
+    let open = open("1", 1);
     let opened = step("opening an account", bank.execute(open)).await?;
     let heard = timeout(PATIENCE, notices.next()).await;
     heard.map_err(|_| "no notice comes".to_owned())?.ok_or("the notices are over")?;
     // Enough for a snapshot.
     for _ in 0..5 {
-        step("paying in", bank.execute(Deposit { account: "1".into(), amount: 10 })).await?;
+        step("paying in", bank.execute(deposit("1", 10))).await?;
     }
-    let receipt = step("paying out", bank.execute(Withdraw { account: "1".into(), amount: 1 })).await?;
+    let receipt = step("paying out", bank.execute(withdraw("1", 1))).await?;
     let trace = step("tracing", bank.trace(opened.correlation_id)).await?;
     drop(trace);
     seen(&bank, &receipt).await?;
@@ -147,7 +135,7 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     // Another instance reads the snapshot and writes, so that this one meets a conflict, and stands by.
     let standby = Box::pin(instance(url, user, said)).await?;
     for bank in [&standby, &bank, &standby] {
-        step("paying in", bank.execute(Deposit { account: "1".into(), amount: 10 })).await?;
+        step("paying in", bank.execute(deposit("1", 10))).await?;
     }
     step("listing", bank.query(RichAccounts { at_least: 0 })).await?;
     step("rebuilding", async { bank.rebuild(Statement::NAME).await?.finished().await }).await?;
@@ -157,7 +145,7 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     step("listing dead letters", letters.list()).await?;
     step("asking how far it is", bank.progress()).await?;
     bank.stop().await;
-    let receipt = step("paying in", standby.execute(Deposit { account: "1".into(), amount: 10 })).await?;
+    let receipt = step("paying in", standby.execute(deposit("1", 10))).await?;
     seen(&standby, &receipt).await?;
     standby.stop().await;
     Ok(())

@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    AggregateKey, CommandError, CommandId, Commit, Cqrs, Error, EventStore as _, Expected, Position, Receipt,
-    StoredCommit,
+    CommandError, CommandId, Commit, Cqrs, Error, EventStore as _, Expected, Position, Receipt, StoredCommit,
     memory::{MemoryEvents, MemoryViews},
 };
 use cqrs_tests::{
-    domain::{Account, Deposit, GetStatement, Open, Statement},
+    domain::{Account, Statement, deposit, key, open, statement},
     flaky::Flaky,
 };
 
@@ -64,7 +63,7 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
             .await
             .unwrap();
         for account in ACCOUNTS {
-            let open = || bank.execute(Open { account: account.into(), owner: "anna".into(), amount: 0 });
+            let open = || bank.execute(open(account, 0));
             let id = CommandId::derived(["open", account]);
             until_definite(|| open().id(id).into_future()).await;
         }
@@ -77,7 +76,7 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
                     (0..10_u64).flat_map(|number| ACCOUNTS.map(|account| (number, account)))
                 {
                     let id = CommandId::derived([&writer.to_string(), &number.to_string(), account]);
-                    let deposit = || bank.execute(Deposit { account: account.into(), amount: 1 }).id(id);
+                    let deposit = || bank.execute(deposit(account, 1)).id(id);
                     receipts.push(until_definite(|| deposit().into_future()).await);
                 }
                 receipts
@@ -86,7 +85,7 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
         let receipts: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
         bank.caught_up().await.unwrap();
         for account in ACCOUNTS {
-            let key = AggregateKey::new("account", account).unwrap();
+            let key = key(account);
             let stored = events.read(&key, 0, 1_000).await.unwrap().commits;
             // Each event: its command, and the place that the receipt must name.
             let places: Vec<_> = stored.iter().flat_map(places).collect();
@@ -100,7 +99,7 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
                     "seed {seed}: {receipt:?}"
                 );
             }
-            let seen = bank.query(GetStatement { account: account.into() }).await.unwrap().unwrap();
+            let seen = bank.query(statement(account)).await.unwrap().unwrap();
             let expected = Statement { balance: 40, versions: (1..=41).collect() };
             assert_eq!(seen, expected, "seed {seed}: each event is projected once, in order");
         }
@@ -115,17 +114,16 @@ async fn a_gap_in_an_aggregates_versions_is_an_error_that_names_it() {
     let events = MemoryEvents::default();
     let views = MemoryViews::default();
     let bank = Cqrs::builder((events.clone(), views)).aggregate::<Account>().start().await.unwrap();
-    let open = |account: &str| Open { account: account.into(), owner: "anna".into(), amount: 0 };
-    bank.execute(open("1")).await.unwrap();
-    let key = AggregateKey::new("account", "1").unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
+    let key = key("1");
     let first = events.read(&key, 0, 1).await.unwrap().commits.remove(0);
     // What a damaged log looks like: the second commit is missing, the third is there.
     let third = Commit { first_version: 3, ..first.commit };
     events.append(&third, Expected::Exact(first.sequence)).await.unwrap();
-    let error = bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap_err();
+    let error = bank.execute(deposit("1", 1)).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "account/1 should have version 2 at sequence 2, found 3: the log is damaged"
     );
-    bank.execute(open("2")).await.unwrap();
+    bank.execute(open("2", 0)).await.unwrap();
 }

@@ -11,7 +11,7 @@ use cqrs_core::{
     SavedCheckpoint, StoreError, ViewStore,
     memory::{Memory, MemoryViews},
 };
-use cqrs_tests::domain::{Account, Deposit, Open};
+use cqrs_tests::domain::{Account, deposit, open};
 
 const SLOW: ProjectionId = ProjectionId::new("slow", 1);
 
@@ -74,9 +74,9 @@ async fn bank(stuck: Option<(u32, u64)>) -> Cqrs<Memory, (Account,), ()> {
 async fn bank_with(slow: Slow) -> Cqrs<Memory, (Account,), ()> {
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().projection(SLOW, slow);
     let bank = builder.start().await.unwrap();
-    bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     for _ in 1..EVENTS {
-        bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
+        bank.execute(deposit("1", 1)).await.unwrap();
     }
     bank
 }

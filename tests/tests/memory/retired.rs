@@ -8,7 +8,7 @@ use cqrs_core::{
     memory::{Memory, MemoryEvents, MemoryViews},
     testing::given,
 };
-use cqrs_tests::domain::{Account, AccountEvent, Deposit, Open};
+use cqrs_tests::domain::{Account, AccountEvent, deposit, open};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -128,7 +128,7 @@ impl Policy for QuietPolicy {
 impl React<AccountEvent> for QuietPolicy {
     fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
         assert!(matches!(event.data, AccountEvent::Opened { .. }), "{event:?}");
-        effects.send(Deposit { account: event.subject().to_owned(), amount: 1 });
+        effects.send(deposit(event.subject(), 1));
     }
 }
 
@@ -155,14 +155,14 @@ async fn views_policies_and_handlers_pass_over_what_they_ignore() {
     let builder = builder.policy::<QuietPolicy>().handler(QuietHandler(Arc::clone(&seen)));
     let cqrs = builder.start().await.unwrap();
     for account in ["a", "b"] {
-        cqrs.execute(Open { account: account.into(), owner: "anna".into(), amount: 5 }).await.unwrap();
+        cqrs.execute(open(account, 5)).await.unwrap();
     }
     cqrs.caught_up().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [1, 1]);
     for projection in ["quiet", "quiet-policy", "quiet-handler"] {
         assert_eq!(cqrs.dead_letters(projection).await.unwrap().list().await.unwrap(), [], "{projection}");
     }
-    let receipt = cqrs.execute(Deposit { account: "a".into(), amount: 1 }).await.unwrap();
+    let receipt = cqrs.execute(deposit("a", 1)).await.unwrap();
     assert_eq!(receipt.version, 4, "the policy has paid in once");
 }
 
@@ -187,7 +187,7 @@ async fn a_dead_letter_that_is_ignored_by_now_is_passed_over() {
     let (events, views) = (MemoryEvents::default(), MemoryViews::default());
     let backend = || (events.clone(), views.clone());
     let first = Cqrs::builder(backend()).aggregate::<Account>().view::<Loud>().start().await.unwrap();
-    first.execute(Open { account: "a".into(), owner: "anna".into(), amount: 5 }).await.unwrap();
+    first.execute(open("a", 5)).await.unwrap();
     let error = first.caught_up().await.unwrap_err();
     assert!(matches!(error, Error::SetAside { dead_letters: 1, .. }), "{error:?}");
     assert_eq!(first.dead_letters("quiet").await.unwrap().list().await.unwrap().len(), 1);

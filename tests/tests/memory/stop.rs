@@ -16,7 +16,7 @@ use cqrs_core::{
     memory::{Memory, MemoryViews},
 };
 use cqrs_tests::{
-    domain::{Account, AccountEvent, Deposit, Open},
+    domain::{Account, AccountEvent, deposit, key, open},
     eventually,
 };
 use tokio::runtime::Handle;
@@ -44,12 +44,8 @@ impl On<AccountEvent> for Clerk {
     }
 }
 
-fn open(account: &str) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount: 0 }
-}
-
 fn stuck() -> AggregateKey {
-    AggregateKey::new("account", "stuck").unwrap()
+    key("stuck")
 }
 
 #[tokio::test]
@@ -64,7 +60,7 @@ async fn a_handler_that_never_ends_is_dropped_and_named_and_its_event_comes_agai
         let service = start().await;
         if times == 1 {
             for account in ["one", "stuck", "other"] {
-                service.execute(open(account)).await.unwrap();
+                service.execute(open(account, 0)).await.unwrap();
             }
         }
         eventually("it is handled", async || clerk.begun.load(Ordering::SeqCst) == times).await;
@@ -94,7 +90,7 @@ async fn what_ends_in_time_is_waited_for() {
     let (memory, clerk) = (Memory::default(), Clerk::default());
     let service = Cqrs::builder(memory).aggregate::<Account>().handler(clerk.clone()).start().await.unwrap();
     for account in 0..20 {
-        service.execute(open(&account.to_string())).await.unwrap();
+        service.execute(open(account.to_string(), 0)).await.unwrap();
     }
     service.caught_up().await.unwrap();
     assert_eq!(service.stop().await, []);
@@ -107,7 +103,7 @@ async fn a_handler_that_never_ends_does_not_outlive_the_last_handle() {
     let tasks = Handle::current().metrics().num_alive_tasks();
     let builder = Cqrs::builder(memory).aggregate::<Account>().handler(clerk.clone());
     let service = builder.stop_patience(Duration::from_millis(50)).start().await.unwrap();
-    service.execute(open("stuck")).await.unwrap();
+    service.execute(open("stuck", 0)).await.unwrap();
     eventually("it is handled", async || clerk.begun.load(Ordering::SeqCst) == 1).await;
     drop(service);
     eventually("its tasks have ended", async || Handle::current().metrics().num_alive_tasks() == tasks).await;
@@ -144,7 +140,7 @@ async fn a_store_that_never_answers_is_dropped_and_its_batch_is_named() {
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>();
     let builder = builder.projection(id.clone(), Endless { begun: Arc::clone(&begun), ..Endless::default() });
     let service = builder.stop_patience(Duration::from_millis(50)).start().await.unwrap();
-    service.execute(open("one")).await.unwrap();
+    service.execute(open("one", 0)).await.unwrap();
     eventually("its batch has begun", async || begun.load(Ordering::SeqCst) == 1).await;
     let unfinished = service.stop().await;
     let [Unfinished { projection, commits, events, .. }] = unfinished.as_slice() else {
@@ -165,7 +161,7 @@ impl Policy for Generous {
 impl React<AccountEvent> for Generous {
     fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
         if matches!(event.data, AccountEvent::Opened { .. }) {
-            effects.send(Deposit { account: event.subject().to_owned(), amount: 1 });
+            effects.send(deposit(event.subject(), 1));
         }
     }
 }
@@ -191,7 +187,7 @@ async fn a_command_of_a_policy_that_never_ends_is_dropped_and_its_batch_is_named
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().policy::<Generous>();
     let builder = builder.interceptor(Closed(Arc::clone(&begun))).stop_patience(Duration::from_millis(50));
     let service = builder.start().await.unwrap();
-    service.execute(open("one")).await.unwrap();
+    service.execute(open("one", 0)).await.unwrap();
     eventually("its command is sent", async || begun.load(Ordering::SeqCst) == 1).await;
     let unfinished = service.stop().await;
     let [Unfinished { projection, commits, .. }] = unfinished.as_slice() else { panic!("{unfinished:?}") };

@@ -3,11 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use cqrs_core::{
-    Aggregate, AggregateKey, AppendError, Appended, Apply, Backlog, Command, CommandError, CommandId, Commit,
-    Context, Cqrs, Delivery, Error, Event, EventStore, Expected, Handle, Handled, Log, Page, Search,
-    StoreError, StoredCommit, Subscribe,
+    Aggregate, AggregateKey, AppendError, Appended, Apply, Command, CommandError, CommandId, Commit, Context,
+    Cqrs, Error, Event, EventStore, Expected, Handle, Handled, StoreError, StoredCommit,
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
 };
 use serde::{Deserialize, Serialize};
@@ -99,21 +97,7 @@ impl Gated {
 impl EventStore for Gated {
     type Subscription = MemorySubscription;
 
-    fn source(&self) -> &str {
-        self.inner.source()
-    }
-
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn era(&self) -> u64 {
-        self.inner.era()
-    }
-
-    async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
-        self.inner.backlog(aggregates, after).await
-    }
+    cqrs_tests::pass_on! { to inner: all but append }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
         self.gate.acquire().await.unwrap().forget();
@@ -124,62 +108,6 @@ impl EventStore for Gated {
             return Err(AppendError::Failed(StoreError::Refused { what, source: None }));
         }
         self.inner.append(commit, expected).await
-    }
-
-    async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
-        self.inner.read(aggregate, after, max).await
-    }
-
-    async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.last(aggregate).await
-    }
-
-    async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.last_confirmed(aggregate).await
-    }
-
-    async fn next_after(
-        &self,
-        aggregate: &AggregateKey,
-        after: u64,
-    ) -> Result<Option<StoredCommit>, StoreError> {
-        self.inner.next_after(aggregate, after).await
-    }
-
-    async fn last_before(
-        &self,
-        aggregates: &[AggregateKey],
-        sequence: u64,
-    ) -> Result<Vec<Option<Delivery>>, StoreError> {
-        self.inner.last_before(aggregates, sequence).await
-    }
-
-    async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
-        self.inner.commit_at(sequence).await
-    }
-
-    async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
-        self.inner.forget(subscriber).await
-    }
-
-    async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
-        self.inner.log(aggregates).await
-    }
-
-    async fn search(&self, search: Search) -> Result<Page, StoreError> {
-        self.inner.search(search).await
-    }
-
-    async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {
-        self.inner.subscribe(request).await
-    }
-
-    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
-        self.inner.load_snapshot(aggregate).await
-    }
-
-    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
-        self.inner.save_snapshot(aggregate, snapshot).await
     }
 }
 

@@ -10,15 +10,15 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Announce, Backend, CommandError, CommandId, Cqrs, Deadlines, Effects, Envelope, Error,
-    Event, EventSource, EventStore, Handler, HandlerError, Metadata, On, Policy, Project, Query, React,
+    Announce, Backend, CommandError, CommandId, Cqrs, Deadlines, Effects, Envelope, Error, Event,
+    EventSource, EventStore, Handler, HandlerError, Metadata, On, Policy, Project, Query, React,
     StoredCommit, View, ViewStore,
     memory::{Memory, MemoryEvents, MemoryViews},
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent, Deposit, Open, Withdraw},
+    domain::{Account, AccountEvent, deposit, key, open, withdraw},
     eventually,
     flaky::Flaky,
 };
@@ -100,7 +100,7 @@ impl Policy for Rewards {
 impl React<BankEvent> for Rewards {
     fn react(&mut self, event: &Envelope<BankEvent>, effects: &mut Effects) {
         if let BankEvent::Paid { cents: 500 } = event.data {
-            effects.send(Deposit { account: event.subject().into(), amount: 1 });
+            effects.send(deposit(event.subject(), 1));
         }
     }
 }
@@ -150,18 +150,6 @@ on_every_backend! {
     contexts_with_projections_of_one_name_follow_each_for_itself
 }
 
-fn open(account: &str, amount: u64) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount }
-}
-
-fn deposit(account: &str, amount: u64) -> Deposit {
-    Deposit { account: account.into(), amount }
-}
-
-fn withdraw(account: &str, amount: u64) -> Withdraw {
-    Withdraw { account: account.into(), amount }
-}
-
 type Service<B, V = ()> = Cqrs<B, (Account,), V>;
 
 async fn bank<B: Backend>(backend: B, public: impl EventStore) -> Service<B> {
@@ -180,7 +168,7 @@ async fn rewards<B: Backend<Events: Deadlines>>(
 }
 
 async fn commits(events: &impl EventStore, account: &str) -> Vec<StoredCommit> {
-    events.read(&AggregateKey::new("account", account).unwrap(), 0, 1_000).await.unwrap().commits
+    events.read(&key(account), 0, 1_000).await.unwrap().commits
 }
 
 /// What stands in a log about an account, as words.
@@ -374,7 +362,7 @@ async fn contexts_with_projections_of_one_name_follow_each_for_itself<B, E>(
         followers.push(follower);
     }
     for number in 0..10 {
-        bank.execute(open(&number.to_string(), 6)).await.unwrap();
+        bank.execute(open(number.to_string(), 6)).await.unwrap();
     }
     bank.caught_up().await.unwrap();
     for (follower, listener) in followers.iter().zip(&listeners) {
@@ -549,19 +537,19 @@ async fn nothing_is_announced_behind_another_history() {
             builder.announcer::<BankAnnouncer>(public.clone()).start().await.unwrap()
         };
         let bank = start().await;
-        bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+        bank.execute(open("1", 0)).await.unwrap();
         if kept > 0 {
-            bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
+            bank.execute(deposit("1", 1)).await.unwrap();
         }
         bank.caught_up().await.unwrap();
         public.put_back(kept);
-        bank.execute(Deposit { account: "1".into(), amount: 2 }).await.unwrap();
+        bank.execute(deposit("1", 2)).await.unwrap();
         eventually("the announcer says why it stands still", async || {
             let state = bank.projectors().swap_remove(0).state;
             matches!(state, cqrs_core::ProjectorState::Retrying { reason: said } if said.contains(reason))
         })
         .await;
-        let there = public.read(&AggregateKey::new("account", "1").unwrap(), 0, 9).await.unwrap();
+        let there = public.read(&key("1"), 0, 9).await.unwrap();
         assert_eq!(there.commits.len(), kept, "nothing was announced behind another history");
         bank.stop().await;
     }

@@ -1,11 +1,11 @@
 //! What is stored is CloudEvents, in the eyes of the official SDK, and what that writes is read.
 
 use cloudevents::{Event, EventBuilder as _, EventBuilderV10};
-use cqrs_core::{AggregateKey, Cqrs, EventStore as _, Metadata};
+use cqrs_core::{Cqrs, EventStore as _, Metadata};
 use cqrs_nats::encode_token;
 use cqrs_tests::{
     TestContext,
-    domain::{Account, Deposit, Open, Withdraw},
+    domain::{Account, Open, deposit, key, withdraw},
     oracle::{self, Written},
 };
 use uuid::Uuid;
@@ -30,14 +30,14 @@ async fn every_message_is_what_the_sdk_sees_in_it() {
         let amount = if id.len().is_multiple_of(2) { 0 } else { 9_007_199_254_740_993 };
         bank.execute(open(amount)).metadata(metadata.clone()).await.unwrap();
         let deposits = (1..=3).map(|amount| {
-            let deposit = Deposit { account: id.into(), amount };
+            let deposit = deposit(id, amount);
             bank.execute(deposit).caused_by(cqrs_core::CommandId(Uuid::nil())).into_future()
         });
         // Together they share a commit.
         for deposited in futures_util::future::join_all(deposits).await {
             deposited.unwrap();
         }
-        bank.execute(Withdraw { account: id.into(), amount: 1 }).await.unwrap();
+        bank.execute(withdraw(id, 1)).await.unwrap();
     }
     let commits = oracle::judge_all(&context, &["account"]).await;
     assert!(commits.iter().any(|stored| stored.commit.events.len() > 1), "there are batches");
@@ -97,9 +97,9 @@ async fn what_the_sdk_writes_in_any_mode_is_read() {
         publish(account, Written::structured(deposited(account, 2, 5))).await;
         publish(account, Written::batch(&[deposited(account, 3, 6), deposited(account, 4, 7)])).await;
         // It is an account like any other.
-        let receipt = bank.execute(Withdraw { account: account.into(), amount: 18 }).await.unwrap();
+        let receipt = bank.execute(withdraw(account, 18)).await.unwrap();
         assert_eq!(receipt.version, 5, "{account:?}");
-        let key = AggregateKey::new("account", account).unwrap();
+        let key = key(account);
         let commits = backend.events.read(&key, 0, 10).await.unwrap().commits;
         for stored in &commits[..3] {
             let event = &stored.commit.events[0];
@@ -126,7 +126,7 @@ async fn events_without_data_are_read_in_every_mode() {
             jetstream.publish_with_headers(subject.clone(), written.headers, written.payload.into());
         published.await.unwrap().await.unwrap();
     }
-    let key = AggregateKey::new("account", "1").unwrap();
+    let key = key("1");
     let commits = backend.events.read(&key, 0, 10).await.unwrap().commits;
     let events = || commits.iter().flat_map(|stored| &stored.commit.events);
     assert_eq!(events().count(), 4);

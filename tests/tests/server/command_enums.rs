@@ -10,7 +10,7 @@ use cqrs_core::{
     memory::Memory,
     testing::{given, given_nothing, policy},
 };
-use cqrs_tests::{TestContext, eventually};
+use cqrs_tests::eventually;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -109,31 +109,13 @@ async fn post<B: Backend>(backend: B) -> Post<B> {
     Cqrs::builder(backend).aggregate::<Parcel>().start().await.unwrap()
 }
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("enums").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "enums", memory nats: {
     each_variant_has_its_own_lifecycle
     each_variant_is_found_by_its_name
     interceptors_see_the_variants_name_and_fields
     the_form_of_a_command_makes_no_difference_to_its_id
     a_policy_sends_variants_and_is_told_of_their_refusal
-}
+} }
 
 async fn each_variant_has_its_own_lifecycle<B: Backend>(backend: B) {
     let post = post(backend).await;

@@ -13,12 +13,12 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, CommandError, Cqrs, Error, EventStore as _, ProjectorState, StoreError, memory::MemoryViews,
+    CommandError, Cqrs, Error, EventStore as _, ProjectorState, StoreError, memory::MemoryViews,
 };
 use cqrs_nats::{Nats, NatsBackend, NatsEvents};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
-    domain::{Account, Deposit, GetStatement, Open, Statement},
+    domain::{Account, Statement, deposit, key, open, statement},
     eventually,
     ports::Port,
     server_binary,
@@ -96,19 +96,15 @@ async fn bank<V: cqrs_core::ViewStore>(events: NatsEvents, views: V) -> Bank<V> 
     builder.append_patience(Duration::from_secs(10)).start().await.unwrap()
 }
 
-fn deposit(account: &str, amount: u64) -> Deposit {
-    Deposit { account: account.into(), amount }
-}
-
 /// An account with all payments, and another before and after it.
 async fn fill<V: cqrs_core::ViewStore>(bank: &Bank<V>) {
     for account in ["before", "damaged"] {
-        bank.execute(Open { account: account.into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+        bank.execute(open(account, 0)).await.unwrap();
     }
     for amount in AMOUNTS {
         bank.execute(deposit("damaged", amount)).await.unwrap();
     }
-    let last = bank.execute(Open { account: "after".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    let last = bank.execute(open("after", 0)).await.unwrap();
     bank.seen("statement", &last).await.unwrap();
 }
 
@@ -125,7 +121,7 @@ async fn full() -> Damaged {
 
 /// The last version in the log.
 async fn versions(events: &NatsEvents, account: &str) -> Result<u64, StoreError> {
-    let key = AggregateKey::new("account", account).unwrap();
+    let key = key(account);
     let commits = events.read(&key, 0, 1_000).await?.commits;
     Ok(commits.last().map_or(0, |stored| stored.commit.last_version()))
 }
@@ -154,7 +150,7 @@ async fn a_flipped_bit_is_a_gap_and_never_a_shorter_history() {
         halted || letters.iter().any(|letter| letter.aggregate.id() == "damaged")
     })
     .await;
-    if let Some(seen) = cold.query(GetStatement { account: "damaged".into() }).await.unwrap() {
+    if let Some(seen) = cold.query(statement("damaged")).await.unwrap() {
         assert!(seen.versions.len() < 12, "{seen:?}");
         assert_eq!(seen.versions, (1..=seen.versions.len() as u64).collect::<Vec<_>>());
     }
@@ -206,7 +202,7 @@ async fn a_log_that_lost_its_end_with_its_index_halts_the_views() {
                 ProjectorState::Halted { reason } if reason.contains("restore the log"))
         })
         .await;
-        let seen = bank.query(GetStatement { account: "damaged".into() }).await.unwrap().unwrap();
+        let seen = bank.query(statement("damaged")).await.unwrap().unwrap();
         assert_eq!(seen.versions, (1..=14).collect::<Vec<_>>(), "the view stands where it was");
     }
     // What the service that lived through it answers from now on is about the log as it is, or an error.

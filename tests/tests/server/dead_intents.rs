@@ -13,30 +13,12 @@ use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, BoxFuture, Call, Command, Context, Cqrs, Deadlines, Effects,
     Envelope, Event, EventStore, Events, Handle, Handled, Interceptor, Next, Note, Outcome, Policy,
     ProjectionId, ProjectorState, React, Refusal, Refused, Save, ViewStore, Write,
-    memory::{Memory, MemoryEvents, MemoryViews},
+    memory::{MemoryEvents, MemoryViews},
 };
 use cqrs_tests::{TestContext, eventually, flaky::Flaky};
 use serde::{Deserialize, Serialize};
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("dead-intents").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "dead-intents", memory nats: {
     what_never_works_is_set_aside_and_the_others_go_on
     a_repaired_program_goes_on_by_a_retry
     a_command_can_be_edited_and_given_up
@@ -44,7 +26,7 @@ on_every_backend! {
     a_state_that_cannot_be_kept_or_read_is_about_that_instance
     what_this_program_does_not_know_waits_for_one_that_does
     a_command_without_an_answer_holds_up_nobody_else
-}
+} }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 #[event(prefix = "job")]

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use cqrs_core::{Clock as _, Deadline, Deadlines as _, DueQueue as _, SystemClock};
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_nats_server::LocalServer;
-use cqrs_tests::{eventually, ports::Port, server_binary};
+use cqrs_tests::{eventually, own_server, ports::Port, server_binary};
 use uuid::Uuid;
 
 fn deadline(id: &str, after: Duration) -> Deadline {
@@ -66,7 +66,7 @@ async fn a_deadline_survives_its_server_and_comes_once() {
 /// told. The server remembers it by its message id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_over_is_not_armed_again_by_a_late_repeat() {
-    let server = LocalServer::builder(server_binary().await).start().await.unwrap();
+    let server = own_server().await;
     let events = Nats::connect(server.url()).await.unwrap().context("deadlines").await.unwrap().events;
     events.prepare().await.unwrap();
     let over = deadline("over", Duration::ZERO);

@@ -7,19 +7,11 @@ use cqrs_core::{Cqrs, Delivery, EventStore, StoreError, Subscribe, Subscription}
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_tests::{
     TestContext,
-    domain::{Account, Deposit, GetStatement, Open, Statement},
+    domain::{Account, Open, Statement, deposit, open, statement},
     eventually, server,
     stopped::Process,
 };
 use futures_util::StreamExt as _;
-
-fn open() -> Open {
-    Open { account: "1".into(), owner: "anna".into(), amount: 0 }
-}
-
-fn deposit() -> Deposit {
-    Deposit { account: "1".into(), amount: 1 }
-}
 
 /// Asks for messages of the consumer under the pin of the one who reads, so that both get some.
 async fn steal(client: &Client, stream: &str, consumer: &str) -> Subscriber {
@@ -46,14 +38,14 @@ async fn a_subscription_ends_at_a_delivery_that_it_did_not_get() {
     let backend = context.backend().await;
     let events = backend.events.clone();
     let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
-    bank.execute(open()).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let request = |after| Subscribe { subscriber: "reader", aggregates: &["account"], after };
     let mut subscription = events.subscribe(request(0)).await.unwrap();
     assert_eq!(subscription.next(10).await.unwrap().len(), 1);
 
     let mut stolen = steal(context.nats.client(), &context.stream(), "reader").await;
     for _ in 0..20 {
-        bank.execute(deposit()).await.unwrap();
+        bank.execute(deposit("1", 1)).await.unwrap();
     }
     let theirs = stolen.next().await.unwrap();
     assert!(is_message(theirs.headers.as_ref()), "{theirs:?}");
@@ -86,15 +78,15 @@ async fn a_view_is_right_although_deliveries_were_stolen() {
     let context = TestContext::new("theft").await;
     let builder = Cqrs::builder(context.backend().await).aggregate::<Account>().view::<Statement>();
     let bank = builder.start().await.unwrap();
-    let statement = || GetStatement { account: "1".into() };
-    bank.execute(open()).await.unwrap();
+    let statement = || statement("1");
+    bank.execute(open("1", 0)).await.unwrap();
     for _ in 0..3 {
         // Who reads has a pin as soon as something was delivered.
-        let mut receipt = bank.execute(deposit()).await.unwrap();
+        let mut receipt = bank.execute(deposit("1", 1)).await.unwrap();
         bank.query(statement()).after(&receipt).await.unwrap();
         let mut stolen = steal(context.nats.client(), &context.stream(), "statement-v1").await;
         for _ in 0..20 {
-            receipt = bank.execute(deposit()).await.unwrap();
+            receipt = bank.execute(deposit("1", 1)).await.unwrap();
         }
         assert!(is_message(stolen.next().await.unwrap().headers.as_ref()));
         let seen = bank.query(statement()).after(&receipt).patience(Duration::from_mins(1)).await.unwrap();
@@ -110,14 +102,14 @@ async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
     let context = TestContext::new("naks").await;
     let builder = Cqrs::builder(context.backend().await).aggregate::<Account>().view::<Statement>();
     let bank = builder.start().await.unwrap();
-    bank.execute(open()).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let mut refused = 0;
     for _ in 0..3 {
-        let mut receipt = bank.execute(deposit()).await.unwrap();
+        let mut receipt = bank.execute(deposit("1", 1)).await.unwrap();
         bank.seen("statement", &receipt).await.unwrap();
         let mut stolen = steal(context.nats.client(), &context.stream(), "statement-v1").await;
         for _ in 0..20 {
-            receipt = bank.execute(deposit()).await.unwrap();
+            receipt = bank.execute(deposit("1", 1)).await.unwrap();
         }
         // The consumer acknowledges all up to a message: one that is refused comes again behind later ones.
         let mut taken = vec![stolen.next().await.unwrap()];
@@ -130,7 +122,7 @@ async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
             context.nats.client().publish(reply, "-NAK".into()).await.unwrap();
             refused += 1;
         }
-        let statement = bank.query(GetStatement { account: "1".into() }).after(&receipt);
+        let statement = bank.query(statement("1")).after(&receipt);
         let seen = statement.patience(Duration::from_mins(1)).await.unwrap();
         assert_eq!(seen.unwrap().versions, (1..=receipt.version).collect::<Vec<_>>());
     }
@@ -159,7 +151,7 @@ async fn a_subscription_ends_with_its_consumer() {
     let context = TestContext::new("zombie").await;
     let bank = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
     let (process, second) = (Process::new(), instance(&context).await);
-    bank.execute(open()).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let (name, url) = (context.name.clone(), context.url().to_owned());
     let begun = process.spawn(async move {
         let first = Nats::connect(&url).await.unwrap().context(&name).await.unwrap().events;
@@ -184,11 +176,11 @@ async fn a_subscription_ends_with_its_consumer() {
     .await;
     found.delete_consumer("reader").await.unwrap();
     let mut other = second.subscribe(reader(1)).await.unwrap();
-    bank.execute(deposit()).await.unwrap();
+    bank.execute(deposit("1", 1)).await.unwrap();
     assert_eq!(sequences(other.next(10).await.unwrap()), [2]);
     // It dies before it has saved that.
     drop(other);
-    bank.execute(deposit()).await.unwrap();
+    bank.execute(deposit("1", 1)).await.unwrap();
     drop(go_on);
     let error = zombie.next(10).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
@@ -220,11 +212,11 @@ async fn what_was_read_ahead_is_lost_to_nobody() {
     let backend = context.backend().await;
     let events = backend.events.clone();
     let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
-    bank.execute(open()).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let mut subscription = events.subscribe(reader(0)).await.unwrap();
     assert_eq!(sequences(subscription.next(1).await.unwrap()), [1]);
     for _ in 0..9 {
-        bank.execute(deposit()).await.unwrap();
+        bank.execute(deposit("1", 1)).await.unwrap();
     }
     eventually("it was read ahead", async || sent(&context).await == 10).await;
     assert_eq!(sequences(subscription.next(1).await.unwrap()), [2]);
@@ -274,12 +266,12 @@ async fn a_subscription_ends_without_the_last_delivery_although_nothing_happens(
     let backend = context.backend().await;
     let events = backend.events.clone();
     let bank = Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap();
-    bank.execute(open()).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let mut subscription = events.subscribe(reader(0)).await.unwrap();
     assert_eq!(sequences(subscription.next(10).await.unwrap()), [1]);
     let mut stolen = steal(context.nats.client(), &context.stream(), "reader").await;
     loop {
-        bank.execute(deposit()).await.unwrap();
+        bank.execute(deposit("1", 1)).await.unwrap();
         tokio::select! {
             theirs = stolen.next() => break assert!(is_message(theirs.unwrap().headers.as_ref())),
             ours = subscription.next(1) => drop(ours.unwrap()),
@@ -296,7 +288,7 @@ async fn a_subscription_ends_without_the_last_delivery_although_nothing_happens(
 async fn a_consumer_that_is_behind_the_checkpoint_is_made_anew() {
     let context = TestContext::new("behind").await;
     let bank = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
-    bank.execute(open()).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let (first, second) = (instance(&context).await, instance(&context).await);
     let mut behind = first.subscribe(reader(0)).await.unwrap();
     assert_eq!(sequences(behind.next(1).await.unwrap()), [1]);
@@ -308,7 +300,7 @@ async fn a_consumer_that_is_behind_the_checkpoint_is_made_anew() {
     .await;
     behind.leave().await;
     for _ in 0..4 {
-        bank.execute(deposit()).await.unwrap();
+        bank.execute(deposit("1", 1)).await.unwrap();
     }
     let mut next = second.subscribe(reader(3)).await.unwrap();
     assert_eq!(sequences(next.next(1).await.unwrap()), [4]);
@@ -320,7 +312,7 @@ async fn a_worker_that_died_is_followed_although_nothing_happens() {
     let context = TestContext::new("died").await;
     let bank = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
     let (first, second) = (instance(&context).await, instance(&context).await);
-    bank.execute(open()).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let mut dies = first.subscribe(reader(0)).await.unwrap();
     assert_eq!(sequences(dies.next(10).await.unwrap()), [1]);
     let mut next = second.subscribe(reader(0)).await.unwrap();

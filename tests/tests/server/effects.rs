@@ -15,37 +15,18 @@ use cqrs_core::{
 use cqrs_nats::{Nats, Topology};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
-    TestContext,
-    domain::{Account, AccountEvent, Deposit, Open},
+    domain::{Account, AccountEvent, Open, deposit, places},
     eventually,
     ports::Port,
     server_binary,
 };
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("effects").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "effects", memory nats: {
     what_passes_is_tried_again_and_what_went_well_is_not
     what_never_works_is_set_aside_with_what_follows_it
     a_handler_goes_on_where_it_was
     a_handler_is_never_built_anew
-}
+} }
 
 /// What was handled, how often: the account and the version.
 type Done = Arc<Mutex<Vec<(String, u64)>>>;
@@ -98,12 +79,8 @@ async fn bank<B: Backend>(backend: B, clerk: &Clerk) -> Bank<B> {
 async fn open<B: Backend>(bank: &Bank<B>, account: &str, amounts: &[u64]) {
     bank.execute(Open { account: account.into(), owner: "anna".into(), amount: 0 }).await.unwrap();
     for amount in amounts {
-        bank.execute(Deposit { account: account.into(), amount: *amount }).await.unwrap();
+        bank.execute(deposit(account, *amount)).await.unwrap();
     }
-}
-
-fn places(of: &[(&str, &[u64])]) -> Vec<(String, u64)> {
-    of.iter().flat_map(|(account, versions)| versions.iter().map(|v| ((*account).to_owned(), *v))).collect()
 }
 
 async fn what_passes_is_tried_again_and_what_went_well_is_not<B: Backend + Clone>(backend: B) {
@@ -196,7 +173,7 @@ async fn notices_come_at_most_once_through_the_death_of_the_server() {
     let heard_late = listen(&late).await;
     let mut sent = 4;
     eventually("it is heard again", async || {
-        bank.execute(Deposit { account: "a".into(), amount: 1 }).await.unwrap();
+        bank.execute(deposit("a", 1)).await.unwrap();
         sent += 1;
         let last = Some(("a".to_owned(), sent));
         heard.lock().unwrap().last().cloned() == last && heard_late.lock().unwrap().last().cloned() == last

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use cqrs_core::{Cqrs, MAX_ID_BYTES};
 use cqrs_tests::{
     TestContext,
-    domain::{Account, GetStatement, Open, RichAccounts, Statement},
+    domain::{Account, Open, RichAccounts, Statement, statement},
 };
 
 /// Ids that differ in what separates tokens, matches several, ends lines, or is only written differently.
@@ -35,7 +35,7 @@ async fn no_id_reaches_another_one_or_harms_the_connection() {
     let rich = bank.query(RichAccounts { at_least: 1 }).after(&last.unwrap()).await.unwrap();
     assert_eq!(rich.into_iter().collect::<HashSet<_>>(), ids, "each has its own document");
     for (id, balance) in ids.iter().zip(1..) {
-        let seen = bank.query(GetStatement { account: id.clone() }).await.unwrap();
+        let seen = bank.query(statement(id.clone())).await.unwrap();
         assert_eq!(seen, Some(Statement { balance, versions: vec![1, 2] }), "{id:?}");
     }
     bank.stop().await;

@@ -9,14 +9,14 @@ use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyErro
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     cluster::Cluster,
-    domain::{Account, AccountRejection, Deposit, GetStatement, Open, RichAccounts, Statement},
+    configured_server,
+    domain::{Account, AccountRejection, Bank, Open, RichAccounts, Statement, deposit, statement},
     eventually, old_server_binary,
     ports::Port,
-    server_binary,
+    server_binary, with_causes,
 };
 use futures_util::StreamExt as _;
 
-type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
 type Outcome = Result<Receipt, CommandError<AccountRejection>>;
 
 async fn bank(backend: NatsBackend) -> Bank {
@@ -24,20 +24,8 @@ async fn bank(backend: NatsBackend) -> Bank {
     builder.aggregate::<Account>().view::<Statement>().start().await.unwrap()
 }
 
-async fn server(config: &str) -> LocalServer {
-    LocalServer::builder(server_binary().await).config(config).start().await.unwrap()
-}
-
-fn open(account: &str) -> Open {
+fn open(account: impl Into<String>) -> Open {
     Open { account: account.into(), owner: "x".repeat(1_000), amount: 1 }
-}
-
-fn deposit(account: &str) -> Deposit {
-    Deposit { account: account.into(), amount: 1 }
-}
-
-fn statement(account: &str) -> GetStatement {
-    GetStatement { account: account.into() }
 }
 
 /// What the store says, where the command surely had no effect.
@@ -51,7 +39,7 @@ fn refusal(outcome: Outcome) -> StoreError {
 /// Opens accounts until the store refuses one: how many there are, and why.
 async fn fill(bank: &Bank) -> (u64, StoreError) {
     for number in 0..10_000 {
-        match bank.execute(open(&number.to_string())).await {
+        match bank.execute(open(number.to_string())).await {
             Ok(_) => {}
             refused => return (number, refusal(refused)),
         }
@@ -59,20 +47,8 @@ async fn fill(bank: &Bank) -> (u64, StoreError) {
     panic!("the store is never full");
 }
 
-/// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 fn shows(error: &dyn std::error::Error, parts: &[&str]) {
-    let text = whole(error);
+    let text = with_causes(error);
     assert!(parts.iter().all(|part| text.contains(part)), "{text}");
 }
 
@@ -97,7 +73,7 @@ async fn a_server_that_is_too_old() {
 
 #[tokio::test]
 async fn a_stream_at_its_limits_stores_nothing_and_goes_on_when_they_are_raised() {
-    let server = server("").await;
+    let server = configured_server("").await;
     let nats = Nats::connect(server.url()).await.unwrap();
     for (context, messages, bytes) in [("messages", 5, -1), ("bytes", -1, 20_000)] {
         let bank = bank(nats.context(context).await.unwrap()).await;
@@ -109,7 +85,7 @@ async fn a_stream_at_its_limits_stores_nothing_and_goes_on_when_they_are_raised(
         assert!(stored > 1 && matches!(error, StoreError::Full { .. }), "{error:?}");
         shows(&error, &["the store has no room", "raise the stream's max_bytes or max_msgs", context]);
         let next = stored.to_string();
-        let nothing = bank.execute(deposit(&next)).await;
+        let nothing = bank.execute(deposit(&next, 1)).await;
         assert!(matches!(nothing, Err(CommandError::NotFound(_))), "nothing of it is stored: {nothing:?}");
         limit(&nats, &context.to_uppercase(), |config| {
             (config.max_messages, config.max_bytes) = (-1, -1);
@@ -123,7 +99,7 @@ async fn a_stream_at_its_limits_stores_nothing_and_goes_on_when_they_are_raised(
 
 #[tokio::test]
 async fn an_account_that_has_used_up_what_it_may() {
-    let server = server(
+    let server = configured_server(
         "accounts {
             SMALL { jetstream { max_file: 100KB }, users: [ { user: small, password: p } ] }
             FEW { jetstream { max_streams: 2 }, users: [ { user: few, password: p } ] }
@@ -156,7 +132,7 @@ async fn an_account_that_has_used_up_what_it_may() {
 
 #[tokio::test]
 async fn a_server_that_may_use_no_more_of_its_disk() {
-    let server = server("jetstream { max_file_store: 200KB }").await;
+    let server = configured_server("jetstream { max_file_store: 200KB }").await;
     let bank = bank(Nats::connect(server.url()).await.unwrap().context("server").await.unwrap()).await;
     let (stored, error) = fill(&bank).await;
     assert!(stored > 1 && matches!(error, StoreError::Full { .. }), "{error:?}");
@@ -167,14 +143,14 @@ async fn a_server_that_may_use_no_more_of_its_disk() {
 
 #[tokio::test]
 async fn a_view_without_room_waits_until_there_is_some() {
-    let server = server("").await;
+    let server = configured_server("").await;
     let nats = Nats::connect(server.url()).await.unwrap();
     let bank = bank(nats.context("views").await.unwrap()).await;
     let bucket = "KV_views__statement-v1";
     limit(&nats, bucket, |config| config.max_bytes = 2_000).await;
     let mut last = None;
     for number in 0..20 {
-        last = Some(bank.execute(open(&number.to_string())).await.unwrap());
+        last = Some(bank.execute(open(number.to_string())).await.unwrap());
     }
     let waits = |reason: &str| {
         ["the store has no room: writing bucket views__statement-v1", "max_bytes"]
@@ -220,7 +196,7 @@ async fn a_full_disk() {
     let bank = bank(Nats::connect(&url).await.unwrap().context("disk").await.unwrap()).await;
     let mut stored = 0;
     let error = loop {
-        match bank.execute(open(&stored.to_string())).await {
+        match bank.execute(open(stored.to_string())).await {
             Ok(_) => stored += 1,
             Err(CommandError::Failed(error)) => break error,
             Err(error) => panic!("{error:?}"),
@@ -235,12 +211,12 @@ async fn a_full_disk() {
     small.kill().await;
     let large = build(binary).start().await.unwrap();
     eventually("the command succeeds, once", async || {
-        let outcome = bank.execute(open(&stored.to_string())).await;
+        let outcome = bank.execute(open(stored.to_string())).await;
         outcome.is_ok_and(|receipt| receipt.version == 2)
     })
     .await;
-    let receipt = bank.execute(deposit(&stored.to_string())).await.unwrap();
-    let seen = bank.query(statement(&stored.to_string())).after(&receipt).patience(Duration::from_mins(1));
+    let receipt = bank.execute(deposit(stored.to_string(), 1)).await.unwrap();
+    let seen = bank.query(statement(stored.to_string())).after(&receipt).patience(Duration::from_mins(1));
     assert_eq!(seen.await.unwrap(), Some(Statement { balance: 2, versions: vec![1, 2, 3] }));
     bank.stop().await;
     large.stop().await;
@@ -252,7 +228,7 @@ async fn delete(nats: &Nats, stream: &str) {
 
 #[tokio::test]
 async fn a_stream_that_is_deleted_under_a_running_service() {
-    let server = server("").await;
+    let server = configured_server("").await;
     let nats = Nats::connect(server.url()).await.unwrap();
     let bank = bank(nats.context("gone").await.unwrap()).await;
     let receipt = bank.execute(open("1")).await.unwrap();
@@ -260,7 +236,7 @@ async fn a_stream_that_is_deleted_under_a_running_service() {
     delete(&nats, "GONE").await;
     // The first one knows its state and appends, the second one has to read first.
     for account in ["1", "2"] {
-        let error = refusal(bank.execute(deposit(account)).await);
+        let error = refusal(bank.execute(deposit(account, 1)).await);
         assert!(matches!(error, StoreError::Missing { .. }), "{error:?}");
         shows(&error, &["there is no stream GONE", "was it deleted?", "start the service again"]);
     }
@@ -293,7 +269,7 @@ async fn a_cluster_without_a_majority() {
     }
     let mut source = None;
     eventually("the cluster knows that it has no leader", async || {
-        let Err(CommandError::Failed(error)) = bank.execute(deposit("1")).await else { return false };
+        let Err(CommandError::Failed(error)) = bank.execute(deposit("1", 1)).await else { return false };
         let found = match error {
             Error::Store(found) => found,
             Error::Unknown { source, .. } => *source,
@@ -309,7 +285,7 @@ async fn a_cluster_without_a_majority() {
         cluster.restart(node).await;
     }
     eventually("the stream has a leader", async || cluster.is_healthy("LONE").await).await;
-    eventually("the service goes on", async || bank.execute(deposit("1")).await.is_ok()).await;
+    eventually("the service goes on", async || bank.execute(deposit("1", 1)).await.is_ok()).await;
     bank.stop().await;
 }
 
@@ -411,20 +387,22 @@ async fn jetstream_that_is_switched_off_under_a_running_service() {
     for account in ["1", "2"] {
         // The first attempts may still have met the old server.
         let mut error = None;
-        eventually("the service has the new server", async || match bank.execute(deposit(account)).await {
-            Err(CommandError::Failed(Error::Store(found))) => {
-                let disabled = matches!(found, StoreError::Disabled { .. });
-                error = Some(found);
-                disabled
+        eventually("the service has the new server", async || {
+            match bank.execute(deposit(account, 1)).await {
+                Err(CommandError::Failed(Error::Store(found))) => {
+                    let disabled = matches!(found, StoreError::Disabled { .. });
+                    error = Some(found);
+                    disabled
+                }
+                other => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
         })
         .await;
         shows(&error.unwrap(), &["the store is switched off", "enable JetStream for the account"]);
     }
     off.kill().await;
     let on = start(accounts("jetstream: enabled,")).await;
-    eventually("the service goes on", async || bank.execute(deposit("1")).await.is_ok()).await;
+    eventually("the service goes on", async || bank.execute(deposit("1", 1)).await.is_ok()).await;
     bank.stop().await;
     on.stop().await;
 }

@@ -16,16 +16,14 @@ use cqrs_core::{
 use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
-    domain::{Account, GetStatement, Open, Statement, Touch},
+    configured_server,
+    domain::{Account, Bank, Statement, Touch, open, statement},
     eventually,
     proxy::Proxy,
-    server_binary,
 };
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use uuid::Uuid;
-
-type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
 
 /// A server with an all-powerful user, and users who may do everything but what is denied to them.
 async fn server(users: &[(&str, &str)]) -> LocalServer {
@@ -35,7 +33,7 @@ async fn server(users: &[(&str, &str)]) -> LocalServer {
     let users = users.iter().map(user).collect::<Vec<_>>().join("\n");
     let root = "{ user: root, password: p }";
     let config = format!("accounts {{ A {{ jetstream: enabled, users: [ {root}\n{users} ] }} }}");
-    LocalServer::builder(server_binary().await).config(config).start().await.unwrap()
+    configured_server(config).await
 }
 
 async fn connect(server: &LocalServer, user: &str) -> Result<Nats, ConnectError> {
@@ -44,10 +42,6 @@ async fn connect(server: &LocalServer, user: &str) -> Result<Nats, ConnectError>
 
 async fn start(backend: NatsBackend) -> Result<Bank, Error> {
     Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await
-}
-
-fn open(account: &str) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount: 1 }
 }
 
 fn lacks(error: &StoreError, wanted: &str) {
@@ -97,8 +91,8 @@ async fn what_a_running_service_may_not_do() {
     ])
     .await;
     let root = start(connect(&server, "root").await.unwrap().context("shop").await.unwrap()).await.unwrap();
-    let receipt = root.execute(open("1")).await.unwrap();
-    root.query(GetStatement { account: "1".into() }).after(&receipt).await.unwrap();
+    let receipt = root.execute(open("1", 1)).await.unwrap();
+    root.query(statement("1")).after(&receipt).await.unwrap();
     root.stop().await;
 
     let as_user = async |user| {
@@ -106,7 +100,7 @@ async fn what_a_running_service_may_not_do() {
         Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap()
     };
     let mute = as_user("mute").await;
-    let (refused, done) = tokio::join!(mute.execute(open("closed")), mute.execute(open("open")));
+    let (refused, done) = tokio::join!(mute.execute(open("closed", 1)), mute.execute(open("open", 1)));
     done.unwrap();
     let Err(CommandError::Failed(Error::Store(error))) = refused else { panic!("{refused:?}") };
     lacks(&error, "publish to shop.event.account.closed");
@@ -117,7 +111,7 @@ async fn what_a_running_service_may_not_do() {
         [("reader", "$JS.API.DIRECT.GET.SHOP"), ("follower", "$JS.API.STREAM.MSG.GET.SHOP")]
     {
         let bank = as_user(user).await;
-        let mut outcome = bank.execute(open("1")).await.map(drop);
+        let mut outcome = bank.execute(open("1", 1)).await.map(drop);
         if matches!(outcome, Err(CommandError::AlreadyExists(_))) {
             // The state was known; this asks the leader.
             outcome = bank.execute(touch("1")).await.map(drop);
@@ -147,7 +141,7 @@ async fn a_projector_that_may_not_do_its_work_halts_and_says_why() {
     for (user, subject) in denied {
         let backend = connect(&server, user).await.unwrap().context("shop").await.unwrap();
         let bank = start(backend).await.unwrap();
-        bank.execute(open(user)).await.unwrap();
+        bank.execute(open(user, 1)).await.unwrap();
         let wanted = format!("needs the permission to publish to {subject}");
         eventually(&format!("the projector of {user} halts"), async || {
             matches!(&bank.projectors()[0].state,
@@ -195,8 +189,8 @@ async fn nobody_reads_the_answers_of_others() {
         let _ = nats.context("shop").await.unwrap();
     }
     let bank = start(one.context("shop").await.unwrap()).await.unwrap();
-    let receipt = bank.execute(open("1")).await.unwrap();
-    bank.query(GetStatement { account: "1".into() }).after(&receipt).await.unwrap();
+    let receipt = bank.execute(open("1", 1)).await.unwrap();
+    bank.query(statement("1")).after(&receipt).await.unwrap();
     bank.stop().await;
     eventually("who may hear everything does", async || {
         listeners
@@ -260,14 +254,14 @@ async fn a_flood_of_refusals_does_not_hide_that_the_connection_is_back() {
     let proxy = Proxy::start(server.port()).await.unwrap();
     let nats = Connect::to(proxy.url()).user("noisy", "p").connect().await.unwrap();
     let bank = start(nats.context("flood").await.unwrap()).await.unwrap();
-    bank.execute(open("0")).await.unwrap();
+    bank.execute(open("0", 1)).await.unwrap();
     for round in 1..=5 {
         for _ in 0..2_000 {
             nats.client().publish("noise.1", "".into()).await.unwrap();
         }
         proxy.reset();
-        let receipt = bank.execute(open(&round.to_string())).await.unwrap();
-        let query = bank.query(GetStatement { account: round.to_string() }).after(&receipt);
+        let receipt = bank.execute(open(round.to_string(), 1)).await.unwrap();
+        let query = bank.query(statement(round.to_string())).after(&receipt);
         assert!(query.patience(Duration::from_mins(1)).await.unwrap().is_some());
     }
     bank.stop().await;

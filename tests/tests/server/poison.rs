@@ -6,54 +6,23 @@ use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, Command, Commit, Context, Cqrs, Effects, Envelope, Error, Event,
     EventId, EventStore as _, Expected, Fault, Handle, Handled, Policy, Project, Query, React, Receipt, Save,
     View, ViewStore as _, Write,
-    memory::{Memory, MemoryEvents, MemoryViews},
+    memory::{MemoryEvents, MemoryViews},
 };
-use cqrs_sql::SqliteViews;
 use cqrs_tests::{
-    TestContext,
-    domain::{Account, AccountEvent, Deposit, Open},
+    domain::{Account, AccountEvent, Deposit, Open, key},
     watched::Watched,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("poison").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let views = super::SqliteViews::in_memory("poison").await.unwrap();
-                super::$case((super::MemoryEvents::default(), views)).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "poison", memory nats sqlite: {
     a_document_that_cannot_be_written_is_the_fault_of_its_event
     a_document_that_cannot_be_read_is_the_fault_of_the_event_that_changes_it
     a_commit_may_change_more_documents_than_one_write_takes
     a_commit_that_is_set_aside_is_one_dead_letter
     a_version_gap_concerns_its_aggregate
     a_version_gap_is_noticed_after_a_restart
-}
-
-fn account(id: &str) -> AggregateKey {
-    AggregateKey::new("account", id).unwrap()
-}
+} }
 
 async fn service<B: Backend, V: View>(backend: B) -> Cqrs<B, (Account, Ship), (V,)> {
     Cqrs::builder(backend).aggregate::<Account>().aggregate::<Ship>().view::<V>().start().await.unwrap()
@@ -327,7 +296,7 @@ async fn a_commit_that_is_set_aside_is_one_dead_letter<B: Backend>(backend: B) {
 /// lost something.
 async fn damage<B: Backend>(backend: B, id: &str, version: u64) {
     let (events, _) = backend.split();
-    let last = events.last(&account(id)).await.unwrap().unwrap();
+    let last = events.last(&key(id)).await.unwrap().unwrap();
     let mut event = last.commit.events[last.commit.events.len() - 1].clone();
     event.id = EventId(Uuid::new_v4());
     let mut origin = (*event.origin).clone();
@@ -367,13 +336,13 @@ async fn a_version_gap_concerns_its_aggregate<B: Backend + Clone>(backend: B) {
     assert_eq!(fragile(&cqrs, "good", &good).await.unwrap(), [1, 2, 3]);
     assert_eq!(gaps(&cqrs).await, all, "a restart changes nothing");
     let dead = cqrs.dead_letters("fragile").await.unwrap();
-    let again = dead.retry(&account("a")).await.unwrap();
+    let again = dead.retry(&key("a")).await.unwrap();
     let stopped = again.stopped_at.unwrap();
     assert!(again.applied == 0 && stopped.fault == Fault::Gap, "the log is as it was: {stopped:?}");
     assert!(stopped.reason.contains("should have version 3"), "{}", stopped.reason);
     // Somebody decides that the view can do without what is missing.
     dead.edit(stopped.position, r#"{"amount":5}"#).await.unwrap();
-    assert_eq!(dead.retry(&account("a")).await.unwrap().applied, 2);
+    assert_eq!(dead.retry(&key("a")).await.unwrap().applied, 2);
     let found = cqrs.query(GetFragile { account: "a".into() }).await.unwrap().unwrap();
     assert_eq!(found.versions, [1, 2, 7, 8]);
 }

@@ -7,38 +7,19 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Backend, CommandError, CommandId, Cqrs, Deadline, Deadlines, Effects, Envelope, Error,
-    EventStore, Metadata, Policy, ProjectorState, React, Receipt, Refusal, Start, StoredCommit, ViewStore,
-    memory::{Memory, MemoryEvents, MemoryViews},
+    Backend, CommandError, CommandId, Cqrs, Deadline, Deadlines, Effects, Envelope, Error, EventStore,
+    Metadata, Policy, ProjectorState, React, Receipt, Refusal, Start, StoredCommit, ViewStore,
+    memory::{MemoryEvents, MemoryViews},
 };
 use cqrs_tests::{
-    TestContext,
-    domain::{Account, AccountEvent, Deposit, Open, Touch, Withdraw},
+    domain::{Account, AccountEvent, Open, Touch, Withdraw, deposit, key, open, withdraw},
     eventually,
     flaky::Flaky,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("policies").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "policies", memory nats: {
     each_command_is_sent_once_and_carries_where_it_comes_from
     a_refusal_is_told_and_what_follows_is_done
     an_event_that_leads_to_an_unknown_command_is_set_aside
@@ -50,15 +31,7 @@ on_every_backend! {
     two_instances_send_nothing_twice
     a_policy_does_not_keep_its_service_alive
     deadlines_that_cannot_be_sent_hold_up_no_others
-}
-
-fn open(account: &str, amount: u64) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount }
-}
-
-fn deposit(account: &str, amount: u64) -> Deposit {
-    Deposit { account: account.into(), amount }
-}
+} }
 
 /// Everything in the log of these accounts, as words.
 async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
@@ -66,7 +39,7 @@ async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
 }
 
 async fn commits(events: &impl EventStore, account: &str) -> Vec<StoredCommit> {
-    events.read(&AggregateKey::new("account", account).unwrap(), 0, 1_000).await.unwrap().commits
+    events.read(&key(account), 0, 1_000).await.unwrap().commits
 }
 
 fn words(stored: &StoredCommit) -> Vec<(String, CommandId)> {
@@ -117,13 +90,13 @@ impl React<AccountEvent> for Generous {
                 effects.send(deposit(account, 6));
             }
             AccountEvent::Deposited { amount: 50 } => {
-                effects.send(Withdraw { account: "bank".into(), amount: 100 });
+                effects.send(withdraw("bank", 100));
             }
             AccountEvent::Deposited { amount: 7 } => {
-                effects.at("nine", event.time + NINE, Withdraw { account: account.into(), amount: 1 });
+                effects.at("nine", event.time + NINE, withdraw(account, 1));
             }
             AccountEvent::Deposited { amount: 70 } => {
-                effects.at("nine", event.time + LONG, Withdraw { account: account.into(), amount: 1 });
+                effects.at("nine", event.time + LONG, withdraw(account, 1));
             }
             AccountEvent::Deposited { amount: 9 } => effects.disarm("nine"),
             AccountEvent::Deposited { amount: 13 } => panic!("no thirteen"),

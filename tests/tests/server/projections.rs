@@ -4,35 +4,16 @@
 use std::time::Duration;
 
 use cqrs_core::{
-    AggregateKey, Backend, Checkpoint, Cqrs, Envelope, Error, EventId, EventStore as _, OnFailure, Project,
-    ProjectionId, ProjectorState, Query, Receipt, Save, View, ViewStore as _, Write, memory::Memory,
+    Backend, Checkpoint, Cqrs, Envelope, Error, EventId, EventStore as _, OnFailure, Project, ProjectionId,
+    ProjectorState, Query, Receipt, Save, View, ViewStore as _, Write,
 };
 use cqrs_tests::{
-    TestContext,
-    domain::{Account, AccountEvent, Deposit, GetStatement, Open, Statement},
+    domain::{Account, AccountEvent, Deposit, Open, Statement, key, statement},
     eventually,
 };
 use serde::{Deserialize, Serialize};
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("projections").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "projections", memory nats: {
     what_cannot_be_applied_is_set_aside_with_what_follows_it
     a_dead_letter_can_be_given_up
     a_query_after_a_receipt_says_what_was_set_aside
@@ -46,11 +27,7 @@ on_every_backend! {
     what_a_projector_does_can_be_seen
     a_projector_that_stands_still_is_seen_to_fall_behind
     who_has_no_projectors_asks_and_looks_at_those_of_others
-}
-
-fn key(account: &str) -> AggregateKey {
-    AggregateKey::new("account", account).unwrap()
-}
+} }
 
 /// The versions of the events that were applied; the rules cannot cope with 13.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,10 +272,6 @@ async fn a_document_that_is_not_wanted_is_removed<B: Backend>(backend: B) {
     open(&bank, "b").await;
     let receipt = deposit(&bank, "b", 1).await;
     assert_eq!(bank.query(GetOdd { account: "b".into() }).after(&receipt).await.unwrap(), None);
-}
-
-fn statement(account: &str) -> GetStatement {
-    GetStatement { account: account.into() }
 }
 
 /// Puts something wrong into a view's document, as a mistake in its rules would.

@@ -5,32 +5,18 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Source};
 use cqrs_core::{
-    AggregateKey, AppendError, Backend as _, CommandError, CommandId, Cqrs, Error, EventStore as _, Expected,
+    AppendError, Backend as _, CommandError, CommandId, Cqrs, Error, EventStore as _, Expected,
     InvalidMetadata, MAX_METADATA_BYTES, Metadata, ProjectorState, StoreError, View as _, ViewStore as _,
 };
-use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyError};
+use cqrs_nats::{Connect, ConnectError, Nats, Topology, TopologyError};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
-    TestContext,
-    domain::{Account, Deposit, GetStatement, Open, Statement, Touch},
+    TestContext, configured_server,
+    domain::{Account, Open, Statement, Touch, bank, deposit, key, open, statement},
     eventually,
     ports::Port,
-    server_binary,
+    server_binary, with_causes,
 };
-
-type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
-
-async fn bank(backend: NatsBackend) -> Bank {
-    Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap()
-}
-
-fn open(account: &str) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount: 1 }
-}
-
-fn statement(account: &str) -> GetStatement {
-    GetStatement { account: account.into() }
-}
 
 #[tokio::test]
 async fn a_server_that_is_not_there() {
@@ -49,7 +35,7 @@ async fn an_address_that_is_none() {
 #[tokio::test]
 async fn credentials_that_are_not_accepted() {
     let users = "authorization { users = [ { user: anna, password: right } ] }";
-    let server = LocalServer::builder(server_binary().await).config(users).start().await.unwrap();
+    let server = configured_server(users).await;
     let error = Connect::to(server.url()).user("anna", "wrong").connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Unauthorized { .. }), "{error:?}");
     Connect::to(server.url()).user("anna", "right").connect().await.unwrap();
@@ -60,10 +46,8 @@ async fn credentials_that_are_not_accepted() {
 
 #[tokio::test]
 async fn credentials_in_an_address_are_sent_and_never_shown() {
-    let start = async |authorization: &str| {
-        let config = format!("authorization {{ {authorization} }}");
-        LocalServer::builder(server_binary().await).config(config).start().await.unwrap()
-    };
+    let start =
+        async |authorization: &str| configured_server(format!("authorization {{ {authorization} }}")).await;
     let server = start(r#"users = [ { user: "a@b", password: "s3,c/r@e:t%" } ]"#).await;
     let url = |identity: &str| server.url().replace("://", &format!("://{identity}@"));
     Nats::connect(&url("a%40b:s3%2Cc%2Fr%40e%3At%25")).await.unwrap();
@@ -71,12 +55,7 @@ async fn credentials_in_an_address_are_sent_and_never_shown() {
         let connect = Connect::to(url(wrong));
         let shown = format!("{connect:?}");
         let error = connect.connect().await.unwrap_err();
-        let mut said = format!("{shown} {error} {error:?}");
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            said.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let said = format!("{shown} {} {error:?}", with_causes(&error));
         assert!(!said.contains("s3") && !said.contains("wr0ng"), "{wrong}: {said}");
     }
     // What is said apart goes before what is in the address.
@@ -99,7 +78,7 @@ async fn an_account_without_jetstream() {
             WITHOUT { users: [ { user: without, password: p } ] }
         }
     ";
-    let server = LocalServer::builder(server_binary().await).config(accounts).start().await.unwrap();
+    let server = configured_server(accounts).await;
     let error = Connect::to(server.url()).user("without", "p").connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::NoJetStream { .. }), "{error:?}");
     Connect::to(server.url()).user("with", "p").connect().await.unwrap();
@@ -140,9 +119,9 @@ async fn a_stream_that_would_lose_events() {
 #[tokio::test]
 async fn a_context_that_is_there_is_opened_as_it_is() {
     let context = TestContext::new("again").await;
-    bank(context.backend().await).await.execute(open("1")).await.unwrap();
+    bank(context.backend().await).await.execute(open("1", 1)).await.unwrap();
     let again = bank(context.backend().await).await;
-    assert!(matches!(again.execute(open("1")).await, Err(CommandError::AlreadyExists(_))));
+    assert!(matches!(again.execute(open("1", 1)).await, Err(CommandError::AlreadyExists(_))));
     let topology = Topology::new(&*context.name).in_memory();
     let error = context.nats.open(topology).await.unwrap_err();
     assert!(error.to_string().contains(r#"storage is "file" and must be "memory""#), "{error}");
@@ -152,13 +131,13 @@ async fn a_context_that_is_there_is_opened_as_it_is() {
 async fn a_commit_that_is_too_large() {
     let context = TestContext::new("large").await;
     let bank = bank(context.backend().await).await;
-    let large = Open { owner: "x".repeat(2 << 20), ..open("1") };
+    let large = Open { owner: "x".repeat(2 << 20), ..open("1", 0) };
     let error = bank.execute(large).await.unwrap_err();
     let CommandError::Failed(Error::Store(StoreError::TooLarge { bytes, limit, .. })) = error else {
         panic!("{error:?}")
     };
     assert!(bytes > limit && limit == context.nats.client().max_payload());
-    bank.execute(open("1")).await.unwrap();
+    bank.execute(open("1", 1)).await.unwrap();
 }
 
 /// Whether it is alone or shares an append, in which its metadata are no headers.
@@ -166,12 +145,12 @@ async fn a_commit_that_is_too_large() {
 async fn metadata_that_is_too_large() {
     let context = TestContext::new("large").await;
     let bank = bank(context.backend().await).await;
-    bank.execute(Open { amount: 0, ..open("1") }).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     let with = |bytes| {
         let mut metadata = Metadata::default();
         // Each of these takes three bytes in a header.
         metadata.insert("note", "\n".repeat(bytes - "note".len())).unwrap();
-        bank.execute(Deposit { account: "1".into(), amount: 1 }).metadata(metadata)
+        bank.execute(deposit("1", 1)).metadata(metadata)
     };
     for bytes in [MAX_METADATA_BYTES + 1, 70_000] {
         let error = with(bytes).await.unwrap_err();
@@ -190,9 +169,9 @@ async fn metadata_that_is_too_large() {
 async fn headers_that_are_too_large() {
     let context = TestContext::new("large").await;
     let backend = context.backend().await;
-    bank(backend.clone()).await.execute(Open { amount: 0, ..open("1") }).await.unwrap();
+    bank(backend.clone()).await.execute(open("1", 0)).await.unwrap();
     let (events, _) = backend.split();
-    let first = events.last(&AggregateKey::new("account", "1").unwrap()).await.unwrap().unwrap();
+    let first = events.last(&key("1")).await.unwrap().unwrap();
     let mut commit = first.commit;
     commit.first_version += 1;
     let mut of = async |bytes: usize| {
@@ -216,13 +195,13 @@ async fn headers_that_are_too_large() {
 async fn a_message_that_is_no_commit_becomes_a_dead_letter_and_nothing_else() {
     let context = TestContext::new("poison").await;
     let bank = bank(context.backend().await).await;
-    bank.execute(open("1")).await.unwrap();
+    bank.execute(open("1", 1)).await.unwrap();
     for place in ["account.2", "account.bad=token", "account"] {
         let subject = format!("{}.event.{place}", context.name);
         context.nats.client().publish(subject, "not a commit".into()).await.unwrap();
     }
     context.nats.client().flush().await.unwrap();
-    let later = bank.execute(Deposit { account: "1".into(), amount: 1 }).await.unwrap();
+    let later = bank.execute(deposit("1", 1)).await.unwrap();
     let seen = bank.query(statement("1")).after(&later).await.unwrap().unwrap();
     assert_eq!(seen.versions, [1, 2, 3], "others go on");
     let letters = bank.dead_letters("statement").await.unwrap().list().await.unwrap();
@@ -230,7 +209,7 @@ async fn a_message_that_is_no_commit_becomes_a_dead_letter_and_nothing_else() {
         letters.iter().map(|letter| (letter.aggregate.to_string(), &*letter.reason)).collect();
     assert_eq!(shown[0], ("account/2".to_owned(), "attribute specversion is missing"));
     assert_eq!((shown.len(), shown[1].0.as_str()), (2, "/at 3"), "{shown:?}");
-    let error = bank.execute(Deposit { account: "2".into(), amount: 1 }).await.unwrap_err();
+    let error = bank.execute(deposit("2", 1)).await.unwrap_err();
     assert!(matches!(error, CommandError::Failed(Error::Store(StoreError::NotACommit { .. }))), "{error:?}");
 }
 
@@ -238,13 +217,13 @@ async fn a_message_that_is_no_commit_becomes_a_dead_letter_and_nothing_else() {
 async fn a_stream_that_was_made_anew() {
     let context = TestContext::new("anew").await;
     let first = bank(context.backend().await).await;
-    let receipt = first.execute(open("1")).await.unwrap();
+    let receipt = first.execute(open("1", 1)).await.unwrap();
     first.query(statement("1")).after(&receipt).await.unwrap();
     first.stop().await;
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     jetstream.delete_stream(context.stream()).await.unwrap();
     let writer = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
-    let receipt = writer.execute(open("2")).await.unwrap();
+    let receipt = writer.execute(open("2", 1)).await.unwrap();
     let backend = context.backend().await;
     // The store knows already that the view has got to a place of this number.
     backend.views.reached(&Statement::projection(), receipt.position.sequence).await.unwrap();
@@ -261,7 +240,7 @@ async fn a_stream_that_was_made_anew() {
 async fn a_stream_that_is_deleted_under_a_worker_is_waited_for_and_not_mistaken_for_another() {
     let context = TestContext::new("under").await;
     let bank = bank(context.backend().await).await;
-    let receipt = bank.execute(open("1")).await.unwrap();
+    let receipt = bank.execute(open("1", 1)).await.unwrap();
     let before = bank.query(statement("1")).after(&receipt).await.unwrap();
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     jetstream.delete_stream(context.stream()).await.unwrap();
@@ -274,7 +253,7 @@ async fn a_stream_that_is_deleted_under_a_worker_is_waited_for_and_not_mistaken_
     // Somebody makes it anew, and it grows beyond the place where the view is.
     let other = self::bank(context.backend().await).await;
     for account in ["2", "3", "4"] {
-        other.execute(open(account)).await.unwrap();
+        other.execute(open(account, 1)).await.unwrap();
     }
     for bank in [&bank, &other] {
         eventually("the log is refused", async || {
@@ -294,12 +273,12 @@ async fn a_stream_that_is_deleted_under_a_worker_is_waited_for_and_not_mistaken_
 async fn a_consumer_that_was_deleted_is_made_again() {
     let context = TestContext::new("consumer").await;
     let bank = bank(context.backend().await).await;
-    let receipt = bank.execute(open("1")).await.unwrap();
+    let receipt = bank.execute(open("1", 1)).await.unwrap();
     bank.query(statement("1")).after(&receipt).await.unwrap();
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     let stream = jetstream.get_stream(context.stream()).await.unwrap();
     stream.delete_consumer("statement-v1").await.unwrap();
-    let receipt = bank.execute(Deposit { account: "1".into(), amount: 5 }).await.unwrap();
+    let receipt = bank.execute(deposit("1", 5)).await.unwrap();
     let seen = bank.query(statement("1")).after(&receipt).patience(Duration::from_secs(30)).await.unwrap();
     assert_eq!(seen, Some(Statement { balance: 6, versions: vec![1, 2, 3] }));
 }
@@ -312,7 +291,7 @@ async fn a_mirror_that_knows_little() {
     let accounts: Vec<_> = (0..20).map(|number| number.to_string()).collect();
     let first = bank(context.backend().await).await;
     for account in &accounts {
-        first.execute(open(account)).await.unwrap();
+        first.execute(open(account, 1)).await.unwrap();
     }
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     let origin = Source { name: context.stream(), start_sequence: Some(21), ..Source::default() };
@@ -324,7 +303,7 @@ async fn a_mirror_that_knows_little() {
         ..Config::default()
     };
     jetstream.create_stream(mirror).await.unwrap();
-    first.execute(open("last")).await.unwrap();
+    first.execute(open("last", 1)).await.unwrap();
     let stream = jetstream.get_stream_no_info(context.stream()).await.unwrap();
     eventually("the mirror answers in the stream's name", async || stream.direct_get(1).await.is_err()).await;
 
@@ -343,11 +322,11 @@ async fn a_server_that_restarts() {
     let server = builder(server_binary().await).start().await.unwrap();
     let url = server.url().to_owned();
     let bank = bank(Nats::connect(&url).await.unwrap().context("restart").await.unwrap()).await;
-    bank.execute(open("1")).await.unwrap();
+    bank.execute(open("1", 1)).await.unwrap();
     server.kill().await;
     let waiting = tokio::spawn({
         let bank = bank.clone();
-        async move { bank.execute(Deposit { account: "1".into(), amount: 5 }).await }
+        async move { bank.execute(deposit("1", 5)).await }
     });
     let server = builder(server_binary().await).start().await.unwrap();
     let receipt = waiting.await.unwrap().unwrap();

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use cqrs_core::{
-    AggregateKey, CommandError, CommandId, Cqrs, Error, EventStore, Receipt,
+    CommandError, CommandId, Error, EventStore, Receipt,
     memory::{MemoryEvents, MemoryViews},
 };
 use cqrs_nats::{Nats, NatsEvents};
@@ -12,7 +12,7 @@ use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
     TestContext,
     copies::{Copy, make_again},
-    domain::{Account, AccountRejection, Deposit, GetStatement, Open, Statement, Touch, Withdraw},
+    domain::{self, AccountRejection, Touch, Withdraw, deposit, key, open, statement},
     scratch::Scratch,
     server_binary,
 };
@@ -176,19 +176,10 @@ async fn instance(url: &str, context: &str) -> NatsEvents {
     Nats::connect(url).await.unwrap().context(context).await.unwrap().events
 }
 
-type Bank<W> = Cqrs<(<W as World>::Events, MemoryViews), (Account,), (Statement,)>;
+type Bank<W> = domain::Bank<(<W as World>::Events, MemoryViews)>;
 
 async fn bank<W: World>(world: &W) -> Bank<W> {
-    let backend = (world.events().await, MemoryViews::default());
-    Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap()
-}
-
-fn open(account: &str, amount: u64) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount }
-}
-
-fn deposit(account: &str, amount: u64) -> Deposit {
-    Deposit { account: account.into(), amount }
+    domain::bank((world.events().await, MemoryViews::default())).await
 }
 
 fn withdraw(amount: u64) -> Withdraw {
@@ -218,7 +209,7 @@ impl<W: World> Scene<W> {
         let receipt = bank.execute(deposit("a", 395)).await.unwrap();
         assert_eq!((lost.version, receipt.version, receipt.position.sequence), (3, 4, 3));
         bank.execute(open("c", 1)).await.unwrap();
-        bank.query(GetStatement { account: "a".into() }).after(&receipt).await.unwrap();
+        bank.query(statement("a")).after(&receipt).await.unwrap();
         world.replace().await;
         let other = self::bank(&world).await;
         other.execute(open("b", 0)).await.unwrap();
@@ -235,7 +226,7 @@ impl<W: World> Scene<W> {
 
     /// The log is whole, and account a has `balance`.
     async fn check(self, balance: u64) {
-        let key = AggregateKey::new("account", "a").unwrap();
+        let key = key("a");
         let commits = self.world.events().await.read(&key, 0, 100).await.unwrap().commits;
         let (mut found, mut version) = (0, 0);
         for event in
@@ -338,7 +329,7 @@ async fn a_repeat_of_what_the_log_has_lost_takes_effect<W: World>() {
 
 async fn a_receipt_for_what_the_log_has_lost_is_void<W: World>() {
     let scene = Scene::<W>::set().await;
-    let query = || scene.bank.query(GetStatement { account: "a".into() });
+    let query = || scene.bank.query(statement("a"));
     let sent = serde_json::to_string(&scene.receipt).unwrap();
     for receipt in [scene.receipt.clone(), serde_json::from_str(&sent).unwrap()] {
         let error = query().after(&receipt).await.unwrap_err();

@@ -7,14 +7,11 @@ use std::{
 
 use cqrs_core::{
     Backend, BoxFuture, Call, CommandError, CommandId, CommandMessage, CorrelationId, Cqrs, Error,
-    Interceptor, Metadata, Next, Outcome, Refused, RouteError, Router, memory::Memory,
+    Interceptor, Metadata, Next, Outcome, Refused, RouteError, Router,
 };
-use cqrs_tests::{
-    TestContext,
-    domain::{
-        Account, AccountRejection, CountOpenings, Deposit, GetStatement, Open, Openings, RichAccounts,
-        Statement, Touch, Withdraw,
-    },
+use cqrs_tests::domain::{
+    Account, AccountRejection, CountOpenings, GetStatement, Openings, RichAccounts, Statement, Touch,
+    deposit, key, open, statement, withdraw,
 };
 
 type Bank<B> = Cqrs<B, (Account,), (Statement, Openings)>;
@@ -29,42 +26,7 @@ async fn bank<B: Backend>(backend: B) -> Bank<B> {
         .unwrap()
 }
 
-fn open(account: &str, amount: u64) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount }
-}
-
-fn deposit(account: &str, amount: u64) -> Deposit {
-    Deposit { account: account.into(), amount }
-}
-
-fn withdraw(account: &str, amount: u64) -> Withdraw {
-    Withdraw { account: account.into(), amount }
-}
-
-fn statement(account: &str) -> GetStatement {
-    GetStatement { account: account.into() }
-}
-
-/// Makes a test on each backend of every function named.
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("service").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "service", memory nats: {
     a_command_reaches_its_view
     a_repeated_command_has_one_effect_and_one_receipt
     the_lifecycle_is_kept
@@ -79,7 +41,7 @@ on_every_backend! {
     interceptors_stand_around_every_call
     messages_off_a_wire_are_found_by_name
     hostile_ids_are_ids
-}
+} }
 
 async fn a_command_reaches_its_view<B: Backend>(backend: B) {
     let bank = bank(backend).await;
@@ -223,7 +185,7 @@ async fn a_service_that_starts_again_goes_on<B: Backend>(backend: B) {
 }
 
 async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
-    use cqrs_core::{AggregateKey, CausationId, EventStore as _};
+    use cqrs_core::{CausationId, EventStore as _};
     let (events, views) = backend.split();
     let events = Arc::new(events);
     let bank = bank((events.clone(), views)).await;
@@ -235,7 +197,7 @@ async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
         bank.execute(open("1", 10)).correlation(correlation).caused_by(cause).metadata(metadata.clone());
     let receipt = call.await.unwrap();
     assert_eq!(receipt.correlation_id, correlation);
-    let page = events.read(&AggregateKey::new("account", "1").unwrap(), 0, 10).await.unwrap();
+    let page = events.read(&key("1"), 0, 10).await.unwrap();
     let commit = &page.commits[0].commit;
     let origin = &commit.events[0].origin;
     assert_eq!(
@@ -364,6 +326,6 @@ async fn hostile_ids_are_ids<B: Backend>(backend: B) {
         let seen = bank.query(statement(id)).after(&opened).await.unwrap().unwrap();
         assert_eq!(seen.versions, [1, 2], "{id:?}");
     }
-    let long = bank.execute(open(&"x".repeat(129), 1)).await.unwrap_err();
+    let long = bank.execute(open("x".repeat(129), 1)).await.unwrap_err();
     assert!(matches!(long, CommandError::Failed(Error::InvalidId(_))), "{long:?}");
 }

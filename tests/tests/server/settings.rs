@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    Backend as _, Cqrs, Deadline, Deadlines as _, DueQueue as _, StoreError, SystemClock, View as _,
-    ViewStore as _,
+    Backend as _, Deadline, Deadlines as _, DueQueue as _, StoreError, SystemClock, View as _, ViewStore as _,
 };
 use cqrs_nats::{NatsBackend, Topology};
 use cqrs_tests::{
     TestContext,
-    domain::{Account, GetStatement, Open, Statement},
+    domain::{Statement, bank, open, statement},
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -110,9 +109,9 @@ fn chosen() -> Vec<Value> {
 }
 
 async fn works(backend: NatsBackend) {
-    let bank = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap();
-    let receipt = bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 1 }).await.unwrap();
-    let seen = bank.query(GetStatement { account: "1".into() }).after(&receipt).await.unwrap();
+    let bank = bank(backend).await;
+    let receipt = bank.execute(open("1", 1)).await.unwrap();
+    let seen = bank.query(statement("1")).after(&receipt).await.unwrap();
     assert_eq!(seen.unwrap().versions, [1, 2]);
     bank.stop().await;
 }

@@ -7,9 +7,8 @@ use cqrs_core::{
     memory::{Memory, MemoryEvents, MemoryViews},
 };
 use cqrs_nats::{Connect, NatsBackend};
-use cqrs_nats_server::LocalServer;
 use cqrs_tests::{
-    TestContext, eventually, server_binary,
+    TestContext, configured_server, eventually,
     watched::{Snapshots, Watched},
 };
 use serde::{Deserialize, Serialize};
@@ -128,30 +127,11 @@ async fn saved<S>(store: &Watched<S>, count: u64) {
     eventually("the snapshots are saved", async || store.saved() == count).await;
 }
 
-/// Makes a test on each backend of every function named.
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::watched(super::Memory::default())).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("snapshots").await;
-                super::$case(super::watched(context.backend().await)).await;
-            })+
-        }
-    };
-}
-
 fn watched<B: Backend>(backend: B) -> Watched<B::Events> {
     Watched::new(backend.split().0)
 }
 
-on_every_backend! {
+cqrs_tests::on_backends! { "snapshots" of super::watched, memory nats: {
     a_restart_reads_the_snapshot_and_the_rest
     what_the_last_commit_tells_is_not_read_again
     repeats_are_recognised_after_a_snapshot
@@ -159,7 +139,7 @@ on_every_backend! {
     a_release_with_another_state_replays_and_saves_its_own
     a_damaged_snapshot_is_replaced
     what_creates_an_aggregate_reads_it_only_if_it_is_there
-}
+} }
 
 async fn a_restart_reads_the_snapshot_and_the_rest<S: EventStore + Clone>(store: Watched<S>) {
     let service = start(&store).await;
@@ -424,7 +404,7 @@ async fn a_server_that_does_not_permit_snapshots_is_not_asked_again() {
     let users = r#"authorization { users = [
         { user: anna, password: p, permissions: { publish: { deny: "$JS.API.DIRECT.GET.KV_quiet__snapshots.>" } } }
     ] }"#;
-    let server = LocalServer::builder(server_binary().await).config(users).start().await.unwrap();
+    let server = configured_server(users).await;
     let nats = Connect::to(server.url()).user("anna", "p").connect().await.unwrap();
     let store = watched(nats.context("quiet").await.unwrap());
     let key = AggregateKey::new("meter", "1").unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cqrs_nats::{Connect, ConnectError};
 use cqrs_nats_server::LocalServer;
-use cqrs_tests::server_binary;
+use cqrs_tests::configured_server;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 /// A certificate authority with its file.
@@ -45,7 +45,7 @@ async fn server(authority: &Authority, extra: &str) -> LocalServer {
     let (certificate, key) = authority.issue("server");
     let (certificate, key) = (certificate.display(), key.display());
     let config = format!("tls {{ cert_file: '{certificate}', key_file: '{key}', {extra} }}");
-    LocalServer::builder(server_binary().await).config(config).start().await.unwrap()
+    configured_server(config).await
 }
 
 #[tokio::test]

@@ -7,13 +7,12 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Backend, Clock as _, CommandId, CorrelationId, Cqrs, Deadlines, Effects, Envelope,
-    EventStore as _, Handler, HandlerError, Metadata, On, Policy, React, Refusal, SystemClock, Trace,
-    memory::Memory,
+    Backend, Clock as _, CommandId, CorrelationId, Cqrs, Deadlines, Effects, Envelope, EventStore as _,
+    Handler, HandlerError, Metadata, On, Policy, React, Refusal, SystemClock, Trace,
 };
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent, Deposit, Open, Withdraw},
+    domain::{Account, AccountEvent, Open, deposit, key, withdraw},
     eventually,
 };
 use jiff::Timestamp;
@@ -22,30 +21,12 @@ use uuid::Uuid;
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("traces").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "traces", memory nats: {
     a_transaction_is_traced_through_all_that_follows_from_it
     a_transaction_without_a_time_in_its_id_is_traced_too
     a_transaction_whose_id_was_made_by_a_wrong_clock_is_traced_too
     commands_that_shared_an_append_are_told_apart
-}
+} }
 
 /// Who opens an account gets five; who got five loses one a moment later; who lost one makes the bank pay a hundred,
 /// which it has not; and then somebody is consoled.
@@ -57,7 +38,7 @@ impl Policy for Chain {
     type Of = Account;
 
     fn refused(&mut self, _: &Refusal, effects: &mut Effects) {
-        effects.send(Deposit { account: "consolation".into(), amount: 1 });
+        effects.send(deposit("consolation", 1));
     }
 }
 
@@ -65,12 +46,12 @@ impl React<AccountEvent> for Chain {
     fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
         let account = event.subject().to_owned();
         match &event.data {
-            AccountEvent::Opened { owner } if owner == "anna" => effects.send(Deposit { account, amount: 5 }),
+            AccountEvent::Opened { owner } if owner == "anna" => effects.send(deposit(account, 5)),
             AccountEvent::Deposited { amount: 5 } => {
                 let soon = event.time + Duration::from_millis(50);
-                effects.at("soon", soon, Withdraw { account, amount: 1 });
+                effects.at("soon", soon, withdraw(account, 1));
             }
-            AccountEvent::Withdrawn { .. } => effects.send(Withdraw { account: "bank".into(), amount: 100 }),
+            AccountEvent::Withdrawn { .. } => effects.send(withdraw("bank", 100)),
             _ => {}
         }
     }
@@ -90,7 +71,7 @@ impl<B: Backend> On<AccountEvent> for Thankful<B> {
     async fn on(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
         if let (AccountEvent::Deposited { amount: 1 }, Some(bank)) = (&event.data, self.0.get()) {
             let id = CommandId::derived(["thankful", &event.id.to_string()]);
-            bank.execute(Deposit { account: "thanks".into(), amount: 2 }).id(id).following(event).await?;
+            bank.execute(deposit("thanks", 2)).id(id).following(event).await?;
         }
         Ok(())
     }
@@ -142,7 +123,7 @@ where
     eventually("all has followed", async || words(&bank.trace(receipt.correlation_id).await.unwrap()) == ALL)
         .await;
     // The distributed trace has come all the way, too.
-    let thanks = AggregateKey::new("account", "thanks").unwrap();
+    let thanks = key("thanks");
     let commits = events.read(&thanks, 0, 10).await.unwrap().commits;
     assert_eq!(commits[1].commit.events[0].origin.metadata, metadata);
     // The transactions of an aggregate are found by its id.
@@ -211,7 +192,7 @@ where
 {
     let bank = bank(backend).await;
     bank.execute(open("1", "ben", 0)).await.unwrap();
-    let deposits = (10..30).map(|amount| bank.execute(Deposit { account: "1".into(), amount }).into_future());
+    let deposits = (10..30).map(|amount| bank.execute(deposit("1", amount)).into_future());
     let receipts = futures_util::future::join_all(deposits).await;
     for receipt in receipts.into_iter().map(Result::unwrap) {
         let trace = bank.trace(receipt.correlation_id).await.unwrap();

@@ -4,44 +4,21 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cqrs_core::{
-    AggregateKey, CommandError, Cqrs, Deadline, Deadlines, DueQueue, Envelope, Error, EventStore, Handler,
-    HandlerError, On, ProjectionId, Search, StoreError, SystemClock, View as _, ViewStore,
+    CommandError, Cqrs, Deadline, Deadlines, DueQueue, Error, EventStore, ProjectionId, Search, StoreError,
+    SystemClock, View as _, ViewStore,
 };
 use cqrs_nats::{Nats, NatsBackend};
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent, Deposit, GetStatement, Open, Statement},
+    domain::{Account, Bank, Idle, Statement, deposit, key, open, statement},
     eventually, raw,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
-type Bank = Cqrs<NatsBackend, (Account,), (Statement,)>;
-
 /// A service with two that follow the log.
 async fn service(backend: NatsBackend) -> Bank {
     Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().handler(Idle).start().await.unwrap()
-}
-
-struct Idle;
-
-impl Handler for Idle {
-    const NAME: &'static str = "idle";
-    type Of = Account;
-}
-
-impl On<AccountEvent> for Idle {
-    async fn on(&self, _: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
-        Ok(())
-    }
-}
-
-fn open(account: &str) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount: 0 }
-}
-
-fn deposit(account: &str) -> Deposit {
-    Deposit { account: account.into(), amount: 1 }
 }
 
 /// Publishes a message with unreadable headers.
@@ -60,8 +37,8 @@ fn connects(nats: &Nats) -> u64 {
 
 /// The account's versions as the view shows them after a deposit.
 async fn deposit_and_see(bank: &Bank, account: &str) {
-    let receipt = bank.execute(deposit(account)).await.unwrap();
-    let query = bank.query(GetStatement { account: account.into() }).after(&receipt);
+    let receipt = bank.execute(deposit(account, 1)).await.unwrap();
+    let query = bank.query(statement(account)).after(&receipt);
     let seen = query.patience(Duration::from_mins(1)).await.unwrap().unwrap();
     assert_eq!(seen.versions, (1..=receipt.version).collect::<Vec<_>>());
 }
@@ -83,13 +60,13 @@ async fn set_aside(bank: &Bank, follower: &str) -> Vec<u64> {
 async fn what_follows_the_log_goes_on_across_restarts() {
     let context = TestContext::new("unreadable").await;
     let bank = service(context.backend().await).await;
-    bank.execute(open("1")).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     deposit_and_see(&bank, "1").await;
     let mut poisons = Vec::new();
     for kind in 0..raw::UNREADABLE.len() {
         let account = format!("poison-{kind}");
         poison(&context, &subject_of(&context, &account), kind, b"{}").await;
-        poisons.push(bank.execute(open(&format!("next-{kind}"))).await.unwrap().position.sequence - 1);
+        poisons.push(bank.execute(open(format!("next-{kind}"), 0)).await.unwrap().position.sequence - 1);
         deposit_and_see(&bank, "1").await;
     }
     for follower in ["statement", "idle"] {
@@ -117,7 +94,7 @@ async fn one_that_is_alone_in_the_log_is_passed() {
     let bank = service(context.backend().await).await;
     poison(&context, &subject_of(&context, "1"), 0, b"{}").await;
     eventually("it is named", async || set_aside(&bank, "statement").await == [1]).await;
-    bank.execute(open("2")).await.unwrap();
+    bank.execute(open("2", 0)).await.unwrap();
     deposit_and_see(&bank, "2").await;
     assert_eq!(bank.progress().await.unwrap()[0].pending, 0);
     bank.stop().await;
@@ -135,23 +112,22 @@ async fn an_aggregate_with_one_names_it() {
     };
     let first: Cqrs<NatsBackend, (Account,), ()> = bank().await;
     for account in ["1", "2"] {
-        first.execute(open(account)).await.unwrap();
+        first.execute(open(account, 0)).await.unwrap();
     }
     poison(&context, &subject_of(&context, "1"), 0, b"{}").await;
     for _ in 0..5 {
         // One that has nothing in memory.
         let bank = bank().await;
-        let error = bank.execute(deposit("1")).await.unwrap_err();
+        let error = bank.execute(deposit("1", 1)).await.unwrap_err();
         let CommandError::Failed(Error::Store(StoreError::NotACommit { sequence: 3, reason })) = &error
         else {
             panic!("{error:?}")
         };
         assert!(reason.contains("UTF-8"), "{reason}");
-        bank.execute(deposit("2")).await.unwrap();
+        bank.execute(deposit("2", 1)).await.unwrap();
     }
     assert!(connects(&nats) <= 2, "the connection was lost {} times", connects(&nats) - 1);
 
-    let key = |id| AggregateKey::new("account", id).unwrap();
     for _ in 0..2 {
         let error = events.last(&key("1")).await.unwrap_err();
         assert!(matches!(error, StoreError::NotACommit { sequence: 3, .. }), "{error:?}");
@@ -172,15 +148,13 @@ async fn the_log_can_be_searched_counted_and_asked_for_its_end() {
     let mut transactions = Vec::new();
     for kind in 0..3 {
         poison(&context, &subject_of(&context, &format!("poison-{kind}")), kind, b"{}").await;
-        let receipt = bank.execute(open(&format!("{kind}"))).await.unwrap();
+        let receipt = bank.execute(open(format!("{kind}"), 0)).await.unwrap();
         transactions.push((receipt.position.sequence, receipt.correlation_id));
     }
     poison(&context, &subject_of(&context, "last"), 0, b"{}").await;
     // The server has the last one, and may still be storing it.
-    eventually("its end is that one", async || {
-        events.log(&["account"]).await.unwrap().last_sequence == 7
-    })
-    .await;
+    eventually("its end is that one", async || events.log(&["account"]).await.unwrap().last_sequence == 7)
+        .await;
     let backlog = events.backlog(&["account"], 0).await.unwrap();
     assert_eq!(backlog.commits, 7);
     for (sequence, correlation_id) in transactions {
@@ -198,7 +172,7 @@ async fn buckets_with_some_are_read() {
     let backend = context.backend().await;
     let views = backend.views.clone();
     let bank = service(backend).await;
-    bank.execute(open("1")).await.unwrap();
+    bank.execute(open("1", 0)).await.unwrap();
     deposit_and_see(&bank, "1").await;
     let projection: ProjectionId = Statement::projection();
     let bucket = format!("$KV.{}__{projection}", context.name);
@@ -229,7 +203,7 @@ async fn buckets_with_some_are_read() {
 async fn a_snapshot_that_is_none_is_passed_over() {
     let context = TestContext::new("snapshot").await;
     let events = context.backend().await.events;
-    let key = AggregateKey::new("account", "1").unwrap();
+    let key = key("1");
     events.save_snapshot(&key, "a snapshot".into()).await.unwrap();
     poison(&context, &format!("$KV.{}__snapshots.account.1", context.name), 0, b"x").await;
     for _ in 0..3 {
@@ -286,7 +260,7 @@ async fn deadlines_go_on() {
 async fn the_client_that_takes_the_place_of_one_that_ended_hears_of_its_stream() {
     let context = TestContext::new("replaced").await;
     let events = context.backend().await.events;
-    let key = AggregateKey::new("account", "1").unwrap();
+    let key = key("1");
     let before = events.era();
     // A carriage return ends the client that receives it.
     poison(&context, &subject_of(&context, "1"), 2, b"x").await;

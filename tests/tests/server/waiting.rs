@@ -10,45 +10,18 @@ use std::{
 use cqrs_core::{
     Backend, Cqrs, Deadlines, Envelope, Error, Fault, Handler, HandlerError, On, OnFailure, ProjectorState,
     Retry,
-    memory::{Memory, MemoryEvents},
 };
-use cqrs_sql::SqliteViews;
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent, Deposit, Open},
+    domain::{Account, AccountEvent, deposit, open, places},
     eventually,
 };
 
-macro_rules! on_every_backend {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("waiting").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let views = super::SqliteViews::in_memory("waiting").await.unwrap();
-                super::$case((super::MemoryEvents::default(), views)).await;
-            })+
-        }
-    };
-}
-
-on_every_backend! {
+cqrs_tests::on_backends! { "waiting", memory nats sqlite: {
     an_outage_is_nobodys_fault
     an_outage_that_lasts_too_long_is_one_events_fault
     what_the_old_program_does_not_know_is_applied_by_the_next
-}
+} }
 
 type Places = Arc<Mutex<Vec<(String, u64)>>>;
 
@@ -107,14 +80,6 @@ mailers! {
     Hasty "hasty" Park Retry { tries: 3, ..Retry::NEVER };
 }
 
-fn places(of: &[(&str, &[u64])]) -> Vec<(String, u64)> {
-    of.iter().flat_map(|(account, versions)| versions.iter().map(|v| ((*account).to_owned(), *v))).collect()
-}
-
-fn open(account: &str) -> Open {
-    Open { account: account.into(), owner: "anna".into(), amount: 0 }
-}
-
 async fn an_outage_is_nobodys_fault<B: Backend>(backend: B) {
     let [mail, strict] = [Mail::default(), Mail::default()];
     for mail in [&mail, &strict] {
@@ -123,8 +88,8 @@ async fn an_outage_is_nobodys_fault<B: Backend>(backend: B) {
     let builder = Cqrs::builder(backend).aggregate::<Account>().handler(Mailer(mail.clone()));
     let cqrs = builder.handler(Strict(strict.clone())).start().await.unwrap();
     for account in ["a", "b", "c"] {
-        cqrs.execute(open(account)).await.unwrap();
-        cqrs.execute(Deposit { account: account.into(), amount: 1 }).await.unwrap();
+        cqrs.execute(open(account, 0)).await.unwrap();
+        cqrs.execute(deposit(account, 1)).await.unwrap();
     }
     eventually("it was tried more often than five times", async || {
         mail.tries("b") > 7 && strict.tries("b") > 7
@@ -153,13 +118,13 @@ async fn an_outage_that_lasts_too_long_is_one_events_fault<B: Backend>(backend: 
     mail.away_for.lock().unwrap().push("b".into());
     let builder = Cqrs::builder(backend).aggregate::<Account>().handler(Hasty(mail.clone()));
     let cqrs = builder.start().await.unwrap();
-    let receipt = cqrs.execute(open("b")).await.unwrap();
+    let receipt = cqrs.execute(open("b", 0)).await.unwrap();
     let error = cqrs.seen("hasty", &receipt).await.unwrap_err();
     assert!(matches!(&error, Error::SetAside { reason, .. } if reason.contains("away")), "{error:?}");
     let letters = cqrs.dead_letters("hasty").await.unwrap().list().await.unwrap();
     assert_eq!((letters.len(), letters[0].fault), (1, Fault::Outage));
     assert_eq!(mail.tries("b"), 3);
-    let other = cqrs.execute(open("a")).await.unwrap();
+    let other = cqrs.execute(open("a", 0)).await.unwrap();
     cqrs.seen("hasty", &other).await.expect("others go on");
 }
 

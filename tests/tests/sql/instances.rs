@@ -10,14 +10,14 @@ use cqrs_core::{
     Backend, Cqrs, Envelope, Handler, HandlerError, On, ProjectorState, View as _, ViewStore,
     memory::{Memory, MemoryViews},
 };
-use cqrs_nats::{Nats, NatsBackend, NatsEvents};
+use cqrs_nats::{Nats, NatsEvents};
 use cqrs_sql::{
     PostgresViews, SqliteViews,
     sqlx::{self, Connection as _, PgConnection},
 };
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent, Deposit, GetStatement, Open, Statement},
+    domain::{Account, AccountEvent, Bank, Statement, bank, deposit, open, statement},
     eventually,
     postgres::TestDatabase,
     server,
@@ -25,13 +25,11 @@ use cqrs_tests::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-type Bank<B = NatsBackend> = Cqrs<B, (Account,), (Statement,)>;
-
 /// An instance with a connection of its own.
 async fn instance(context: &str) -> Bank {
     let nats = Nats::connect(server().await.url()).await.unwrap();
     let backend = nats.context(context).await.unwrap();
-    Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap()
+    bank(backend).await
 }
 
 /// An instance in a runtime of its own, which can be ended from one moment to the next.
@@ -46,17 +44,13 @@ fn mortal(context: &str) -> (Runtime, Bank) {
     .unwrap()
 }
 
-fn deposit() -> Deposit {
-    Deposit { account: "1".into(), amount: 1 }
-}
-
 /// Makes `count` deposits and waits until this instance's view has them.
 async fn deposit_and_see<B: Backend>(bank: &Bank<B>, count: u64, versions: u64) {
     let mut last = None;
     for _ in 0..count {
-        last = Some(bank.execute(deposit()).await.unwrap());
+        last = Some(bank.execute(deposit("1", 1)).await.unwrap());
     }
-    let query = bank.query(GetStatement { account: "1".into() }).after(&last.unwrap());
+    let query = bank.query(statement("1")).after(&last.unwrap());
     let seen = query.patience(Duration::from_mins(1)).await.unwrap().unwrap();
     assert_eq!(seen.versions, (1..=versions).collect::<Vec<_>>());
 }
@@ -69,7 +63,7 @@ fn is_running(bank: &Bank) -> bool {
 async fn instances_do_not_disturb_each_other_and_take_over() {
     let context = TestContext::new("instances").await;
     let first = instance(&context.name).await;
-    first.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    first.execute(open("1", 0)).await.unwrap();
     deposit_and_see(&first, 10, 11).await;
 
     let second = instance(&context.name).await;
@@ -96,7 +90,7 @@ async fn an_instance_that_dies_is_followed_by_another() {
     let context = TestContext::new("mortal").await;
     let (runtime, first) = mortal(&context.name);
     let standby = instance(&context.name).await;
-    standby.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    standby.execute(open("1", 0)).await.unwrap();
     deposit_and_see(&standby, 10, 11).await;
     drop(first);
     runtime.shutdown_background();
@@ -113,7 +107,7 @@ async fn an_instance_that_dies_is_followed_by_another() {
 async fn instance_with<V: ViewStore>(context: &str, views: V) -> Bank<(NatsEvents, V)> {
     let nats = Nats::connect(server().await.url()).await.unwrap();
     let events = nats.context(context).await.unwrap().events;
-    Cqrs::builder((events, views)).aggregate::<Account>().view::<Statement>().start().await.unwrap()
+    bank((events, views)).await
 }
 
 /// None waits for its turn behind the others: each has views that nobody else brings up to date.
@@ -121,7 +115,7 @@ async fn instance_with<V: ViewStore>(context: &str, views: V) -> Bank<(NatsEvent
 async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     let (context, database) = (TestContext::new("places").await, TestDatabase::new("places").await);
     let buckets = instance(&context.name).await;
-    buckets.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    buckets.execute(open("1", 0)).await.unwrap();
     deposit_and_see(&buckets, 10, 11).await;
 
     let views = MemoryViews::default();
@@ -163,7 +157,7 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     let bank = || instance_in(database.url.clone(), context.name.clone(), database.context.clone());
     let process = Process::new();
     let first = process.spawn(bank()).await.unwrap();
-    let open = Open { account: "1".into(), owner: "anna".into(), amount: 0 };
+    let open = open("1", 0);
     let receipt = first.execute(open).await.unwrap();
     first.seen("statement", &receipt).await.unwrap();
     let second = bank().await;
@@ -176,7 +170,7 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *lock).await.unwrap();
     let mut last = receipt;
     for _ in 0..10 {
-        last = second.execute(deposit()).await.unwrap();
+        last = second.execute(deposit("1", 1)).await.unwrap();
     }
     let waiting = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%\"{}\"%'",
@@ -199,7 +193,7 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     drop(go_on);
     lock.rollback().await.unwrap();
     for bank in [&first, &second] {
-        let query = bank.query(GetStatement { account: "1".into() }).after(&last);
+        let query = bank.query(statement("1")).after(&last);
         let seen = query.patience(Duration::from_mins(1)).await.unwrap().unwrap();
         assert_eq!(seen.versions, (1..=11).collect::<Vec<_>>());
         eventually("it goes on", async || bank.projectors()[0].state == ProjectorState::Running).await;
@@ -256,10 +250,10 @@ async fn each_event_is_handled_once<B: Backend + Clone>(instances: impl IntoIter
     let mut banks = Vec::new();
     let backends: Vec<B> = instances.into_iter().collect();
     let writer = Cqrs::builder(backends[0].clone()).aggregate::<Account>().start().await.unwrap();
-    writer.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
+    writer.execute(open("1", 0)).await.unwrap();
     // More than is read ahead.
     for amount in [1_500, 2_500, 6_000].into_iter().chain([0; 997]) {
-        writer.execute(Deposit { account: "1".into(), amount }).await.unwrap();
+        writer.execute(deposit("1", amount)).await.unwrap();
     }
     for backend in backends {
         let builder = Cqrs::builder(backend).aggregate::<Account>().handler(slow.clone());

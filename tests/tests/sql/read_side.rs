@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use cqrs_core::{
-    Aggregate, Apply, Backend, Command, Context, Cqrs, Event, Handle, Handled, Receipt,
-    memory::{Memory, MemoryEvents},
+    Aggregate, Apply, Backend, Command, Context, Cqrs, Event, Handle, Handled, Receipt, memory::MemoryEvents,
 };
 use cqrs_nats::Nats;
-use cqrs_nats_server::LocalServer;
 use cqrs_sql::{PostgresViews, SqliteViews, sqlx};
 use cqrs_tests::{
-    TestContext,
+    configured_server,
     domain::{Account, CountOpenings, Deposit, GetStatement, Open, Openings, Statement},
     ports::Port,
-    postgres::{LocalPostgres, TestDatabase},
-    server_binary,
+    postgres::LocalPostgres,
 };
 use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
@@ -26,43 +23,11 @@ use tokio::{
 /// How many ask at once.
 const MANY: usize = 400;
 
-macro_rules! on_every_store {
-    ($($case:ident)+) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Memory::default()).await;
-            })+
-        }
-        mod kv {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let context = super::TestContext::new("read").await;
-                super::$case(context.backend().await).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let views = super::SqliteViews::in_memory("read").await.unwrap();
-                super::$case((super::MemoryEvents::default(), views)).await;
-            })+
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let database = super::TestDatabase::new("read").await;
-                super::$case((super::MemoryEvents::default(), database.views().await)).await;
-            })+
-        }
-    };
-}
-
-on_every_store! {
+cqrs_tests::on_backends! { "read", memory nats sqlite postgres: {
     a_view_is_waited_for_also_after_events_that_it_leaves_out
     a_view_is_not_waited_for_after_events_that_it_does_not_follow
     a_view_that_does_not_get_there_is_an_error_that_says_how_far_and_how_long
-}
+} }
 
 /// An aggregate that no view follows.
 #[derive(Debug, Default, Clone, Aggregate)]
@@ -191,8 +156,7 @@ async fn connections(monitor: u16) -> u64 {
 async fn many_queries_share_a_connection_to_nats_and_one_watch() {
     let port = Port::reserve();
     let monitor = port.number();
-    let server = LocalServer::builder(server_binary().await).config(format!("http: 127.0.0.1:{monitor}"));
-    let server = server.start().await.unwrap();
+    let server = configured_server(format!("http: 127.0.0.1:{monitor}")).await;
     let before = connections(monitor).await;
     let nats = Nats::connect(server.url()).await.unwrap();
     let bank = bank(nats.context("shop").await.unwrap()).await;

@@ -17,15 +17,15 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, AppendError, Clock as _, CommandId, Commit, Cqrs, Envelope, EventId, EventStore as _,
-    Expected, JSON, Metadata, Origin, Project, ProjectionId, Query, RecordedEvent, SystemClock, View,
-    ViewStore as _, failpoint,
+    AppendError, Clock as _, CommandId, Commit, Cqrs, Envelope, EventId, EventStore as _, Expected, JSON,
+    Metadata, Origin, Project, ProjectionId, Query, RecordedEvent, SystemClock, View, ViewStore as _,
+    failpoint,
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_sql::SqliteViews;
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent},
+    domain::{Account, AccountEvent, key},
 };
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -122,7 +122,7 @@ async fn fill_account(events: &NatsEvents, account: u64, number: u64) {
             }
         };
         let commit = Commit {
-            aggregate: AggregateKey::new("account", account.to_string()).unwrap(),
+            aggregate: key(account.to_string()),
             first_version,
             source: events.source().into(),
             events: (first_version..first_version + IN_ONE_COMMIT).map(event).collect(),

@@ -19,7 +19,7 @@ use cqrs_sql::{
 };
 use cqrs_tests::{
     TestContext,
-    domain::{Account, AccountEvent, Deposit, GetStatement, Open, Statement},
+    domain::{Account, AccountEvent, GetStatement, Open, Statement, deposit},
     eventually,
     postgres::TestDatabase,
 };
@@ -212,7 +212,7 @@ macro_rules! views_in {
                 let ([views, _other], _guard) = views().await;
                 let bank = bank(MemoryEvents::default(), &views, Index::Own).await;
                 open(&bank).await;
-                bank.execute(Deposit { amount: 13, ..deposit() }).await.unwrap();
+                bank.execute(deposit("1", 13)).await.unwrap();
                 bank.execute(Open { account: "2".into(), owner: "otto".into(), amount: 0 }).await.unwrap();
                 let error = bank.caught_up().await.unwrap_err();
                 assert!(matches!(error, Error::SetAside { dead_letters: 1, .. }), "{error:?}");
@@ -231,7 +231,7 @@ macro_rules! views_in {
                     builder.announcer::<BankAnnouncer>(public.clone()).start().await.unwrap();
                 open(&bank).await;
                 for _ in 0..3 {
-                    bank.execute(deposit()).await.unwrap();
+                    bank.execute(deposit("1", 1)).await.unwrap();
                 }
                 bank.caught_up().await.unwrap();
 
@@ -261,7 +261,7 @@ macro_rules! views_in {
                     let (bank, over) = (banks[0].clone(), Arc::clone(&over));
                     tokio::spawn(async move {
                         while !over.load(Ordering::Relaxed) {
-                            bank.execute(deposit()).await.unwrap();
+                            bank.execute(deposit("1", 1)).await.unwrap();
                             // So that the new build catches up with it.
                             sleep(Duration::from_millis(1)).await;
                         }
@@ -324,11 +324,7 @@ async fn open<B: Backend>(bank: &Service<B>) {
     }
 }
 
-fn deposit() -> Deposit {
-    Deposit { account: "1".into(), amount: 1 }
-}
-
 async fn deposit_and_see<B: Backend>(bank: &Service<B>) {
-    let receipt = bank.execute(deposit()).await.unwrap();
+    let receipt = bank.execute(deposit("1", 1)).await.unwrap();
     bank.seen(ROWS.name, &receipt).await.unwrap();
 }

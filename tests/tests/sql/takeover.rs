@@ -11,14 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    Backend, CommandError, Cqrs, Error, ProjectionId, ProjectorState, Save, View as _, ViewStore,
-    memory::Memory,
+    Backend, CommandError, Error, ProjectionId, ProjectorState, Save, View as _, ViewStore, memory::Memory,
 };
 use cqrs_nats::NatsEvents;
 use cqrs_sql::SqliteViews;
 use cqrs_tests::{
     TestContext,
-    domain::{Account, Deposit, GetStatement, Open, Statement},
+    domain::{Bank, Open, Statement, bank, deposit, statement},
     eventually,
     postgres::TestDatabase,
 };
@@ -77,30 +76,20 @@ async fn beside<V: ViewStore>(context: &TestContext, views: [V; 2]) -> [(NatsEve
 const FIRST: ProjectionId = ProjectionId::new(Statement::NAME, 1);
 const SECOND: ProjectionId = ProjectionId { build: 2, ..FIRST };
 
-type Bank<B> = Cqrs<B, (Account,), (Statement,)>;
-
-async fn bank<B: Backend>(backend: B) -> Bank<B> {
-    Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().start().await.unwrap()
-}
-
 async fn open<B: Backend>(bank: &Bank<B>) {
     let opened = bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
     bank.seen(Statement::NAME, &opened).await.unwrap();
 }
 
-fn deposit() -> Deposit {
-    Deposit { account: "1".into(), amount: 1 }
-}
-
 /// How many events the statement has, as an instance says.
 async fn asked<B: Backend>(bank: &Bank<B>) -> usize {
-    bank.query(GetStatement { account: "1".into() }).await.unwrap().unwrap().versions.len()
+    bank.query(statement("1")).await.unwrap().unwrap().versions.len()
 }
 
 /// Makes a deposit and waits until this instance's view has it, all in order.
 async fn deposit_and_see<B: Backend>(bank: &Bank<B>) {
-    let receipt = bank.execute(deposit()).await.unwrap();
-    let query = bank.query(GetStatement { account: "1".into() }).after(&receipt);
+    let receipt = bank.execute(deposit("1", 1)).await.unwrap();
+    let query = bank.query(statement("1")).after(&receipt);
     let seen = query.patience(Duration::from_mins(1)).await.unwrap().unwrap();
     assert!(seen.versions.len() as u64 >= receipt.version);
     assert_eq!(seen.versions, (1..=seen.versions.len() as u64).collect::<Vec<_>>());
@@ -122,7 +111,7 @@ async fn who_asks_two_instances_never_goes_back_in_time<B: Backend>([one, other]
         tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
                 // The other writer may be faster each time.
-                match bank.execute(deposit()).await {
+                match bank.execute(deposit("1", 1)).await {
                     Ok(_) | Err(CommandError::Failed(Error::Conflict { .. })) => {}
                     Err(error) => panic!("{error:?}"),
                 }
@@ -187,7 +176,7 @@ async fn a_switch_that_was_interrupted_goes_on<B: Backend>([one, other]: [B; 2])
     let note = r#"{"versions":{"1":{"active":1,"building":2,"last":2,"switching":1,"attempts":1}}}"#;
     views.set_about(Statement::NAME, Bytes::from_static(note.as_bytes()), noted.revision).await.unwrap();
     seal(&views).await;
-    first.execute(deposit()).await.unwrap();
+    first.execute(deposit("1", 1)).await.unwrap();
 
     let second = bank((events, views)).await;
     assert_eq!(asked(&second).await, 2, "the sealed build answers, and stands still");

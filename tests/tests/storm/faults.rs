@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cqrs_tests::{cluster::Cluster, proxy::Proxy};
-use tokio::time::{Instant, sleep};
-
 use crate::{
     random::Random,
     workload::{Bank, DUPLICATE_WINDOW},
 };
+use cqrs_tests::{cluster::Cluster, proxy::Proxy};
+use tokio::time::{Instant, sleep};
 
 /// How long the servers have for coming back to health before the next fault hits them all the same.
 const RECOVERY: Duration = Duration::from_secs(15);

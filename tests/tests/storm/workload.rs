@@ -15,11 +15,11 @@ use cqrs_core::{
 use cqrs_nats::{Nats, NatsBackend, Topology};
 use cqrs_tests::{
     cluster::Cluster,
-    domain::{Account, AccountRejection, Deposit, Open, Withdraw},
+    domain::{Account, AccountRejection, Open, deposit, withdraw},
     eventually,
     history::{Call, Entry, Outcome, Refusal, Request, Stored},
     proxy::Proxy,
-    unique_context,
+    unique_context, with_causes,
 };
 use tokio::{
     task::JoinSet,
@@ -228,8 +228,8 @@ impl Writer {
             Request::Open(amount) => {
                 self.execute(entry.id, Open { account, owner: "anna".into(), amount }).await
             }
-            Request::Deposit(amount) => self.execute(entry.id, Deposit { account, amount }).await,
-            Request::Withdraw(amount) => self.execute(entry.id, Withdraw { account, amount }).await,
+            Request::Deposit(amount) => self.execute(entry.id, deposit(account, amount)).await,
+            Request::Withdraw(amount) => self.execute(entry.id, withdraw(account, amount)).await,
         }
     }
 
@@ -261,10 +261,10 @@ pub(crate) fn outcome(answer: Answer) -> Outcome {
             Outcome::Refused(Refusal::Insufficient(balance))
         }
         Err(CommandError::Failed(error)) if may_come(&error) => match error {
-            Error::Unknown { .. } => Outcome::Unknown(text(&error)),
-            error => Outcome::Failed(text(&error)),
+            Error::Unknown { .. } => Outcome::Unknown(with_causes(&error)),
+            error => Outcome::Failed(with_causes(&error)),
         },
-        Err(error) => panic!("no fault of this suite leads to {}", text(&error)),
+        Err(error) => panic!("no fault of this suite leads to {}", with_causes(&error)),
     }
 }
 
@@ -280,12 +280,6 @@ fn may_come(error: &Error) -> bool {
         Error::Store(source) => passes(source),
         _ => false,
     }
-}
-
-/// An error with its causes.
-fn text(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(crate) fn name_of(outcome: &Outcome) -> &'static str {
