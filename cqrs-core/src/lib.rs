@@ -24,8 +24,8 @@ pub mod between_contexts {}
 macro_rules! failpoint {
     ($point:ident, $whom:expr) => {
         // Whom it concerns is only worth telling where something is armed.
-        if crate::failpoint::is_any_armed() {
-            crate::failpoint::reached(crate::failpoint::Point::$point, $whom).await
+        if crate::base::failpoint::is_any_armed() {
+            crate::base::failpoint::reached(crate::base::failpoint::Point::$point, $whom).await
         }
     };
 }
@@ -39,146 +39,119 @@ macro_rules! failpoint {
     };
 }
 
-mod aggregate;
-mod announce;
-mod append;
-mod backoff;
 mod base;
-mod builds;
-mod carry_out;
-mod clock;
-mod codec;
-mod command;
-mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
+mod effects;
+mod encoding;
+mod log;
+pub mod memory;
+mod model;
+mod port;
+mod projector;
+mod read;
+mod service;
+pub mod testing;
+mod write;
 /// The decisions of the append protocol, for its model.
 #[cfg(feature = "contract")]
 #[doc(hidden)]
-pub mod model {
-    pub use crate::{append::decisions::*, execute::decisions::*};
+pub mod decisions {
+    pub use crate::write::{append::decisions::*, settle::decisions::*};
 }
-mod cqrs;
-mod dead_intent;
-mod dead_letter;
-mod deadline;
-mod dispatch;
-mod effects;
-mod entity;
-mod envelope;
-mod error;
-mod event;
-mod event_source;
-mod event_store;
-mod execute;
 #[cfg(feature = "failpoints")]
-pub mod failpoint;
-mod fingerprint;
-mod followed;
-mod following;
-mod gap;
-mod guard;
-mod handle_events;
-mod handler;
-mod id;
-mod interceptor;
-mod kept;
-mod lanes;
-mod load;
-pub mod memory;
-mod metadata;
-mod notices;
-mod panics;
-mod payload;
-mod plain;
-mod policy;
-mod project;
-mod projection;
-mod query;
-mod react;
-mod registry;
-mod remembered;
-mod retry;
-mod router;
-mod rules;
-mod set_aside;
-mod snapshot;
-mod sources;
-mod status;
-mod stopping;
-pub mod testing;
-mod timer;
-mod trace;
-mod upcast;
-mod view;
-mod view_projection;
-mod view_store;
-mod worker;
+pub use base::failpoint;
 
-pub use aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay};
-pub use announce::Announce;
-pub use clock::{Clock, ManualClock, SystemClock};
-pub use codec::Codec;
-pub use command::{Command, Context, Lifecycle};
-pub use commit::{
-    BINCODE, Commit, JSON, Origin, Position, Receipt, RecordedEvent, StoredCommit, is_json, media_type,
+pub use base::{
+    content_type::{BINCODE, JSON, is_json, media_type},
+    error::{CommandError, Error, Refused, Source, StoreError},
+    future::BoxFuture,
+    id::{
+        AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES, Position,
+        ProjectionId,
+    },
+    metadata::{InvalidMetadata, MAX_METADATA_BYTES, Metadata},
 };
-pub use cqrs::{Backend, Builder, Cqrs};
 pub use cqrs_derive::{Aggregate, Command, Event, Query};
-pub use dead_intent::{DeadCommand, DeadIntent, DeadIntents, MAX_DEAD_INTENTS, RetriedIntents};
-pub use dead_letter::{DeadLetter, DeadLetters, Fault, MAX_DEAD_LETTERS, Retried};
-pub use deadline::{Deadline, Deadlines, Due, DueQueue, MAX_DEADLINE_ID_BYTES};
-pub use dispatch::{Ask, Execute};
-pub use effects::{Effects, Refusal};
-pub use envelope::Envelope;
-pub use error::{CommandError, Error, Refused, Source, StoreError};
-pub use event::{Event, EventType, Events};
-pub use event_source::EventSource;
-pub use event_store::{
-    AppendError, Appended, Backlog, Delivery, EventStore, Expected, Log, Page, Search, Subscribe,
-    Subscription, Unreadable,
+pub use effects::{
+    announce::Announce,
+    dead_intent::{DeadCommand, DeadIntent, DeadIntents, MAX_DEAD_INTENTS, RetriedIntents},
+    handler::{Handler, HandlerError, HandlerSources, On},
+    intents::{Effects, Refusal},
+    policy::{Policy, React, Reactions},
 };
-pub use following::Following;
-pub use handler::{Handler, HandlerError, HandlerSources, On};
-pub use id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES};
-pub use interceptor::{BoxFuture, Call, CallKind, Interceptor, Next, Outcome};
-pub use metadata::{InvalidMetadata, MAX_METADATA_BYTES, Metadata};
-pub use notices::{Notice, Notices, NoticesOf};
-pub use policy::{Policy, React, Reactions};
-pub use projection::{
-    Batch, OnFailure, ProjectError, Projection, ProjectionSettings, Recorded, Start, Waiting,
+pub use log::{
+    commit::{Commit, Origin, Receipt, RecordedEvent, StoredCommit},
+    envelope::Envelope,
+    recorded::Recorded,
 };
-pub use query::{Answer, Documents, Query};
-pub use registry::{AggregateList, At, HasAggregate, HasView, Push, ViewList};
-pub use remembered::REMEMBERED_COMMANDS;
-pub use retry::Retry;
-pub use router::{CommandMessage, RouteError, Router};
-pub use snapshot::Snapshots;
-pub use status::{ProjectorState, ProjectorStatus};
-pub use stopping::Unfinished;
-pub use trace::{Cause, Trace, TracedCommand, TracedEvent};
-pub use view::{Project, Sources, View};
-pub use view_store::{
-    Checkpoint, Note, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore,
-    Write,
+pub use model::{
+    aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay},
+    by_name::{CommandMessage, RouteError},
+    command::{Command, Context, Lifecycle},
+    event::{Codec, Event, EventType, Events},
+    follow::{OnFailure, Retry, Start},
+    snapshot::{Snapshots, remembered::REMEMBERED_COMMANDS},
+    source::EventSource,
 };
-pub use worker::Rebuild;
+pub use port::{
+    backend::Backend,
+    clock::{Clock, ManualClock, SystemClock},
+    deadlines::{Deadline, Deadlines, Due, DueQueue, MAX_DEADLINE_ID_BYTES},
+    event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search},
+    notices::{Notice, Notices, NoticesOf},
+    projection::{Batch, ProjectError, Projection, ProjectionSettings, Waiting},
+    subscription::{Delivery, Subscribe, Subscription, Unreadable},
+    view_store::{
+        Checkpoint, Note, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
+    },
+};
+pub use projector::{
+    dead_letter::{
+        DeadLetter, Fault, MAX_DEAD_LETTERS,
+        by_hand::{DeadLetters, Retried},
+    },
+    status::{ProjectorState, ProjectorStatus},
+    stopping::Unfinished,
+    worker::rebuild::Rebuild,
+};
+pub use read::{
+    query::{Answer, Documents, Query},
+    view::{Project, Sources, View},
+};
+pub use service::{
+    Cqrs,
+    ask::Ask,
+    builder::{Builder, following::Following},
+    execute::Execute,
+    interceptor::Next,
+    interceptor::{Call, CallKind, Interceptor, Outcome},
+    lists::{AggregateList, At, HasAggregate, HasView, Push, ViewList},
+    router::Router,
+    trace::Cause,
+    trace::{Trace, TracedCommand, TracedEvent},
+};
 
 /// What the fuzz targets reach that nobody else does.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::snapshot::fuzzing::{read_framed_snapshot, read_snapshot};
+    pub use crate::model::snapshot::fuzzing::{read_framed_snapshot, read_snapshot};
 }
 
 /// What the derives' output refers to; not for people.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
-        panics::awaited_unless_panics,
-        payload::{deserialize_command, deserialize_variant, serialize_variant},
-        plain::{Field, OfAnyType},
-        upcast::{Upcast, upcast},
+        base::panics::awaited_unless_panics,
+        encoding::{
+            plain::{Field, OfAnyType},
+            variant::{deserialize_variant, serialize_variant},
+        },
+        model::{
+            command::deserialize_command,
+            upcast::{Upcast, upcast},
+        },
     };
     #[cfg(feature = "schema")]
     pub use schemars;

@@ -5,8 +5,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{HOSTILE, LONG, soon};
-use crate::{Clock, Deadline, Deadlines, Due, DueQueue, SystemClock};
+use crate::{
+    contract::{HOSTILE, LONG, soon},
+    port::{
+        clock::{Clock, SystemClock},
+        deadlines::{Deadline, Deadlines, Due, DueQueue},
+    },
+};
 
 /// Far enough ahead for what a case does before.
 const AHEAD: Duration = Duration::from_secs(2);

@@ -7,19 +7,28 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{HOSTILE, LONG, soon};
 use crate::{
-    AggregateKey, AppendError, Appended, CausationId, Clock as _, CommandId, Commit, CorrelationId, EventId,
-    EventStore, Expected, JSON, Metadata, Origin, RecordedEvent, Search, StoreError, StoredCommit, Subscribe,
-    Subscription, SystemClock,
+    base::{
+        content_type::JSON,
+        error::StoreError,
+        id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId},
+        metadata::Metadata,
+    },
+    contract::{HOSTILE, LONG, soon},
+    log::commit::{Commit, Origin, RecordedEvent, StoredCommit},
+    port::{
+        clock::{Clock as _, SystemClock},
+        event_store::{AppendError, Appended, EventStore, Expected, Search},
+        subscription::{Subscribe, Subscription},
+    },
 };
 
-pub(super) fn key(name: &'static str, id: &str) -> AggregateKey {
+pub(crate) fn key(name: &'static str, id: &str) -> AggregateKey {
     AggregateKey::new(name, id).expect("an id within the limit")
 }
 
 /// A commit of `events` events whose ids are new; the last one belongs to another command.
-pub(super) fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
+pub(crate) fn commit(aggregate: &AggregateKey, first_version: u64, events: usize) -> Commit {
     let origins = [origin(first_version), origin(first_version.wrapping_add(1))];
     let event = |index| RecordedEvent {
         id: EventId(Uuid::new_v4()),

@@ -1,10 +1,16 @@
 //! What everything that announces commits must do.
 
-use super::{
-    event_store::{commit, key},
-    soon,
+use crate::{
+    contract::{
+        event_store::{commit, key},
+        soon,
+    },
+    log::commit::StoredCommit,
+    port::{
+        event_store::{AppendError, EventStore, Expected},
+        notices::{Notice, Notices},
+    },
 };
-use crate::{AppendError, EventStore, Expected, Notice, Notices, StoredCommit};
 
 /// The next notice must be this commit.
 async fn expect<L: Notice>(listener: &mut L, expected: &StoredCommit) {

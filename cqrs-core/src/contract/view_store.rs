@@ -5,10 +5,10 @@ use futures_util::future::join_all;
 
 use uuid::Uuid;
 
-use super::{HOSTILE, soon};
 use crate::{
-    Checkpoint, EventId, Note, ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore,
-    Write, id::is_name,
+    base::id::{EventId, ProjectionId, is_name},
+    contract::{HOSTILE, soon},
+    port::view_store::{Checkpoint, Note, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write},
 };
 
 const VIEW: ProjectionId = ProjectionId::new("contract", 1);

@@ -10,8 +10,14 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::lock;
-use crate::{Clock, Deadline, Deadlines, Due, DueQueue, StoreError};
+use crate::{
+    base::error::StoreError,
+    memory::lock,
+    port::{
+        clock::Clock,
+        deadlines::{Deadline, Deadlines, Due, DueQueue},
+    },
+};
 
 /// When a deadline comes again that somebody was handed and dropped.
 const TAKEN: Duration = Duration::from_secs(15);
@@ -155,7 +161,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ManualClock;
+    use crate::port::clock::ManualClock;
 
     /// The deadline that is due, if there is one.
     async fn now(queue: &mut MemoryDueQueue) -> Option<Due> {

@@ -14,10 +14,17 @@ use foldhash::fast::RandomState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use uuid::Uuid;
 
-use super::{MemoryDeadlines, lock, random};
 use crate::{
-    AggregateKey, AppendError, Appended, Backlog, Clock, Commit, Deadline, Deadlines, Delivery, EventStore,
-    Expected, Log, Notice, Notices, Page, Search, StoreError, StoredCommit, Subscribe, Subscription,
+    base::{error::StoreError, id::AggregateKey},
+    log::commit::{Commit, StoredCommit},
+    memory::{deadlines::MemoryDeadlines, lock, random},
+    port::{
+        clock::Clock,
+        deadlines::{Deadline, Deadlines},
+        event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search},
+        notices::{Notice, Notices},
+        subscription::{Delivery, Subscribe, Subscription},
+    },
 };
 
 /// An event store in memory. Clones share the same log.

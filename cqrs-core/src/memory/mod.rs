@@ -3,14 +3,14 @@
 //! Nothing outlives the process. Otherwise it keeps the same contracts as every other adapter.
 
 mod deadlines;
-mod events;
-mod views;
+pub(crate) mod events;
+pub(crate) mod views;
 
 pub use deadlines::{MemoryDeadlines, MemoryDueQueue};
 pub use events::{MemoryEvents, MemoryNotices, MemorySubscription};
 pub use views::MemoryViews;
 
-use crate::Backend;
+use crate::port::backend::Backend;
 
 /// A service's whole backend in memory.
 ///

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{lock, random};
 use crate::{
-    Checkpoint, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+    base::{error::StoreError, id::ProjectionId},
+    memory::{lock, random},
+    port::view_store::{Checkpoint, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
 };
 
 /// A view store in memory. Clones share the same documents.

@@ -6,11 +6,17 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::Event as _;
 use crate::{
-    Aggregate, AggregateKey, CausationId, Command, CommandId, CorrelationId, Effects, Envelope, EventId,
-    Metadata, Policy, Position, React, Refusal,
-    effects::{Action, Cause, Intent},
+    base::{
+        id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Position},
+        metadata::Metadata,
+    },
+    effects::{
+        intents::{Action, Cause, Effects, Intent, Refusal},
+        policy::{Policy, React},
+    },
+    log::envelope::Envelope,
+    model::{aggregate::Aggregate, command::Command, event::Event as _},
 };
 
 /// Begins a test of a policy to which nothing has happened.

@@ -4,12 +4,17 @@ use std::{any::type_name, collections::BTreeMap, fmt::Write as _, path::Path};
 
 use serde_json::Value;
 
-use super::{
-    StoredShape, UPDATE, compare,
-    lock::{Entry, Lock},
-    shapes::{Shape, shapes},
+use crate::{
+    base::content_type::{BINCODE, JSON},
+    encoding::json,
+    log::codec,
+    model::event::{Codec, Event, EventType},
+    testing::schema::{
+        StoredShape, UPDATE, compare,
+        lock::{Entry, Lock},
+        shapes::{Shape, shapes},
+    },
 };
-use crate::{BINCODE, Codec, Event, EventType, JSON, codec};
 
 /// What a person can do about a change that breaks what is stored.
 const WAYS_ON: &str = "\
@@ -26,7 +31,7 @@ const WAYS_ON: &str = "\
 /// # Errors
 ///
 /// What is wrong, as the end of a sentence that begins with the shape of `E`.
-pub(super) fn check<E: StoredShape>(path: &Path, update: bool) -> Result<(), String> {
+pub(crate) fn check<E: StoredShape>(path: &Path, update: bool) -> Result<(), String> {
     let shapes =
         shapes::<E>().map_err(|problems| format!("cannot be told:\n\n  {}", problems.join("\n\n  ")))?;
     let locked = Lock::read(path)?.unwrap_or_default();
@@ -186,6 +191,6 @@ fn from_hex(digits: &str) -> Result<Vec<u8>, String> {
 
 /// What an event comes to, by which two are compared.
 fn written<E: Event>(event: &E) -> String {
-    let json = codec::to_json(&codec::Data(event)).unwrap_or_default();
+    let json = json::encode(&codec::Data(event)).unwrap_or_default();
     format!("{} {} {json:?}", type_name::<E>(), event.event_type().name)
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// What of the payloads of shape `old` a program that reads `new` would not read, or pass over; nothing if it reads
 /// them all.
-pub(super) fn problems(old: &Value, new: &Value) -> Vec<String> {
+pub(crate) fn problems(old: &Value, new: &Value) -> Vec<String> {
     let mut comparison =
         Comparison { old_root: old, new_root: new, compared: BTreeSet::new(), problems: Vec::new() };
     comparison.schemas("", old, new);

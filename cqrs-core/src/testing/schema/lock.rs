@@ -8,12 +8,12 @@ use serde_json::Value;
 /// All that is locked, by name and version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Lock(pub(super) BTreeMap<String, BTreeMap<u32, Entry>>);
+pub(crate) struct Lock(pub(super) BTreeMap<String, BTreeMap<u32, Entry>>);
 
 /// One stored type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The shape of the payload, without what is only for people.
     pub(super) schema: Value,
     /// A payload that was written when the type was locked.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 const DEPTH: usize = 12;
 
 /// A payload of the shape `schema`, whose `$defs` are in it.
-pub(super) fn sample(schema: &Value) -> Value {
+pub(crate) fn sample(schema: &Value) -> Value {
     Sampler { root: schema, next: 0 }.value(schema, 0)
 }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use super::{StoredShape, sample::sample};
-use crate::EventType;
+use crate::{
+    model::event::EventType,
+    testing::schema::{StoredShape, sample::sample},
+};
 
 /// What the payloads of one stored type look like.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// With nothing in it that is only for people.
     pub(super) schema: Value,
     pub(super) payload: Value,
@@ -32,7 +34,7 @@ impl Older {
 /// # Errors
 ///
 /// Which types have none, because they do not read what their schema allows.
-pub(super) fn shapes<E: StoredShape>() -> Result<BTreeMap<(&'static str, u32), Shape>, Vec<String>> {
+pub(crate) fn shapes<E: StoredShape>() -> Result<BTreeMap<(&'static str, u32), Shape>, Vec<String>> {
     let mut shapes = BTreeMap::new();
     let mut problems = Vec::new();
     for current in current::<E>() {

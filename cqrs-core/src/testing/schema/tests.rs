@@ -6,6 +6,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use cqrs_derive::Event;
+
 use super::*;
 
 /// One program after another, each with its own shape of the same event.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use cqrs_core::{
     AppendError, Appended, Expected, StoreError,
-    model::{
+    decisions::{
         Next, Outcome, Round, Seen, Sent, Step as After, Verdict, after_answer, after_look, after_round,
         conclude, may_join, verdict,
     },

@@ -1,0 +1,14 @@
+//! What everything stands on: ids, metadata, errors, and tools that know nothing of events.
+//!
+//! Imports nothing of this crate.
+
+pub(crate) mod id;
+pub(crate) mod metadata;
+pub(crate) mod error;
+pub(crate) mod content_type;
+pub(crate) mod future;
+pub(crate) mod panics;
+pub(crate) mod backoff;
+pub(crate) mod lanes;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;

@@ -1,0 +1,39 @@
+//! Panics of users' code, as text: they are about what it was called with, and end nothing else.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+};
+
+use crate::base::future::BoxFuture;
+
+/// What comes of `rule`, or the words of its panic. Whatever it was changing is given up then.
+pub(crate) fn unless_panics<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(rule)).map_err(|panic| panic_text(&*panic))
+}
+
+/// What comes of `future`.
+///
+/// # Errors
+///
+/// The words of its panic.
+///
+/// # Cancel safety
+///
+/// That of the future.
+pub async fn awaited_unless_panics<T>(mut future: BoxFuture<'_, T>) -> Result<T, String> {
+    poll_fn(|context| match unless_panics(|| future.as_mut().poll(context)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// The words of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_owned())
+}

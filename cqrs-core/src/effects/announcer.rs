@@ -1,0 +1,298 @@
+//! Announcements: what a context tells others, in a log of its own.
+
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
+
+use crate::{
+    base::{
+        error::StoreError,
+        id::{AggregateKey, CommandId, EventId, ProjectionId},
+        lanes::{self, lanes},
+        metadata::Metadata,
+    },
+    effects::announce::Announce,
+    encoding::json,
+    log::{
+        codec,
+        commit::{Commit, Origin, RecordedEvent},
+        envelope::Envelope,
+        recorded::Recorded,
+    },
+    model::source::EventSource,
+    port::{
+        event_store::EventStore,
+        projection::{Batch, ProjectError, Projection, ProjectionSettings},
+        view_store::{ViewStore, Write},
+    },
+    projector::rules::{cannot_apply, save},
+    write::{
+        append::{self, decisions::Outcome},
+        tip::{self, Holds, Tip},
+    },
+};
+
+/// How many aggregates' announcements are appended at once.
+const LANES: usize = 16;
+
+/// How long an append is tried again while the public log gives no definite answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What of an event's metadata is public: the distributed trace, so that it goes on in other contexts. What else
+/// travels with commands (users, tenants) is the context's own business.
+const PUBLIC_METADATA: [&str; 2] = ["traceparent", "tracestate"];
+
+/// The progress of `A` in the view store `S`, and the public log `E`.
+pub(crate) struct Announcer<A, E, S> {
+    public: Arc<E>,
+    views: Arc<S>,
+    announce: PhantomData<fn() -> A>,
+}
+
+/// Where the announcements of one aggregate end in the public log, as far as is known: from there on it is looked at
+/// before anything is appended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct End {
+    sequence: u64,
+    version: u64,
+    /// The version of the event that was announced last. Another instance of this announcer may have saved a later end.
+    /// If this instance is given the same batch again, it skips the events up to this version.
+    announced: u64,
+    /// The id of the announcement at the end, by which the public log is known to be the one that has it.
+    #[serde(default)]
+    event: Option<EventId>,
+    /// The public log's era in which it was known to have it.
+    #[serde(skip)]
+    era: Option<u64>,
+}
+
+/// One event to announce.
+struct Announcement {
+    /// The event's place among its aggregate's.
+    version: u64,
+    aggregate: AggregateKey,
+    span: tracing::Span,
+    event: RecordedEvent,
+}
+
+/// What is to be announced of one aggregate, and how far that got.
+struct Lane {
+    key: String,
+    revision: u64,
+    end: End,
+    /// Each with the index of its event in the batch.
+    announcements: Vec<(usize, Announcement)>,
+    failure: Option<(usize, StoreError)>,
+}
+
+impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
+    pub(crate) fn new(public: Arc<E>, views: Arc<S>) -> Self {
+        Self { public, views, announce: PhantomData }
+    }
+
+    /// What is to be announced, by aggregate, each with its end.
+    async fn lanes(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Vec<Lane>, ProjectError> {
+        let announcements = announcements::<A>(batch)?;
+        let sorted = lanes(announcements, |(_, announcement)| announcement.aggregate.clone());
+        let keys: Vec<_> = sorted.iter().map(|lane| lane[0].1.aggregate.id().to_owned()).collect();
+        let saved = if keys.is_empty() { Vec::new() } else { self.views.load(id, &keys).await? };
+        let mut all = Vec::with_capacity(sorted.len());
+        for ((announcements, key), saved) in sorted.into_iter().zip(keys).zip(saved) {
+            let end = match &saved.document {
+                None => End::default(),
+                Some(document) => {
+                    let (index, _) = announcements[0];
+                    let bad =
+                        |error| cannot_apply(index, format!("document {key:?} cannot be read: {error}"));
+                    json::decode(document).map_err(bad)?
+                }
+            };
+            all.push(Lane { key, revision: saved.revision, end, announcements, failure: None });
+        }
+        Ok(all)
+    }
+}
+
+/// What a batch leads to, in order.
+fn announcements<A: Announce>(batch: &Batch<'_>) -> Result<Vec<(usize, Announcement)>, ProjectError> {
+    let told = batch.each(|event| {
+        let envelope = event.decode::<<A::Of as EventSource>::Event>()?;
+        Ok(announcement::<A>(event, &envelope).transpose())
+    })?;
+    let named = |(index, told): (usize, Result<_, _>)| match told {
+        Ok(announcement) => Ok((index, announcement)),
+        Err(reason) => Err(cannot_apply(index, reason)),
+    };
+    told.into_iter().map(named).collect()
+}
+
+fn announcement<A: Announce>(
+    event: &Recorded<'_>,
+    envelope: &Envelope<<A::Of as EventSource>::Event>,
+) -> Result<Option<Announcement>, String> {
+    let recorded = &event.stored.commit.events[event.index];
+    let Some(mut told) = A::announce(envelope) else { return Ok(None) };
+    let derived = |what| CommandId::derived([A::NAME, &recorded.id.to_string(), what]);
+    let mut metadata = Metadata::default();
+    for name in PUBLIC_METADATA {
+        if let Some(value) = envelope.metadata.get(name) {
+            metadata.insert(name, value).map_err(|error| error.to_string())?;
+        }
+    }
+    let origin = Arc::new(Origin {
+        time: envelope.time,
+        command: A::NAME.into(),
+        command_id: derived("command"),
+        fingerprint: 0,
+        correlation_id: envelope.correlation_id,
+        causation_id: Some(envelope.id.into()),
+        metadata,
+    });
+    let aggregate = AggregateKey::new(<A::As as EventSource>::NAME, envelope.aggregate.id());
+    let aggregate = aggregate.map_err(|error| error.to_string())?;
+    let (version, span) = (envelope.version, event.span());
+    let announced = codec::encode(&mut told, derived("event").0, &aggregate, &origin);
+    let announced = announced.map_err(|error| error.to_string())?;
+    Ok(Some(Announcement { version, aggregate, span, event: announced }))
+}
+
+/// Appends the announcements of one aggregate in order, up to one that fails.
+async fn append_all<E: EventStore>(public: Arc<E>, mut lane: Lane) -> Lane {
+    for (index, announcement) in &lane.announcements {
+        if announcement.version <= lane.end.announced {
+            continue;
+        }
+        let appending = append_one(&*public, &mut lane.end, announcement);
+        if let Err(error) = appending.instrument(announcement.span.clone()).await {
+            lane.failure = Some((*index, error));
+            break;
+        }
+        lane.end.announced = announcement.version;
+    }
+    lane
+}
+
+/// Appends an announcement after `end`, unless it is there. Somebody who announces in our place, or we ourselves before
+/// a crash, may be further than we know.
+async fn append_one<E: EventStore>(
+    public: &E,
+    end: &mut End,
+    announcement: &Announcement,
+) -> Result<(), StoreError> {
+    let Announcement { aggregate, event, .. } = announcement;
+    loop {
+        // What was saved of the end may be of another log.
+        let mut tip = Tip { sequence: end.sequence, event: end.event, era: end.era };
+        let era = public.era();
+        if tip.check(public, aggregate).await? != Holds::Yes {
+            return Err(tip::lost(aggregate, end.sequence));
+        }
+        end.era = Some(era);
+        let commit = Commit {
+            aggregate: aggregate.clone(),
+            first_version: end.version.saturating_add(1),
+            source: public.source().into(),
+            events: event.clone().into(),
+        };
+        match append::append(public, &commit, tip, PATIENCE).await {
+            Outcome::Stored(sequence) => {
+                (end.sequence, end.version) = (sequence, commit.first_version);
+                end.event = Some(event.id);
+                return Ok(());
+            }
+            // It was announced before the end that we know.
+            Outcome::CarriedOut(_) => return Ok(()),
+            Outcome::Conflict => {
+                let before = end.sequence;
+                if catch_up(public, end, aggregate, event.id).await? {
+                    return Ok(());
+                }
+                if end.sequence == before {
+                    // Nothing has come after it, and it is not the end.
+                    return Err(tip::lost(aggregate, before));
+                }
+            }
+            Outcome::Misplaced(_) => return Err(tip::lost(aggregate, end.sequence)),
+            Outcome::Failed(error) | Outcome::Unknown(error) => return Err(error),
+        }
+    }
+}
+
+/// Moves the end forward over what stands behind it, up to the announcement if that is there.
+async fn catch_up<E: EventStore>(
+    public: &E,
+    end: &mut End,
+    aggregate: &AggregateKey,
+    id: EventId,
+) -> Result<bool, StoreError> {
+    while let Some(stored) = public.next_after(aggregate, end.sequence).await? {
+        (end.sequence, end.version) = (stored.sequence, stored.commit.last_version());
+        end.event = stored.commit.events.last().map(|event| event.id);
+        if stored.commit.events.iter().any(|event| event.id == id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S> {
+    type Store = S;
+
+    fn store(&self) -> &S {
+        &self.views
+    }
+
+    fn settings(&self) -> ProjectionSettings {
+        ProjectionSettings {
+            on_failure: A::ON_FAILURE,
+            retry: A::RETRY,
+            ignored: A::IGNORED,
+            start: A::START,
+            has_effects: true,
+            // Each event moves at most one end.
+            ..ProjectionSettings::new(vec![<A::Of as EventSource>::NAME], self.views.max_writes())
+        }
+    }
+
+    async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        let lanes = self.lanes(projection, &batch).await?;
+        let lanes = lanes.into_iter().map(|lane| vec![lane]).collect();
+        let lane = |mut lane: Vec<Lane>| {
+            let (public, lane) = (Arc::clone(&self.public), lane.pop());
+            async move {
+                match lane {
+                    Some(lane) => Some(append_all(public, lane).await),
+                    None => None,
+                }
+            }
+        };
+        let mut writes = Vec::new();
+        let mut failure: Option<(usize, StoreError)> = None;
+        for ended in lanes::run(lanes, LANES, lane).await {
+            let ended = ended.map_err(|error| StoreError::unavailable("announcing events", error))?;
+            let Some(Lane { key, revision, end, failure: failed, .. }) = ended else { continue };
+            // The first of several failures is dealt with first; the others fail again, or do not.
+            if let Some(failed) = failed
+                && failure.as_ref().is_none_or(|(first, _)| failed.0 < *first)
+            {
+                failure = Some(failed);
+            }
+            let document = json::encode(&end).map_err(|error| bad(projection, &key, &error))?;
+            writes.push(Write { key, document: Some(document), revision });
+        }
+        match failure {
+            // That one alone cannot be announced; what others have been told stays told.
+            Some((index, error @ StoreError::TooLarge { .. })) => {
+                return Err(cannot_apply(index, error.to_string()));
+            }
+            Some((_, error)) => return Err(error.into()),
+            None => {}
+        }
+        save(&*self.views, projection, &batch, &writes, batch.notes).await
+    }
+}
+
+fn bad(id: &ProjectionId, key: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::BadDocument { view: id.to_string(), key: key.to_owned(), reason: error.to_string() }
+}

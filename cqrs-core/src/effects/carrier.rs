@@ -1,0 +1,338 @@
+//! The outbox of policies. Intents (commands and deadlines) are saved with the policy's state and then executed in the
+//! order of each state, until each has a definite outcome.
+
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use tracing::{debug, info};
+
+use crate::{
+    base::{
+        error::{Error, StoreError, describe},
+        future::BoxFuture,
+        panics::awaited_unless_panics,
+    },
+    effects::intents::{Action, Intent, Refusal, Request},
+    encoding::json,
+    log::commit::Receipt,
+    model::by_name::{CommandMessage, RouteError},
+    port::{
+        clock::Clock,
+        deadlines::{AnyDeadlines, Deadline},
+    },
+};
+
+/// Sends commands for policies and deadlines. It does not keep the service alive.
+pub(crate) struct Carrier {
+    dispatch: OnceLock<Box<dyn Dispatch>>,
+    deadlines: Option<Arc<dyn AnyDeadlines>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Dispatch by name without the service's types.
+pub(crate) trait Dispatch: Send + Sync + 'static {
+    fn knows(&self, command: &str) -> bool;
+    fn dispatch<'a>(
+        &'a self,
+        command: &'a str,
+        message: CommandMessage,
+    ) -> BoxFuture<'a, Result<Receipt, RouteError>>;
+}
+
+/// How the execution of an intent ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done,
+    Refused(Refusal),
+    Failed(Failure),
+}
+
+/// Why an intent was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    pub(crate) hope: Hope,
+}
+
+/// Whether the same may succeed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hope {
+    /// By itself, or after somebody has helped the store.
+    Passes,
+    /// In a program that knows more than this one.
+    OtherProgram,
+    /// Not before a person has changed something.
+    None,
+}
+
+impl Failure {
+    pub(crate) fn never(reason: String) -> Self {
+        Self { reason, hope: Hope::None }
+    }
+
+    fn passes(error: &dyn std::error::Error) -> Self {
+        Self { reason: describe(error), hope: Hope::Passes }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let hope = match &error {
+            // Nothing about the intent is wrong, and a permission can be granted while the service runs.
+            StoreError::NotPermitted { .. } => Hope::Passes,
+            StoreError::UnknownEvent { .. } | StoreError::UnknownVersion { .. } => Hope::OtherProgram,
+            error if error.is_transient() => Hope::Passes,
+            _ => Hope::None,
+        };
+        Self { reason: describe(&error), hope }
+    }
+}
+
+/// An intent as it is noted.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    /// Its place among the intents, by which they are sorted.
+    pub(crate) place: String,
+    pub(crate) intent: Intent,
+    /// How often somebody wanted it to be tried again.
+    pub(crate) attempts: u32,
+}
+
+/// What became of the intents of one state.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The key of the state.
+    pub(crate) key: String,
+    /// Those that are over, each with its refusal if it was refused.
+    pub(crate) over: Vec<(Pending, Option<Refusal>)>,
+    /// The others.
+    pub(crate) rest: Vec<Pending>,
+    /// Why the first of the others was not carried out.
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Carrier {
+    pub(crate) fn new(deadlines: Option<Arc<dyn AnyDeadlines>>, clock: Arc<dyn Clock>) -> Self {
+        Self { dispatch: OnceLock::new(), deadlines, clock }
+    }
+
+    /// Lets it begin; the service's other parts are there from now on.
+    pub(crate) fn set_dispatch(&self, dispatch: impl Dispatch) {
+        // It is set once, where the service starts.
+        let _ = self.dispatch.set(Box::new(dispatch));
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What keeps an intent from ever being carried out by this program.
+    pub(crate) fn check(&self, intent: &Intent) -> Result<(), String> {
+        let (Action::Send(request) | Action::Arm { request, .. }) = &intent.action else { return Ok(()) };
+        if self.dispatch.get().is_none_or(|dispatch| dispatch.knows(&request.command)) {
+            return Ok(());
+        }
+        Err(unknown(request))
+    }
+
+    /// Carries out the intents of one state in order, up to one that fails.
+    pub(crate) async fn carry_out(&self, key: String, pending: Vec<Pending>) -> Ended {
+        let mut ended = Ended { key, over: Vec::new(), rest: Vec::new(), failure: None };
+        let mut pending = pending.into_iter();
+        for pending in pending.by_ref() {
+            match self.perform(&pending.intent).await {
+                Outcome::Done => ended.over.push((pending, None)),
+                Outcome::Refused(refusal) => ended.over.push((pending, Some(refusal))),
+                Outcome::Failed(failure) => {
+                    ended.failure = Some(failure);
+                    ended.rest.push(pending);
+                    break;
+                }
+            }
+        }
+        ended.rest.extend(pending);
+        ended
+    }
+
+    async fn perform(&self, intent: &Intent) -> Outcome {
+        let done = |result: Result<(), StoreError>| match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(error.into()),
+        };
+        match (&intent.action, &self.deadlines) {
+            (Action::Send(request), _) => {
+                failpoint!(BeforeSend, &request.command);
+                let outcome = self.send(request).await;
+                failpoint!(AfterSend, &request.command);
+                outcome
+            }
+            (Action::Arm { deadline, at, request }, Some(deadlines)) => {
+                let payload = match json::encode(request) {
+                    Ok(payload) => payload,
+                    Err(error) => return Outcome::Failed(Failure::never(error.to_string())),
+                };
+                let (id, order, arming) = (deadline.clone(), intent.order, request.id.0);
+                failpoint!(BeforeArm, deadline);
+                let armed = deadlines.arm(&Deadline { id, at: *at, payload, order, arming }).await;
+                failpoint!(AfterArm, deadline);
+                done(armed)
+            }
+            (Action::Disarm { deadline }, Some(deadlines)) => {
+                failpoint!(BeforeDisarm, deadline);
+                let disarmed = deadlines.disarm(deadline, intent.order).await;
+                failpoint!(AfterDisarm, deadline);
+                done(disarmed)
+            }
+            // Policies cannot be added without deadlines.
+            (Action::Arm { .. } | Action::Disarm { .. }, None) => {
+                Outcome::Failed(Failure::never("this service keeps no deadlines".to_owned()))
+            }
+        }
+    }
+
+    /// Sends a command. A panic on the way is about this command.
+    pub(crate) async fn send(&self, request: &Request) -> Outcome {
+        let Some(dispatch) = self.dispatch.get() else {
+            let what = "the service is starting".to_owned();
+            return Outcome::Failed(StoreError::Unavailable { what, source: None }.into());
+        };
+        match awaited_unless_panics(dispatch.dispatch(&request.command, request.message())).await {
+            Ok(Ok(receipt)) => {
+                debug!(command = request.command, id = %request.id, repeat = receipt.repeat, "a policy's command");
+                Outcome::Done
+            }
+            Ok(Err(error)) => outcome(request, error),
+            Err(panic) => Outcome::Failed(Failure::never(format!("its handler panicked: {panic}"))),
+        }
+    }
+}
+
+/// What an error says about a command: it was refused, it has to be sent again, or a person must look.
+fn outcome(request: &Request, error: RouteError) -> Outcome {
+    let refused = |reason: String| {
+        info!(command = request.command, id = %request.id, reason, "a policy's command is refused");
+        Outcome::Refused(Refusal { request: request.clone(), reason })
+    };
+    let failure = match error {
+        RouteError::Rejected(rejection) => return refused(rejection.to_string()),
+        RouteError::Failed(Error::Refused(refusal)) => return refused(refusal.reason),
+        RouteError::Failed(Error::Store(error)) => error.into(),
+        RouteError::Failed(
+            error @ (Error::Conflict { .. }
+            | Error::Unknown { .. }
+            | Error::Overloaded { .. }
+            | Error::Interrupted { .. }),
+        ) => Failure::passes(&error),
+        RouteError::Unknown { .. } => Failure { reason: unknown(request), hope: Hope::OtherProgram },
+        error @ RouteError::BadBody { .. } => Failure { reason: describe(&error), hope: Hope::OtherProgram },
+        error @ RouteError::Failed(_) => Failure::never(describe(&error)),
+    };
+    Outcome::Failed(failure)
+}
+
+fn unknown(request: &Request) -> String {
+    format!(
+        "this service has no command {:?}: put it into the list `commands(…)` or `internal(…)` of aggregate {:?}, and \
+         that into the service",
+        request.command, request.aggregate
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::base::{
+        error::Refused,
+        id::{AggregateKey, CausationId, CommandId, CorrelationId},
+        metadata::Metadata,
+    };
+
+    fn request() -> Request {
+        Request {
+            command: "pay".into(),
+            aggregate: "order".into(),
+            aggregate_id: "7".into(),
+            id: CommandId(Uuid::nil()),
+            correlation_id: CorrelationId(Uuid::nil()),
+            causation_id: CausationId(Uuid::nil()),
+            metadata: Metadata::default(),
+            body: RawValue::from_string("{}".into()).unwrap(),
+        }
+    }
+
+    /// Notes what it is told.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(String, u64, Option<Uuid>)>>);
+
+    impl AnyDeadlines for Told {
+        fn arm<'a>(&'a self, deadline: &'a Deadline) -> BoxFuture<'a, Result<(), StoreError>> {
+            let Deadline { id, order, arming, .. } = deadline.clone();
+            self.0.lock().unwrap().push((id, order, Some(arming)));
+            Box::pin(async { Ok(()) })
+        }
+
+        fn disarm<'a>(&'a self, id: &'a str, order: u64) -> BoxFuture<'a, Result<(), StoreError>> {
+            self.0.lock().unwrap().push((id.to_owned(), order, None));
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_is_told_when_it_was_decided() {
+        let told = Arc::new(Told::default());
+        let deadlines: Arc<dyn AnyDeadlines> = told.clone();
+        let carrier = Carrier::new(Some(deadlines), Arc::new(crate::port::clock::SystemClock));
+        let request = Request { id: CommandId(Uuid::from_u128(3)), ..request() };
+        let deadline = || "a/b/c".to_owned();
+        let arm = Action::Arm { deadline: deadline(), at: Timestamp::UNIX_EPOCH, request };
+        let intents = [(7, arm), (9, Action::Disarm { deadline: deadline() })];
+        let pending = intents.map(|(order, action)| Pending {
+            place: order.to_string(),
+            intent: Intent { key: "c".into(), order, action },
+            attempts: 0,
+        });
+        let ended = carrier.carry_out("c".into(), pending.into()).await;
+        assert_eq!((ended.over.len(), ended.rest.len(), ended.failure), (2, 0, None));
+        let expected = [(deadline(), 7, Some(Uuid::from_u128(3))), (deadline(), 9, None)];
+        assert_eq!(*told.0.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn every_answer_has_its_outcome() {
+        let of = |error| match outcome(&request(), error) {
+            Outcome::Done => "done".to_owned(),
+            Outcome::Refused(refusal) => format!("refused: {}", refusal.reason),
+            Outcome::Failed(failure) => format!("{:?}: {}", failure.hope, failure.reason),
+        };
+        let aggregate = AggregateKey::new("order", "7").unwrap();
+        assert_eq!(of(RouteError::Rejected("no".into())), "refused: no");
+        assert_eq!(of(Error::from(Refused::new("who?")).into()), "refused: who?");
+        let passes = |error: RouteError| assert!(of(error).starts_with("Passes: "));
+        passes(Error::Conflict { aggregate: aggregate.clone(), attempts: 1 }.into());
+        passes(Error::Overloaded { aggregate: aggregate.clone(), waiting: 1 }.into());
+        passes(Error::Interrupted { aggregate: aggregate.clone() }.into());
+        let unavailable = || StoreError::Unavailable { what: "x".into(), source: None };
+        passes(Error::from(unavailable()).into());
+        let (what, permission) = ("x".to_owned(), "publish".to_owned());
+        passes(Error::from(StoreError::NotPermitted { what, permission }).into());
+        let command = CommandId(Uuid::nil());
+        let source = Box::new(unavailable());
+        passes(Error::Unknown { aggregate: aggregate.clone(), command, source }.into());
+        let never = |error: RouteError| assert!(of(error).starts_with("None: "));
+        never(Error::AnotherCommand { aggregate: aggregate.clone(), command }.into());
+        never(Error::from(StoreError::TooLarge { what: "x".into(), bytes: 2, limit: 1 }).into());
+        let (event_type, reason) = ("order.paid", "x".into());
+        never(Error::Unrecordable { aggregate: aggregate.clone(), event_type, reason }.into());
+        let other = |error: RouteError| assert!(of(error).starts_with("OtherProgram: "));
+        let (event_type, known) = (event_type.to_owned(), Vec::new());
+        other(Error::from(StoreError::UnknownEvent { aggregate, sequence: 1, event_type, known }).into());
+        other(RouteError::BadBody { name: "pay", reason: "x".into() });
+        let gone = of(RouteError::Unknown { name: "pay".into(), known: String::new() });
+        assert!(gone.starts_with("OtherProgram: ") && gone.contains("commands(…)"), "{gone}");
+    }
+}

@@ -1,0 +1,264 @@
+//! Dead intents: what a policy wanted and could not be carried out, set aside in order, and what can be done about it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use crate::{
+    base::{
+        error::{Error, StoreError},
+        id::{CommandId, ProjectionId},
+    },
+    effects::{
+        carrier::Pending,
+        intents::{Action, Request},
+        policy_projection::notes::{self, MARKS, Mark, Noted, PENDING},
+    },
+    port::{clock::Clock, projection::AnyProjection, view_store::ViewStore},
+    projector::{
+        set_aside::{self, Change},
+        worker::Worker,
+    },
+};
+
+/// The most dead intents of one policy, with those that stand behind them. With one more it halts, and loses nothing:
+/// somebody must look.
+pub const MAX_DEAD_INTENTS: usize = 1_000;
+
+/// Something that a policy wanted and that was not carried out: a command, or a deadline to be armed or disarmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadIntent {
+    /// The key of the policy's state that wants it.
+    pub key: String,
+    /// Its place among the policy's intents, by which they are sorted.
+    pub place: String,
+    /// What it is about, in words.
+    pub what: String,
+    /// The command that is to be sent, at once or by a deadline; none for a deadline to be disarmed, and where this
+    /// program cannot read the intent.
+    pub command: Option<DeadCommand>,
+    /// Why it was not carried out.
+    pub reason: String,
+    /// Whether it only stands behind an earlier dead intent of its state.
+    pub behind: bool,
+    /// How often it was tried again by hand.
+    pub attempts: u32,
+    /// When it was set aside; none if it stands behind another, and where this program cannot read the intent.
+    pub time: Option<Timestamp>,
+}
+
+/// A command that a policy could not send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadCommand {
+    /// Its stored name.
+    pub name: String,
+    /// The stored name of its aggregate.
+    pub aggregate: String,
+    /// The id of its aggregate.
+    pub aggregate_id: String,
+    /// Its id, under which it takes effect once.
+    pub id: CommandId,
+    /// Its fields, as JSON.
+    pub body: String,
+}
+
+impl DeadCommand {
+    fn of(request: &Request) -> Self {
+        Self {
+            name: request.command.clone(),
+            aggregate: request.aggregate.clone(),
+            aggregate_id: request.aggregate_id.clone(),
+            id: request.id,
+            body: request.body.get().to_owned(),
+        }
+    }
+}
+
+impl DeadIntent {
+    fn of(key: &str, noted: Noted) -> Self {
+        let behind = !noted.is_dead();
+        let command = noted.intent.as_ref().ok().and_then(|intent| match &intent.action {
+            Action::Send(request) | Action::Arm { request, .. } => Some(DeadCommand::of(request)),
+            Action::Disarm { .. } => None,
+        });
+        let mark = noted.mark.filter(|_| !behind);
+        let (what, unreadable) = match &noted.intent {
+            Ok(intent) => (intent.action.shown(), None),
+            Err(reason) => ("an intent".to_owned(), Some(reason.clone())),
+        };
+        let (attempts, time) = mark.as_ref().map_or((0, None), |mark| (mark.attempts, Some(mark.time)));
+        let reason = mark.map(|mark| mark.reason).or(unreadable);
+        let reason = reason.unwrap_or_else(|| "an earlier intent of its instance is dead".to_owned());
+        Self { key: key.to_owned(), place: noted.place, what, command, reason, behind, attempts, time }
+    }
+}
+
+/// The dead intents of one policy, to look at and to deal with; see [`Cqrs::dead_intents`](crate::Cqrs::dead_intents).
+///
+/// What one state of a policy wants is done in order or not at all. So the first dead intent of a key is the one to deal
+/// with: repair the program and [`retry`](Self::retry), [`edit`](Self::edit) the command, or [`drop`](Self::drop_first)
+/// it. Those behind it follow by a retry. The policy's other states go on meanwhile, and this one goes on reacting to
+/// events.
+///
+/// What failed because its program does not know something (a command, a version of an event) is tried again without a
+/// person, once by each program that runs the policy: in a rolling update the newer one goes on with it.
+pub struct DeadIntents {
+    projection: Arc<dyn AnyProjection>,
+    id: ProjectionId,
+    clock: Arc<dyn Clock>,
+}
+
+/// What became of a [retry](DeadIntents::retry).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetriedIntents {
+    /// How many intents were carried out.
+    pub carried_out: usize,
+    /// How many still wait, such as for the store: the policy goes on with them by itself.
+    pub waiting: usize,
+    /// The intent that has failed again, if there is one.
+    pub stopped_at: Option<DeadIntent>,
+}
+
+impl DeadIntents {
+    /// Those of the policy that `worker` runs, in the build that answers.
+    pub(crate) async fn of<S: ViewStore>(worker: &Worker<S>) -> Result<Self, Error> {
+        Ok(Self {
+            projection: Arc::clone(&worker.projection),
+            id: worker.answering_in_time().await?,
+            clock: Arc::clone(&worker.shared.clock),
+        })
+    }
+
+    /// All of them, by their keys and in their order; at most [`MAX_DEAD_INTENTS`].
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn list(&self) -> Result<Vec<DeadIntent>, Error> {
+        let mut all = Vec::new();
+        for (key, noted) in self.noted().await? {
+            all.extend(from_first_dead(noted).map(|noted| DeadIntent::of(&key, noted)));
+        }
+        Ok(all)
+    }
+
+    /// Carries out the dead intents of a key in order, until one fails again or none is left.
+    ///
+    /// # Errors
+    ///
+    /// The store's. What was carried out before is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Each command takes effect once, whenever the call is dropped. The policy goes on with what the call has begun.
+    pub async fn retry(&self, key: &str) -> Result<RetriedIntents, Error> {
+        let dead = from_first_dead(self.noted_of(key).await?);
+        let attempts = |noted: Noted| (noted.place, noted.mark.map_or(0, |mark| mark.attempts));
+        let targets: BTreeMap<_, _> = dead.map(attempts).collect();
+        let decide = || async {
+            let mut notes = Vec::new();
+            for noted in self.noted_of(key).await?.into_iter().filter(Noted::is_dead) {
+                let Some(mark) = noted.mark else { continue };
+                // One that has failed again meanwhile has had its turn.
+                if targets.get(&noted.place) == Some(&mark.attempts) {
+                    let mark = Mark { again: true, attempts: mark.attempts + 1, ..mark };
+                    notes.push(mark.note(&noted.place).map_err(unwritten)?);
+                }
+            }
+            notes.truncate(self.projection.settings().max_events);
+            Ok((!notes.is_empty()).then_some(Change { notes, dead_letters: None, returned: () }))
+        };
+        while set_aside::change(&*self.projection, &self.id, &decide).await?.is_some() {}
+        let left = self.noted_of(key).await?;
+        let is_left = left.iter().filter(|noted| targets.contains_key(&noted.place)).count();
+        let stopped_at = from_first_dead(left).next().map(|noted| DeadIntent::of(key, noted));
+        let waiting = if stopped_at.is_some() { 0 } else { is_left };
+        Ok(RetriedIntents { carried_out: targets.len() - is_left, waiting, stopped_at })
+    }
+
+    /// Sets the fields of a command that a policy could not send, as JSON; its id stays as it is. Returns the changed
+    /// intent, which is to be [retried](Self::retry); none if no command stands at that place.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] if `body` is not JSON, and the store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may take effect, now or later.
+    pub async fn edit(&self, place: &str, body: &str) -> Result<Option<DeadIntent>, Error> {
+        let body = RawValue::from_string(body.to_owned()).map_err(|error| {
+            let what = format!("editing an intent of {}: the command is not JSON", self.id);
+            StoreError::refused(what, error)
+        })?;
+        let decide = || async {
+            for (key, noted) in self.noted().await? {
+                let mut dead = from_first_dead(noted);
+                let Some(mut noted) = dead.find(|noted| noted.place == place) else { continue };
+                let Ok(intent) = &mut noted.intent else { return Ok(None) };
+                let (Action::Send(request) | Action::Arm { request, .. }) = &mut intent.action else {
+                    return Ok(None);
+                };
+                request.body.clone_from(&body);
+                let pending = Pending { place: place.to_owned(), intent: intent.clone(), attempts: 0 };
+                let note = notes::note(&pending).map_err(unwritten)?;
+                let returned = DeadIntent::of(&key, noted);
+                return Ok(Some(Change { notes: vec![note], dead_letters: None, returned }));
+            }
+            Ok(None)
+        };
+        set_aside::change(&*self.projection, &self.id, decide).await
+    }
+
+    /// Gives up the first dead intent of a key: it is not carried out, and the policy's state is told nothing. What
+    /// stands behind it waits for a [`retry`](Self::retry). Returns it; none if there was none.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may take effect, now or later.
+    pub async fn drop_first(&self, key: &str) -> Result<Option<DeadIntent>, Error> {
+        let decide = || async {
+            let mut dead = from_first_dead(self.noted_of(key).await?);
+            let Some(first) = dead.next() else { return Ok(None) };
+            let mut notes = vec![notes::removal(&first.place), Mark::removal(&first.place)];
+            if let Some(next) = dead.next().filter(|next| !next.is_dead()) {
+                let mark = Mark::new("the intent before it was given up", self.clock.now());
+                notes.push(mark.note(&next.place).map_err(unwritten)?);
+            }
+            Ok(Some(Change { notes, dead_letters: None, returned: DeadIntent::of(key, first) }))
+        };
+        set_aside::change(&*self.projection, &self.id, decide).await
+    }
+
+    async fn noted(&self) -> Result<BTreeMap<String, Vec<Noted>>, StoreError> {
+        let pending = self.projection.notes(&self.id, PENDING).await?;
+        let marks =
+            if pending.is_empty() { Vec::new() } else { self.projection.notes(&self.id, MARKS).await? };
+        Ok(notes::read(pending, marks))
+    }
+
+    async fn noted_of(&self, key: &str) -> Result<Vec<Noted>, StoreError> {
+        Ok(self.noted().await?.remove(key).unwrap_or_default())
+    }
+}
+
+/// The first dead intent of a state and those behind it.
+fn from_first_dead(noted: Vec<Noted>) -> impl Iterator<Item = Noted> {
+    noted.into_iter().skip_while(|noted| !noted.is_dead())
+}
+
+fn unwritten(error: serde_json::Error) -> StoreError {
+    StoreError::refused("writing the note of an intent", error)
+}

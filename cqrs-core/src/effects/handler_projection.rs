@@ -1,0 +1,157 @@
+//! The projection of a handler: nothing but its progress is kept, and the work is done before that is saved.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tracing::Instrument as _;
+
+use crate::{
+    base::{
+        error::StoreError,
+        id::{AggregateKey, Position, ProjectionId},
+        lanes::{self, lanes},
+        panics::awaited_unless_panics,
+    },
+    effects::handler::{Handler, HandlerError, HandlerSources, Handling},
+    port::{
+        projection::{Batch, ProjectError, Projection, ProjectionSettings},
+        view_store::ViewStore,
+    },
+    projector::rules::save,
+};
+
+/// How many events are handled before progress is saved, and come again after a crash, at most.
+const MAX_EVENTS: usize = 256;
+
+/// The progress of `H` in the view store `S`.
+pub(crate) struct HandlerProjection<H, S> {
+    handler: Arc<H>,
+    views: Arc<S>,
+    /// What this process has handled since progress was last saved: it is not handled again when the batch is.
+    handled: Mutex<HashSet<Position>>,
+    under_way: Arc<UnderWay>,
+}
+
+/// The events that are being handled.
+type UnderWay = Mutex<Vec<(AggregateKey, Position)>>;
+
+/// One event of a lane.
+struct Work {
+    aggregate: AggregateKey,
+    position: Position,
+    span: tracing::Span,
+    handling: Handling,
+}
+
+/// How far a lane got.
+struct Ended {
+    done: Vec<Position>,
+    failure: Option<(usize, HandlerError)>,
+}
+
+impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
+    pub(crate) fn new(handler: H, views: Arc<S>) -> Self {
+        Self { handler: Arc::new(handler), views, handled: Mutex::default(), under_way: Arc::default() }
+    }
+
+    /// What is still to be done of a batch.
+    fn work(&self, batch: &Batch<'_>) -> Result<Vec<(usize, Work)>, ProjectError> {
+        batch.each(|event| {
+            let position = event.position();
+            if self.handled().contains(&position) {
+                return Ok(None);
+            }
+            let (aggregate, span) = (event.stored.commit.aggregate.clone(), event.span());
+            let handling = H::Of::handling(&self.handler, event)?;
+            Ok(handling.map(|handling| Work { aggregate, position, span, handling }))
+        })
+    }
+
+    fn handled(&self) -> MutexGuard<'_, HashSet<Position>> {
+        lock(&self.handled)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Handles the events of one aggregate, up to one that fails.
+async fn handle(work: Vec<(usize, Work)>, under_way: Arc<UnderWay>) -> Ended {
+    let mut ended = Ended { done: Vec::with_capacity(work.len()), failure: None };
+    for (index, Work { aggregate, position, span, handling }) in work {
+        failpoint!(BeforeHandle, &aggregate.to_string());
+        lock(&under_way).push((aggregate.clone(), position));
+        let handled = unless_panics(handling).instrument(span).await;
+        lock(&under_way).retain(|(_, begun)| *begun != position);
+        if let Err(error) = handled {
+            ended.failure = Some((index, error));
+            break;
+        }
+        failpoint!(AfterHandle, &aggregate.to_string());
+        ended.done.push(position);
+    }
+    ended
+}
+
+/// Runs the handling of an event; a panic is an error about this event.
+async fn unless_panics(handling: Handling) -> Result<(), HandlerError> {
+    let handled = awaited_unless_panics(handling).await;
+    handled.unwrap_or_else(|panic| Err(HandlerError::permanent(format!("the handler panicked: {panic}"))))
+}
+
+impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
+    type Store = S;
+
+    fn store(&self) -> &S {
+        &self.views
+    }
+
+    fn settings(&self) -> ProjectionSettings {
+        // So that each may become a dead letter.
+        let max_events = MAX_EVENTS.min(self.views.max_writes());
+        ProjectionSettings {
+            on_failure: H::ON_FAILURE,
+            retry: H::RETRY,
+            ignored: H::IGNORED,
+            start: H::START,
+            has_effects: true,
+            ..ProjectionSettings::new(H::Of::names(), max_events)
+        }
+    }
+
+    fn under_way(&self) -> Vec<(AggregateKey, Position)> {
+        let mut begun = lock(&self.under_way).clone();
+        begun.sort_by_key(|(_, position)| *position);
+        begun
+    }
+
+    async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        let lanes = lanes(self.work(&batch)?, |(_, work)| work.aggregate.clone());
+        let mut failure: Option<(usize, HandlerError)> = None;
+        // What a dropped attempt had begun is not under way any more.
+        lock(&self.under_way).clear();
+        let handle = |work| handle(work, Arc::clone(&self.under_way));
+        for ended in lanes::run(lanes, H::LANES.max(1), handle).await {
+            let ended = ended.map_err(|error| StoreError::unavailable("handling events", error))?;
+            self.handled().extend(ended.done);
+            // The first of several failures is dealt with first; the others fail again, or do not.
+            if ended
+                .failure
+                .as_ref()
+                .is_some_and(|(index, _)| failure.as_ref().is_none_or(|(first, _)| index < first))
+            {
+                failure = ended.failure;
+            }
+        }
+        if let Some((index, HandlerError { reason, transient })) = failure {
+            return Err(ProjectError::Event { index, reason, transient });
+        }
+        let revision = save(&*self.views, projection, &batch, &[], batch.notes).await?;
+        // Lanes may have come further than what is saved.
+        self.handled().retain(|position| position.sequence > batch.checkpoint.sequence);
+        Ok(revision)
+    }
+}

@@ -1,0 +1,413 @@
+//! The projection of a policy: events become a changed state and intents, in one write with the checkpoint; then
+//! the intents are carried out, and their end is written.
+//!
+//! An intent is a note beside the states from the write that its event is in until the write after it was carried
+//! out. Whatever happens in between, the notes say what is still to be done, and it is done again under the same
+//! ids. A refusal is told to the state in the same write that removes the refused intent, and what follows from it
+//! is noted there too: so a compensation is never sent for a refusal that nobody remembers.
+//!
+//! What each state wants is a lane. A passing failure makes its lane wait and try again; any other sets the intent aside,
+//! and what comes after it in its lane waits for a person. The other lanes and the events go on.
+
+pub(crate) mod notes;
+mod work;
+
+use std::{
+    collections::HashSet,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    base::{
+        error::{StoreError, is_too_large},
+        id::ProjectionId,
+    },
+    effects::{
+        carrier::{Carrier, Failure, Hope, Pending},
+        dead_intent::MAX_DEAD_INTENTS,
+        intents::{Cause, Effects, Intent, Refusal},
+        policy::{Policy, Reactions},
+    },
+    port::{
+        projection::{Batch, ProjectError, Projection, ProjectionSettings, Waiting},
+        view_store::{Checkpoint, Note, Save, SaveError, ViewStore, Write},
+    },
+    projector::{
+        kept::{Kept, Kind, applied},
+        rules::{cannot_apply, save},
+    },
+};
+use notes::{MARKS, Mark, PENDING};
+use work::{Step, Work};
+
+/// How many intents may wait for failures to pass. With more, no further events are taken.
+const MAX_WAITING: usize = 1_000;
+
+/// The states of `P` in the view store `S`.
+pub(crate) struct PolicyProjection<P, S> {
+    views: Arc<S>,
+    carrier: Arc<Carrier>,
+    known: Mutex<Known>,
+    policy: PhantomData<fn() -> P>,
+}
+
+/// What this process knows between two calls.
+#[derive(Default)]
+struct Known {
+    /// What is to be done; none while a call has it, and when it has to be read.
+    work: Option<Work>,
+    /// Why not all of it is done.
+    waiting: Option<Waiting>,
+    /// The places of intents that another program has given up and this one has tried.
+    tried: HashSet<String>,
+}
+
+/// What a batch leads to.
+struct Reacted {
+    writes: Vec<Write>,
+    pending: Vec<Pending>,
+}
+
+/// What is written about steps, and what follows from them.
+struct Settled {
+    writes: Vec<Write>,
+    notes: Vec<Note>,
+    follow: Vec<Pending>,
+}
+
+/// Why steps cannot be settled together.
+enum Unsettled {
+    /// What follows from the step of that index cannot be done.
+    Step(usize, String),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Unsettled {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
+    pub(crate) fn new(views: Arc<S>, carrier: Arc<Carrier>) -> Self {
+        Self { views, carrier, known: Mutex::default(), policy: PhantomData }
+    }
+
+    /// The states after the events, and what is wanted.
+    async fn react(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Reacted, ProjectError> {
+        let applied = applied(&*self.views, id, batch, Self::states(), || batch.each(P::Of::step)).await?;
+        let mut pending = Vec::new();
+        for (index, effects) in applied.returned {
+            let intents = self.checked(effects).map_err(|reason| cannot_apply(index, reason))?;
+            let position = batch.events[index].position();
+            pending.extend((0..).zip(intents).map(|(number, intent)| notes::noted(position, number, intent)));
+        }
+        Ok(Reacted { writes: applied.writes, pending })
+    }
+
+    /// What is wanted, which this program must be able to carry out.
+    fn checked(&self, effects: Effects) -> Result<Vec<Intent>, String> {
+        let intents = effects.into_intents()?;
+        intents.iter().try_for_each(|intent| self.carrier.check(intent))?;
+        Ok(intents)
+    }
+
+    fn states() -> Kind<P> {
+        Kind { what: "the policy's state", is_kept: P::is_kept }
+    }
+
+    /// Carries out what can be carried out now, and what follows from refusals, and writes how it ended.
+    async fn carry_out(
+        &self,
+        id: &ProjectionId,
+        checkpoint: &Checkpoint,
+        work: &mut Work,
+    ) -> Result<(), SaveError> {
+        loop {
+            let steps = work.ended(&self.carrier).await?;
+            if steps.is_empty() {
+                return Ok(());
+            }
+            for steps in parts(steps, self.views.max_writes()) {
+                self.settle(id, checkpoint, work, steps).await?;
+            }
+        }
+    }
+
+    /// Writes how intents ended, in as many writes as it takes.
+    async fn settle(
+        &self,
+        id: &ProjectionId,
+        checkpoint: &Checkpoint,
+        work: &mut Work,
+        mut steps: Vec<Step>,
+    ) -> Result<(), SaveError> {
+        loop {
+            match self.settle_at_once(id, checkpoint, work, &mut steps).await {
+                // Which of several needs too much is found by writing them one by one.
+                Err(SaveError::Failed(error)) if is_too_large(&error) && steps.len() > 1 => {
+                    for step in steps {
+                        Box::pin(self.settle(id, checkpoint, work, vec![step])).await?;
+                    }
+                    return Ok(());
+                }
+                Err(SaveError::Failed(error)) if is_too_large(&error) => match steps.pop() {
+                    Some(Step::Over(pending, Some(refusal))) => {
+                        steps.push(rule_failed(pending, &refusal, &error.to_string()));
+                    }
+                    _ => return Err(error.into()),
+                },
+                settled => return settled,
+            }
+        }
+    }
+
+    /// Writes how intents ended, in one write. A step from which nothing can follow becomes one that has failed.
+    async fn settle_at_once(
+        &self,
+        id: &ProjectionId,
+        checkpoint: &Checkpoint,
+        work: &mut Work,
+        steps: &mut [Step],
+    ) -> Result<(), SaveError> {
+        let settled = loop {
+            match self.settled(id, work, steps).await {
+                Ok(settled) => break settled,
+                Err(Unsettled::Step(index, reason)) => {
+                    let pending = steps[index].pending().clone();
+                    if let Step::Over(_, Some(refusal)) = &steps[index] {
+                        steps[index] = rule_failed(pending, refusal, &reason);
+                    } else {
+                        return Err(StoreError::Refused { what: reason, source: None }.into());
+                    }
+                }
+                Err(Unsettled::Store(error)) => return Err(error.into()),
+            }
+        };
+        let is_new = |step: &&Step| matches!(step, Step::Dead(pending, _) if !work.is_dead(pending));
+        let new = steps.iter().filter(is_new).count();
+        check_dead(id, work.dead(&settled.follow) + new, steps)?;
+        let Settled { writes, notes, follow } = settled;
+        let save = Save { writes: &writes, notes: &notes, checkpoint, revision: work.revision };
+        failpoint!(BeforeSettle, &id.to_string());
+        work.revision = self.views.save(id, save).await?;
+        failpoint!(AfterSettle, &id.to_string());
+        work.written(steps);
+        work.add(follow);
+        Ok(())
+    }
+
+    /// What is written: notes of intents that are over go, refusals change the states, and what follows is noted.
+    async fn settled(&self, id: &ProjectionId, work: &Work, steps: &[Step]) -> Result<Settled, Unsettled> {
+        let refused = |step: &Step| match step {
+            Step::Over(pending, Some(_)) => Some(pending.intent.key.clone()),
+            _ => None,
+        };
+        let keys = steps.iter().filter_map(refused);
+        let mut states = Kept::load(&*self.views, id, Self::states(), keys).await?;
+        let (mut notes, mut follow) = (Vec::new(), Vec::new());
+        for (index, step) in steps.iter().enumerate() {
+            let unsettled = |reason| Unsettled::Step(index, reason);
+            match step {
+                Step::Over(pending, refusal) => {
+                    notes.push(notes::removal(&pending.place));
+                    if work.has_mark(&pending.place) {
+                        notes.push(Mark::removal(&pending.place));
+                    }
+                    let Some(refusal) = refusal else { continue };
+                    follow.extend(self.told(&mut states, index, pending, refusal).map_err(unsettled)?);
+                }
+                Step::Dead(pending, failure) => {
+                    notes.push(self.mark(pending, failure).map_err(|error| unsettled(error.to_string()))?);
+                }
+            }
+        }
+        for pending in &follow {
+            notes.push(notes::note(pending).map_err(|error| Unsettled::Step(0, error.to_string()))?);
+        }
+        let writes = states.writes().map_err(|(step, reason)| Unsettled::Step(step, reason))?;
+        Ok(Settled { writes, notes, follow })
+    }
+
+    /// Tells a state of a refusal; what it wants then.
+    fn told(
+        &self,
+        states: &mut Kept<P>,
+        step: usize,
+        pending: &Pending,
+        refusal: &Refusal,
+    ) -> Result<Vec<Pending>, String> {
+        let intent = &pending.intent;
+        let mut effects = Effects::of(Cause::refusal(P::NAME, intent, &refusal.request));
+        states.change(&intent.key, step, |state| state.refused(refusal, &mut effects))?;
+        states.document(&intent.key)?;
+        let intents = (0..).zip(self.checked(effects)?);
+        intents.map(|(number, intent)| notes::following(&pending.place, number, intent)).collect()
+    }
+
+    /// The mark of an intent that has failed.
+    fn mark(&self, pending: &Pending, failure: &Failure) -> Result<Note, serde_json::Error> {
+        let intent = &pending.intent;
+        let (key, what, reason) = (&intent.key, intent.action.shown(), &failure.reason);
+        warn!(policy = P::NAME, instance = key, what, reason, "an intent is set aside");
+        let reason = format!("{what}, which policy {} wants for instance {key:?}: {reason}", P::NAME);
+        let mark = Mark {
+            other_program: failure.hope == Hope::OtherProgram,
+            attempts: pending.attempts,
+            ..Mark::new(&reason, self.carrier.now())
+        };
+        mark.note(&pending.place)
+    }
+
+    /// What is to be done as of that revision: as this process knows it, or as it is noted.
+    async fn work(&self, id: &ProjectionId, revision: u64) -> Result<Work, StoreError> {
+        let known = self.known().work.take();
+        if let Some(known) = known.filter(|work| work.revision == revision) {
+            return Ok(known);
+        }
+        self.read(id, revision).await
+    }
+
+    async fn read(&self, id: &ProjectionId, revision: u64) -> Result<Work, StoreError> {
+        let pending = self.views.notes(id, PENDING).await?;
+        if pending.is_empty() {
+            return Ok(Work::nothing(revision));
+        }
+        info!(projection = %id, intents = pending.len(), "going on with what was wanted");
+        let marks = self.views.notes(id, MARKS).await?;
+        let mut known = self.known();
+        Ok(Work::of(revision, notes::read(pending, marks), |place| known.tried.insert(place.to_owned())))
+    }
+
+    /// What is left is known to the next call.
+    fn keep(&self, work: Work) {
+        let mut known = self.known();
+        let waiting = work.waits();
+        known.waiting = waiting.map(|Waiting { after, reason }| Waiting {
+            after,
+            reason: format!("policy {}, {reason}", P::NAME),
+        });
+        known.work = Some(work);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies the batch, and carries out what can be carried out.
+    async fn apply(&self, id: &ProjectionId, batch: Batch<'_>, work: &mut Work) -> Result<(), ProjectError> {
+        let Reacted { writes, pending } = self.react(id, &batch).await?;
+        check_dead(id, work.dead(&pending), &[])?;
+        let mut notes = batch.notes.to_vec();
+        for pending in &pending {
+            notes.push(notes::note(pending).map_err(|error| StoreError::refused("an intent's note", error))?);
+        }
+        work.revision = save(&*self.views, id, &batch, &writes, &notes).await?;
+        if !pending.is_empty() {
+            failpoint!(BeforeCarryOut, &id.to_string());
+        }
+        work.add(pending);
+        // Somebody has changed what is noted: retried, edited or given up.
+        if batch.notes.iter().any(|note| note.key.starts_with(PENDING) || note.key.starts_with(MARKS)) {
+            *work = self.read(id, work.revision).await?;
+        }
+        Ok(self.carry_out(id, batch.checkpoint, work).await?)
+    }
+}
+
+impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
+    type Store = S;
+
+    fn store(&self) -> &S {
+        &self.views
+    }
+
+    fn settings(&self) -> ProjectionSettings {
+        // Room for a state and some intents of each event; a batch that needs more is split.
+        let max_events = (self.views.max_writes() / 4).max(1);
+        ProjectionSettings {
+            on_failure: P::ON_FAILURE,
+            retry: P::RETRY,
+            ignored: P::IGNORED,
+            start: P::START,
+            has_effects: true,
+            ..ProjectionSettings::new(P::Of::names(), max_events)
+        }
+    }
+
+    async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        let mut work = self.work(projection, batch.revision).await?;
+        if work.waiting() > MAX_WAITING && !batch.events.is_empty() {
+            let reason = work.waits().map(|waiting| waiting.reason).unwrap_or_default();
+            self.keep(work);
+            let what = format!("{MAX_WAITING} intents of policy {} wait: {reason}", P::NAME);
+            return Err(StoreError::Unavailable { what, source: None }.into());
+        }
+        let applied = self.apply(projection, batch, &mut work).await;
+        let revision = work.revision;
+        // After any other error it is not known what is noted.
+        if let Ok(()) | Err(ProjectError::Event { .. } | ProjectError::Unknown { .. }) = applied {
+            self.keep(work);
+        }
+        applied.map(|()| revision)
+    }
+
+    async fn resume(
+        &self,
+        projection: &ProjectionId,
+        checkpoint: &Checkpoint,
+        revision: u64,
+    ) -> Result<u64, SaveError> {
+        let mut work = self.work(projection, revision).await?;
+        self.carry_out(projection, checkpoint, &mut work).await?;
+        let revision = work.revision;
+        self.keep(work);
+        Ok(revision)
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        self.known().waiting.clone()
+    }
+
+    fn let_go(&self) {
+        let mut known = self.known();
+        (known.work, known.waiting) = (None, None);
+    }
+}
+
+/// The rules cannot cope with a refusal. There is no event to set aside, so the refused intent is, before the refusal
+/// is forgotten.
+fn rule_failed(pending: Pending, refusal: &Refusal, reason: &str) -> Step {
+    let refused = refusal.reason();
+    let reason = format!("it was refused ({refused}), and what follows cannot be done: {reason}");
+    Step::Dead(pending, Failure::never(reason))
+}
+
+/// Whether so many intents may wait for a person.
+fn check_dead(id: &ProjectionId, number: usize, steps: &[Step]) -> Result<(), StoreError> {
+    if number <= MAX_DEAD_INTENTS {
+        return Ok(());
+    }
+    let reason = steps.iter().find_map(|step| match step {
+        Step::Dead(pending, failure) => {
+            Some(format!("{}: {}", pending.intent.action.shown(), failure.reason))
+        }
+        Step::Over(..) => None,
+    });
+    let reason = reason.unwrap_or_else(|| "it stands behind another of its instance".to_owned());
+    Err(StoreError::TooManyDeadIntents { policy: id.to_string(), limit: MAX_DEAD_INTENTS, reason })
+}
+
+/// Parts that fit into one write each: a removal and a state for each intent, and room for what follows.
+fn parts<T>(over: Vec<T>, limit: usize) -> Vec<Vec<T>> {
+    let size = (limit / 8).max(1);
+    let mut parts = Vec::new();
+    let mut over = over.into_iter().peekable();
+    while over.peek().is_some() {
+        parts.push(over.by_ref().take(size).collect());
+    }
+    parts
+}

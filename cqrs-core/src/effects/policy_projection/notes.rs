@@ -1,0 +1,147 @@
+//! What a policy notes beside its states: intents, and which of them have failed.
+//!
+//! An intent's note stays where it is from the write that its event is in until it is over. One that fails gets a mark
+//! beside it. It waits then, and so do those behind it of the same state.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::id::Position,
+    effects::{carrier::Pending, intents::Intent},
+    encoding::json,
+    port::view_store::Note,
+};
+
+/// What the keys of the intents' notes begin with.
+pub(crate) const PENDING: &str = "pending/";
+
+/// What the keys of the marks begin with.
+pub(crate) const MARKS: &str = "failed/";
+
+/// The most refusals that follow one from the other; a policy that goes on like that would never end.
+const MAX_CHAIN: u32 = 8;
+
+/// How much of a reason is kept.
+const MAX_REASON: usize = 2_000;
+
+/// That an intent has failed, or may not be carried out before a person says so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) reason: String,
+    /// Whether another program may know what to do with it.
+    #[serde(default)]
+    pub(crate) other_program: bool,
+    /// Whether somebody wants it to be tried again.
+    #[serde(default)]
+    pub(crate) again: bool,
+    /// How often somebody wanted that.
+    #[serde(default)]
+    pub(crate) attempts: u32,
+    pub(crate) time: Timestamp,
+}
+
+impl Mark {
+    pub(crate) fn new(reason: &str, time: Timestamp) -> Self {
+        let end = reason.char_indices().map(|(at, _)| at).find(|at| *at >= MAX_REASON);
+        let reason = reason[..end.unwrap_or(reason.len())].to_owned();
+        Self { reason, other_program: false, again: false, attempts: 0, time }
+    }
+
+    pub(crate) fn note(&self, place: &str) -> Result<Note, serde_json::Error> {
+        Ok(Note { key: format!("{MARKS}{place}"), content: Some(json::encode(self)?) })
+    }
+
+    pub(crate) fn removal(place: &str) -> Note {
+        Note { key: format!("{MARKS}{place}"), content: None }
+    }
+}
+
+pub(crate) fn note(pending: &Pending) -> Result<Note, serde_json::Error> {
+    let content = json::encode(&pending.intent)?;
+    Ok(Note { key: format!("{PENDING}{}", pending.place), content: Some(content) })
+}
+
+pub(crate) fn removal(place: &str) -> Note {
+    Note { key: format!("{PENDING}{place}"), content: None }
+}
+
+/// An intent with its place in the outbox: `<sequence:020>/<index:010>/<depth:02>/<path>`.
+///
+/// `sequence` and `index` are the position of the event that the intent began with, `depth` is the number of refusals
+/// before it, and `path` is its number among the intents of that reaction, with one more part for each refusal. The
+/// lexicographic order of the keys is the order of execution.
+pub(crate) fn noted(position: Position, number: u32, intent: Intent) -> Pending {
+    let Position { sequence, index } = position;
+    Pending { place: format!("{sequence:020}/{index:010}/00/{number:06}"), intent, attempts: 0 }
+}
+
+/// An intent that follows from the refusal of the one at `refused`.
+pub(crate) fn following(refused: &str, number: u32, intent: Intent) -> Result<Pending, String> {
+    let mut parts = refused.rsplitn(3, '/');
+    let (path, depth, event) = (parts.next(), parts.next(), parts.next());
+    let depth = depth.and_then(|depth| depth.parse::<u32>().ok()).unwrap_or(MAX_CHAIN).saturating_add(1);
+    if depth > MAX_CHAIN {
+        return Err(format!("{MAX_CHAIN} commands were refused, each sent for the refusal before"));
+    }
+    let (path, event) = (path.unwrap_or_default(), event.unwrap_or_default());
+    Ok(Pending { place: format!("{event}/{depth:02}/{path}.{number:06}"), intent, attempts: 0 })
+}
+
+/// An intent as it stands in the notes.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    pub(crate) place: String,
+    /// The intent; else why this program cannot read it.
+    pub(crate) intent: Result<Intent, String>,
+    pub(crate) mark: Option<Mark>,
+}
+
+impl Noted {
+    /// Whether it has failed, or cannot be read.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.intent.is_err() || self.mark.as_ref().is_some_and(|mark| !mark.again)
+    }
+}
+
+/// All intents that are noted, by the keys of their states, in order.
+pub(crate) fn read(
+    pending: Vec<(String, Bytes)>,
+    marks: Vec<(String, Bytes)>,
+) -> BTreeMap<String, Vec<Noted>> {
+    let place = |key: &str, prefix: &str| key.strip_prefix(prefix).unwrap_or(key).to_owned();
+    let marks = marks.into_iter().map(|(key, content)| (place(&key, MARKS), mark(&content)));
+    let mut marks: BTreeMap<_, _> = marks.collect();
+    let mut all = BTreeMap::<String, Vec<Noted>>::new();
+    for (key, content) in pending {
+        let place = place(&key, PENDING);
+        let intent = json::decode::<Intent>(&content)
+            .map_err(|error| format!("this program cannot read what was noted: {error}"));
+        let key = match &intent {
+            Ok(intent) => intent.key.clone(),
+            Err(_) => key_of(&content),
+        };
+        let mark = marks.remove(&place);
+        all.entry(key).or_default().push(Noted { place, intent, mark });
+    }
+    all
+}
+
+/// A mark that cannot be read is a mark.
+fn mark(content: &[u8]) -> Mark {
+    json::decode(content).unwrap_or_else(|error| {
+        Mark::new(&format!("this program cannot read why it failed: {error}"), Timestamp::UNIX_EPOCH)
+    })
+}
+
+/// The state that wants an intent that cannot be read. If not even that can be read, the intent stands for itself.
+fn key_of(content: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct OfState {
+        key: String,
+    }
+    json::decode::<OfState>(content).map_or_else(|_| String::new(), |of| of.key)
+}

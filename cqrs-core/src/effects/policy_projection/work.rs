@@ -1,0 +1,286 @@
+//! What a policy still has to do, as this process knows it: a lane of intents for each state that wants something.
+//!
+//! Lanes go on beside each other. One that waits after a passing failure, or that takes long, holds up no other, nor
+//! the events that come; one with a dead intent stands still behind it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    base::{backoff, error::StoreError},
+    effects::{
+        carrier::{Carrier, Ended, Failure, Hope, Pending},
+        intents::Refusal,
+        policy_projection::notes::Noted,
+    },
+    port::projection::Waiting,
+};
+
+/// How many states of a policy are served at once, not counting those that take long.
+const LANES: usize = 16;
+
+/// How long the others wait for a lane.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a lane waits before it tries again, at first and at most: how late it notices that a failure has passed.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// How often it is looked whether a lane that takes long has ended.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a policy has to do, as of a revision of its checkpoint.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub(super) revision: u64,
+    lanes: BTreeMap<String, Lane>,
+    /// Dropped, it ends those under way; they are begun again under the same ids.
+    running: JoinSet<Ended>,
+    /// The places of the intents that have marks.
+    marked: HashSet<String>,
+}
+
+/// What one state wants.
+#[derive(Default)]
+struct Lane {
+    /// By their places.
+    pending: BTreeMap<String, Pending>,
+    /// The places of those that have failed; what comes after the first of them waits.
+    dead: BTreeSet<String>,
+    state: State,
+    /// How many of its intents are under way.
+    under_way: usize,
+    /// How often in a row it has failed.
+    failures: u32,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Ready,
+    /// Since then.
+    Running(Instant),
+    Waits {
+        until: Instant,
+        reason: String,
+    },
+}
+
+/// What is to be written about an intent.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It is over, and was refused or not.
+    Over(Pending, Option<Refusal>),
+    /// It has failed for good.
+    Dead(Pending, Failure),
+}
+
+impl Step {
+    pub(super) fn pending(&self) -> &Pending {
+        match self {
+            Self::Over(pending, _) | Self::Dead(pending, _) => pending,
+        }
+    }
+}
+
+impl Work {
+    pub(super) fn nothing(revision: u64) -> Self {
+        Self { revision, ..Self::default() }
+    }
+
+    /// What is noted. Marks of intents that another program might carry out do not count for those in `first_time`.
+    pub(super) fn of(
+        revision: u64,
+        noted: BTreeMap<String, Vec<Noted>>,
+        mut first_time: impl FnMut(&str) -> bool,
+    ) -> Self {
+        let mut work = Self::nothing(revision);
+        for (key, noted) in noted {
+            let lane = work.lanes.entry(key).or_default();
+            for noted in noted {
+                let other_program = noted.mark.as_ref().is_some_and(|mark| mark.other_program);
+                let is_dead = noted.is_dead() && !(other_program && first_time(&noted.place));
+                if noted.mark.is_some() {
+                    work.marked.insert(noted.place.clone());
+                }
+                match noted.intent {
+                    Ok(intent) if !is_dead => {
+                        let (place, attempts) = (noted.place, noted.mark.map_or(0, |mark| mark.attempts));
+                        lane.pending.insert(place.clone(), Pending { place, intent, attempts });
+                    }
+                    _ => drop(lane.dead.insert(noted.place)),
+                }
+            }
+        }
+        work
+    }
+
+    /// What is wanted in addition.
+    pub(super) fn add(&mut self, pending: Vec<Pending>) {
+        for pending in pending {
+            let lane = self.lanes.entry(pending.intent.key.clone()).or_default();
+            lane.pending.insert(pending.place.clone(), pending);
+        }
+    }
+
+    pub(super) fn is_dead(&self, pending: &Pending) -> bool {
+        self.lanes.get(&pending.intent.key).is_some_and(|lane| lane.dead.contains(&pending.place))
+    }
+
+    pub(super) fn has_mark(&self, place: &str) -> bool {
+        self.marked.contains(place)
+    }
+
+    /// Carries out what can be carried out now, until each lane has ended or had its time; what is to be written about
+    /// those that have ended. None where nothing has ended, and nothing can be begun.
+    pub(super) async fn ended(&mut self, carrier: &Arc<Carrier>) -> Result<Vec<Step>, StoreError> {
+        let interrupted = |error| StoreError::unavailable("carrying out what a policy wants", error);
+        let begun = Instant::now();
+        let mut steps = Vec::new();
+        loop {
+            self.start(carrier, begun);
+            let Some(until) = self.lanes.values().filter_map(Lane::has_time).max() else { break };
+            match tokio::time::timeout_at(until, self.running.join_next()).await {
+                Ok(Some(ended)) => self.receive(ended.map_err(interrupted)?, &mut steps),
+                Ok(None) => break,
+                // It is not waited for any longer.
+                Err(_) => {}
+            }
+        }
+        while let Some(ended) = self.running.try_join_next() {
+            self.receive(ended.map_err(interrupted)?, &mut steps);
+        }
+        Ok(steps)
+    }
+
+    /// Lets lanes begin that have waited long enough at `begun`: one that fails meanwhile has its turn another time.
+    fn start(&mut self, carrier: &Arc<Carrier>, begun: Instant) {
+        let mut at_once = self.lanes.values().filter(|lane| lane.has_time().is_some()).count();
+        for (key, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.is_ready(begun)) {
+            if at_once >= LANES {
+                return;
+            }
+            let pending = lane.take();
+            if pending.is_empty() {
+                continue;
+            }
+            (lane.state, lane.under_way) = (State::Running(Instant::now()), pending.len());
+            let (carrier, key) = (Arc::clone(carrier), key.clone());
+            self.running.spawn(async move { carrier.carry_out(key, pending).await });
+            at_once += 1;
+        }
+    }
+
+    fn receive(&mut self, ended: Ended, steps: &mut Vec<Step>) {
+        let Ended { key, over, rest, failure } = ended;
+        let lane = self.lanes.entry(key.clone()).or_default();
+        (lane.state, lane.under_way) = (State::Ready, 0);
+        if !over.is_empty() {
+            lane.failures = 0;
+        }
+        steps.extend(over.into_iter().map(|(pending, refusal)| Step::Over(pending, refusal)));
+        let mut rest = rest.into_iter().peekable();
+        match failure {
+            Some(Failure { reason, hope: Hope::Passes }) => {
+                let until = Instant::now() + backoff::pause(RETRY.0, RETRY.1, lane.failures);
+                lane.failures += 1;
+                let what = rest.peek().map(|pending| pending.intent.action.shown()).unwrap_or_default();
+                lane.state = State::Waits { until, reason: format!("{what} waits: {reason}") };
+            }
+            Some(failure) => {
+                if let Some(pending) = rest.next() {
+                    lane.dead.insert(pending.place.clone());
+                    steps.push(Step::Dead(pending, failure));
+                }
+            }
+            None => {}
+        }
+        lane.pending.extend(rest.map(|pending| (pending.place.clone(), pending)));
+        if lane.pending.is_empty() && lane.dead.is_empty() {
+            self.lanes.remove(&key);
+        }
+    }
+
+    /// These steps are written.
+    pub(super) fn written(&mut self, steps: &[Step]) {
+        for step in steps {
+            let place = &step.pending().place;
+            match step {
+                Step::Over(..) => drop(self.marked.remove(place)),
+                Step::Dead(pending, _) => {
+                    self.marked.insert(place.clone());
+                    self.lanes.entry(pending.intent.key.clone()).or_default().dead.insert(place.clone());
+                }
+            }
+        }
+    }
+
+    /// How many intents are under way or wait for a failure to pass.
+    pub(super) fn waiting(&self) -> usize {
+        self.lanes.values().map(|lane| lane.under_way + lane.pending.len() - lane.behind()).sum()
+    }
+
+    /// How many intents have failed or stand behind one that has, if these are added.
+    pub(super) fn dead(&self, more: &[Pending]) -> usize {
+        let here: usize = self.lanes.values().map(|lane| lane.dead.len() + lane.behind()).sum();
+        let is_behind = |pending: &&Pending| {
+            let lane = self.lanes.get(&pending.intent.key);
+            lane.and_then(|lane| lane.dead.first()).is_some_and(|dead| *dead < pending.place)
+        };
+        here + more.iter().filter(is_behind).count()
+    }
+
+    /// When to go on with what is not finished, and why it is not.
+    pub(super) fn waits(&self) -> Option<Waiting> {
+        let now = Instant::now();
+        let one = |(key, lane): (&String, &Lane)| match &lane.state {
+            State::Ready => None,
+            State::Running(_) => Some((now + LOOK, key.clone(), "its command takes long".to_owned())),
+            State::Waits { until, reason } => Some((*until, key.clone(), reason.clone())),
+        };
+        let waiting: Vec<_> = self.lanes.iter().filter_map(one).collect();
+        let others = waiting.len().checked_sub(1)?;
+        let (until, key, reason) = waiting.into_iter().min()?;
+        let others =
+            if others > 0 { format!("; {others} other instances wait as well") } else { String::new() };
+        Some(Waiting {
+            after: until.saturating_duration_since(now),
+            reason: format!("instance {key:?}: {reason}{others}"),
+        })
+    }
+}
+
+impl Lane {
+    /// Until when the others wait for it, if it is under way and has time left.
+    fn has_time(&self) -> Option<Instant> {
+        match self.state {
+            State::Running(since) => Some(since + PATIENCE).filter(|until| *until > Instant::now()),
+            _ => None,
+        }
+    }
+
+    fn is_ready(&self, begun: Instant) -> bool {
+        match &self.state {
+            State::Ready => true,
+            State::Waits { until, .. } => *until <= begun,
+            State::Running(_) => false,
+        }
+    }
+
+    /// What does not stand behind a dead intent.
+    fn take(&mut self) -> Vec<Pending> {
+        let behind = match self.dead.first() {
+            Some(dead) => self.pending.split_off(dead),
+            None => BTreeMap::new(),
+        };
+        std::mem::replace(&mut self.pending, behind).into_values().collect()
+    }
+
+    fn behind(&self) -> usize {
+        self.dead.first().map_or(0, |dead| self.pending.range(dead.clone()..).count())
+    }
+}

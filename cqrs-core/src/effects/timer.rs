@@ -1,0 +1,128 @@
+//! The timer: commands whose deadline has come.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    base::{backoff, error::StoreError},
+    effects::{
+        carrier::{Carrier, Failure, Hope, Outcome},
+        intents::Request,
+    },
+    encoding::json,
+    port::{
+        clock::Clock,
+        deadlines::{Deadlines, Due, DueQueue},
+    },
+};
+
+/// How many commands are sent at once.
+const AT_ONCE: usize = 16;
+
+/// How long the timer waits before it asks the store again after a failure, at first and at most: how late it notices
+/// that the failure has passed.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// When a command comes again that could not be sent, at first and at most: how late it is after a failure has passed.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// When a command comes again that this program cannot send at all: how late it is after a program runs that can.
+const HOPELESS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+
+/// Sends the commands of deadlines that are due, until it is told to stop.
+pub(crate) async fn run<D: Deadlines>(
+    deadlines: Arc<D>,
+    carrier: Arc<Carrier>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut failures = 0;
+    loop {
+        let followed = tokio::select! {
+            followed = follow(&*deadlines, &carrier, &clock, &mut failures) => followed,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = followed {
+            warn!(%error, "deadlines are not heard of, trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff::pause(RETRY.0, RETRY.1, failures)) => failures += 1,
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn follow<D: Deadlines>(
+    deadlines: &D,
+    carrier: &Arc<Carrier>,
+    clock: &Arc<dyn Clock>,
+    failures: &mut u32,
+) -> Result<(), StoreError> {
+    let mut queue = deadlines.due(Arc::clone(clock)).await?;
+    let mut sending = JoinSet::new();
+    loop {
+        if sending.len() >= AT_ONCE {
+            sending.join_next().await;
+        }
+        let due = queue.next().await?;
+        *failures = 0;
+        let carrier = Arc::clone(carrier);
+        sending.spawn(async move {
+            let id = due.id().to_owned();
+            if let Err(error) = send(&carrier, due).await {
+                debug!(%error, deadline = id, "the store was not told about a deadline, which comes again");
+            }
+            failpoint!(AfterDone, &id);
+        });
+        while sending.try_join_next().is_some() {}
+    }
+}
+
+/// Sends the command of a deadline. That the business refuses is an answer: it came too late.
+async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
+    let request: Request = match json::decode(due.payload()) {
+        Ok(request) => request,
+        Err(error) => {
+            let reason = format!("it cannot be read by this program: {error}");
+            return put_off(due, HOPELESS, "a deadline", &reason).await;
+        }
+    };
+    failpoint!(BeforeDue, due.id());
+    match carrier.send(&request).await {
+        Outcome::Done => {
+            info!(deadline = due.id(), command = request.command, "a deadline has passed");
+            over(due).await
+        }
+        Outcome::Refused(_) => over(due).await,
+        Outcome::Failed(Failure { reason, hope: Hope::Passes }) => {
+            put_off(due, AGAIN, &request.shown(), &reason).await
+        }
+        Outcome::Failed(Failure { reason, .. }) => put_off(due, HOPELESS, &request.shown(), &reason).await,
+    }
+}
+
+/// Lets a deadline come again, later each time. It stays armed, for a program that can send its command, and keeps no
+/// other from coming. What is wrong is said when it comes for the first time.
+async fn put_off(due: Due, pauses: (Duration, Duration), what: &str, reason: &str) -> Result<(), StoreError> {
+    let pause = backoff::pause(2 * pauses.0, pauses.1, due.put_off());
+    if due.put_off() == 0 {
+        warn!(deadline = due.id(), what, reason, ?pause, "a deadline's command was not sent and comes again");
+    } else {
+        debug!(
+            deadline = due.id(),
+            what,
+            reason,
+            ?pause,
+            "a deadline's command was not sent and comes again"
+        );
+    }
+    due.later(pause).await
+}
+
+async fn over(due: Due) -> Result<(), StoreError> {
+    failpoint!(AfterDue, due.id());
+    due.done().await
+}

@@ -1,0 +1,194 @@
+//! A value as a number: what serde shows of it, folded into 64 bits with XXH3.
+//!
+//! There are two, since there are two questions: whether it is the same value of the same type, down to the kind of
+//! each number ([`exact`]), and whether it says the same, whatever its types are called ([`content`]). In both, the
+//! elements of sequences and maps count in any order, because that of a hash table changes from one table to the next.
+
+mod content;
+pub(crate) mod shape;
+
+use std::fmt;
+
+use serde::{
+    Serialize, Serializer,
+    ser::{
+        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant,
+    },
+};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+pub(crate) use content::{content, text};
+pub(crate) use shape::{difference, exact};
+
+/// Why a value cannot be serialized, in the words of its `Serialize`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(String);
+
+impl serde::ser::Error for Refused {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+/// Folds the next number into a hash, by its place.
+pub(crate) fn fold(hash: u64, next: u64) -> u64 {
+    xxh3_64_with_seed(&next.to_le_bytes(), hash)
+}
+
+/// What the parts of a value are folded by.
+trait Element: Serializer<Ok = u64, Error = Refused> + Copy {
+    /// Is told of each field of a struct, after the fields in it.
+    fn field(self, _name: &'static str, _value: u64) {}
+
+    /// The same for elements whose order means nothing.
+    fn of_any_order(self) -> Self {
+        self
+    }
+}
+
+/// Values whose places mean something.
+struct Ordered<S> {
+    hash: u64,
+    element: S,
+}
+
+impl<S: Element> Ordered<S> {
+    fn add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        self.hash = fold(self.hash, value.serialize(self.element)?);
+        Ok(())
+    }
+
+    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
+        let value = value.serialize(self.element)?;
+        self.element.field(name, value);
+        self.hash = fold(fold(self.hash, name.serialize(self.element)?), value);
+        Ok(())
+    }
+
+    fn total(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// Elements and entries in any order.
+struct Unordered<S> {
+    /// What they are of.
+    of: u64,
+    sum: u64,
+    count: u64,
+    /// The key whose value comes next.
+    key: u64,
+    element: S,
+}
+
+impl<S: Element> Unordered<S> {
+    fn new(of: u64, element: S) -> Self {
+        Self { of, sum: 0, count: 0, key: 0, element: element.of_any_order() }
+    }
+
+    fn add(&mut self, element: u64) {
+        // Each was mixed before, so that a sum of them is as good as their sequence.
+        self.sum = self.sum.wrapping_add(element);
+        self.count += 1;
+    }
+
+    fn add_entry<T: Serialize + ?Sized>(&mut self, key: u64, value: &T) -> Result<(), Refused> {
+        let value = value.serialize(self.element)?;
+        self.add(fold(key, value));
+        Ok(())
+    }
+
+    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
+        let key = fold(self.of, name.serialize(self.element)?);
+        self.add_entry(key, value)
+    }
+
+    fn total(&self) -> u64 {
+        fold(fold(self.of, self.count), self.sum)
+    }
+}
+
+impl<S: Element> SerializeSeq for Unordered<S> {
+    type Ok = u64;
+    type Error = Refused;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        self.add(value.serialize(self.element)?);
+        Ok(())
+    }
+
+    fn end(self) -> Result<u64, Refused> {
+        Ok(self.total())
+    }
+}
+
+impl<S: Element> SerializeMap for Unordered<S> {
+    type Ok = u64;
+    type Error = Refused;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+        self.key = fold(self.of, key.serialize(self.element)?);
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        self.add_entry(self.key, value)
+    }
+
+    fn end(self) -> Result<u64, Refused> {
+        Ok(self.total())
+    }
+}
+
+macro_rules! ordered {
+    ($($part:ident $method:ident;)*) => {
+        $(impl<S: Element> $part for Ordered<S> {
+            type Ok = u64;
+            type Error = Refused;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+                self.add(value)
+            }
+
+            fn end(self) -> Result<u64, Refused> {
+                Ok(self.total())
+            }
+        })*
+    };
+}
+
+macro_rules! fields {
+    ($($part:ident for $of:ident;)*) => {
+        $(impl<S: Element> $part for $of<S> {
+            type Ok = u64;
+            type Error = Refused;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), Refused> {
+                self.add_named(name, value)
+            }
+
+            fn end(self) -> Result<u64, Refused> {
+                Ok(self.total())
+            }
+        })*
+    };
+}
+
+ordered! {
+    SerializeTuple serialize_element;
+    SerializeTupleStruct serialize_field;
+    SerializeTupleVariant serialize_field;
+}
+
+fields! {
+    SerializeStruct for Ordered;
+    SerializeStructVariant for Ordered;
+    SerializeStruct for Unordered;
+    SerializeStructVariant for Unordered;
+}

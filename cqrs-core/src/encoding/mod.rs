@@ -1,0 +1,9 @@
+//! Tools for serde that know no event: JSON within limits, fingerprints, variants without their tag.
+//!
+//! Imports `base`.
+
+pub(crate) mod json;
+pub(crate) mod limits;
+pub(crate) mod fingerprint;
+pub(crate) mod plain;
+pub(crate) mod variant;

@@ -1,0 +1,9 @@
+//! Events as they stand in a log: commits, envelopes, and events as bytes.
+//!
+//! Imports `base`, `encoding` and `model`.
+
+pub(crate) mod commit;
+pub(crate) mod envelope;
+pub(crate) mod codec;
+pub(crate) mod recorded;
+pub(crate) mod sources;

@@ -1,0 +1,145 @@
+//! Aggregates: the boundary of the rules, with state folded from events.
+
+use std::{error::Error as StdError, fmt::Display};
+
+use crate::model::{
+    command::{Command, Context},
+    event::{Event, Events},
+    snapshot::Snapshots,
+};
+
+/// The boundary inside which the rules always hold; its state is the fold of its events.
+///
+/// Derive it (see the derive of the same name for its attributes), or write it by hand:
+///
+/// ```
+/// use cqrs_core::{Aggregate, Apply, Event};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// #[event(name = "counter.raised")]
+/// struct Raised;
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum Never {}
+///
+/// #[derive(Default, Clone)]
+/// struct Counter(u64);
+///
+/// impl Aggregate for Counter {
+///     const NAME: &'static str = "counter";
+///     type Id = u32;
+///     type Event = Raised;
+///     type Rejection = Never;
+/// }
+///
+/// impl Apply<Raised> for Counter {
+///     fn apply(&mut self, _: &Raised) {
+///         self.0 += 1;
+///     }
+/// }
+///
+/// assert_eq!(cqrs_core::replay::<Counter>(&[Raised, Raised]).0, 2);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate",
+    note = "add `#[derive(cqrs_core::Aggregate)]` with `#[aggregate(id = …, event = …, rejection = …)]`"
+)]
+pub trait Aggregate: Default + Clone + Send + Sync + 'static {
+    /// The stored name, such as `order`: `a-z`, `0-9`, `_` and `-`. Never change it: it is in the log.
+    const NAME: &'static str;
+
+    /// What tells one aggregate of this type from another. Its `Display` text is what is stored.
+    type Id: Display + Send + Sync;
+
+    /// The events that this aggregate records, and [applies](Apply).
+    type Event: Event + AppliesTo<Self>;
+
+    /// Why a command may be refused: the business's own reasons, never a technical failure.
+    type Rejection: StdError + Send + Sync + 'static;
+
+    /// Shows every public command of this aggregate to `visitor`: those that a [`Router`](crate::Router), policies
+    /// and deadlines find by name.
+    ///
+    /// The derive writes it from `commands(…)`. Commands in neither list work through
+    /// [`Cqrs::execute`](crate::Cqrs::execute) only.
+    fn visit_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
+        let _ = visitor;
+    }
+
+    /// Shows every internal command of this aggregate to `visitor`: those that policies and deadlines find by name, and
+    /// a [`Router`](crate::Router) does not. Each command is in one list.
+    ///
+    /// The derive writes it from `internal(…)`.
+    fn visit_internal_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
+        let _ = visitor;
+    }
+
+    /// Whether and how snapshots of this aggregate are kept, so that a load need not replay all of its events;
+    /// none unless the aggregate says so. See [`Snapshots`].
+    fn snapshots() -> Option<Snapshots<Self>> {
+        None
+    }
+}
+
+/// Folds one event into the state. It cannot fail: the event has already happened.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not apply `{E}`",
+    label = "the state of `{Self}` does not follow from these events yet",
+    note = "add `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
+)]
+pub trait Apply<E> {
+    /// Changes the state by what happened. No clock, no randomness, no input or output.
+    fn apply(&mut self, event: &E);
+}
+
+/// [`Apply`], seen from the event: a bound on [`Aggregate::Event`] is reported once, where the event is
+/// named, while a supertrait would be reported wherever the aggregate is used.
+#[doc(hidden)]
+pub trait AppliesTo<A> {
+    fn apply_to(&self, aggregate: &mut A);
+}
+
+impl<E, A: Apply<E>> AppliesTo<A> for E {
+    fn apply_to(&self, aggregate: &mut A) {
+        aggregate.apply(self);
+    }
+}
+
+/// Decides about one kind of command.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle `{C}`",
+    label = "no `Handle<{C}>` for this aggregate",
+    note = "add `impl Handle<{C}> for {Self} {{ fn handle(&self, command: &{C}, context: &Context) -> Handled<Self> {{ … }} }}`"
+)]
+pub trait Handle<C: Command<Aggregate = Self>>: Aggregate {
+    /// The events that follow from `command` in this state, or why it is refused.
+    ///
+    /// It may run more than once for one command (when another writer was faster), so it only decides:
+    /// time and ids come from `context`.
+    ///
+    /// # Errors
+    ///
+    /// The aggregate's rejection.
+    fn handle(&self, command: &C, context: &Context) -> Handled<Self>;
+}
+
+/// What [`Handle::handle`] returns: the events, or the aggregate's rejection.
+pub type Handled<A> = Result<Events<<A as Aggregate>::Event>, <A as Aggregate>::Rejection>;
+
+/// Something that wants to see each command type of an aggregate; see [`Aggregate::visit_commands`].
+pub trait CommandVisitor<A: Aggregate> {
+    /// Called once for each command.
+    fn command<C>(&mut self)
+    where
+        C: Command<Aggregate = A>,
+        A: Handle<C>;
+}
+
+/// The state after `events`, from nothing.
+pub fn replay<'a, A: Aggregate>(events: impl IntoIterator<Item = &'a A::Event>) -> A {
+    events.into_iter().fold(A::default(), |mut state, event| {
+        event.apply_to(&mut state);
+        state
+    })
+}

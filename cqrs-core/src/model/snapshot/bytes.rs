@@ -1,0 +1,104 @@
+//! A snapshot as bytes and back.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | the format of what follows, [`FORMAT`] |
+//! | 1 | the codec of the head and the state |
+//! | 8 | a checksum of all that follows (XXH3, little-endian as all numbers here) |
+//! | 4 | the version of what the state means, as the aggregate says |
+//! | 8 | the fingerprint of the state |
+//! | the rest | the head, then the state |
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    base::id::{EventId, Position},
+    encoding::fingerprint,
+    model::snapshot::{
+        body,
+        fault::{MAX_BYTES, Unreadable, Unwritable},
+        remembered::Remembered,
+    },
+};
+
+const FORMAT: u8 = 1;
+
+/// Where the checked part begins.
+const CHECKED: usize = 10;
+
+/// Where the head and the state begin.
+const BODY: usize = 22;
+
+/// What a snapshot says beside the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// The number of the aggregate's events.
+    pub(crate) version: u64,
+    /// The place of the last of them.
+    pub(crate) position: Position,
+    /// Its id, by which the log is known to be the one that the snapshot was made of.
+    pub(crate) last_event: EventId,
+    pub(crate) remembered: Remembered,
+}
+
+/// What a snapshot holds, if it is what was written and means what it meant.
+pub(crate) type Found<A> = Result<(Head, A), Unreadable>;
+
+/// The bytes of a snapshot, which are certain to be read back as the same state.
+pub(crate) fn write<A: Serialize + DeserializeOwned>(
+    version: u32,
+    head: &Head,
+    state: &A,
+) -> Result<Vec<u8>, Unwritable> {
+    let body = body::write(&(head, state), MAX_BYTES - BODY)?;
+    let fingerprint = fingerprint::exact(state, body::READABLE);
+    let fingerprint = fingerprint.map_err(|error| Unwritable::Refused(error.to_string()))?;
+    let bytes = frame(version, fingerprint, &body);
+    read::<A>(version, &bytes).map_err(Unwritable::Unfaithful)?;
+    Ok(bytes)
+}
+
+pub(crate) fn frame(version: u32, fingerprint: u64, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BODY + body.len());
+    bytes.extend([FORMAT, body::CODEC]);
+    bytes.extend([0; 8]);
+    bytes.extend(version.to_le_bytes());
+    bytes.extend(fingerprint.to_le_bytes());
+    bytes.extend(body);
+    let checksum = xxh3_64(&bytes[CHECKED..]);
+    bytes[2..CHECKED].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// The head and the state in a snapshot's bytes.
+pub(crate) fn read<A: Serialize + DeserializeOwned>(version: u32, bytes: &[u8]) -> Found<A> {
+    let (start, body) = bytes.split_at_checked(BODY).ok_or(Unreadable::Damaged)?;
+    if start[..2] != [FORMAT, body::CODEC] {
+        return Err(Unreadable::Format);
+    }
+    if bytes.len() > MAX_BYTES || u64::from_le_bytes(part(start, 2)) != xxh3_64(&bytes[CHECKED..]) {
+        return Err(Unreadable::Damaged);
+    }
+    let found = u32::from_le_bytes(part(start, CHECKED));
+    if found != version {
+        return Err(Unreadable::Version { wanted: version, found });
+    }
+    let expected = u64::from_le_bytes(part(start, 14));
+    // A `Deserialize` of the user's that meets what it never wrote must not end a command.
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        let (head, state): (Head, A) = body::read(body)?;
+        let is_same = fingerprint::exact(&state, body::READABLE).is_ok_and(|found| found == expected);
+        if is_same { Ok((head, state)) } else { Err(Unreadable::Shape) }
+    }));
+    read.unwrap_or_else(|_| Err(Unreadable::Undecodable("its `Deserialize` panicked".to_owned())))
+}
+
+/// The `N` bytes at `from`; the caller has checked that they are there.
+fn part<const N: usize>(bytes: &[u8], from: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&bytes[from..from + N]);
+    part
+}

@@ -1,0 +1,30 @@
+//! Why a snapshot was not written or read.
+
+/// The largest snapshot that is saved or read. It is read on the way of a command, and has to fit a message.
+pub(crate) const MAX_BYTES: usize = 512 * 1024;
+
+/// Why a state is not saved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unwritable {
+    #[error("it takes more than {MAX_BYTES} bytes")]
+    TooLarge,
+    #[error("its state cannot be written: {0}")]
+    Refused(String),
+    #[error("its state does not come back as it was written: {0}")]
+    Unfaithful(#[source] Unreadable),
+}
+
+/// Why a snapshot is discarded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("it is in a format that this program does not read")]
+    Format,
+    #[error("it is damaged")]
+    Damaged,
+    #[error("the aggregate gives its snapshots version {wanted}, and this one has {found}")]
+    Version { wanted: u32, found: u32 },
+    #[error("the state cannot be read: {0}")]
+    Undecodable(String),
+    #[error("the state has another shape")]
+    Shape,
+}

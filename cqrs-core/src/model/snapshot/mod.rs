@@ -1,0 +1,136 @@
+//! Snapshots: an aggregate's state kept beside its log, so that a load need not replay all of it.
+//!
+//! A snapshot is a cache. One that is missing, damaged, of another shape or about another log leads to a
+//! replay from the beginning, and one that cannot be saved to a warning; neither is ever a command's error.
+
+mod body;
+pub(crate) mod bytes;
+pub(crate) mod fault;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+pub(crate) mod remembered;
+#[cfg(test)]
+mod tests;
+
+use std::{any::type_name, fmt};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::model::{
+    aggregate::Aggregate,
+    snapshot::{bytes::Head, fault::Unwritable},
+};
+
+use bytes::Found;
+
+/// That and how an aggregate keeps snapshots; see [`Aggregate::snapshots`].
+///
+/// ```
+/// # use cqrs_core::{Apply, Event};
+/// # #[derive(Clone, Serialize, Deserialize, Event)]
+/// # #[event(name = "counter.raised")]
+/// # struct Raised;
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum Never {}
+/// # impl Apply<Raised> for Counter {
+/// #     fn apply(&mut self, _: &Raised) { self.0 += 1; }
+/// # }
+/// use cqrs_core::{Aggregate, Snapshots};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default, Clone, Serialize, Deserialize)]
+/// struct Counter(u64);
+///
+/// impl Aggregate for Counter {
+///     const NAME: &'static str = "counter";
+///     type Id = u32;
+///     type Event = Raised;
+///     type Rejection = Never;
+///
+///     fn snapshots() -> Option<Snapshots<Self>> {
+///         Some(Snapshots::every(50).version(2))
+///     }
+/// }
+/// ```
+///
+/// # When to use them
+///
+/// For aggregates that live long: with hundreds of events, or with fewer that lie far apart in a large log. A
+/// short aggregate is read as fast without. Every cold load (of an aggregate that is not in memory) then
+/// reads the last snapshot and the events since: one round trip when there are none, two when there are few.
+///
+/// # What is in one
+///
+/// The state as serde writes it, in bincode (JSON without the feature `bincode`), with the aggregate's version,
+/// its place in the log, and the commands that it [remembers](crate::REMEMBERED_COMMANDS), so that repeats are
+/// recognised as before. At most 512 KiB; a larger one is not saved, and a warning says so once.
+///
+/// # When the state's type changes
+///
+/// Nothing has to be done: a snapshot keeps a fingerprint of the names, kinds and values of all that is in the
+/// state, and one that does not come back with the same fingerprint is discarded, also when only a type deep
+/// inside has changed. What serde does not show cannot be noticed, so **raise the
+/// [`version`](Self::version) when `apply` changes its meaning**: when it would make another state of the same
+/// events, or when the same number comes to mean another thing.
+///
+/// # Which states it cannot keep
+///
+/// The state must be all in what serde writes: a field with `#[serde(skip)]` comes back as its default, so an
+/// aggregate with snapshots cannot have one that `apply` changes. bincode cannot read back what describes
+/// itself (`#[serde(untagged)]`, `#[serde(tag = …)]`, `#[serde(flatten)]`, `serde_json::Value`), nor fields that
+/// `skip_serializing_if` left out, and JSON no maps whose keys are not texts or numbers. Each snapshot is read
+/// back before it is saved; of those that are not what they were, none is saved, and a warning says so once.
+pub struct Snapshots<A> {
+    every: u32,
+    version: u32,
+    write: fn(u32, &Head, &A) -> Result<Vec<u8>, Unwritable>,
+    read: fn(u32, &[u8]) -> Found<A>,
+}
+
+impl<A: Aggregate + Serialize + DeserializeOwned> Snapshots<A> {
+    /// A snapshot about every so many events, at least one; 50 to 500 is usual.
+    ///
+    /// The fewer, the shorter is what a cold load reads after the snapshot, and the more is written beside the
+    /// log: each is the whole state.
+    pub fn every(events: u32) -> Self {
+        Self { every: events.max(1), version: 1, write: bytes::write, read: bytes::read }
+    }
+
+    /// The version of what the state means; 1 unless it is set. Snapshots of any other are discarded.
+    pub fn version(self, version: u32) -> Self {
+        Self { version, ..self }
+    }
+}
+
+impl<A> Snapshots<A> {
+    /// Whether the aggregate should be saved at `version`, when it was last at `saved`.
+    pub(crate) fn is_due(&self, version: u64, saved: u64) -> bool {
+        version / u64::from(self.every) > saved / u64::from(self.every)
+    }
+
+    pub(crate) fn write(&self, head: &Head, state: &A) -> Result<Vec<u8>, Unwritable> {
+        (self.write)(self.version, head, state)
+    }
+
+    pub(crate) fn read(&self, bytes: &[u8]) -> Found<A> {
+        (self.read)(self.version, bytes)
+    }
+}
+
+impl<A> Clone for Snapshots<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for Snapshots<A> {}
+
+impl<A> fmt::Debug for Snapshots<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshots")
+            .field("of", &type_name::<A>())
+            .field("every", &self.every)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}

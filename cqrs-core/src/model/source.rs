@@ -1,0 +1,41 @@
+//! Whose events are followed.
+
+use crate::model::{aggregate::Aggregate, event::Event};
+
+/// A kind of events in a log, and the name under which they stand there: every [`Aggregate`] is one, and what a context
+/// announces to others is one as well, which has a name and events but no rules.
+///
+/// ```
+/// use cqrs_core::{Event, EventSource};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// What the shop tells others about its orders.
+/// #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// enum ShopEvent {
+///     #[event(name = "shop.order-shipped")]
+///     OrderShipped { customer: String },
+/// }
+///
+/// struct Shop;
+///
+/// impl EventSource for Shop {
+///     const NAME: &'static str = "order";
+///     type Event = ShopEvent;
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no events to follow",
+    note = "it is an aggregate (`#[derive(cqrs_core::Aggregate)]`), or says itself what it is: `impl EventSource for {Self}`"
+)]
+pub trait EventSource: 'static {
+    /// The stored name, such as `order`: `a-z`, `0-9`, `_` and `-`. Never change it: it is in the log.
+    const NAME: &'static str;
+
+    /// The events.
+    type Event: Event;
+}
+
+impl<A: Aggregate> EventSource for A {
+    const NAME: &'static str = A::NAME;
+    type Event = A::Event;
+}

@@ -1,0 +1,93 @@
+//! The port to notices: what has just been stored, told to whoever listens, at most once.
+
+use std::{collections::VecDeque, future::Future, marker::PhantomData, sync::Arc};
+
+use crate::{
+    base::error::StoreError,
+    log::{envelope::Envelope, recorded::Recorded},
+    model::event::Event,
+    port::subscription::Delivery,
+};
+
+/// Announces what is stored, to those who listen at that time. An event store has this port beside its own.
+///
+/// The contract in words; `contract::notices` (feature `contract`) is the same as tests:
+///
+/// - A commit is announced after it is stored, and at most once. What was refused is never announced.
+/// - Whoever does not listen, or listens too slowly, misses it. Nothing is kept, nothing is repeated.
+pub trait Notices: Send + Sync + 'static {
+    /// What [`listen`](Notices::listen) returns.
+    type Listener: Notice;
+
+    /// Listens to the commits of the aggregate types of these names from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] where nothing is announced.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn listen(
+        &self,
+        aggregates: &[&'static str],
+    ) -> impl Future<Output = Result<Self::Listener, StoreError>> + Send;
+}
+
+/// A shared store is a store.
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
+impl<N: Notices> Notices for Arc<N> {
+    type Listener = N::Listener;
+
+    fn listen(
+        &self,
+        aggregates: &[&'static str],
+    ) -> impl Future<Output = Result<Self::Listener, StoreError>> + Send {
+        N::listen(self, aggregates)
+    }
+}
+
+/// Commits as they are announced; see [`Notices::listen`].
+pub trait Notice: Send + 'static {
+    /// Waits for the next one; none when no more can come.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn next(&mut self) -> impl Future<Output = Option<Delivery>> + Send;
+}
+
+/// The events of one aggregate type as they are announced; see [`Cqrs::notices`](crate::Cqrs::notices).
+pub struct NoticesOf<E, L> {
+    listener: L,
+    /// The later events of a commit whose first was returned.
+    rest: VecDeque<Result<Envelope<E>, StoreError>>,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E: Event, L: Notice> NoticesOf<E, L> {
+    pub(crate) fn new(listener: L) -> Self {
+        Self { listener, rest: VecDeque::new(), event: PhantomData }
+    }
+
+    /// Waits for the next event; none when no more can come. Commits that cannot be read are passed over: who
+    /// has to see each event follows the log.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn next(&mut self) -> Option<Envelope<E>> {
+        loop {
+            while let Some(event) = self.rest.pop_front() {
+                match event {
+                    Ok(event) => return Some(event),
+                    Err(error) => tracing::debug!(%error, "a notice cannot be read"),
+                }
+            }
+            if let Ok(stored) = self.listener.next().await? {
+                let events = 0..stored.commit.events.len();
+                self.rest.extend(events.map(|index| Recorded { stored: &stored, index }.decode()));
+            }
+        }
+    }
+}

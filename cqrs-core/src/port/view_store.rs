@@ -1,0 +1,420 @@
+//! The port to where views are kept.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::base::{
+    error::StoreError,
+    id::{EventId, ProjectionId},
+};
+
+/// Keeps the documents of views, each view with the checkpoint of its projection.
+///
+/// The contract in words; `contract::view_store` (feature `contract`) is the same as tests:
+///
+/// - [`save`](ViewStore::save) stores all its documents, its notes and the checkpoint, or nothing.
+/// - Of two saves that started from the same checkpoint at most one succeeds.
+/// - Keys are opaque: any text of at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes is a key. Documents and
+///   notes are apart: the same key may stand for one of each.
+pub trait ViewStore: Send + Sync + 'static {
+    /// Prepares the place for a projection's documents, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How far the projection is, with the revision that the next [`save`](ViewStore::save) names.
+    /// What was saved before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn checkpoint(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send;
+
+    /// The documents of `keys`, each with its revision, in the order of the keys. For the projector:
+    /// a save that starts from what this returned never overwrites newer documents.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn load(
+        &self,
+        projection: &ProjectionId,
+        keys: &[String],
+    ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send;
+
+    /// The projection's notes whose keys begin with `prefix`, sorted by key. What was saved before the call
+    /// is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
+
+    /// Stores documents, notes and checkpoint in one write; returns the checkpoint's new revision.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`]. After any error the caller reads the checkpoint again and goes on from there: the
+    /// write may have been stored.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped save may be stored, now or later; it is whole or absent.
+    fn save(
+        &self,
+        projection: &ProjectionId,
+        save: Save<'_>,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send;
+
+    /// The most documents and notes that one [`save`](ViewStore::save) takes.
+    fn max_writes(&self) -> usize;
+
+    /// A name for this store among all stores that keep views of the same log: at most 32 of `a-z`, `0-9`, `_` and `-`.
+    ///
+    /// It is part of the consumer's name. Projectors on one store share a consumer, so one of them is active at a time;
+    /// projectors on two stores have two consumers, and both are active. `None` only for a store that belongs to the log,
+    /// of which there cannot be two, such as the key-value buckets beside a stream.
+    fn place(&self) -> Option<String>;
+
+    /// The document of one key, for queries.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn get(
+        &self,
+        projection: &ProjectionId,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// All documents of a projection with their keys, in no particular order, for queries over small
+    /// views.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn list(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
+
+    /// At most `max` documents of a projection whose keys come after `after`, in the order of their keys as
+    /// bytes; the first ones where it is none.
+    ///
+    /// Unless an adapter knows better, it reads all documents for each page.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn page(
+        &self,
+        projection: &ProjectionId,
+        after: Option<&str>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        async move {
+            let mut all = self.list(projection).await?;
+            all.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+            all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            all.truncate(max);
+            Ok(all)
+        }
+    }
+
+    /// Waits, without polling, until the projection's checkpoint is at or after `sequence`. Returns where it was seen
+    /// and how many dead letters it counted there; it may have moved on since.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn reached(
+        &self,
+        projection: &ProjectionId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Reached, StoreError>> + Send;
+
+    /// Removes everything of a projection: documents, notes and checkpoint. Nothing happens if it is not
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped removal may have happened, or happen later.
+    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is noted about the view of this name as a whole, whatever its versions and builds, with its
+    /// revision; none, and revision 0, at first. What was noted before the call is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn about(&self, view: &str) -> impl Future<Output = Result<SavedDocument, StoreError>> + Send;
+
+    /// Notes something about the view of this name, if `revision` is still the current one; returns the
+    /// new revision.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`]; after any error it may be noted all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may be carried out, now or later.
+    fn set_about(
+        &self,
+        view: &str,
+        content: Bytes,
+        revision: u64,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send;
+}
+
+/// A shared store is a store.
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
+impl<S: ViewStore> ViewStore for Arc<S> {
+    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::open(self, projection)
+    }
+
+    fn checkpoint(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send {
+        S::checkpoint(self, projection)
+    }
+
+    fn load(
+        &self,
+        projection: &ProjectionId,
+        keys: &[String],
+    ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send {
+        S::load(self, projection, keys)
+    }
+
+    fn notes(
+        &self,
+        projection: &ProjectionId,
+        prefix: &str,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        S::notes(self, projection, prefix)
+    }
+
+    fn save(
+        &self,
+        projection: &ProjectionId,
+        save: Save<'_>,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send {
+        S::save(self, projection, save)
+    }
+
+    fn max_writes(&self) -> usize {
+        S::max_writes(self)
+    }
+
+    fn place(&self) -> Option<String> {
+        S::place(self)
+    }
+
+    fn get(
+        &self,
+        projection: &ProjectionId,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
+        S::get(self, projection, key)
+    }
+
+    fn list(
+        &self,
+        projection: &ProjectionId,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        S::list(self, projection)
+    }
+
+    fn page(
+        &self,
+        projection: &ProjectionId,
+        after: Option<&str>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
+        S::page(self, projection, after, max)
+    }
+
+    fn reached(
+        &self,
+        projection: &ProjectionId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Reached, StoreError>> + Send {
+        S::reached(self, projection, sequence)
+    }
+
+    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::remove(self, projection)
+    }
+
+    fn about(&self, view: &str) -> impl Future<Output = Result<SavedDocument, StoreError>> + Send {
+        S::about(self, view)
+    }
+
+    fn set_about(
+        &self,
+        view: &str,
+        content: Bytes,
+        revision: u64,
+    ) -> impl Future<Output = Result<u64, SaveError>> + Send {
+        S::set_about(self, view, content, revision)
+    }
+}
+
+/// How far a projection is in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The log that it is about; see [`Log::id`](crate::Log::id).
+    pub log: String,
+    /// The last sequence whose events are in the view, or are dead letters.
+    pub sequence: u64,
+    /// The last event of the commit at that sequence, by which a log that lost its end and grew again is
+    /// told from the one that it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventId>,
+    /// How many dead letters the projection has: without any, nobody needs to look for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dead_letters: u64,
+    /// Set when another build takes the place of this one, by the number of the attempt: nothing is projected after
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<u32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Checkpoint {
+    /// What those who wait for it want to know.
+    pub fn reached(&self) -> Reached {
+        Reached { sequence: self.sequence, dead_letters: self.dead_letters }
+    }
+}
+
+/// Where a checkpoint was seen; see [`ViewStore::reached`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reached {
+    /// The last sequence whose events are in the view, or are dead letters.
+    pub sequence: u64,
+    /// How many dead letters there were.
+    pub dead_letters: u64,
+}
+
+/// A checkpoint as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedCheckpoint {
+    /// The checkpoint; none before the first save.
+    pub checkpoint: Option<Checkpoint>,
+    /// What the next save names, so that it fails if another came between; 0 where there is none.
+    pub revision: u64,
+}
+
+/// A document as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedDocument {
+    /// The document; none where there is none.
+    pub document: Option<Bytes>,
+    /// What a save of this key names; 0 where there is no document.
+    pub revision: u64,
+}
+
+/// One write of a view: documents, notes and checkpoint together.
+#[derive(Debug, Clone)]
+pub struct Save<'a> {
+    /// The changed documents; each key once.
+    pub writes: &'a [Write],
+    /// The changed notes; each key once.
+    pub notes: &'a [Note],
+    /// How far the view is with them.
+    pub checkpoint: &'a Checkpoint,
+    /// The revision of the checkpoint that they follow.
+    pub revision: u64,
+}
+
+/// A changed document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its key.
+    pub key: String,
+    /// Its new content; none removes it.
+    pub document: Option<Bytes>,
+    /// The revision of the content that it replaces; 0 where there was none.
+    pub revision: u64,
+}
+
+/// A changed note: what a projector keeps beside the documents, such as an event that it could not apply.
+///
+/// It names no revision: notes change only together with the checkpoint, whose revision is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Its key; at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes.
+    pub key: String,
+    /// Its new content; none removes it.
+    pub content: Option<Bytes>,
+}
+
+/// A save that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// Another save came between: someone else runs this projection, or an earlier save arrived late.
+    #[error("another save of the view came between")]
+    Conflict,
+    /// The store failed; the save may have been stored.
+    #[error("the save failed")]
+    Failed(#[from] StoreError),
+}

@@ -1,0 +1,259 @@
+//! Dead letters: events that a projection could not apply, set aside in order.
+
+pub(crate) mod by_hand;
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{
+        error::StoreError,
+        id::{AggregateKey, EventId, Position, ProjectionId},
+    },
+    encoding::json,
+    log::{commit::StoredCommit, recorded::Recorded},
+    port::{projection::AnyProjection, view_store::Note},
+};
+
+/// The most dead letters of one projection. With one more it halts, and loses nothing: somebody must look.
+pub const MAX_DEAD_LETTERS: usize = 1_000;
+
+/// What the keys of the notes begin with.
+pub(crate) const NOTES: &str = "dead/";
+
+/// The longest reason that is kept, in bytes: a letter must fit into every store, whatever an error says.
+const LONGEST_REASON: usize = 2_000;
+
+/// Events of one commit that a projection has not applied, with their history: one event, and those that come after it
+/// in its commit.
+///
+/// The events themselves are in the log; [`DeadLetters::event`] shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The aggregate that they happened to.
+    pub aggregate: AggregateKey,
+    /// The place of the first of them in the log.
+    pub position: Position,
+    /// How many they are; all but the first stand behind it.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub events: u32,
+    /// The place of the first among the aggregate's events; none when the message is not a commit.
+    pub version: Option<u64>,
+    /// The id of the first; none when the message is not a commit.
+    pub event_id: Option<EventId>,
+    /// The stored name of the type of the first; none when the message is not a commit.
+    pub event_type: Option<String>,
+    /// Why it was not applied.
+    pub reason: String,
+    /// What is at fault.
+    #[serde(default)]
+    pub fault: Fault,
+    /// Whether it only stands behind an earlier dead letter of its aggregate.
+    pub behind: bool,
+    /// How often it was tried by hand.
+    pub attempts: u32,
+    /// When it was set aside.
+    pub time: Timestamp,
+    /// The data to apply in place of what is stored for the first, as JSON, if somebody has edited it.
+    pub edited: Option<String>,
+}
+
+/// What is at fault where an event was not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Fault {
+    /// The event, or the rules for it, or what it would change.
+    #[default]
+    Event,
+    /// The program, which does not know the event's type or its version. A program that knows it applies it by itself.
+    Unknown,
+    /// The log: the event does not follow the one before it in its aggregate.
+    Gap,
+    /// An outage, which lasted longer than the projection waits; see [`Retry`](crate::Retry).
+    Outage,
+}
+
+/// Why an event is not applied.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    pub(crate) fault: Fault,
+    pub(crate) behind: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(fault: Fault, reason: String) -> Self {
+        Self { reason, fault, behind: false }
+    }
+
+    /// Of an event that comes after one that was not applied.
+    pub(crate) fn behind() -> Self {
+        let reason = "an earlier event of the aggregate is a dead letter".to_owned();
+        Self { reason, fault: Fault::Event, behind: true }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+impl DeadLetter {
+    /// Of an event and all that come after it in its commit.
+    pub(crate) fn of_event(event: &Recorded<'_>, failure: Failure, time: Timestamp) -> Self {
+        let Recorded { stored, index } = *event;
+        let events = u32::try_from(stored.commit.events.len() - index).unwrap_or(u32::MAX);
+        Self { events, ..Self::at(&stored.commit.aggregate, event.position(), Some(stored), failure, time) }
+    }
+
+    /// Of a message that is not a commit.
+    pub(crate) fn of_message(
+        aggregate: &AggregateKey,
+        sequence: u64,
+        failure: Failure,
+        time: Timestamp,
+    ) -> Self {
+        Self::at(aggregate, Position { sequence, index: 0 }, None, failure, time)
+    }
+
+    fn at(
+        aggregate: &AggregateKey,
+        position: Position,
+        stored: Option<&StoredCommit>,
+        failure: Failure,
+        time: Timestamp,
+    ) -> Self {
+        let index = position.index as usize;
+        let event = stored.and_then(|stored| Some(Recorded { stored, index }).filter(Recorded::is_there));
+        Self {
+            aggregate: aggregate.clone(),
+            position,
+            events: 1,
+            version: event.as_ref().map(Recorded::version),
+            event_id: event.map(|event| event.stored.commit.events[index].id),
+            event_type: event.map(|event| event.event_type().to_owned()),
+            reason: shortened(failure.reason),
+            fault: failure.fault,
+            behind: failure.behind,
+            attempts: 0,
+            time,
+            edited: None,
+        }
+    }
+
+    /// The letter after it was tried again in vain.
+    fn tried(&self, failure: Failure, time: Timestamp) -> Self {
+        let Failure { reason, fault, behind } = failure;
+        let (reason, attempts) = (shortened(reason), self.attempts + 1);
+        Self { reason, fault, behind, attempts, time, ..self.clone() }
+    }
+
+    fn has(&self, position: Position) -> bool {
+        let first = self.position;
+        position.sequence == first.sequence
+            && (first.index..first.index.saturating_add(self.events)).contains(&position.index)
+    }
+
+    /// The letter as up to three: what comes before an event of it, that event, and what comes after it. The commit
+    /// tells more about the latter two.
+    fn parts(&self, index: u32, stored: Option<&StoredCommit>) -> [Option<Self>; 3] {
+        let first = self.position.index;
+        let part = |from: u32, to: u32| {
+            let position = Position { index: from, ..self.position };
+            let part = if from == first {
+                self.clone()
+            } else {
+                Self::at(&self.aggregate, position, stored, Failure::behind(), self.time)
+            };
+            (from < to).then(|| Self { events: to - from, ..part })
+        };
+        [part(first, index), part(index, index + 1), part(index + 1, first.saturating_add(self.events))]
+    }
+
+    fn key(&self) -> String {
+        // Padded, so that keys sort as positions do.
+        format!("{NOTES}{:020}/{:010}", self.position.sequence, self.position.index)
+    }
+
+    pub(crate) fn note(&self) -> Result<Note, StoreError> {
+        let content = json::encode(self).map_err(|error| bad_letter(&self.key(), &error))?;
+        Ok(Note { key: self.key(), content: Some(content) })
+    }
+
+    fn removal(&self) -> Note {
+        Note { key: self.key(), content: None }
+    }
+
+    fn from_note(key: &str, content: &[u8]) -> Result<Self, StoreError> {
+        json::decode(content).map_err(|error| bad_letter(key, &error))
+    }
+}
+
+fn shortened(mut reason: String) -> String {
+    if reason.len() > LONGEST_REASON {
+        let end = (0..=LONGEST_REASON).rfind(|end| reason.is_char_boundary(*end));
+        reason.truncate(end.unwrap_or_default());
+        reason.push('…');
+    }
+    reason
+}
+
+fn bad_letter(key: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::BadDocument { view: "dead letters".into(), key: key.into(), reason: error.to_string() }
+}
+
+/// All dead letters of a projection, in the order of the log.
+pub(crate) async fn read(
+    projection: &dyn AnyProjection,
+    id: &ProjectionId,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    let notes = projection.notes(id, NOTES).await?;
+    notes.iter().map(|(key, content)| DeadLetter::from_note(key, content)).collect()
+}
+
+/// The aggregates whose first dead letter was unknown to the program that set it aside.
+pub(crate) fn unknown(letters: &[DeadLetter]) -> Vec<AggregateKey> {
+    let mut seen = Vec::new();
+    let mut unknown = Vec::new();
+    for letter in letters {
+        if !seen.contains(&&letter.aggregate) {
+            seen.push(&letter.aggregate);
+            if letter.fault == Fault::Unknown {
+                unknown.push(letter.aggregate.clone());
+            }
+        }
+    }
+    unknown
+}
+
+/// How many dead letters each aggregate has.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    aggregates: HashMap<AggregateKey, usize>,
+    all: usize,
+}
+
+impl Parked {
+    pub(crate) fn add<'a>(&mut self, letters: impl IntoIterator<Item = &'a DeadLetter>) {
+        for letter in letters {
+            *self.aggregates.entry(letter.aggregate.clone()).or_default() += 1;
+            self.all += 1;
+        }
+    }
+
+    pub(crate) fn has(&self, aggregate: &AggregateKey) -> bool {
+        !self.aggregates.is_empty() && self.aggregates.contains_key(aggregate)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all
+    }
+}

@@ -1,0 +1,236 @@
+//! Values that are kept as documents: the documents of a view, and the states of a policy.
+//!
+//! The documents that a batch concerns are loaded together, changed in memory, event by event, and written together.
+//! One that cannot be read or written is the fault of the event that changes it, so that this event can be set aside.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    base::{
+        error::StoreError,
+        id::{ProjectionId, check_id},
+    },
+    encoding::json,
+    port::{
+        projection::{Batch, ProjectError},
+        view_store::{SavedDocument, ViewStore, Write},
+    },
+    projector::rules::{cannot_apply, panicked},
+};
+
+/// What an event does to the document of a key.
+#[doc(hidden)]
+pub struct Step<T, R> {
+    pub(crate) key: String,
+    change: Box<dyn FnOnce(&mut T) -> R + Send>,
+}
+
+impl<T, R> Step<T, R> {
+    pub(crate) fn new(key: String, change: impl FnOnce(&mut T) -> R + Send + 'static) -> Self {
+        Self { key, change: Box::new(change) }
+    }
+}
+
+/// What all documents of one projection have in common.
+pub(crate) struct Kind<T> {
+    /// What one is called in errors, such as `document`.
+    pub(crate) what: &'static str,
+    /// Whether it is still wanted.
+    pub(crate) is_kept: fn(&T) -> bool,
+}
+
+/// Documents as they were saved, and as they become.
+pub(crate) struct Kept<T> {
+    kind: Kind<T>,
+    places: HashMap<String, usize>,
+    all: Vec<One<T>>,
+}
+
+struct One<T> {
+    key: String,
+    saved: SavedDocument,
+    /// The value once somebody has asked for it, and which of those who asked was the last.
+    value: Option<(T, usize)>,
+}
+
+/// What the steps of a batch come to: what each returns, and the documents to save.
+pub(crate) struct Applied<R> {
+    pub(crate) returned: Vec<(usize, R)>,
+    pub(crate) writes: Vec<Write>,
+}
+
+/// Applies the steps of a batch, each with the index of its event, in order.
+///
+/// Each document is encoded once, at the end. Where that fails, `steps` are asked for again and each is followed by a
+/// look, since a later event may have changed the same document.
+pub(crate) async fn applied<T, R, S>(
+    views: &S,
+    id: &ProjectionId,
+    batch: &Batch<'_>,
+    kind: Kind<T>,
+    steps: impl Fn() -> Result<Vec<(usize, Step<T, R>)>, ProjectError>,
+) -> Result<Applied<R>, ProjectError>
+where
+    T: Default + Serialize + DeserializeOwned,
+    S: ViewStore,
+{
+    let first = steps()?;
+    for (index, Step { key, .. }) in &first {
+        let what = kind.what;
+        check_id(key).map_err(|error| cannot_apply(*index, format!("the key of its {what}: {error}")))?;
+    }
+    let keys: Vec<_> = first.iter().map(|(_, step)| step.key.clone()).collect();
+    let mut kept = Kept::load(views, id, kind, keys).await?;
+    let applied = kept.apply(batch, first, Look::AtTheEnd);
+    let error = match applied {
+        Ok(returned) => match kept.writes() {
+            Ok(writes) => return Ok(Applied { returned, writes }),
+            Err((index, reason)) => cannot_apply(index, reason),
+        },
+        Err(error) => error,
+    };
+    kept.reset();
+    kept.apply(batch, steps()?, Look::AfterEach)?;
+    Err(error)
+}
+
+/// When it is looked whether a changed document can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    AfterEach,
+    AtTheEnd,
+}
+
+impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
+    /// The documents of some keys.
+    pub(crate) async fn load<S: ViewStore>(
+        views: &S,
+        id: &ProjectionId,
+        kind: Kind<T>,
+        keys: impl IntoIterator<Item = String>,
+    ) -> Result<Self, StoreError> {
+        let mut places = HashMap::new();
+        let mut distinct = Vec::new();
+        for key in keys {
+            places.entry(key).or_insert_with_key(|key| {
+                distinct.push(key.clone());
+                distinct.len() - 1
+            });
+        }
+        let saved = if distinct.is_empty() { Vec::new() } else { views.load(id, &distinct).await? };
+        let one = |(key, saved)| One { key, saved, value: None };
+        Ok(Self { kind, places, all: distinct.into_iter().zip(saved).map(one).collect() })
+    }
+
+    fn apply<R>(
+        &mut self,
+        batch: &Batch<'_>,
+        steps: Vec<(usize, Step<T, R>)>,
+        look: Look,
+    ) -> Result<Vec<(usize, R)>, ProjectError> {
+        let mut all = Vec::with_capacity(steps.len());
+        for (index, Step { key, change }) in steps {
+            let span = batch.events[index].span();
+            let mut changed = span.in_scope(|| self.change(&key, index, change));
+            if look == Look::AfterEach {
+                changed = changed.and_then(|returned| self.document(&key).map(|_| returned));
+            }
+            all.push((index, changed.map_err(|reason| cannot_apply(index, reason))?));
+        }
+        Ok(all)
+    }
+
+    /// Changes the document of a key that was loaded, on behalf of the one of that number. After an error nothing of
+    /// the documents may be saved.
+    pub(crate) fn change<R>(
+        &mut self,
+        key: &str,
+        number: usize,
+        rule: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, String> {
+        let one = &mut self.all[self.places[key]];
+        let value = match one.value.take() {
+            Some((value, _)) => value,
+            None => match &one.saved.document {
+                Some(document) => panicked(|| json::decode(document))?
+                    .map_err(|error| format!("{} {key:?} cannot be read: {error}", self.kind.what))?,
+                None => T::default(),
+            },
+        };
+        let (value, _) = one.value.insert((value, number));
+        panicked(|| rule(value))
+    }
+
+    /// The document of a key as it would be saved; none for one that is not kept.
+    pub(crate) fn document(&self, key: &str) -> Result<Option<Bytes>, String> {
+        let one = &self.all[self.places[key]];
+        one.value.as_ref().map_or(Ok(None), |(value, _)| self.kind.document(key, value))
+    }
+
+    /// What has changed; else why a document cannot be saved, and the number of the one that changed it last.
+    pub(crate) fn writes(&self) -> Result<Vec<Write>, (usize, String)> {
+        let mut writes = Vec::with_capacity(self.all.len());
+        for One { key, saved, value } in &self.all {
+            let Some((value, number)) = value else { continue };
+            let document = self.kind.document(key, value).map_err(|reason| (*number, reason))?;
+            // What is not there need not be removed.
+            if document.is_some() || saved.document.is_some() {
+                writes.push(Write { key: key.clone(), document, revision: saved.revision });
+            }
+        }
+        Ok(writes)
+    }
+
+    /// As they were saved.
+    fn reset(&mut self) {
+        self.all.iter_mut().for_each(|one| one.value = None);
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Kind<T> {
+    /// What is written must be read back: otherwise the next event would find a document that nobody can read.
+    fn document(&self, key: &str, value: &T) -> Result<Option<Bytes>, String> {
+        let written = panicked(|| (self.is_kept)(value).then(|| json::encode_checked(value)).transpose())?;
+        written.map_err(|error| format!("{} {key:?} cannot be kept: {error}", self.what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        log::recorded::Recorded, memory::views::MemoryViews, port::view_store::Checkpoint,
+        projector::waited::tests::stored,
+    };
+
+    /// What becomes of a document to which each event adds a number.
+    async fn added(numbers: &[f64]) -> Result<Vec<Write>, ProjectError> {
+        let stored = stored(1);
+        let events: Vec<_> = numbers.iter().map(|_| Recorded { stored: &stored, index: 0 }).collect();
+        let batch = Batch { events: &events, notes: &[], checkpoint: &Checkpoint::default(), revision: 0 };
+        let add = |number: f64| Step::new("sum".into(), move |sum: &mut f64| *sum += number);
+        let steps = || Ok(numbers.iter().map(|number| add(*number)).enumerate().collect());
+        let kind = Kind { what: "document", is_kept: |_: &f64| true };
+        let id = ProjectionId::new("sums", 1);
+        applied(&MemoryViews::default(), &id, &batch, kind, steps).await.map(|applied| applied.writes)
+    }
+
+    #[tokio::test]
+    async fn events_change_a_document_in_order_and_it_is_written_once() {
+        let writes = added(&[1.0, 2.0, 4.0]).await.unwrap();
+        let [Write { document: Some(document), .. }] = writes.as_slice() else { panic!("{writes:?}") };
+        assert_eq!(document, "7.0");
+    }
+
+    /// The last event to change the document is innocent; setting it aside would not help.
+    #[tokio::test]
+    async fn a_document_that_cannot_be_kept_is_the_fault_of_the_first_event_after_which_it_cannot() {
+        let error = added(&[1.0, f64::NAN, 2.0, 3.0]).await.unwrap_err();
+        let ProjectError::Event { index, reason, transient } = error else { panic!("{error:?}") };
+        assert_eq!((index, transient), (1, false));
+        assert!(reason.starts_with("document \"sum\" cannot be kept: "), "{reason}");
+    }
+}

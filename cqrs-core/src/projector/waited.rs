@@ -1,0 +1,145 @@
+//! How long a projection waits for what may pass by itself, before it sets an event aside.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{base::id::Position, log::recorded::Recorded, model::follow::Retry};
+
+/// How long nobody waits again for a type of events, after it was waited for in vain.
+const GIVEN_UP: Duration = Duration::from_secs(300);
+
+/// What a projector has waited for so far.
+#[derive(Debug)]
+pub(crate) struct Waited {
+    retry: Retry,
+    failing: BTreeMap<Position, (Instant, u32)>,
+    /// The event that is unknown, and since when this program waits for another.
+    unknown: Option<(Position, Instant)>,
+    given_up: HashMap<(String, u32), Instant>,
+}
+
+impl Waited {
+    pub(crate) fn new(retry: Retry) -> Self {
+        Self { retry, failing: BTreeMap::new(), unknown: None, given_up: HashMap::new() }
+    }
+
+    /// Whether an event that has failed, for a reason that may pass, is tried again: how often it was tried before.
+    pub(crate) fn tries_again(&mut self, position: Position, now: Instant) -> Option<u32> {
+        let (since, tries) = self.failing.entry(position).or_insert((now, 0));
+        *tries += 1;
+        let goes_on = *tries < self.retry.tries || now - *since < self.retry.outage;
+        goes_on.then_some(*tries - 1)
+    }
+
+    /// Whether an event that this program does not know is left to another program for now.
+    pub(crate) fn leaves_to_others(&mut self, event: &Recorded<'_>, now: Instant) -> bool {
+        let position = event.position();
+        let recorded = &event.stored.commit.events[event.index];
+        let kind = (recorded.event_type.to_string(), recorded.schema_version);
+        if self.given_up.get(&kind).is_some_and(|until| now < *until) {
+            return false;
+        }
+        // Whoever has come past the one before has seen another program do it.
+        let waiting = self.unknown.filter(|(at, _)| *at == position);
+        let (_, since) = *self.unknown.insert(waiting.unwrap_or((position, now)));
+        if now - since < self.retry.unknown {
+            return true;
+        }
+        self.unknown = None;
+        self.given_up.insert(kind, now + GIVEN_UP);
+        false
+    }
+
+    /// Forgets about what is done.
+    pub(crate) fn done(&mut self, sequence: u64) {
+        self.failing.retain(|position, _| position.sequence > sequence);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        base::{
+            content_type::JSON,
+            id::{AggregateKey, CommandId, CorrelationId, EventId},
+            metadata::Metadata,
+        },
+        log::commit::{Commit, Origin, RecordedEvent, StoredCommit},
+    };
+
+    /// A commit of one event.
+    pub(crate) fn stored(sequence: u64) -> StoredCommit {
+        let origin = Origin {
+            time: Timestamp::UNIX_EPOCH,
+            command: "open".into(),
+            command_id: CommandId(Uuid::nil()),
+            fingerprint: 0,
+            correlation_id: CorrelationId(Uuid::nil()),
+            causation_id: None,
+            metadata: Metadata::default(),
+        };
+        let event = RecordedEvent {
+            id: EventId(Uuid::nil()),
+            origin: Arc::new(origin),
+            event_type: "account.renamed".into(),
+            schema_version: 1,
+            content_type: JSON.into(),
+            data: "{}".into(),
+        };
+        let aggregate = AggregateKey::new("account", "1").unwrap();
+        let commit = Commit { aggregate, first_version: 1, source: "/tests".into(), events: event.into() };
+        StoredCommit { sequence, commit }
+    }
+
+    fn position(sequence: u64) -> Position {
+        Position { sequence, index: 0 }
+    }
+
+    #[test]
+    fn an_event_is_tried_so_often_and_so_long() {
+        let start = Instant::now();
+        let retry = Retry { outage: Duration::from_secs(10), tries: 3, ..Retry::DEFAULT };
+        let mut waited = Waited::new(retry);
+        for (seconds, tried) in [(0, Some(0)), (1, Some(1)), (5, Some(2)), (9, Some(3)), (10, None)] {
+            assert_eq!(waited.tries_again(position(7), start + Duration::from_secs(seconds)), tried);
+        }
+        // However long it takes, it is tried as often as it should.
+        let mut late = Waited::new(retry);
+        for (minutes, tried) in [(0, Some(0)), (1, Some(1)), (2, None)] {
+            assert_eq!(late.tries_again(position(7), start + Duration::from_mins(minutes)), tried);
+        }
+        // Another event has its own time.
+        assert_eq!(late.tries_again(position(8), start + Duration::from_mins(2)), Some(0));
+        late.done(7);
+        assert_eq!(late.tries_again(position(7), start + Duration::from_mins(3)), Some(0));
+        assert_eq!(late.tries_again(position(8), start + Duration::from_mins(3)), Some(1));
+        assert_eq!(Waited::new(Retry::NEVER).tries_again(position(1), start), None);
+    }
+
+    #[test]
+    fn one_event_of_each_type_waits_for_another_program() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut waited = Waited::new(Retry { unknown: Duration::from_secs(30), ..Retry::DEFAULT });
+        let mut leaves = |sequence, now| {
+            let stored = stored(sequence);
+            waited.leaves_to_others(&Recorded { stored: &stored, index: 0 }, now)
+        };
+        assert!(leaves(1, after(0)) && leaves(1, after(29)));
+        // Another program has come past it: the next one waits as long.
+        assert!(leaves(2, after(31)) && leaves(2, after(60)));
+        assert!(!leaves(2, after(61)));
+        assert!(!leaves(3, after(62)), "nobody knew the type");
+        assert!(leaves(4, after(61 + 300)), "somebody may know it by now");
+    }
+}

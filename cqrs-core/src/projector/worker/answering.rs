@@ -1,0 +1,179 @@
+//! Which build of a view answers, as far as this process knows, and for how long it may rely on that.
+//!
+//! Instances that share a store must agree, lest somebody who asks one after the other goes back in time. A question
+//! to the store with each query would do, and cost each a round trip. So what the store said holds for [`LEASE`], and
+//! a switch is announced that long before it takes place: by then everybody has seen the announcement, and whoever
+//! has seen it asks before each answer. It takes no agreement on the time of day, only clocks that run about as fast.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
+
+use crate::{
+    base::error::StoreError,
+    port::view_store::ViewStore,
+    projector::builds::{self, Builds, Version},
+};
+
+/// For how long an instance relies on what the store said about which build answers.
+const LEASE: Duration = Duration::from_secs(2);
+
+/// How long before a switch it is announced. The rest is for clocks that do not run alike.
+pub(crate) const NOTICE: Duration = Duration::from_millis(2_200);
+
+/// How long the store may take to say which build answers.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What is noted about the version that this program has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    pub(super) noted: Version,
+    /// When the store was asked; never before the first time.
+    asked: Option<Instant>,
+    /// When the present attempt to switch was first seen.
+    announced: Option<Instant>,
+}
+
+impl Known {
+    /// When everybody knows of the present attempt to switch.
+    pub(super) fn everybody_knows(&self) -> Instant {
+        self.announced.map_or_else(Instant::now, |announced| announced + NOTICE)
+    }
+
+    /// Whether it may be relied on at `now` without asking.
+    fn holds(&self, now: Instant) -> bool {
+        let is_recent = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < LEASE);
+        is_recent && self.noted.switching.is_none()
+    }
+
+    fn was_asked_after(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| asked > now)
+    }
+
+    fn after(&self, noted: Version, asked: Instant) -> Self {
+        let same = self.noted.switching == noted.switching;
+        let seen = || noted.switching.map(|_| Instant::now());
+        let announced = if same { self.announced.or_else(seen) } else { seen() };
+        Self { noted, asked: Some(asked), announced }
+    }
+}
+
+/// The note about one view in its store, and what is known of it.
+pub(crate) struct Answering<S> {
+    views: Arc<S>,
+    view: &'static str,
+    version: u32,
+    /// Whoever asks the store, so that answers are taken in the order in which they were given.
+    asking: Mutex<()>,
+    known: watch::Sender<Known>,
+}
+
+impl<S: ViewStore> Answering<S> {
+    pub(super) fn new(views: Arc<S>, view: &'static str, version: u32) -> Self {
+        let known = watch::Sender::new(Known::default());
+        Self { views, view, version, asking: Mutex::default(), known }
+    }
+
+    /// What is known, as it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    pub(super) fn now(&self) -> Known {
+        self.known.borrow().clone()
+    }
+
+    /// The build that answers a query which comes now; none while there is none.
+    pub(super) async fn build(&self) -> Result<Option<u32>, StoreError> {
+        let now = Instant::now();
+        if !self.known.borrow().holds(now) {
+            let _asking = self.asking.lock().await;
+            // Somebody else may have asked since.
+            if !self.known.borrow().was_asked_after(now) {
+                self.ask().await?;
+            }
+        }
+        Ok(self.known.borrow().noted.active)
+    }
+
+    /// Asks the store.
+    pub(super) async fn look(&self) -> Result<Known, StoreError> {
+        let _asking = self.asking.lock().await;
+        self.ask().await
+    }
+
+    /// Changes the note, whoever else does so at the same time.
+    pub(super) async fn change(&self, change: impl Fn(&mut Builds)) -> Result<Known, StoreError> {
+        let _asking = self.asking.lock().await;
+        let asked = Instant::now();
+        let changed = self.in_time(builds::change(&*self.views, self.view, change)).await?;
+        Ok(self.take(&changed, asked))
+    }
+
+    async fn ask(&self) -> Result<Known, StoreError> {
+        let asked = Instant::now();
+        let (noted, _) = self.in_time(builds::read(&*self.views, self.view)).await?;
+        Ok(self.take(&noted, asked))
+    }
+
+    fn take(&self, noted: &Builds, asked: Instant) -> Known {
+        let noted = noted.version(self.version).unwrap_or_default();
+        let known = self.known.borrow().after(noted, asked);
+        self.known.send_replace(known.clone());
+        known
+    }
+
+    /// Whoever asks must not keep the others from asking for ever.
+    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late =
+            |error| StoreError::unavailable(format!("reading which build of {} answers", self.view), error);
+        tokio::time::timeout(ANSWER, asking).await.map_err(late)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::views::MemoryViews;
+
+    async fn begun() -> (MemoryViews, [Answering<MemoryViews>; 2]) {
+        let views = MemoryViews::default();
+        let instance = || Answering::new(Arc::new(views.clone()), "view", 1);
+        let instances = [instance(), instance()];
+        for instance in &instances {
+            instance.change(|builds| builds.begin(1)).await.expect("a note");
+        }
+        (views, instances)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_answers_from_the_old_build_once_somebody_answers_from_the_new_one() {
+        let (_views, [one, other]) = begun().await;
+        one.change(|builds| builds.rebuild(1, 2)).await.expect("a note");
+        assert_eq!(other.build().await.expect("a build"), Some(1));
+        let known = one.change(|builds| builds.announce_switch(1, 2)).await.expect("a note");
+        tokio::time::sleep_until(known.everybody_knows()).await;
+        // It has seen the announcement, and the switch comes right after.
+        assert_eq!(other.build().await.expect("a build"), Some(1));
+        one.change(|builds| builds.switch(1, 2, Some(1))).await.expect("a note");
+        assert_eq!(one.build().await.expect("a build"), Some(2));
+        assert_eq!(other.build().await.expect("a build"), Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_said_lately_is_not_asked_again() {
+        let (views, [one, other]) = begun().await;
+        other.change(|builds| builds.rebuild(1, 2)).await.expect("a note");
+        let (noted, revision) = builds::read(&views, "view").await.expect("a note");
+        assert_eq!(noted.version(1).map(|version| version.next()), Some(2));
+        assert_eq!(one.build().await.expect("a build"), Some(1));
+        assert_eq!(one.now().noted.building, None, "it was not asked");
+        tokio::time::sleep(LEASE).await;
+        assert_eq!(one.build().await.expect("a build"), Some(1));
+        assert_eq!(one.now().noted.building, Some(2), "it was asked");
+        assert_eq!(builds::read(&views, "view").await.expect("a note").1, revision);
+    }
+}

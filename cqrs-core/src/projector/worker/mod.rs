@@ -1,0 +1,368 @@
+//! One projection of a service: its builds, and a projector for each of them.
+
+mod answering;
+pub(crate) mod rebuild;
+mod switch;
+pub(crate) mod waiting;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify, watch},
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    base::{
+        error::{Error, describe},
+        id::ProjectionId,
+    },
+    port::{
+        clock::Clock,
+        projection::{AnyProjection, ProjectionSettings},
+        view_store::ViewStore,
+    },
+    projector::{
+        builds::{self, Version},
+        dead_letter::{self, by_hand::DeadLetters},
+        followed::Followed,
+        projector::Projector,
+        status::{ProjectorState, ProjectorStatus},
+        stopping::{Busy, Tasks, Unfinished},
+    },
+};
+use answering::Answering;
+
+/// How often an instance looks which builds there are, and how often while a switch is on its way.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(50));
+
+/// What the projections of a service share.
+pub(crate) struct Shared<S> {
+    pub(crate) views: Arc<S>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+    /// Whether projectors run.
+    pub(crate) projects: bool,
+    /// How long waiting calls wait for a projection that does not get any further.
+    pub(crate) patience: Duration,
+}
+
+/// One projection of a service.
+pub(crate) struct Worker<S> {
+    pub(crate) name: &'static str,
+    pub(crate) version: u32,
+    pub(crate) projection: Arc<dyn AnyProjection>,
+    settings: ProjectionSettings,
+    log: Followed,
+    pub(crate) shared: Arc<Shared<S>>,
+    answering: Answering<S>,
+    running: Mutex<BTreeMap<u32, Running>>,
+    /// Wakes the one who looks which builds there are.
+    news: Arc<Notify>,
+    /// Where the build that answers was found last, and when.
+    position: AsyncMutex<Option<(Instant, u64)>>,
+}
+
+/// The projector of one build.
+struct Running {
+    status: watch::Receiver<ProjectorStatus>,
+    stop: CancellationToken,
+    /// Cancelled when the projector has ended.
+    ended: CancellationToken,
+}
+
+impl<S: ViewStore> Worker<S> {
+    pub(crate) fn new(
+        id: &ProjectionId,
+        projection: Arc<dyn AnyProjection>,
+        log: Followed,
+        shared: Arc<Shared<S>>,
+    ) -> Self {
+        Self {
+            name: id.name,
+            version: id.version,
+            settings: projection.settings(),
+            projection,
+            log,
+            answering: Answering::new(Arc::clone(&shared.views), id.name, id.version),
+            shared,
+            running: Mutex::default(),
+            news: Arc::default(),
+            position: AsyncMutex::default(),
+        }
+    }
+
+    /// Starts the projectors of the builds that there are, the first one if there is none.
+    pub(crate) async fn start(self: &Arc<Self>, build_changed: bool) -> Result<(), Error> {
+        let (noted, _) = builds::read(&*self.shared.views, self.name).await?;
+        let others = noted.others(self.version);
+        let is_there = noted.version(self.version).is_some_and(|version| version.has_builds());
+        if !is_there && !others.is_empty() && !build_changed {
+            return Err(Error::Config(format!(
+                "view {:?} is there in version {}, this program has version {}: build the new one beside it with \
+                 `Builder::build_changed_views`, or start the program that has the old one",
+                self.name,
+                others.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+                self.version
+            )));
+        }
+        let version = self.version;
+        let known = self.answering.change(|builds| builds.begin(version)).await?;
+        self.follow(known.noted).await;
+        // What has effects is never built anew, so there is one build for ever.
+        if !self.settings.has_effects {
+            let tasks = &self.shared.tasks;
+            tasks.spawn(look_again(Arc::downgrade(self), tasks.token().clone()));
+        }
+        Ok(())
+    }
+
+    /// Removes what no program answers from any more: earlier builds, and versions before this one's.
+    pub(crate) async fn remove_old(&self) -> Result<Vec<ProjectionId>, Error> {
+        let views = &*self.shared.views;
+        let (noted, _) = builds::read(views, self.name).await?;
+        let mut removed = Vec::new();
+        for build in noted.old(self.version) {
+            removed.push(self.id(self.version, build));
+        }
+        let is_active = noted.version(self.version).is_some_and(|version| version.active.is_some());
+        let older = noted.others(self.version).into_iter().filter(|other| is_active && *other < self.version);
+        for version in older {
+            removed.extend(noted.clone().forget(version).into_iter().map(|build| self.id(version, build)));
+        }
+        for id in &removed {
+            self.clear(id).await?;
+        }
+        let versions: Vec<_> = removed.iter().map(|id| id.version).filter(|v| *v != self.version).collect();
+        let forget = |builds: &mut builds::Builds| versions.iter().for_each(|v| drop(builds.forget(*v)));
+        self.answering.change(forget).await?;
+        Ok(removed)
+    }
+
+    /// Whether it sees these aggregates' events of the service's own log.
+    pub(crate) fn sees(&self, aggregate: &str) -> bool {
+        self.log.is_own() && self.settings.aggregates.contains(&aggregate)
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<ProjectorStatus> {
+        let now = Instant::now();
+        self.lock().values().map(|running| running.status.borrow().clone().at(now)).collect()
+    }
+
+    /// The builds with what the stores say about them, also of what other processes do.
+    pub(crate) async fn progress(&self) -> Result<Vec<ProjectorStatus>, Error> {
+        let mut all = self.statuses();
+        for status in &mut all {
+            let what = || format!("asking the stores how far {} is", status.projection);
+            let found = self.in_time(what, async {
+                let id = &status.projection;
+                let saved = self.projection.checkpoint(id).await?.checkpoint;
+                let sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
+                let backlog = self.log.events.backlog(&self.settings.aggregates, sequence).await?;
+                let dead_letters = dead_letter::read(&*self.projection, id).await?.len();
+                Ok((sequence, backlog, dead_letters))
+            });
+            let (sequence, backlog, dead_letters) = found.await?;
+            status.sequence = sequence;
+            (status.pending, status.pending_since) = (backlog.commits, backlog.since);
+            status.dead_letters = dead_letters;
+        }
+        Ok(all)
+    }
+
+    /// The build that answers, for those who look at what it has set aside.
+    pub(crate) async fn answering_in_time(&self) -> Result<ProjectionId, Error> {
+        let building = Error::ViewBuilding { view: self.name, version: self.version };
+        timeout(self.shared.patience, self.answering()).await.unwrap_or(Err(building))
+    }
+
+    /// The dead letters of the build that answers.
+    pub(crate) async fn dead_letters(&self) -> Result<DeadLetters, Error> {
+        Ok(DeadLetters {
+            events: Arc::clone(&self.log.events),
+            projection: Arc::clone(&self.projection),
+            id: self.answering_in_time().await?,
+            clock: Arc::clone(&self.shared.clock),
+        })
+    }
+
+    /// Runs the projectors of the builds that there are now, and stops those of others.
+    async fn follow(self: &Arc<Self>, noted: Version) {
+        for build in [noted.active, noted.building].into_iter().flatten() {
+            self.run(build).await;
+        }
+        let in_use = |build: &u32| Some(*build) == noted.active || Some(*build) == noted.building;
+        let given_up = |build: &u32| noted.given_up.contains(build);
+        self.lock().retain(|build, running| {
+            if !in_use(build) {
+                running.stop.cancel();
+            }
+            in_use(build) || given_up(build)
+        });
+        let left: Vec<_> = self.lock().keys().copied().filter(given_up).collect();
+        for build in left {
+            self.stop(build).await;
+            // Another instance may have removed it before this one's last write.
+            let id = self.id(self.version, build);
+            if let Err(error) = self.clear(&id).await {
+                tracing::warn!(error = describe(&error), projection = %id, "what is left of the build stays");
+            }
+        }
+    }
+
+    /// Starts the projector of a build, unless it runs. Where the place of its results cannot be prepared, the
+    /// projector says so and tries again: that is no reason for the rest of the service not to run.
+    async fn run(self: &Arc<Self>, build: u32) {
+        if self.lock().contains_key(&build) {
+            return;
+        }
+        let id = self.id(self.version, build);
+        let opened = self.projection.open(&id).await;
+        let mut all = self.lock();
+        // Somebody else may have started it in between.
+        if all.contains_key(&build) {
+            return;
+        }
+        let mut status = ProjectorStatus::starting(id.clone());
+        if !self.shared.projects {
+            status.state = ProjectorState::Elsewhere;
+        }
+        let (sender, status) = watch::channel(status);
+        let (stop, ended) = (self.shared.tasks.token().child_token(), CancellationToken::new());
+        let (projection, busy) = (Arc::clone(&self.projection), Busy::default());
+        let projector = Projector {
+            log: self.log.clone(),
+            projection: Arc::clone(&projection),
+            settings: self.settings.clone(),
+            id: id.clone(),
+            clock: Arc::clone(&self.shared.clock),
+            status: sender.clone(),
+            stop: stop.clone(),
+            busy: busy.clone(),
+            projects: self.shared.projects,
+        };
+        let (tasks, news) = (&self.shared.tasks, Arc::clone(&self.news));
+        let ending = Ending { status: sender.clone(), ended: ended.clone() };
+        let projecting = AbortOnDropHandle::new(tasks.spawn_part(projector.run(opened)));
+        let supervised = async move {
+            let ending = ending;
+            supervise_panics(projecting, sender).await;
+            drop(ending);
+            // It may have found that another build is to take its place.
+            news.notify_one();
+        };
+        tasks.spawn_or(supervised, move || {
+            let (commits, events) = (busy.get(), projection.under_way());
+            Some(Unfinished { projection: id, commits, events })
+        });
+        all.insert(build, Running { status, stop, ended });
+        drop(all);
+        if self.shared.projects {
+            tasks.spawn(switch::switch_over(Arc::downgrade(self), build, tasks.token().clone()));
+        }
+    }
+
+    /// Stops the projector of a build, and waits until it has ended.
+    async fn stop(&self, build: u32) {
+        let ended = self.lock().remove(&build).map(|running| {
+            running.stop.cancel();
+            running.ended
+        });
+        if let Some(ended) = ended {
+            ended.cancelled().await;
+        }
+    }
+
+    /// Removes what is kept of a build.
+    async fn clear(&self, id: &ProjectionId) -> Result<(), Error> {
+        self.projection.remove(id).await?;
+        let subscriber = self.log.subscriber(&self.projection.subscriber(id));
+        Ok(self.log.events.forget(&subscriber).await?)
+    }
+
+    fn id(&self, version: u32, build: u32) -> ProjectionId {
+        ProjectionId { name: self.name, version, build }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Follows what other instances of the service do.
+async fn look_again<S: ViewStore>(worker: Weak<Worker<S>>, stop: CancellationToken) {
+    let mut pause = LOOK.0;
+    let Some(news) = worker.upgrade().map(|worker| Arc::clone(&worker.news)) else { return };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = news.notified() => {}
+            () = stop.cancelled() => return,
+        }
+        let Some(worker) = worker.upgrade() else { return };
+        let looked = tokio::select! {
+            looked = worker.look() => looked,
+            () = stop.cancelled() => return,
+        };
+        match looked {
+            Ok(known) => pause = if known.noted.switching.is_some() { LOOK.1 } else { LOOK.0 },
+            Err(error) => {
+                tracing::debug!(
+                    error = describe(&error),
+                    view = worker.name,
+                    "cannot see which build answers"
+                );
+            }
+        }
+    }
+}
+
+/// However a projector ends, those who look see that it has.
+struct Ending {
+    status: watch::Sender<ProjectorStatus>,
+    ended: CancellationToken,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.status.send_if_modified(|status| {
+            let ends = !status.state.is_final();
+            if ends {
+                status.state = ProjectorState::Stopped;
+            }
+            ends
+        });
+        self.ended.cancel();
+    }
+}
+
+/// Waits for a projector's task; when a projection panics, the projector has halted.
+async fn supervise_panics(projector: AbortOnDropHandle<()>, status: watch::Sender<ProjectorStatus>) {
+    let Err(error) = projector.await else {
+        return;
+    };
+    let Ok(panic) = error.try_into_panic() else { return };
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    let reason = format!("the projection panicked: {text}");
+    tracing::error!(reason, projection = %status.borrow().projection, "the projector has halted");
+    status.send_modify(|status| status.state = ProjectorState::Halted { reason });
+}
+
+/// Resolves with the reason when the projector halts; never while it may still go on.
+async fn halted(status: &mut watch::Receiver<ProjectorStatus>) -> String {
+    let is_halted = |status: &ProjectorStatus| matches!(status.state, ProjectorState::Halted { .. });
+    match status.wait_for(is_halted).await.map(|status| status.state.clone()) {
+        Ok(ProjectorState::Halted { reason }) => reason,
+        // The projector is gone without having halted: it was stopped, and another may run.
+        _ => std::future::pending().await,
+    }
+}

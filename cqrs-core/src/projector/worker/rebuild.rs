@@ -1,0 +1,167 @@
+//! Building anew: how it begins, how it is given up, and what is seen of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    base::{
+        error::{Error, StoreError},
+        id::ProjectionId,
+    },
+    port::{projection::AnyProjection, view_store::ViewStore},
+    projector::{
+        followed::Followed,
+        status::ProjectorStatus,
+        worker::{Worker, answering::Known, halted},
+    },
+};
+
+impl<S: ViewStore> Worker<S> {
+    /// Begins another build from the beginning, or finds the one that is on its way.
+    pub(crate) async fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Error> {
+        if self.settings.has_effects {
+            return Err(Error::NotRebuilt { projection: self.name });
+        }
+        let (mut noted, version) = (self.answering.look().await?.noted, self.version);
+        while noted.building.is_none() {
+            let build = noted.next();
+            // First the place and then the note: where there can be none, nobody hears of the build.
+            self.projection.open(&self.id(version, build)).await?;
+            noted = self.answering.change(|builds| builds.rebuild(version, build)).await?.noted;
+        }
+        let build = noted.next();
+        self.follow(noted).await;
+        let status = self.lock().get(&build).map(|running| running.status.clone());
+        // It may have caught up and taken over already.
+        let status = status.ok_or_else(|| StoreError::Unavailable {
+            what: format!("following build {build} of {}", self.name),
+            source: None,
+        })?;
+        Ok(Rebuild {
+            view: self.name,
+            id: self.id(version, build),
+            status,
+            known: self.answering.watch(),
+            projection: Arc::clone(&self.projection),
+            log: self.log.clone(),
+            patience: self.shared.patience,
+        })
+    }
+
+    /// Gives up the build that is on its way, and returns it.
+    pub(crate) async fn abandon(self: &Arc<Self>) -> Result<Option<ProjectionId>, Error> {
+        let (noted, version) = (self.answering.look().await?.noted, self.version);
+        let Some(build) = noted.building else { return Ok(None) };
+        let noted = self.answering.change(|builds| builds.abandon(version, build)).await?.noted;
+        if !noted.given_up.contains(&build) {
+            // It has taken over in between.
+            return Ok(None);
+        }
+        if let Some(active) = noted.active {
+            self.unseal(active).await?;
+        }
+        self.stop(build).await;
+        let id = self.id(version, build);
+        self.clear(&id).await?;
+        Ok(Some(id))
+    }
+}
+
+/// A build that is on its way, seen from outside; see [`Cqrs::rebuild`](crate::Cqrs::rebuild). It goes on
+/// when this is dropped.
+#[derive(Clone)]
+pub struct Rebuild {
+    view: &'static str,
+    id: ProjectionId,
+    status: watch::Receiver<ProjectorStatus>,
+    known: watch::Receiver<Known>,
+    projection: Arc<dyn AnyProjection>,
+    log: Followed,
+    patience: Duration,
+}
+
+impl std::fmt::Debug for Rebuild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rebuild")
+            .field("id", &self.id)
+            .field("progress", &self.progress())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rebuild {
+    /// How far it is.
+    pub fn progress(&self) -> ProjectorStatus {
+        self.status.borrow().clone().at(Instant::now())
+    }
+
+    /// Whether it answers, or did before a later build.
+    pub fn is_finished(&self) -> bool {
+        is_finished(&self.known.borrow(), self.id.build)
+    }
+
+    /// Waits until it has caught up and answers in the place of the build before it, for as long as it gets further.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ProjectionHalted`] when its projector has given up, or the service was stopped;
+    /// [`Error::RebuildAbandoned`] when somebody has [given it up](crate::Cqrs::abandon_rebuild);
+    /// [`Error::ViewBehind`] when it has not got any further within the service's
+    /// [`patience`](crate::Builder::patience), or [`Error::ViewBuilding`] when it has caught up and still does not
+    /// answer. It goes on all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing; the build goes on.
+    pub async fn finished(&mut self) -> Result<(), Error> {
+        let mut before = self.status.borrow().sequence;
+        loop {
+            if let Ok(over) = timeout(self.patience, self.over()).await {
+                return over;
+            }
+            let (at, last) = self.position().await?;
+            if at <= before {
+                return Err(if at < last {
+                    Error::ViewBehind { view: self.view, at, sequence: last, waited: self.patience }
+                } else {
+                    Error::ViewBuilding { view: self.view, version: self.id.version }
+                });
+            }
+            before = at;
+        }
+    }
+
+    /// Waits until it answers, or never will.
+    async fn over(&mut self) -> Result<(), Error> {
+        let view = self.id.to_string();
+        let build = self.id.build;
+        let is_over = |known: &Known| is_finished(known, build) || known.noted.given_up.contains(&build);
+        tokio::select! {
+            known = self.known.wait_for(is_over) => match known {
+                Ok(known) if is_finished(&known, build) => Ok(()),
+                Ok(_) => Err(Error::RebuildAbandoned { view }),
+                Err(_) => Err(Error::ProjectionHalted { view, reason: "the service was stopped".into() }),
+            },
+            reason = halted(&mut self.status) => Err(Error::ProjectionHalted { view: self.id.to_string(), reason }),
+        }
+    }
+
+    /// Where it is, and where its log ends.
+    async fn position(&self) -> Result<(u64, u64), Error> {
+        let asking = async {
+            let saved = self.projection.checkpoint(&self.id).await?.checkpoint;
+            let last = self.log.events.log(&self.projection.settings().aggregates).await?.last_sequence;
+            Ok::<_, StoreError>((saved.map_or(0, |checkpoint| checkpoint.sequence), last))
+        };
+        let late = |late| StoreError::unavailable(format!("asking how far {} is", self.id), late);
+        Ok(timeout(self.patience, asking).await.map_err(late)??)
+    }
+}
+
+fn is_finished(known: &Known, build: u32) -> bool {
+    known.noted.active.is_some_and(|active| active >= build) && !known.noted.given_up.contains(&build)
+}

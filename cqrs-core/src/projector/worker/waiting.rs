@@ -1,0 +1,206 @@
+//! Waiting for a projection: until it is somewhere, and for no longer than is of use.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    base::{
+        backoff,
+        error::{Error, StoreError},
+        id::{AggregateKey, Position, ProjectionId},
+    },
+    port::view_store::{Reached, ViewStore},
+    projector::{
+        dead_letter::{self, DeadLetter},
+        status::{ProjectorState, ProjectorStatus},
+        worker::{Worker, halted},
+    },
+};
+
+/// For how long many who ask how far a build is share an answer, and how long a query that is late waits for it.
+pub(crate) const POSITION: Duration = Duration::from_secs(1);
+
+/// How long those who wait leave a store that does not answer alone, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+impl<S: ViewStore> Worker<S> {
+    /// Waits until it has seen all that is in its log at the time of the call, for as long as it gets further, and has
+    /// set nothing of it aside. A store that does not answer for a while is asked again.
+    pub(crate) async fn caught_up(&self) -> Result<(), Error> {
+        let patience = self.shared.patience;
+        let (mut last, mut failures) = (None, 0);
+        let (mut before, mut since) = (self.last_known(), Instant::now());
+        loop {
+            let failed =
+                match timeout(patience.saturating_sub(since.elapsed()), self.catch_up(&mut last)).await {
+                    Ok(Err(Error::Store(error))) if error.is_transient() => Some(error),
+                    Ok(caught_up) => return caught_up,
+                    // The store answers, or is silent, which is seen below.
+                    Err(_) => None,
+                };
+            let pause = backoff::pause(AGAIN.0, AGAIN.1, failures);
+            if since.elapsed() + pause < patience {
+                failures += 1;
+                sleep(pause).await;
+                continue;
+            }
+            let at = self.position(patience).await;
+            if at <= before {
+                let silent = || {
+                    let what = format!("asking how long the log is that {} follows", self.name);
+                    StoreError::Unavailable { what, source: None }.into()
+                };
+                let behind = || last.map_or_else(silent, |last| self.behind(at, last, patience));
+                return Err(failed.map_or_else(behind, Error::from));
+            }
+            (before, since, failures) = (at, Instant::now(), 0);
+        }
+    }
+
+    /// Waits until it has seen all of its log up to `last`, which is where the log ends when it is asked first.
+    async fn catch_up(&self, last: &mut Option<u64>) -> Result<(), Error> {
+        let last = match *last {
+            Some(last) => last,
+            None => *last.insert(self.log.events.log(&self.settings.aggregates).await?.last_sequence),
+        };
+        self.seen(last, |letter| letter.position.sequence <= last).await.map(drop)
+    }
+
+    /// Waits until it has seen the events of a receipt, and has set none of them aside, nor one before them; returns
+    /// the build that has.
+    pub(crate) async fn applied(
+        &self,
+        aggregate: &AggregateKey,
+        position: Position,
+    ) -> Result<ProjectionId, Error> {
+        let missing = |letter: &DeadLetter| letter.aggregate == *aggregate && letter.position <= position;
+        self.seen(position.sequence, missing).await
+    }
+
+    /// Waits until it is at `sequence`, and fails if one of its dead letters is missing there.
+    async fn seen(
+        &self,
+        sequence: u64,
+        is_missing: impl Fn(&DeadLetter) -> bool,
+    ) -> Result<ProjectionId, Error> {
+        let (id, reached) = self.reached(sequence).await?;
+        if reached.dead_letters == 0 {
+            return Ok(id);
+        }
+        let letters = dead_letter::read(&*self.projection, &id).await?;
+        let mut missing = letters.into_iter().filter(is_missing);
+        let Some(first) = missing.next() else { return Ok(id) };
+        Err(Error::SetAside {
+            view: id.to_string(),
+            aggregate: first.aggregate,
+            position: first.position,
+            reason: first.reason,
+            dead_letters: 1 + missing.count(),
+        })
+    }
+
+    /// That it did not get from `at` to `sequence` in time.
+    pub(crate) fn behind(&self, at: u64, sequence: u64, waited: Duration) -> Error {
+        match self.active_now() {
+            Some(_) => Error::ViewBehind { view: self.name, at, sequence, waited },
+            None => Error::ViewBuilding { view: self.name, version: self.version },
+        }
+    }
+
+    /// Where the build that answers is, for those who are late already. Many who ask at once are told the same.
+    pub(crate) async fn position(&self, patience: Duration) -> u64 {
+        let Some(id) = self.active_now() else { return 0 };
+        let mut known = self.position.lock().await;
+        if let Some((asked, at)) = *known
+            && asked.elapsed() < POSITION
+        {
+            return at;
+        }
+        let at = match timeout(patience, self.projection.checkpoint(&id)).await {
+            Ok(Ok(saved)) => saved.checkpoint.map_or(0, |checkpoint| checkpoint.sequence),
+            // The store does not say: what the projector of this process has seen is the best that is known.
+            _ => self.last_known(),
+        };
+        *known = Some((Instant::now(), at));
+        at
+    }
+
+    /// Where the build that answers is, as far as its projector in this process knows.
+    fn last_known(&self) -> u64 {
+        let Some(id) = self.active_now() else { return 0 };
+        self.lock().get(&id.build).map_or(0, |running| running.status.borrow().sequence)
+    }
+
+    /// What a store answers within the patience of those who wait.
+    pub(super) async fn in_time<T>(
+        &self,
+        what: impl Fn() -> String,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let asked = timeout(self.shared.patience, asking).await;
+        asked.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
+    }
+
+    /// The build that is known to answer, once there is one.
+    async fn active(&self) -> ProjectionId {
+        let mut known = self.answering.watch();
+        match known.wait_for(|known| known.noted.active.is_some()).await.map(|known| known.noted.active) {
+            Ok(Some(build)) => self.id(self.version, build),
+            // The sender lives as long as `self`.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// The build that answers what is asked now, once there is one.
+    pub(crate) async fn answering(&self) -> Result<ProjectionId, Error> {
+        loop {
+            if let Some(build) = self.answering.build().await? {
+                return Ok(self.id(self.version, build));
+            }
+            self.active().await;
+        }
+    }
+
+    /// The build that answers what is asked now, if there is one.
+    pub(crate) async fn active_build(&self) -> Result<Option<ProjectionId>, Error> {
+        Ok(self.answering.build().await?.map(|build| self.id(self.version, build)))
+    }
+
+    /// The build that is known to answer, if there is one.
+    pub(super) fn active_now(&self) -> Option<ProjectionId> {
+        self.answering.now().noted.active.map(|build| self.id(self.version, build))
+    }
+
+    /// Waits until the build that answers is at `sequence`, or its projector has given up.
+    async fn reached(&self, sequence: u64) -> Result<(ProjectionId, Reached), Error> {
+        loop {
+            let id = self.active().await;
+            let mut known = self.answering.watch();
+            let switched = known.wait_for(|known| known.noted.active != Some(id.build));
+            tokio::select! {
+                reached = self.build_reached(&id, sequence) => return Ok((id, reached?)),
+                _ = switched => {}
+            }
+        }
+    }
+
+    pub(super) async fn build_reached(&self, id: &ProjectionId, sequence: u64) -> Result<Reached, Error> {
+        let status = self.lock().get(&id.build).map(|running| running.status.clone());
+        let Some(mut status) = status else {
+            return Ok(self.projection.reached(id, sequence).await?);
+        };
+        // What was saved before may be of another log, which the projector sees when it starts.
+        let has_started = |status: &ProjectorStatus| status.state != ProjectorState::Starting;
+        let _ = status.wait_for(has_started).await;
+        tokio::select! {
+            biased;
+            reason = halted(&mut status) => {
+                let reached = status.borrow().reached();
+                let halted = || Error::ProjectionHalted { view: id.to_string(), reason };
+                if reached.sequence >= sequence { Ok(reached) } else { Err(halted()) }
+            }
+            reached = self.projection.reached(id, sequence) => Ok(reached?),
+        }
+    }
+}

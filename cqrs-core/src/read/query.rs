@@ -1,0 +1,197 @@
+//! Queries: questions to views.
+
+use std::{future::Future, marker::PhantomData};
+
+use bytes::Bytes;
+
+use crate::{
+    base::{
+        error::{Error, StoreError},
+        id::{ProjectionId, check_id},
+    },
+    encoding::json,
+    port::view_store::ViewStore,
+    read::view::View,
+};
+
+/// A question to a view.
+///
+/// Derived with a `#[query(key)]` field, it is answered by the document of that key. Without one, the
+/// view answers it by its own [`Answer`]:
+///
+/// ```
+/// use cqrs_core::{Answer, Documents, Error, Query};
+/// # use cqrs_core::{Aggregate, Apply, Envelope, Event, Project, View};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// # #[event(name = "order.created")]
+/// # struct OrderCreated;
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum OrderRejection {}
+/// # #[derive(Default, Clone, Aggregate)]
+/// # #[aggregate(id = u32, event = OrderCreated, rejection = OrderRejection)]
+/// # struct Order;
+/// # impl Apply<OrderCreated> for Order { fn apply(&mut self, _: &OrderCreated) {} }
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # struct CountryOrders { orders: u64 }
+/// # impl View for CountryOrders { const NAME: &'static str = "country-orders"; type Of = Order; }
+/// # impl Project<OrderCreated> for CountryOrders {
+/// #     fn key(_: &Envelope<OrderCreated>) -> Option<String> { None }
+/// #     fn project(&mut self, _: &Envelope<OrderCreated>) {}
+/// # }
+///
+/// #[derive(Query)]
+/// #[query(view = CountryOrders, answer = Option<CountryOrders>)]
+/// struct OrdersOf {
+///     #[query(key)]
+///     country: String,
+/// }
+///
+/// #[derive(Query)]
+/// #[query(view = CountryOrders, answer = Vec<(String, u64)>)]
+/// struct BusyCountries {
+///     at_least: u64,
+/// }
+///
+/// impl Answer<BusyCountries> for CountryOrders {
+///     async fn answer(query: BusyCountries, documents: &impl Documents<Self>) -> Result<Vec<(String, u64)>, Error> {
+///         let all = documents.all().await?.into_iter().map(|(country, view)| (country, view.orders));
+///         Ok(all.filter(|(_, orders)| *orders >= query.at_least).collect())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a query",
+    note = "add `#[derive(cqrs_core::Query)]` with `#[query(view = …, answer = …)]`"
+)]
+pub trait Query: Send + Sync + 'static {
+    /// The name on a wire, such as `get_order`.
+    const NAME: &'static str;
+
+    /// The view that answers.
+    type View: View;
+
+    /// What the answer is.
+    type Answer: Send;
+}
+
+/// Answers one kind of query.
+#[diagnostic::on_unimplemented(
+    message = "the view `{Self}` does not answer `{Q}`",
+    note = "mark the field that holds the document's key with `#[query(key)]`, or add `impl Answer<{Q}> for {Self}`"
+)]
+pub trait Answer<Q: Query<View = Self>>: View {
+    /// The answer from the view's documents.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when the view store fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn answer(
+        query: Q,
+        documents: &impl Documents<Self>,
+    ) -> impl Future<Output = Result<Q::Answer, Error>> + Send;
+}
+
+/// The documents of one view, for reading.
+pub trait Documents<V: View>: Sync {
+    /// The document of `key`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidId`] for a key that no document can have, or the store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<V>, Error>> + Send;
+
+    /// At most `max` documents with their keys, sorted by key, that come after the key `after`; the first ones
+    /// where it is none. The last key of a page is what the next one comes after.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn page(
+        &self,
+        after: Option<&str>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<(String, V)>, Error>> + Send {
+        async move {
+            let mut all = self.all().await?;
+            all.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+            all.truncate(max);
+            Ok(all)
+        }
+    }
+
+    /// All documents with their keys, sorted by key. For small views: it reads them all.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn all(&self) -> impl Future<Output = Result<Vec<(String, V)>, Error>> + Send;
+}
+
+/// The documents of `V` in a view store.
+pub(crate) struct StoredDocuments<'a, S, V> {
+    store: &'a S,
+    /// The build that answers.
+    build: ProjectionId,
+    view: PhantomData<fn() -> V>,
+}
+
+impl<'a, S, V> StoredDocuments<'a, S, V> {
+    pub(crate) fn new(store: &'a S, build: ProjectionId) -> Self {
+        Self { store, build, view: PhantomData }
+    }
+}
+
+impl<S: ViewStore, V: View> Documents<V> for StoredDocuments<'_, S, V> {
+    async fn get(&self, key: &str) -> Result<Option<V>, Error> {
+        check_id(key)?;
+        let found = self.store.get(&self.build, key).await?;
+        Ok(found.map(|document| decode_document(&self.build, key, &document)).transpose()?)
+    }
+
+    async fn page(&self, after: Option<&str>, max: usize) -> Result<Vec<(String, V)>, Error> {
+        let found = self.store.page(&self.build, after, max).await?;
+        found.into_iter().map(|document| self.decode(document)).collect()
+    }
+
+    async fn all(&self) -> Result<Vec<(String, V)>, Error> {
+        let mut found = self.store.list(&self.build).await?;
+        found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        found.into_iter().map(|document| self.decode(document)).collect()
+    }
+}
+
+impl<S, V: View> StoredDocuments<'_, S, V> {
+    fn decode(&self, (key, document): (String, Bytes)) -> Result<(String, V), Error> {
+        let view = decode_document(&self.build, &key, &document)?;
+        Ok((key, view))
+    }
+}
+
+pub(crate) fn decode_document<V: View>(
+    build: &ProjectionId,
+    key: &str,
+    document: &[u8],
+) -> Result<V, StoreError> {
+    json::decode(document).map_err(|error| StoreError::BadDocument {
+        view: build.to_string(),
+        key: key.to_owned(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,52 @@
+//! The projection of a view: events become changes of documents, which are loaded, changed and saved together.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use crate::{
+    base::id::ProjectionId,
+    port::{
+        projection::{Batch, ProjectError, Projection, ProjectionSettings},
+        view_store::ViewStore,
+    },
+    projector::{
+        kept::{Kind, applied},
+        rules::save,
+    },
+    read::view::{Sources, View},
+};
+
+/// The documents of `V` in the view store `S`.
+pub(crate) struct ViewProjection<V, S> {
+    views: Arc<S>,
+    view: PhantomData<fn() -> V>,
+}
+
+impl<V, S> ViewProjection<V, S> {
+    pub(crate) fn new(views: Arc<S>) -> Self {
+        Self { views, view: PhantomData }
+    }
+}
+
+impl<V: View, S: ViewStore> Projection for ViewProjection<V, S> {
+    type Store = S;
+
+    fn store(&self) -> &S {
+        &self.views
+    }
+
+    fn settings(&self) -> ProjectionSettings {
+        ProjectionSettings {
+            on_failure: V::ON_FAILURE,
+            retry: V::RETRY,
+            ignored: V::IGNORED,
+            // Each event changes at most one document.
+            ..ProjectionSettings::new(V::Of::names(), self.views.max_writes())
+        }
+    }
+
+    async fn project(&self, id: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        let kind = Kind { what: "document", is_kept: V::is_kept };
+        let applied = applied(&*self.views, id, &batch, kind, || batch.each(V::Of::step)).await?;
+        save(&*self.views, id, &batch, &applied.writes, batch.notes).await
+    }
+}

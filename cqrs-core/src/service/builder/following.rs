@@ -1,0 +1,47 @@
+//! A step of the builder: `.following(&log)`, to be completed by `.view`, `.policy`, `.handler` or `.projection`.
+
+use std::sync::Arc;
+
+use crate::{
+    base::id::ProjectionId,
+    effects::{handler::Handler, policy::Policy},
+    port::{backend::Backend, deadlines::Deadlines, event_feed::AnyEvents, projection::Projection},
+    read::view::View,
+    service::{builder::Builder, lists::Push},
+};
+
+/// Adds one thing to a service that follows another context's log; see [`Builder::following`]. It is as if the thing
+/// were added to the [`Builder`] itself, but for the log: it has the same names, progress, dead letters and promises.
+#[must_use = "add `.view`, `.policy`, `.handler` or `.projection`, which follows the log"]
+pub struct Following<B: Backend, A, V> {
+    pub(crate) builder: Builder<B, A, V>,
+    pub(crate) log: Arc<dyn AnyEvents>,
+}
+
+impl<B: Backend, A, V> Following<B, A, V> {
+    /// Adds a view; see [`Builder::view`].
+    pub fn view<T: View>(self) -> Builder<B, A, V::Output>
+    where
+        V: Push<T>,
+    {
+        self.builder.follows(T::NAME, self.log).view::<T>()
+    }
+
+    /// Adds a projection that keeps its results itself; see [`Builder::projection`].
+    pub fn projection(self, id: ProjectionId, projection: impl Projection) -> Builder<B, A, V> {
+        self.builder.follows(id.name, self.log).projection(id, projection)
+    }
+
+    /// Adds a policy; see [`Builder::policy`].
+    pub fn policy<P: Policy>(self) -> Builder<B, A, V>
+    where
+        B::Events: Deadlines,
+    {
+        self.builder.follows(P::NAME, self.log).policy::<P>()
+    }
+
+    /// Adds an event handler; see [`Builder::handler`].
+    pub fn handler<H: Handler>(self, handler: H) -> Builder<B, A, V> {
+        self.builder.follows(H::NAME, self.log).handler(handler)
+    }
+}

@@ -1,0 +1,171 @@
+//! Starting a service: names are checked, projections are put together, workers begin.
+
+use std::{collections::HashSet, marker::PhantomData, sync::Arc};
+
+use crate::{
+    base::{
+        error::Error,
+        id::{ProjectionId, is_name},
+    },
+    effects::carrier::Carrier,
+    model::{
+        aggregate::{Aggregate, CommandVisitor, Handle},
+        command::Command,
+    },
+    port::{
+        backend::Backend, event_feed::AnyEvents, event_store::EventStore, projection::AnyProjection,
+        view_store::ViewStore,
+    },
+    projector::{
+        followed::Followed,
+        stopping::Tasks,
+        worker::{Shared, Worker},
+    },
+    read::{view::View, view_projection::ViewProjection},
+    service::{
+        Cqrs,
+        builder::{Builder, Parts},
+        lists::{AggregateList, AggregateVisitor, ViewList, ViewVisitor},
+        routes::{CommandRoutes, Routed},
+        runtime::Runtime,
+    },
+    write::{queue::Entities, resources::Shell},
+};
+
+impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
+    /// Prepares the views' places and starts their projectors. A projection whose place cannot be prepared does not
+    /// keep the others from running: [`Cqrs::projectors`] says why its projector has halted or tries again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when a name is not legal or used twice, or the view store's when it does not say which builds
+    /// of a projection there are.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it stops what was started.
+    pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
+        let entities = A::entities(self.cached);
+        let others = self.projections.iter().map(|(id, _)| id).chain(self.later.iter().map(|(id, _)| id));
+        check_names::<A, V>(&entities, others)?;
+        let (events, views) = self.backend.split();
+        let (events, views) = (Arc::new(events), Arc::new(views));
+        let tasks = Tasks::new(self.stop_patience);
+        let guard = tasks.token().clone().drop_guard();
+        let mut starts = Starts { views: Arc::clone(&views), starts: Vec::new() };
+        V::visit(&mut starts);
+        starts.starts.extend(self.projections);
+        let deadlines = self.deadlines.map(|open| open(Arc::clone(&events)));
+        let carrier = Carrier::new(
+            deadlines.as_ref().map(|deadlines| Arc::clone(&deadlines.port)),
+            Arc::clone(&self.clock),
+        );
+        let carrier = Arc::new(carrier);
+        let parts = Parts::<B> { views: Arc::clone(&views), carrier: Arc::clone(&carrier) };
+        starts.starts.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
+        let shared = Arc::new(Shared {
+            views: Arc::clone(&views),
+            clock: Arc::clone(&self.clock),
+            tasks: tasks.clone(),
+            projects: self.projects,
+            patience: self.waiting,
+        });
+        let workers = starts.starts.into_iter();
+        let log = |id: &ProjectionId| match self.foreign.get(id.name) {
+            Some(foreign) => Followed::foreign(Arc::clone(foreign), events.name()),
+            None => Followed::own(Arc::clone(&events) as Arc<dyn AnyEvents>),
+        };
+        let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, log(&id), Arc::clone(&shared)));
+        let workers = workers.map(worker).collect();
+        let runtime = Arc::new(Runtime {
+            shell: Arc::new(Shell::new(Arc::clone(&events), Arc::clone(&self.clock), self.limits)),
+            views,
+            interceptors: self.interceptors,
+            patience: self.patience,
+            workers,
+            tasks: tasks.clone(),
+            _stop_on_drop: guard,
+        });
+        let routes = CommandRoutes::all::<A>(&entities);
+        carrier.set_dispatch(Routed { runtime: Arc::downgrade(&runtime), routes });
+        if let Some(deadlines) = deadlines {
+            deadlines.prepare.await?;
+            if self.projects {
+                tasks.spawn((deadlines.timer)(carrier, self.clock, tasks.token().clone()));
+            }
+        }
+        for worker in &runtime.workers {
+            worker.start(self.build_changed).await?;
+        }
+        Ok(Cqrs { runtime, entities: Arc::new(entities), views: PhantomData })
+    }
+}
+
+/// What it takes to start the projection of each view.
+struct Starts<S> {
+    views: Arc<S>,
+    starts: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
+}
+
+impl<S: ViewStore> ViewVisitor for Starts<S> {
+    fn view<V: View>(&mut self) {
+        let projection = ViewProjection::<V, S>::new(Arc::clone(&self.views));
+        self.starts.push((V::projection(), Arc::new(projection)));
+    }
+}
+
+/// Checks the names of everything that the service is made of, and reports all that is wrong at once.
+fn check_names<'a, A: AggregateList, V: ViewList>(
+    entities: &A::Entities,
+    projections: impl Iterator<Item = &'a ProjectionId>,
+) -> Result<(), Error> {
+    let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
+    A::visit(entities, &mut names);
+    V::visit(&mut names);
+    for id in projections {
+        names.check("view", id.name);
+    }
+    if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
+}
+
+struct Names {
+    seen: HashSet<(&'static str, &'static str)>,
+    wrong: Vec<String>,
+}
+
+impl Names {
+    fn check(&mut self, kind: &'static str, name: &'static str) {
+        if !is_name(name) {
+            self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
+        }
+        if !self.seen.insert((kind, name)) {
+            self.wrong.push(format!("{kind} name {name:?} is used twice"));
+        }
+    }
+}
+
+impl AggregateVisitor for Names {
+    fn aggregate<A: Aggregate>(&mut self, _: &Arc<Entities<A>>) {
+        self.check("aggregate", A::NAME);
+        A::visit_commands(self);
+        A::visit_internal_commands(self);
+    }
+}
+
+impl<A: Aggregate> CommandVisitor<A> for Names {
+    fn command<C>(&mut self)
+    where
+        C: Command<Aggregate = A>,
+        A: Handle<C>,
+    {
+        for name in C::NAMES {
+            self.check("command", name);
+        }
+    }
+}
+
+impl ViewVisitor for Names {
+    fn view<V: View>(&mut self) {
+        self.check("view", V::NAME);
+    }
+}

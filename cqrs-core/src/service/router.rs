@@ -1,0 +1,93 @@
+//! Dispatch by name: for messages that come off a wire.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    base::{error::Error, future::BoxFuture},
+    encoding::json,
+    log::commit::Receipt,
+    model::by_name::{CommandMessage, RouteError},
+    port::backend::Backend,
+    read::query::{Answer, Query},
+    service::{
+        Cqrs,
+        ask::Ask,
+        lists::{AggregateList, HasView, ViewList},
+        routes::{CommandRoutes, unknown},
+        runtime::Runtime,
+    },
+};
+
+/// Finds commands and queries by their names and JSON bodies, for transports.
+///
+/// ```
+#[doc = include_str!("../../examples/by_name.rs")]
+/// ```
+pub struct Router<B: Backend, A: AggregateList, V> {
+    cqrs: Cqrs<B, A, V>,
+    commands: CommandRoutes<B>,
+    queries: HashMap<&'static str, QueryRoute<B>>,
+}
+type QueryRoute<B> = for<'a> fn(&'a Arc<Runtime<B>>, &'a [u8]) -> BoxFuture<'a, Result<Bytes, RouteError>>;
+
+impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
+    /// A router to the public commands of the aggregates of `cqrs`: those in the lists `commands(…)`. Internal commands,
+    /// those in `internal(…)`, are unknown to it.
+    pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
+        let commands = CommandRoutes::public::<A>(cqrs.entities());
+        Self { cqrs, commands, queries: HashMap::new() }
+    }
+
+    /// Adds a query.
+    pub fn query<Q, Place>(mut self) -> Self
+    where
+        Q: Query<Answer: Serialize> + DeserializeOwned,
+        Q::View: Answer<Q>,
+        V: HasView<Q::View, Place>,
+    {
+        self.queries.insert(Q::NAME, |runtime, body| Box::pin(ask::<B, Q>(runtime, body)));
+        self
+    }
+
+    /// Carries out the command called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`Cqrs::execute`].
+    pub async fn execute(&self, name: &str, message: CommandMessage) -> Result<Receipt, RouteError> {
+        self.commands.execute(self.cqrs.runtime(), name, message).await
+    }
+
+    /// Answers the query called `name` with the fields `body`, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn answer(&self, name: &str, body: &[u8]) -> Result<Bytes, RouteError> {
+        let route = self.queries.get(name).ok_or_else(|| unknown(name, &self.queries))?;
+        route(self.cqrs.runtime(), body).await
+    }
+}
+
+async fn ask<B: Backend, Q>(runtime: &Arc<Runtime<B>>, body: &[u8]) -> Result<Bytes, RouteError>
+where
+    Q: Query<Answer: Serialize> + DeserializeOwned,
+    Q::View: Answer<Q>,
+{
+    let query: Q = json::decode(body)
+        .map_err(|error| RouteError::BadBody { name: Q::NAME, reason: error.to_string() })?;
+    let answer = Ask::new(runtime, query).await?;
+    let encode = |source| Error::Encode { what: format!("the answer to {}", Q::NAME), source };
+    Ok(json::encode(&answer).map_err(encode)?)
+}

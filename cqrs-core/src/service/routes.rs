@@ -1,0 +1,163 @@
+//! Commands by name: the routes of all aggregates, for policies and for messages off a wire.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use crate::{
+    base::{
+        error::{CommandError, Error, StoreError},
+        future::BoxFuture,
+    },
+    effects::carrier::Dispatch,
+    log::commit::Receipt,
+    model::{
+        aggregate::{Aggregate, CommandVisitor, Handle},
+        by_name::{CommandMessage, RouteError},
+        command::{self, Command},
+    },
+    port::backend::Backend,
+    service::{
+        execute::Execute,
+        lists::{AggregateList, AggregateVisitor},
+        runtime::Runtime,
+    },
+    write::queue::Entities,
+};
+
+/// The routes to a service's commands, for as long as the service is there.
+pub(crate) struct Routed<B: Backend> {
+    pub(crate) runtime: Weak<Runtime<B>>,
+    pub(crate) routes: CommandRoutes<B>,
+}
+
+impl<B: Backend> Dispatch for Routed<B> {
+    fn knows(&self, command: &str) -> bool {
+        self.routes.knows(command)
+    }
+
+    fn dispatch<'a>(
+        &'a self,
+        command: &'a str,
+        message: CommandMessage,
+    ) -> BoxFuture<'a, Result<Receipt, RouteError>> {
+        Box::pin(async move {
+            let Some(runtime) = self.runtime.upgrade() else {
+                let what = "the service has ended".to_owned();
+                return Err(Error::from(StoreError::Unavailable { what, source: None }).into());
+            };
+            self.routes.execute(&runtime, command, message).await
+        })
+    }
+}
+
+type CommandRoute<B> = Box<
+    dyn for<'a> Fn(&'a Arc<Runtime<B>>, CommandMessage) -> BoxFuture<'a, Result<Receipt, RouteError>>
+        + Send
+        + Sync,
+>;
+
+pub(crate) async fn execute<B: Backend, C: Command>(
+    runtime: &Arc<Runtime<B>>,
+    entities: &Arc<Entities<C::Aggregate>>,
+    name: &'static str,
+    message: CommandMessage,
+) -> Result<Receipt, RouteError>
+where
+    C::Aggregate: Handle<C>,
+{
+    let command: C = command::from_json(name, &message.body)
+        .map_err(|error| RouteError::BadBody { name, reason: error.to_string() })?;
+    let mut call = Execute::new(runtime, entities, command).metadata(message.metadata);
+    if let Some(id) = message.id {
+        call = call.id(id);
+    }
+    if let Some(id) = message.correlation_id {
+        call = call.correlation(id);
+    }
+    if let Some(id) = message.causation_id {
+        call = call.caused_by(id);
+    }
+    call.await.map_err(|error| match error {
+        CommandError::Failed(error) => RouteError::Failed(error),
+        refusal => RouteError::Rejected(Box::new(refusal)),
+    })
+}
+
+pub(crate) fn unknown<T>(name: &str, known: &HashMap<&'static str, T>) -> RouteError {
+    let mut names: Vec<_> = known.keys().copied().collect();
+    names.sort_unstable();
+    RouteError::Unknown { name: name.to_owned(), known: names.join(", ") }
+}
+
+/// The commands of a service by their names.
+pub(crate) struct CommandRoutes<B: Backend> {
+    commands: HashMap<&'static str, CommandRoute<B>>,
+    /// Whether internal commands are among them.
+    internal: bool,
+}
+
+impl<B: Backend> CommandRoutes<B> {
+    /// Routes to the public commands of the aggregates.
+    pub(crate) fn public<A: AggregateList>(entities: &A::Entities) -> Self {
+        let mut routes = Self { commands: HashMap::new(), internal: false };
+        A::visit(entities, &mut routes);
+        routes
+    }
+
+    /// Routes to the public and the internal commands of the aggregates.
+    pub(crate) fn all<A: AggregateList>(entities: &A::Entities) -> Self {
+        let mut routes = Self { commands: HashMap::new(), internal: true };
+        A::visit(entities, &mut routes);
+        routes
+    }
+
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.commands.contains_key(name)
+    }
+
+    pub(crate) async fn execute(
+        &self,
+        runtime: &Arc<Runtime<B>>,
+        name: &str,
+        message: CommandMessage,
+    ) -> Result<Receipt, RouteError> {
+        let route = self.commands.get(name).ok_or_else(|| unknown(name, &self.commands))?;
+        route(runtime, message).await
+    }
+}
+
+impl<B: Backend> AggregateVisitor for CommandRoutes<B> {
+    fn aggregate<A: Aggregate>(&mut self, entities: &Arc<Entities<A>>) {
+        let internal = self.internal;
+        let mut routes = RoutesOf { routes: self, entities };
+        A::visit_commands(&mut routes);
+        if internal {
+            A::visit_internal_commands(&mut routes);
+        }
+    }
+}
+
+/// The routes to the commands of one aggregate.
+struct RoutesOf<'a, B: Backend, A: Aggregate> {
+    routes: &'a mut CommandRoutes<B>,
+    entities: &'a Arc<Entities<A>>,
+}
+
+impl<B: Backend, A: Aggregate> CommandVisitor<A> for RoutesOf<'_, B, A> {
+    fn command<C>(&mut self)
+    where
+        C: Command<Aggregate = A>,
+        A: Handle<C>,
+    {
+        for name in C::NAMES {
+            let entities = Arc::clone(self.entities);
+            let route: CommandRoute<B> = Box::new(move |runtime, message| {
+                let entities = Arc::clone(&entities);
+                Box::pin(async move { execute::<B, C>(runtime, &entities, name, message).await })
+            });
+            self.routes.commands.insert(name, route);
+        }
+    }
+}

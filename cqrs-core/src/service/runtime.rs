@@ -1,0 +1,91 @@
+//! What a running service consists of, without its types of aggregates and views.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::DropGuard;
+
+use crate::{
+    base::{error::Error, id::ProjectionId},
+    log::commit::Receipt,
+    port::{backend::Backend, event_store::EventStore},
+    projector::{
+        stopping::Tasks,
+        worker::{Worker, waiting::POSITION},
+    },
+    service::interceptor::Interceptor,
+    write::resources::Shell,
+};
+
+/// How long it takes until a receipt is looked for again that the store did not answer about.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A projection on the stores of a backend.
+type WorkerOf<B> = Worker<<B as Backend>::Views>;
+
+pub(crate) struct Runtime<B: Backend> {
+    pub(crate) shell: Arc<Shell<B::Events>>,
+    pub(crate) views: Arc<B::Views>,
+    pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
+    pub(crate) patience: Duration,
+    pub(crate) workers: Vec<Arc<WorkerOf<B>>>,
+    pub(crate) tasks: Tasks,
+    pub(crate) _stop_on_drop: DropGuard,
+}
+
+impl<B: Backend> Runtime<B> {
+    pub(crate) fn worker(&self, name: &str) -> Result<&Arc<WorkerOf<B>>, Error> {
+        self.workers.iter().find(|worker| worker.name == name).ok_or_else(|| Error::UnknownProjection {
+            name: name.to_owned(),
+            known: self.workers.iter().map(|worker| worker.name).collect(),
+        })
+    }
+
+    /// Waits until the projection has applied the command of a receipt, if it sees that aggregate's events at all;
+    /// returns the build that has. The log must have the command: sequences are compared, and another log has other
+    /// commits at the same ones.
+    pub(crate) async fn wait(
+        &self,
+        worker: &WorkerOf<B>,
+        receipt: &Receipt,
+        patience: Duration,
+    ) -> Result<Option<ProjectionId>, Error> {
+        if !worker.sees(receipt.aggregate.name()) {
+            return Ok(None);
+        }
+        let wait = async {
+            let mut known = receipt.known.0;
+            loop {
+                known = self.check(receipt, known).await?;
+                let build = worker.applied(&receipt.aggregate, receipt.position).await?;
+                if known == Some(self.shell.events.era()) {
+                    return Ok(Some(build));
+                }
+            }
+        };
+        if let Ok(applied) = tokio::time::timeout(patience, wait).await {
+            return applied;
+        }
+        let sequence = receipt.position.sequence;
+        Err(worker.behind(worker.position(POSITION).await, sequence, patience))
+    }
+
+    /// Makes sure that the log has the command of a receipt, if that was not known in this era; says which one that is.
+    async fn check(&self, receipt: &Receipt, known: Option<u64>) -> Result<Option<u64>, Error> {
+        let (events, sequence) = (&self.shell.events, receipt.position.sequence);
+        let era = Some(events.era());
+        if known == era || sequence == 0 {
+            return Ok(era);
+        }
+        let there = loop {
+            match events.commit_at(sequence).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(LOOK).await,
+                there => break there?,
+            }
+        };
+        if there.is_some_and(|there| there.is_ok_and(|there| receipt.is_about(&there))) {
+            return Ok(era);
+        }
+        let (aggregate, command) = (receipt.aggregate.clone(), receipt.command_id);
+        Err(Error::ReceiptVoid { aggregate, command, sequence })
+    }
+}

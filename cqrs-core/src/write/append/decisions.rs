@@ -1,0 +1,236 @@
+//! What an append does next: no input or output. The model of the protocol, in `tests/tests/models/append_model`, runs
+//! these functions.
+#![allow(unreachable_pub, reason = "the model reaches them with the feature `contract`")]
+
+use std::{ops::ControlFlow, time::Duration};
+
+use crate::{
+    base::{backoff, error::StoreError},
+    port::event_store::{AppendError, Appended, Expected},
+};
+
+/// What became of an append.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The commit is stored at this sequence.
+    Stored(u64),
+    /// The commit is stored at this sequence, and the commit that it was to follow is not in the log.
+    Misplaced(u64),
+    /// Another commit stands where this one should: this one is not stored and never will be.
+    Conflict,
+    /// The store knows the command's id from a commit before the expected one: the command was carried
+    /// out longer ago than the aggregate remembers. Nothing is stored now.
+    CarriedOut(u64),
+    /// Not stored, and never will be.
+    Failed(StoreError),
+    /// No definite answer in time.
+    Unknown(StoreError),
+}
+
+/// What was sent so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Sent {
+    /// How often the append was sent again.
+    pub attempt: u32,
+    /// Whether one attempt may have been stored: a later one that was not proves nothing.
+    pub ambiguous: bool,
+}
+
+/// What the answer to one attempt asks for.
+#[derive(Debug)]
+pub enum Next {
+    /// It is over.
+    Done(Outcome),
+    /// See what stands after the expected commit.
+    Look,
+    /// Send the same append again, after a pause.
+    Again {
+        /// The pause.
+        after: Duration,
+        /// Why it is sent again.
+        why: Why,
+    },
+}
+
+/// Why the same append is sent again.
+#[derive(Debug)]
+pub enum Why {
+    /// The attempt was not stored.
+    NotStored(StoreError),
+    /// It is not known whether the attempt was stored.
+    Unknown(StoreError),
+}
+
+/// The first commit after the expected one.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Whether it is the commit that was sent.
+    pub is_ours: bool,
+}
+
+/// What the store's answer asks for.
+pub fn after_answer(answer: Result<Appended, AppendError>, expected: Expected, sent: Sent) -> Next {
+    match answer {
+        Ok(Appended { sequence, duplicate: false }) => Next::Done(Outcome::Stored(sequence)),
+        Ok(Appended { sequence, .. }) if sequence <= expected.sequence() => {
+            Next::Done(Outcome::CarriedOut(sequence))
+        }
+        Err(AppendError::Conflict) if !sent.ambiguous => Next::Done(Outcome::Conflict),
+        // What stands there may be this very commit from an earlier attempt.
+        Ok(_) | Err(AppendError::Conflict) => Next::Look,
+        Err(AppendError::Busy(error)) => {
+            Next::Again { after: short(sent.attempt), why: Why::NotStored(error) }
+        }
+        Err(AppendError::Unknown(error)) => {
+            Next::Again { after: long(sent.attempt), why: Why::Unknown(error) }
+        }
+        Err(AppendError::Failed(error)) => Next::Done(Outcome::Failed(error)),
+    }
+}
+
+/// What a look asks for; `invisible` is the error for a commit that is there and cannot be seen.
+pub fn after_look(
+    found: Result<Option<Seen>, StoreError>,
+    invisible: impl FnOnce() -> StoreError,
+    sent: Sent,
+) -> Next {
+    match found {
+        Ok(Some(Seen { sequence, is_ours: true })) => Next::Done(Outcome::Stored(sequence)),
+        Ok(Some(_)) => Next::Done(Outcome::Conflict),
+        // Nothing to see yet, although the store says that something is there: ask again.
+        Ok(None) => Next::Again { after: short(sent.attempt), why: Why::Unknown(invisible()) },
+        Err(error) => Next::Again { after: long(sent.attempt), why: Why::Unknown(error) },
+    }
+}
+
+/// What is done before the append is sent, given whether the log has the commit that it is to follow. None: it is
+/// sent.
+pub fn before_sending(
+    tip: Result<bool, StoreError>,
+    lost: impl FnOnce() -> StoreError,
+    sent: Sent,
+) -> Option<Next> {
+    match tip {
+        Ok(true) => None,
+        // It would stand behind a history that it was not decided on.
+        Ok(false) if sent.ambiguous => Some(Next::Done(Outcome::Unknown(lost()))),
+        Ok(false) => Some(Next::Done(Outcome::Conflict)),
+        Err(error) => Some(Next::Again { after: long(sent.attempt), why: Why::NotStored(error) }),
+    }
+}
+
+/// What an append that is stored at `sequence` comes to, given whether the log has the commit that it was to follow.
+pub fn after_storing(sequence: u64, tip: Result<bool, StoreError>, sent: Sent) -> Next {
+    match tip {
+        Ok(true) => Next::Done(Outcome::Stored(sequence)),
+        Ok(false) => Next::Done(Outcome::Misplaced(sequence)),
+        // Sent again it is found where it stands, and checked again.
+        Err(error) => Next::Again { after: long(sent.attempt), why: Why::Unknown(error) },
+    }
+}
+
+/// The end of the append, or the pause before it is sent again.
+pub fn conclude(
+    next: Next,
+    sent: &mut Sent,
+    has_time: impl FnOnce(Duration) -> bool,
+) -> ControlFlow<Outcome, Duration> {
+    let (after, why) = match next {
+        Next::Done(Outcome::Failed(error)) if sent.ambiguous => {
+            return ControlFlow::Break(Outcome::Unknown(error));
+        }
+        Next::Done(outcome) => return ControlFlow::Break(outcome),
+        Next::Look => unreachable!("a look leads to something else"),
+        Next::Again { after, why } => (after, why),
+    };
+    sent.ambiguous |= matches!(why, Why::Unknown(_));
+    if !has_time(after) {
+        let (Why::NotStored(error) | Why::Unknown(error)) = why;
+        let end = if sent.ambiguous { Outcome::Unknown(error) } else { Outcome::Failed(error) };
+        return ControlFlow::Break(end);
+    }
+    sent.attempt += 1;
+    ControlFlow::Continue(after)
+}
+
+fn short(attempt: u32) -> Duration {
+    backoff::pause(Duration::from_millis(2), Duration::from_millis(50), attempt)
+}
+
+fn long(attempt: u32) -> Duration {
+    backoff::pause(Duration::from_millis(20), Duration::from_millis(200), attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::event_store::AppendError::{Busy, Conflict, Failed, Unknown};
+
+    fn unavailable() -> StoreError {
+        StoreError::Unavailable { what: "a test".into(), source: None }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for an answer")]
+    fn stored(sequence: u64, duplicate: bool) -> Result<Appended, AppendError> {
+        Ok(Appended { sequence, duplicate })
+    }
+
+    const CLEAR: Sent = Sent { attempt: 0, ambiguous: false };
+    const AMBIGUOUS: Sent = Sent { attempt: 1, ambiguous: true };
+
+    #[test]
+    fn every_answer_has_its_next_step() {
+        let after = |answer, sent| format!("{:?}", after_answer(answer, Expected::Exact(5), sent));
+        let next = |answer| after(answer, CLEAR);
+        assert_eq!(next(stored(6, false)), "Done(Stored(6))");
+        assert_eq!(next(stored(6, true)), "Look");
+        assert_eq!(next(stored(5, true)), "Done(CarriedOut(5))");
+        assert_eq!(next(stored(2, true)), "Done(CarriedOut(2))");
+        assert_eq!(next(Err(Conflict)), "Done(Conflict)");
+        assert_eq!(after(Err(Conflict), AMBIGUOUS), "Look");
+        assert!(next(Err(Busy(unavailable()))).contains("why: NotStored"));
+        assert!(next(Err(Unknown(unavailable()))).contains("why: Unknown"));
+        assert!(next(Err(Failed(unavailable()))).starts_with("Done(Failed"));
+    }
+
+    #[test]
+    fn a_look_believes_only_in_the_commit_that_was_sent() {
+        let after = |found| format!("{:?}", after_look(found, unavailable, AMBIGUOUS));
+        let seen = |is_ours| Ok(Some(Seen { sequence: 6, is_ours }));
+        assert_eq!(after(seen(true)), "Done(Stored(6))");
+        assert_eq!(after(seen(false)), "Done(Conflict)");
+        assert!(after(Ok(None)).contains("why: Unknown"));
+        assert!(after(Err(unavailable())).contains("why: Unknown"));
+    }
+
+    #[test]
+    fn an_append_that_has_lost_its_base_is_not_sent_and_not_reported_as_stored() {
+        let before = |tip, sent| format!("{:?}", before_sending(tip, unavailable, sent));
+        assert_eq!(before(Ok(true), CLEAR), "None");
+        assert_eq!(before(Ok(false), CLEAR), "Some(Done(Conflict))");
+        assert!(before(Ok(false), AMBIGUOUS).starts_with("Some(Done(Unknown"));
+        assert!(before(Err(unavailable()), CLEAR).contains("why: NotStored"));
+        let after = |tip| format!("{:?}", after_storing(6, tip, CLEAR));
+        assert_eq!(after(Ok(true)), "Done(Stored(6))");
+        assert_eq!(after(Ok(false)), "Done(Misplaced(6))");
+        assert!(after(Err(unavailable())).contains("why: Unknown"));
+    }
+
+    #[test]
+    fn what_may_have_been_stored_is_never_called_a_failure() {
+        let end = |next, mut sent, has_time| format!("{:?}", conclude(next, &mut sent, |_| has_time));
+        let failed = || Next::Done(Outcome::Failed(unavailable()));
+        let again =
+            |why: fn(StoreError) -> Why| Next::Again { after: Duration::ZERO, why: why(unavailable()) };
+        assert!(end(failed(), CLEAR, true).starts_with("Break(Failed"));
+        assert!(end(failed(), AMBIGUOUS, true).starts_with("Break(Unknown"));
+        assert!(end(again(Why::NotStored), CLEAR, false).starts_with("Break(Failed"));
+        assert!(end(again(Why::NotStored), AMBIGUOUS, false).starts_with("Break(Unknown"));
+        assert!(end(again(Why::Unknown), CLEAR, false).starts_with("Break(Unknown"));
+        let mut sent = CLEAR;
+        assert!(conclude(again(Why::Unknown), &mut sent, |_| true).is_continue());
+        assert_eq!(sent, AMBIGUOUS);
+    }
+}

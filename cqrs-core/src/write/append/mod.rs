@@ -1,0 +1,88 @@
+//! Appending until the answer is definite.
+//!
+//! A missing answer means "maybe now, maybe later", so neither "it failed" nor "look once and decide
+//! again" is right. What is right: send the *same* commit under the *same* expectation until the store
+//! says something definite. The expectation makes that harmless, and it makes any second commit at the
+//! same place impossible, so the first commit after the expected one tells who won.
+//!
+//! The expectation is a sequence, which says nothing in another log. So when the store's era changes while the append
+//! is under way, the log must still have the commit that this one is to follow: before it is sent, and after it was
+//! stored.
+
+pub(crate) mod decisions;
+
+use std::{ops::ControlFlow, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    base::error::StoreError,
+    log::commit::Commit,
+    port::event_store::{EventStore, Expected},
+    write::tip::{self, Holds, Tip},
+};
+
+pub(crate) use decisions::Outcome;
+use decisions::{Next, Seen, Sent, after_answer, after_look, after_storing, before_sending, conclude};
+
+/// Appends `commit` after `tip`, trying again for at most `patience`.
+pub(crate) async fn append<S: EventStore>(
+    store: &S,
+    commit: &Commit,
+    mut tip: Tip,
+    patience: Duration,
+) -> Outcome {
+    let deadline = Instant::now() + patience;
+    let mut sent = Sent::default();
+    loop {
+        let holds = tip.check(store, &commit.aggregate).await.map(|holds| holds == Holds::Yes);
+        let lost = || tip::lost(&commit.aggregate, tip.sequence);
+        let next = match before_sending(holds, lost, sent) {
+            Some(next) => next,
+            None => attempt(store, commit, &mut tip, sent).await,
+        };
+        match conclude(next, &mut sent, |pause| Instant::now() + pause <= deadline) {
+            ControlFlow::Break(outcome) => return outcome,
+            ControlFlow::Continue(pause) => sleep(pause).await,
+        }
+    }
+}
+
+/// Sends the commit once.
+async fn attempt<S: EventStore>(store: &S, commit: &Commit, tip: &mut Tip, sent: Sent) -> Next {
+    let expected = Expected::after(tip.sequence);
+    failpoint!(BeforeAppend, &commit.aggregate.to_string());
+    let answer = store.append(commit, expected).await;
+    failpoint!(AfterAppend, &commit.aggregate.to_string());
+    let next = match after_answer(answer, expected, sent) {
+        Next::Look => {
+            let found = store.next_after(&commit.aggregate, expected.sequence()).await;
+            if let Ok(None) = found {
+                // What the store has seen there, it has lost.
+                tip.era = None;
+            }
+            let seen = found.map(|found| {
+                found.map(|found| Seen { sequence: found.sequence, is_ours: found.commit.is_same(commit) })
+            });
+            after_look(seen, || invisible(commit), sent)
+        }
+        next => next,
+    };
+    match next {
+        Next::Done(Outcome::Stored(sequence)) => {
+            let holds = match tip.check(store, &commit.aggregate).await {
+                // The append was accepted, so the expected commit was there. A replica that does not show it is behind.
+                Ok(Holds::Nothing) => Err(tip::lost(&commit.aggregate, tip.sequence)),
+                holds => holds.map(|holds| holds == Holds::Yes),
+            };
+            after_storing(sequence, holds, sent)
+        }
+        next => next,
+    }
+}
+
+/// The store says that something stands there, and does not show it.
+fn invisible(commit: &Commit) -> StoreError {
+    let what = format!("a commit of {} is there and cannot be seen", commit.aggregate);
+    StoreError::Unavailable { what, source: None }
+}

@@ -1,0 +1,66 @@
+//! The decision of a command: the lifecycle's and then the handler's. No input or output.
+
+use crate::{
+    base::{
+        error::{CommandError, Error},
+        id::AggregateKey,
+    },
+    log::commit::Receipt,
+    model::{
+        aggregate::{Aggregate, Handle},
+        command::{Command, Context, Lifecycle},
+        event::{Event, Events},
+    },
+};
+
+pub(crate) type Failure<A> = CommandError<<A as Aggregate>::Rejection>;
+
+pub(crate) type Answer<A> = Result<Receipt, Failure<A>>;
+
+type Decision<A> = Result<Events<<A as Aggregate>::Event>, Failure<A>>;
+
+/// A command without its type: the lifecycle's and the handler's decision on a state and its version.
+pub(crate) trait Decide<A: Aggregate>:
+    Fn(&Context, &A, u64) -> Decision<A> + Send + Sync + 'static
+{
+}
+
+impl<A: Aggregate, F: Fn(&Context, &A, u64) -> Decision<A> + Send + Sync + 'static> Decide<A> for F {}
+
+/// Which command it is, as its events keep it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity {
+    pub(crate) name: &'static str,
+    /// See [`Origin::fingerprint`].
+    pub(crate) fingerprint: u64,
+    /// Whether it expects that there is no such aggregate.
+    pub(crate) creates: bool,
+}
+
+/// The lifecycle's answer and then the handler's.
+pub(crate) fn decide<C: Command>(
+    command: &C,
+    context: &Context,
+    state: &C::Aggregate,
+    version: u64,
+    key: &AggregateKey,
+) -> Decision<C::Aggregate>
+where
+    C::Aggregate: Handle<C>,
+{
+    match (command.lifecycle(), version) {
+        (Lifecycle::Create, 1..) => Err(CommandError::AlreadyExists(key.clone())),
+        (Lifecycle::Update, 0) => Err(CommandError::NotFound(key.clone())),
+        _ => {
+            let events = state.handle(command, context).map_err(CommandError::Rejected)?;
+            match events.iter().find(|event| event.is_retired()) {
+                Some(retired) => Err(retired_event(key, retired).into()),
+                None => Ok(events),
+            }
+        }
+    }
+}
+
+fn retired_event<E: Event>(aggregate: &AggregateKey, event: &E) -> Error {
+    Error::Retired { aggregate: aggregate.clone(), event_type: event.event_type().name }
+}

@@ -1,0 +1,99 @@
+//! Reading one aggregate into its state: snapshot, pages of commits, and the leader's last word.
+
+use tracing::debug;
+
+use crate::{
+    base::{error::StoreError, id::AggregateKey},
+    model::aggregate::Aggregate,
+    port::event_store::EventStore,
+    write::{
+        pages::{FIRST_PAGE, FirstPage},
+        state::Loaded,
+    },
+};
+
+impl<A: Aggregate> Loaded<A> {
+    /// The aggregate as its snapshot has it, or of which nothing has been read yet when there is none that
+    /// will do. Its last commit is read at the same time: mostly it is the one that the snapshot ends with.
+    pub(crate) async fn from_snapshot<S: EventStore>(key: AggregateKey, store: &S) -> Self {
+        let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
+        let (bytes, last) = tokio::join!(store.load_snapshot(&key), store.last(&key));
+        let mut loaded = Self::of_bytes(key, snapshots, bytes);
+        match last {
+            Ok(last) => loaded.end_with(last.as_ref()),
+            Err(error) => debug!(aggregate = %loaded.key, %error, "the last commit could not be read"),
+        }
+        loaded
+    }
+
+    /// Reads the first commits of an aggregate of which nothing is known.
+    pub(crate) async fn probe<S: EventStore>(
+        &mut self,
+        store: &S,
+        first: &FirstPage,
+    ) -> Result<(), StoreError> {
+        let before = self.version;
+        let next = self.read_page(store, first.size()).await?;
+        // A single commit tells nothing about where the next one would be.
+        if self.version > before + 1 {
+            first.learn(next);
+        }
+        Ok(())
+    }
+
+    /// Reads what was stored since.
+    pub(crate) async fn catch_up<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        let mut size = FIRST_PAGE;
+        while self.stale {
+            size = self.read_page(store, size).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next commits; says how many to read after them.
+    async fn read_page<S: EventStore>(&mut self, store: &S, size: usize) -> Result<usize, StoreError> {
+        let page = store.read(&self.key, self.reads_after(), size).await?;
+        self.take(&page)
+    }
+
+    /// Makes sure that the state is the current one: asks the log's leader for the last commit, and for what lies
+    /// between. If that is another history, nothing is known any more, and the state is stale.
+    pub(crate) async fn confirm<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        let last = store.last_confirmed(&self.key).await?;
+        if self.version > 0 && !last.as_ref().is_some_and(|last| self.ends_with(last)) {
+            let own = store.next_after(&self.key, self.position.sequence - 1).await?;
+            if !own.is_some_and(|own| self.ends_with(&own)) {
+                self.forget();
+                return Ok(());
+            }
+        }
+        self.unproved = false;
+        let Some(last) = last else {
+            self.confirmed = true;
+            return Ok(());
+        };
+        if last.commit.last_version() > self.version + FIRST_PAGE as u64 {
+            // Far behind: in pages, as far as whoever answers knows.
+            self.stale = true;
+            self.catch_up(store).await?;
+        }
+        while self.position.sequence < last.sequence {
+            let next = if last.commit.first_version == self.version + 1 {
+                Some(last.clone())
+            } else {
+                store.next_after(&self.key, self.position.sequence).await?
+            };
+            let Some(next) = next else { break };
+            self.fold(&next)?;
+        }
+        self.confirmed = self.position.sequence >= last.sequence;
+        Ok(())
+    }
+
+    /// The same for an aggregate that was taken for new. If it is there after all, it may be a long one, and is stale.
+    pub(crate) async fn confirm_new<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+        self.stale = store.next_after(&self.key, 0).await?.is_some();
+        self.confirmed = !self.stale;
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Saving snapshots beside the commands: in tasks of their own, few at a time.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::{
+    model::{aggregate::Aggregate, snapshot::fault::Unwritable},
+    port::event_store::EventStore,
+    write::state::Loaded,
+};
+
+/// How many snapshots are encoded and saved at a time. What comes while all are busy is not saved, and tried
+/// again after the aggregate's next command.
+const SAVES: usize = 8;
+
+/// Where snapshots are saved in the background.
+#[derive(Debug)]
+pub(crate) struct Saver {
+    turns: Arc<Semaphore>,
+    /// The aggregate types of which it was said that they cannot be saved.
+    warned: Mutex<HashSet<&'static str>>,
+}
+
+impl Saver {
+    pub(crate) fn new() -> Self {
+        Self { turns: Arc::new(Semaphore::new(SAVES)), warned: Mutex::default() }
+    }
+
+    /// Begins to save the aggregate, whose state is in the log, if that is due and a turn is free.
+    ///
+    /// Two saves of one aggregate may overtake each other, and the older snapshot then stays: that costs the next
+    /// load a longer tail, and nothing else.
+    pub(crate) fn save_if_due<A: Aggregate, S: EventStore>(
+        self: &Arc<Self>,
+        store: &Arc<S>,
+        loaded: &mut Loaded<A>,
+    ) {
+        let Some(snapshots) = A::snapshots() else { return };
+        if !snapshots.is_due(loaded.version, loaded.saved) {
+            return;
+        }
+        let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else { return };
+        loaded.saved = loaded.version;
+        let (key, head, state) = (loaded.key.clone(), loaded.head(), loaded.state.clone());
+        let (saver, store) = (Arc::clone(self), Arc::clone(store));
+        tokio::spawn(async move {
+            match snapshots.write(&head, &state) {
+                Ok(bytes) => match store.save_snapshot(&key, bytes.into()).await {
+                    Ok(()) => debug!(aggregate = %key, version = head.version, "saved a snapshot"),
+                    Err(error) => warn!(aggregate = %key, %error, "a snapshot was not saved"),
+                },
+                Err(unwritable) => saver.warn_once::<A>(&unwritable),
+            }
+            drop(turn);
+        });
+    }
+
+    fn warn_once<A: Aggregate>(&self, unwritable: &Unwritable) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(A::NAME) {
+            warn!(aggregate = A::NAME, reason = %unwritable, "snapshots of this aggregate are not saved");
+        }
+    }
+}

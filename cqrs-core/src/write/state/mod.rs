@@ -1,0 +1,271 @@
+//! An aggregate's state: commits folded, with the checks that the log is whole. No input or output.
+
+use std::slice;
+
+use bytes::Bytes;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::{
+    base::{
+        error::StoreError,
+        id::{AggregateKey, CommandId, EventId, Position},
+    },
+    log::{codec, commit::StoredCommit},
+    model::{
+        aggregate::{Aggregate, AppliesTo},
+        event::Events,
+        snapshot::{
+            Snapshots,
+            bytes::Head,
+            fault::Unreadable,
+            remembered::{CarriedOut, Remembered},
+        },
+    },
+    port::event_store::Page,
+    write::{
+        pages::{FIRST_PAGE, next_page},
+        tip::Tip,
+    },
+};
+
+/// An aggregate's state with its place in the log.
+pub(crate) struct Loaded<A> {
+    pub(crate) key: AggregateKey,
+    pub(crate) state: A,
+    /// The number of its events.
+    pub(crate) version: u64,
+    /// The place of its last event; sequence 0 when there is none.
+    pub(crate) position: Position,
+    /// Whether the state is certain to have been current when it was read.
+    pub(crate) confirmed: bool,
+    /// Whether there is known to be more than this, or nothing has been read yet.
+    pub(crate) stale: bool,
+    /// The version of the last snapshot that was loaded or saved; 0 when there is none.
+    pub(crate) saved: u64,
+    /// Whether the commit that this state ends with still has to be compared with the log: the state comes from a
+    /// snapshot, another writer was faster, or the log may have become another one.
+    pub(crate) unproved: bool,
+    /// The store's [era](crate::EventStore::era) in which that was known.
+    pub(crate) era: u64,
+    /// The id of the last event; nil when there is none.
+    last_event: EventId,
+    remembered: Remembered,
+}
+
+impl<A: Aggregate> Loaded<A> {
+    /// An aggregate of which nothing has been read yet.
+    pub(crate) fn nothing(key: AggregateKey) -> Self {
+        Self {
+            key,
+            state: A::default(),
+            version: 0,
+            position: Position::default(),
+            confirmed: false,
+            stale: true,
+            saved: 0,
+            unproved: false,
+            era: 0,
+            last_event: EventId(Uuid::nil()),
+            remembered: Remembered::default(),
+        }
+    }
+
+    /// An aggregate of which nothing has been read, since what follows proves that there is nothing.
+    pub(crate) fn taken_for_new(key: AggregateKey) -> Self {
+        Self { stale: false, ..Self::nothing(key) }
+    }
+
+    /// What the bytes of a snapshot say. Whatever is wrong with them, the log has it all.
+    pub(crate) fn of_bytes(
+        key: AggregateKey,
+        snapshots: Snapshots<A>,
+        bytes: Result<Option<Bytes>, StoreError>,
+    ) -> Self {
+        let bytes = match bytes {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Self::nothing(key),
+            Err(error) => {
+                warn!(aggregate = %key, %error, "no snapshot could be read, replaying the log");
+                return Self::nothing(key);
+            }
+        };
+        match snapshots.read(&bytes) {
+            Ok((head, state)) => Self::unproved(key, head, state),
+            Err(reason) => {
+                if let Unreadable::Damaged = reason {
+                    warn!(aggregate = %key, "the snapshot is damaged, replaying the log");
+                } else {
+                    debug!(aggregate = %key, %reason, "discarding the snapshot, replaying the log");
+                }
+                Self::nothing(key)
+            }
+        }
+    }
+
+    /// Takes the last commit for all that is to be read, if nothing can lie between it and what is known.
+    pub(crate) fn end_with(&mut self, last: Option<&StoredCommit>) {
+        let is_all = match last {
+            None => self.version == 0,
+            Some(last) if self.unproved => self.proved_by(slice::from_ref(last)).is_some(),
+            // One that cannot be read is read again, with whatever comes of it.
+            Some(last) => self.fold(last).is_ok(),
+        };
+        if is_all {
+            self.unproved = false;
+            self.stale = false;
+        }
+    }
+
+    fn unproved(key: AggregateKey, head: Head, state: A) -> Self {
+        Self {
+            state,
+            version: head.version,
+            position: head.position,
+            saved: head.version,
+            unproved: true,
+            last_event: head.last_event,
+            remembered: head.remembered,
+            ..Self::nothing(key)
+        }
+    }
+
+    /// The commit that this ends with.
+    pub(crate) fn tip(&self) -> Tip {
+        Tip { sequence: self.position.sequence, event: Some(self.last_event), era: Some(self.era) }
+    }
+
+    /// Takes the state for one of which it is not known that it is in the log.
+    pub(crate) fn doubt(&mut self) {
+        self.unproved = self.version > 0;
+        self.confirmed = false;
+    }
+
+    /// What a snapshot says beside the state.
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            version: self.version,
+            position: self.position,
+            last_event: self.last_event,
+            remembered: self.remembered.clone(),
+        }
+    }
+
+    /// After which sequence the next commits are read: its own last commit is read again where it is in doubt.
+    pub(crate) fn reads_after(&self) -> u64 {
+        self.position.sequence.saturating_sub(self.unproved.into())
+    }
+
+    /// Folds the commits that were read after [`reads_after`](Self::reads_after); says how many to read next.
+    pub(crate) fn take(&mut self, page: &Page) -> Result<usize, StoreError> {
+        let after = self.reads_after();
+        let mut commits = page.commits.as_slice();
+        if self.unproved {
+            if commits.is_empty() && !page.confirmed {
+                // It may be a replica that does not have it yet: the leader is asked.
+                self.stale = false;
+                return Ok(FIRST_PAGE);
+            }
+            let Some(tail) = self.proved_by(commits) else {
+                self.forget();
+                return Ok(FIRST_PAGE);
+            };
+            commits = tail;
+            self.unproved = false;
+        }
+        for stored in commits {
+            self.fold(stored)?;
+        }
+        if !page.more {
+            self.confirmed = page.confirmed;
+            self.stale = false;
+        }
+        Ok(next_page(after, &page.commits))
+    }
+
+    /// Begins again with nothing: after a power cut or from a backup the log may hold less than this has seen, and
+    /// something else at the same sequences.
+    pub(crate) fn forget(&mut self) {
+        warn!(
+            aggregate = %self.key,
+            version = self.version,
+            sequence = self.position.sequence,
+            "the log does not have what was known of the aggregate, replaying it"
+        );
+        *self = Self::nothing(self.key.clone());
+    }
+
+    /// The commits after the one that this ends with, if that is the first: then the log is the one that this was
+    /// folded from.
+    fn proved_by<'a>(&self, commits: &'a [StoredCommit]) -> Option<&'a [StoredCommit]> {
+        let (first, tail) = commits.split_first()?;
+        self.ends_with(first).then_some(tail)
+    }
+
+    pub(crate) fn ends_with(&self, stored: &StoredCommit) -> bool {
+        self.tip().is_end_of(stored) && stored.commit.last_version() == self.version
+    }
+
+    pub(crate) fn fold(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {
+        let commit = &stored.commit;
+        let expected = self.version.saturating_add(1);
+        if commit.first_version != expected {
+            return Err(StoreError::Gap {
+                aggregate: self.key.clone(),
+                expected,
+                found: commit.first_version,
+                sequence: stored.sequence,
+            });
+        }
+        // Decoded before any is applied, so that a bad event leaves the state as it was.
+        let events: Events<A::Event> =
+            (0..commit.events.len()).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
+        for event in &events {
+            event.apply_to(&mut self.state);
+        }
+        self.remember(stored);
+        Ok(())
+    }
+
+    /// Takes on the state after a commit that has just been stored.
+    pub(crate) fn advance(&mut self, state: A, stored: &StoredCommit) {
+        self.state = state;
+        self.remember(stored);
+    }
+
+    fn remember(&mut self, stored: &StoredCommit) {
+        self.last_event = stored.commit.events.last().map_or(self.last_event, |event| event.id);
+        for command in commands_of(stored) {
+            self.version = command.version;
+            self.position = command.position;
+            self.remembered.push(command);
+        }
+    }
+
+    /// What is remembered of a command.
+    pub(crate) fn carried_out(&self, command: CommandId) -> Option<CarriedOut> {
+        self.remembered.find(command)
+    }
+}
+
+/// The commands whose events are in a commit, in order.
+pub(crate) fn commands_of(stored: &StoredCommit) -> impl Iterator<Item = CarriedOut> {
+    let commit = &stored.commit;
+    let mut events = 0;
+    commit.events.chunk_by(|a, b| a.origin.command_id == b.origin.command_id).map(move |of_one| {
+        events += of_one.len();
+        CarriedOut {
+            command: of_one[0].origin.command_id,
+            fingerprint: of_one[0].origin.fingerprint,
+            version: commit.version_of(events - 1),
+            events: of_one.len(),
+            position: Position {
+                sequence: stored.sequence,
+                index: u32::try_from(events - 1).unwrap_or(u32::MAX),
+            },
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! What a state rests on: the commit that it ends with, and when the log was known to have it.
+
+use crate::{
+    base::{
+        error::StoreError,
+        id::{AggregateKey, EventId},
+    },
+    log::commit::StoredCommit,
+    port::event_store::EventStore,
+};
+
+/// The last commit behind a state. A sequence alone does not tell it: a log that was restored from a copy, or made
+/// again under the same name, has other commits at the same sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tip {
+    /// Its place in the log; 0 for none.
+    pub(crate) sequence: u64,
+    /// The id of its last event, where that is known.
+    pub(crate) event: Option<EventId>,
+    /// The [era](EventStore::era) in which the log was known to have it; none where that is not known.
+    pub(crate) era: Option<u64>,
+}
+
+/// Whether the log has a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    Yes,
+    /// Something else stands in its place.
+    Other,
+    /// Nothing stands in its place, as far as whoever answers knows.
+    Nothing,
+}
+
+impl Tip {
+    /// Whether the log has the commit. It is asked only when the era has changed since it was known.
+    pub(crate) async fn check<S: EventStore>(
+        &mut self,
+        store: &S,
+        aggregate: &AggregateKey,
+    ) -> Result<Holds, StoreError> {
+        let era = store.era();
+        // That an aggregate has no commit is proved by the append itself.
+        if self.sequence == 0 || self.era == Some(era) {
+            return Ok(Holds::Yes);
+        }
+        match store.commit_at(self.sequence).await? {
+            Some(Ok(stored)) if stored.commit.aggregate == *aggregate && self.is_end_of(&stored) => {
+                self.era = Some(era);
+                Ok(Holds::Yes)
+            }
+            Some(_) => Ok(Holds::Other),
+            None => Ok(Holds::Nothing),
+        }
+    }
+
+    /// Whether this is the commit.
+    pub(crate) fn is_end_of(&self, stored: &StoredCommit) -> bool {
+        let last = stored.commit.events.last().map(|event| event.id);
+        stored.sequence == self.sequence && (self.event.is_none() || last == self.event)
+    }
+}
+
+/// The error for a commit that stood in the log and does not any more.
+pub(crate) fn lost(aggregate: &AggregateKey, sequence: u64) -> StoreError {
+    let what = format!(
+        "the log does not have the commit of {aggregate} at sequence {sequence} any more: it was restored from an \
+         older copy, or made again"
+    );
+    StoreError::Unavailable { what, source: None }
+}
