@@ -310,7 +310,7 @@ mod tests {
     fn events_have_about_200_bytes() {
         let context = Context::new(
             cqrs_core::CommandId(uuid::Uuid::nil()),
-            cqrs_core::Clock::now(&cqrs_core::SystemClock),
+            cqrs_core::Clock::now(&cqrs_core::port::SystemClock),
         );
         let order = Order::default();
         let all = [

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cqrs_core::BoxFuture;
+use cqrs_core::port::BoxFuture;
 use futures_util::future::try_join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;

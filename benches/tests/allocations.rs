@@ -3,7 +3,7 @@
 use allocation_counter::{AllocationInfo, measure};
 use cqrs_benches::domain::{CreateOrder, Order, PayOrder, SendParcel};
 use cqrs_core::{
-    Apply as _, Clock as _, Command, CommandId, Context, Cqrs, Handle, SystemClock, memory::Memory,
+    Apply as _, Clock as _, Command, CommandId, Context, Cqrs, Handle, memory::Memory, port::SystemClock,
 };
 use tokio::runtime::{Builder, Runtime};
 

@@ -1,6 +1,9 @@
 //! Commands and queries by name with JSON bodies: what a transport does with what comes off a wire.
 
-use cqrs_core::{Aggregate, Apply, Command, CommandMessage, Context, Event, Handle, Handled, Query, Router};
+use cqrs_core::{
+    Aggregate, Apply, Command, Context, Event, Handle, Handled, Query,
+    by_name::{CommandMessage, Router},
+};
 use cqrs_core::{Cqrs, Envelope, Project, View, memory::Memory};
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
 //! Several commands as one enum, and one handler that matches.
 
 use cqrs_core::{
-    Aggregate, Apply, Command, CommandMessage, Context, Cqrs, Event, Handle, Handled, Lifecycle,
+    Aggregate, Apply, Command, Context, Cqrs, Event, Handle, Handled, Lifecycle, by_name::CommandMessage,
 };
-use cqrs_core::{Router, memory::Memory};
+use cqrs_core::{by_name::Router, memory::Memory};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]

@@ -1,23 +1,21 @@
-//! CQRS and event sourcing for Rust: the model, the loops and the ports.
+//! CQRS and event sourcing for Rust: commands to aggregates, events to a log, and projections of that log.
 //!
-//! This crate knows no database and no broker. Events and views live behind two ports, [`EventStore`]
-//! and [`ViewStore`]; [`memory`] keeps both in the process, and the crate `cqrs-nats` in NATS JetStream.
+//! This crate knows no database and no broker. Events and views live behind two ports, [`port::EventStore`] and
+//! [`port::ViewStore`]; [`memory`] keeps both in the process, and the crate `cqrs-nats` in NATS JetStream.
 //!
-//! What a view promises, and what to do when something is wrong with one, is told at
-//! [`what_happens_to_an_event`]; what else can follow from an event, and how often it happens, at
-//! [`what_follows_from_an_event`]; how stored events change with the program, at [`events_that_live_for_years`].
-
-#[doc = include_str!("../docs/events.md")]
-pub mod what_happens_to_an_event {}
-
-#[doc = include_str!("../docs/effects.md")]
-pub mod what_follows_from_an_event {}
-
-#[doc = include_str!("../docs/schema.md")]
-pub mod events_that_live_for_years {}
-
-#[doc = include_str!("../docs/contexts.md")]
-pub mod between_contexts {}
+//! At the root are the names that a service is written with. The rest is by module:
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`guide`] | what a view promises, policies and event handlers, schema evolution, several contexts |
+//! | [`model`] | what aggregates and events can say of themselves beside the derives |
+//! | [`log`] | events as they stand in a log |
+//! | [`port`] | what an adapter implements, and projections by hand |
+//! | [`operate`] | status, rebuilds, dead letters, dead intents, traces |
+//! | [`by_name`] | commands and queries that come off a wire |
+//! | [`intercept`] | authorization, validation and logging around every dispatch |
+//! | [`announce`] | events for other contexts, and following theirs |
+//! | [`memory`], [`testing`] | stores in the process; given/when/then and schema locks |
 
 /// Marks a place at which a test can let the process die; see [`failpoint`]. Without the feature it is nothing.
 #[cfg(feature = "failpoints")]
@@ -40,97 +38,126 @@ macro_rules! failpoint {
 }
 
 mod base;
+mod encoding;
+pub mod model;
+pub mod log;
+pub mod port;
+mod write;
+mod projector;
+pub mod memory;
 #[cfg(feature = "contract")]
 pub mod contract;
-mod effects;
-mod encoding;
-mod log;
-pub mod memory;
-mod model;
-mod port;
-mod projector;
 mod read;
+mod effects;
 mod service;
 pub mod testing;
-mod write;
+
+pub use cqrs_derive::{Aggregate, Command, Event, Query};
+
+pub use model::{
+    aggregate::{Aggregate, Apply, Handle, Handled},
+    command::{Command, Context, Lifecycle},
+    event::{Event, Events},
+};
+
+pub use base::id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId};
+pub use base::metadata::Metadata;
+pub use log::{commit::Receipt, envelope::Envelope};
+
+pub use port::{backend::Backend, clock::Clock};
+pub use service::{Cqrs, builder::Builder};
+
+pub use read::{
+    query::{Answer, Documents, Query},
+    view::{Project, View},
+};
+
+pub use effects::{
+    handler::{EventHandler, HandlerError, On},
+    intents::{Effects, Refusal},
+    policy::{Policy, React},
+};
+pub use model::follow::{OnFailure, Retry, Start};
+
+pub use base::error::{CommandError, Error, StoreError};
+
+/// The guides, each a page.
+pub mod guide {
+    #[doc = include_str!("../docs/events.md")]
+    pub mod events {}
+
+    #[doc = include_str!("../docs/effects.md")]
+    pub mod effects {}
+
+    #[doc = include_str!("../docs/schema.md")]
+    pub mod schema {}
+
+    #[doc = include_str!("../docs/contexts.md")]
+    pub mod contexts {}
+}
+
+/// What an operator looks at and deals with: the status of projectors, rebuilds, dead letters, dead intents, traces.
+pub mod operate {
+    pub use crate::{
+        effects::dead_intent::{DeadCommand, DeadIntent, DeadIntents, MAX_DEAD_INTENTS, RetriedIntents},
+        projector::{
+            dead_letter::{
+                DeadLetter, Fault, MAX_DEAD_LETTERS,
+                by_hand::{DeadLetters, Retried},
+            },
+            status::{ProjectorState, ProjectorStatus},
+            stopping::Unfinished,
+            worker::rebuild::Rebuild,
+        },
+        service::trace::{Cause, Trace, TracedCommand, TracedEvent},
+    };
+}
+
+/// Commands and queries by their names and JSON bodies, for transports.
+pub mod by_name {
+    pub use crate::{
+        model::by_name::{CommandMessage, RouteError},
+        service::router::Router,
+    };
+}
+
+/// What stands around every dispatch: authorization, validation, logging.
+pub mod intercept {
+    pub use crate::{
+        base::error::Refused,
+        service::interceptor::{Call, CallKind, Interceptor, Next, Outcome},
+    };
+}
+
+/// Events for other contexts, in a public log; and following the public log of another context.
+pub mod announce {
+    pub use crate::{effects::announce::Announce, service::builder::following::Following};
+}
+
+/// What [`Cqrs::execute`] and [`Cqrs::query`] return: futures with settings.
+pub mod futures {
+    pub use crate::service::{ask::Ask, execute::Execute};
+}
+
+/// The lists of what is registered, as types, for functions that are generic over services; and the traits by which
+/// tuples of aggregates are sources of events.
+pub mod lists {
+    pub use crate::{
+        effects::{handler::HandlerSources, policy::Reactions},
+        read::view::Sources,
+        service::lists::{AggregateList, AskedOf, At, HasAggregate, HasView, Push, SentTo, ViewList},
+    };
+}
+
 /// The decisions of the append protocol, for its model.
 #[cfg(feature = "contract")]
 #[doc(hidden)]
 pub mod decisions {
     pub use crate::write::{append::decisions::*, settle::decisions::*};
 }
+
 #[cfg(feature = "failpoints")]
 pub use base::failpoint;
-
-pub use base::{
-    content_type::{BINCODE, JSON, is_json, media_type},
-    error::{CommandError, Error, Refused, Source, StoreError},
-    future::BoxFuture,
-    id::{
-        AggregateKey, CausationId, CommandId, CorrelationId, EventId, InvalidId, MAX_ID_BYTES, Position,
-        ProjectionId,
-    },
-    metadata::{InvalidMetadata, MAX_METADATA_BYTES, Metadata},
-};
-pub use cqrs_derive::{Aggregate, Command, Event, Query};
-pub use effects::{
-    announce::Announce,
-    dead_intent::{DeadCommand, DeadIntent, DeadIntents, MAX_DEAD_INTENTS, RetriedIntents},
-    handler::{Handler, HandlerError, HandlerSources, On},
-    intents::{Effects, Refusal},
-    policy::{Policy, React, Reactions},
-};
-pub use log::{
-    commit::{Commit, Origin, Receipt, RecordedEvent, StoredCommit},
-    envelope::Envelope,
-    recorded::Recorded,
-};
-pub use model::{
-    aggregate::{Aggregate, Apply, CommandVisitor, Handle, Handled, replay},
-    by_name::{CommandMessage, RouteError},
-    command::{Command, Context, Lifecycle},
-    event::{Codec, Event, EventType, Events},
-    follow::{OnFailure, Retry, Start},
-    snapshot::{Snapshots, remembered::REMEMBERED_COMMANDS},
-    source::EventSource,
-};
-pub use port::{
-    backend::Backend,
-    clock::{Clock, ManualClock, SystemClock},
-    deadlines::{Deadline, Deadlines, Due, DueQueue, MAX_DEADLINE_ID_BYTES},
-    event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search},
-    notices::{Notice, Notices, NoticesOf},
-    projection::{Batch, ProjectError, Projection, ProjectionSettings, Waiting},
-    subscription::{Delivery, Subscribe, Subscription, Unreadable},
-    view_store::{
-        Checkpoint, Note, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
-    },
-};
-pub use projector::{
-    dead_letter::{
-        DeadLetter, Fault, MAX_DEAD_LETTERS,
-        by_hand::{DeadLetters, Retried},
-    },
-    status::{ProjectorState, ProjectorStatus},
-    stopping::Unfinished,
-    worker::rebuild::Rebuild,
-};
-pub use read::{
-    query::{Answer, Documents, Query},
-    view::{Project, Sources, View},
-};
-pub use service::{
-    Cqrs,
-    ask::Ask,
-    builder::{Builder, following::Following},
-    execute::Execute,
-    interceptor::Next,
-    interceptor::{Call, CallKind, Interceptor, Outcome},
-    lists::{AggregateList, At, HasAggregate, HasView, Push, ViewList},
-    router::Router,
-    trace::Cause,
-    trace::{Trace, TracedCommand, TracedEvent},
-};
 
 /// What the fuzz targets reach that nobody else does.
 #[cfg(fuzzing)]

@@ -173,7 +173,7 @@ impl Model<'_> {
         });
         (!commands.is_empty()).then(|| {
             quote! {
-                fn #method<__V: #krate::CommandVisitor<Self>>(visitor: &mut __V) {
+                fn #method<__V: #krate::model::CommandVisitor<Self>>(visitor: &mut __V) {
                     #(#visits)*
                 }
             }
@@ -189,9 +189,9 @@ impl Model<'_> {
         let version = version.map(|version| quote!(.version(#version)));
         // That serde cannot write or read the state is reported where the attribute asks for snapshots.
         let krate_there = target::respanned(krate, *span);
-        let snapshots = quote_spanned!(*span=> #krate_there::Snapshots::every(#every));
+        let snapshots = quote_spanned!(*span=> #krate_there::model::Snapshots::every(#every));
         Some(quote! {
-            fn snapshots() -> ::core::option::Option<#krate::Snapshots<Self>> {
+            fn snapshots() -> ::core::option::Option<#krate::model::Snapshots<Self>> {
                 ::core::option::Option::Some(#snapshots #version)
             }
         })

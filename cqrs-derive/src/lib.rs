@@ -80,7 +80,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// # Example
 ///
 /// ```ignore
-/// use cqrs_core::{Event, EventType};
+/// use cqrs_core::{Event, model::EventType};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Debug, Clone, Serialize, Deserialize, Event)]

@@ -11,7 +11,7 @@ use async_nats::{
     ConnectErrorKind, ConnectOptions, Event,
     jetstream::{self, context::RequestErrorKind, response::Response},
 };
-use cqrs_core::{Backend, Source};
+use cqrs_core::{Backend, port::Source};
 use serde::Deserialize;
 use tokio::sync::watch;
 

@@ -21,7 +21,10 @@ use async_nats::{
         stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
     },
 };
-use cqrs_core::{Clock, Deadline, Deadlines, Due, DueQueue, StoreError};
+use cqrs_core::{
+    Clock, StoreError,
+    port::{Deadline, Deadlines, Due, DueQueue},
+};
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::sleep;

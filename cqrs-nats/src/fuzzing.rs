@@ -4,7 +4,7 @@ use async_nats::{
     HeaderMap,
     header::{HeaderName, HeaderValue},
 };
-use cqrs_core::{AggregateKey, Commit};
+use cqrs_core::{AggregateKey, log::Commit};
 
 use crate::wire;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cqrs_core::ProjectionId;
+use cqrs_core::port::ProjectionId;
 
 use crate::{
     client::api::{Api, INFO, acknowledgments, advisories},
@@ -15,7 +15,7 @@ use crate::{
 /// It begins with what commands need, and traces of what came of them. The rest is added for what the service has:
 ///
 /// ```
-/// use cqrs_core::ProjectionId;
+/// use cqrs_core::port::ProjectionId;
 /// use cqrs_nats::Topology;
 ///
 /// let permissions = Topology::new("orders").permissions("_INBOX.orders").projection(&ProjectionId::new("summary", 1));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType};
-use cqrs_core::Source;
+use cqrs_core::port::Source;
 use serde::Deserialize;
 
 use crate::{
@@ -84,7 +84,7 @@ impl Topology {
     }
 
     /// Announces what is stored on core NATS, on `<context>.notice.<aggregate>.<id>`, to whoever listens at that
-    /// time; see [`Notices`](cqrs_core::Notices). It is a setting of the stream, so a stream that is there has to
+    /// time; see [`Notices`](cqrs_core::port::Notices). It is a setting of the stream, so a stream that is there has to
     /// be changed by hand before.
     pub fn notices(mut self) -> Self {
         self.notices = true;

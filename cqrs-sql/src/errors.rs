@@ -1,6 +1,6 @@
 //! What can go wrong, by what the caller does next.
 
-use cqrs_core::{SaveError, StoreError};
+use cqrs_core::{StoreError, port::SaveError};
 use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
 
 /// Why a database cannot be used for views.

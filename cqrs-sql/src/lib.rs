@@ -5,7 +5,9 @@
 //! server, [`PostgresViews`] is for several machines; with either, a service is built on a pair of stores:
 //!
 //! ```
-//! # use cqrs_core::{Aggregate, Apply, Command, Envelope, Event, Handle, Handled, Project, View, memory::MemoryEvents};
+//! # use cqrs_core::{
+//! #     Aggregate, Apply, Command, Envelope, Event, Handle, Handled, Project, View, memory::MemoryEvents,
+//! # };
 //! # use serde::{Deserialize, Serialize};
 //! # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 //! # #[event(prefix = "order")]
@@ -36,7 +38,7 @@
 //! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use cqrs_core::{Cqrs, ViewStore};
+//! use cqrs_core::{Cqrs, port::ViewStore};
 //! use cqrs_sql::{SqliteViews, sqlx};
 //!
 //! # let folder = tempfile::tempdir()?;

@@ -72,7 +72,7 @@ pub(crate) fn original_key(stored: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cqrs_core::ProjectionId;
+    use cqrs_core::port::ProjectionId;
     use proptest::prelude::*;
     use sqlx::{Postgres, Sqlite};
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    __private::awaited_unless_panics, Batch, ProjectError, Projection, ProjectionId, ProjectionSettings,
+    __private::awaited_unless_panics,
     StoreError,
+    port::{Batch, ProjectError, Projection, ProjectionId, ProjectionSettings},
 };
 use tracing::Instrument as _;
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cqrs_core::Checkpoint;
+use cqrs_core::port::Checkpoint;
 use sqlx::Pool;
 use tokio::sync::watch;
 
@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) revision: i64,
-    pub(crate) reached: cqrs_core::Reached,
+    pub(crate) reached: cqrs_core::port::Reached,
 }
 
 /// The places of all projections that somebody asked about.
@@ -59,7 +59,7 @@ impl Reached {
 }
 
 /// Where a stored checkpoint is; at the beginning where there is none.
-pub(crate) fn read(checkpoint: Option<&str>) -> cqrs_core::Reached {
+pub(crate) fn read(checkpoint: Option<&str>) -> cqrs_core::port::Reached {
     let checkpoint = checkpoint.and_then(|json| serde_json::from_str::<Checkpoint>(json).ok());
     checkpoint.unwrap_or_default().reached()
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cqrs_core::{Checkpoint, Note, ProjectionId, SavedCheckpoint, StoreError, Write};
+use cqrs_core::{
+    StoreError,
+    port::{Checkpoint, Note, ProjectionId, SavedCheckpoint, Write},
+};
 use sqlx::{Pool, Transaction};
 
 use crate::{
@@ -202,7 +205,7 @@ pub(crate) fn text(content: &Bytes, what: impl FnOnce() -> String) -> Result<&st
     }
 }
 
-fn refused_text(what: &str, source: Option<cqrs_core::Source>) -> StoreError {
+fn refused_text(what: &str, source: Option<cqrs_core::port::Source>) -> StoreError {
     StoreError::Refused { what: format!("{what} is not JSON: only text is kept here"), source }
 }
 

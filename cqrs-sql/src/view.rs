@@ -3,7 +3,10 @@
 use std::{borrow::Cow, future::Future, sync::Arc};
 
 use cqrs_core::{
-    BoxFuture, Envelope, Event, EventSource, OnFailure, ProjectionId, Recorded, Retry, StoreError,
+    Envelope, Event, OnFailure, Retry, StoreError,
+    log::Recorded,
+    model::EventSource,
+    port::{BoxFuture, ProjectionId},
 };
 use sqlx::{AssertSqlSafe, Database, SqlSafeStr as _, SqlStr};
 
@@ -18,7 +21,7 @@ use crate::{Sql, names::is_name};
 /// `{table.name}` for a name that belongs to the table of this build.
 ///
 /// ```
-/// use cqrs_core::{Envelope, ProjectionId};
+/// use cqrs_core::{Envelope, port::ProjectionId};
 /// use cqrs_sql::{
 ///     SqlProject, SqlView, SqliteViews, Tables,
 ///     sqlx::{self, Sqlite, SqliteConnection},
@@ -75,7 +78,7 @@ use crate::{Sql, names::is_name};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let views = SqliteViews::in_memory("orders").await?;
 /// let projection = views.projection(OrderRows); // for the service to run
-/// # use cqrs_core::Projection;
+/// # use cqrs_core::port::Projection;
 /// # projection.open(&ProjectionId::new("order-rows", 1)).await?;
 ///
 /// // Queries are your own, on connections that only read:

@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use cqrs_core::{ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore};
+use cqrs_core::{
+    StoreError,
+    port::{ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
+};
 use sqlx::{Pool, pool::PoolConnection};
 use tokio::task::AbortHandle;
 
@@ -141,7 +144,7 @@ impl<DB: Sql> SqlViews<DB> {
         Ok(revision)
     }
 
-    pub(crate) fn note(&self, projection: &str, revision: i64, reached: cqrs_core::Reached) {
+    pub(crate) fn note(&self, projection: &str, revision: i64, reached: cqrs_core::port::Reached) {
         self.shared.reached.note(projection, Place { revision, reached });
     }
 
@@ -213,7 +216,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         MAX_WRITES
     }
 
-    fn place(&self) -> Option<String> {
+    fn name(&self) -> Option<String> {
         Some(self.shared.id.clone())
     }
 
@@ -250,7 +253,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         &self,
         projection: &ProjectionId,
         sequence: u64,
-    ) -> Result<cqrs_core::Reached, StoreError> {
+    ) -> Result<cqrs_core::port::Reached, StoreError> {
         let name = projection.to_string();
         let mut reached = self.shared.reached.watch(&name);
         self.follow();
@@ -270,7 +273,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         let name = projection.to_string();
         let removed = layout::remove(&self.shared.writer, &self.shared.names, &name).await;
         let revision = removed.map_err(|error| store_error(format!("removing {name}"), error))?;
-        self.note(&name, revision, cqrs_core::Reached::default());
+        self.note(&name, revision, cqrs_core::port::Reached::default());
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A payload in JSON: it is refused, or an event that is the same when it is written and read again.
 #![no_main]
 
-use cqrs_core::{Event, JSON};
+use cqrs_core::{Event, log::JSON};
 use cqrs_fuzz::{Fact, read};
 use libfuzzer_sys::fuzz_target;
 

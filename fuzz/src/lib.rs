@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    Aggregate, AggregateKey, Apply, CommandId, Commit, CorrelationId, Event, EventId, Metadata, Origin,
-    Recorded, RecordedEvent, StoredCommit,
+    Aggregate, AggregateKey, Apply, CommandId, CorrelationId, Event, EventId, Metadata,
+    log::{Commit, Origin, Recorded, RecordedEvent, StoredCommit},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -154,8 +154,7 @@ pub fn read(input: &[u8], content_type: &str) -> Option<Fact> {
         content_type: content_type.to_owned().into(),
         data: Bytes::copy_from_slice(data),
     };
-    let commit =
-        Commit { aggregate: key(), first_version: 1, source: "/fuzz".into(), events: event.into() };
+    let commit = Commit { aggregate: key(), first_version: 1, source: "/fuzz".into(), events: event.into() };
     let stored = StoredCommit { sequence: 1, commit };
     Recorded { stored: &stored, index: 0 }.decode::<Fact>().ok().map(|envelope| envelope.data)
 }

@@ -4,8 +4,10 @@
 use std::{env, time::Duration};
 
 use cqrs_core::{
-    Aggregate, AggregateKey, Backend, Command, CommandError, Cqrs, EventStore as _, Handle, ProjectorState,
-    Receipt, Retry, View, ViewList, ViewStore as _,
+    Aggregate, AggregateKey, Backend, Command, CommandError, Cqrs, Handle, Receipt, Retry, View,
+    lists::ViewList,
+    operate::ProjectorState,
+    port::{EventStore as _, ViewStore as _},
 };
 use cqrs_nats::Nats;
 use serde::{Deserialize, Serialize};

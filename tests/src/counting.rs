@@ -1,7 +1,7 @@
 //! A view that counts its own saves, so that a lost, doubled or partial one shows.
 
 use bytes::Bytes;
-use cqrs_core::{Checkpoint, Note, ProjectionId, Save, SaveError, SavedDocument, ViewStore, Write};
+use cqrs_core::port::{Checkpoint, Note, ProjectionId, Save, SaveError, SavedDocument, ViewStore, Write};
 
 /// The view.
 pub const COUNTING: ProjectionId = ProjectionId::new("counting", 1);

@@ -2,7 +2,7 @@
 
 use cqrs_core::{
     Aggregate, AggregateKey, Answer, Apply, Backend, Command, Context, Cqrs, Documents, Envelope, Error,
-    Event, Handle, Handled, Handler, HandlerError, On, Project, Query, View,
+    Event, EventHandler, Handle, Handled, HandlerError, On, Project, Query, View,
 };
 use cqrs_nats::NatsBackend;
 use serde::{Deserialize, Serialize};
@@ -243,7 +243,7 @@ impl Project<AccountEvent> for Openings {
 #[derive(Debug)]
 pub struct Idle;
 
-impl Handler for Idle {
+impl EventHandler for Idle {
     const NAME: &'static str = "idle";
     type Of = Account;
 }

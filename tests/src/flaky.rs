@@ -10,9 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Clock, Commit, Deadline, Deadlines, Due, DueQueue, EventStore,
-    Expected, Page, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError,
-    StoredCommit, Subscribe, ViewStore,
+    AggregateKey, Clock, StoreError,
+    log::{Commit, StoredCommit},
+    port::{
+        AppendError, Appended, Deadline, Deadlines, Due, DueQueue, EventStore, Expected, Page, ProjectionId,
+        Reached, Save, SaveError, SavedCheckpoint, SavedDocument, Subscribe, ViewStore,
+    },
 };
 
 /// A store that fails by a plan: the calls are counted, and the plan decides what happens to each.
@@ -327,8 +330,8 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
         self.inner.max_writes().min(3)
     }
 
-    fn place(&self) -> Option<String> {
-        self.inner.place()
+    fn name(&self) -> Option<String> {
+        self.inner.name()
     }
 
     async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {

@@ -7,7 +7,10 @@ mod check;
 
 use std::{fmt, time::Duration};
 
-use cqrs_core::{CommandId, Position, StoredCommit};
+use cqrs_core::{
+    CommandId,
+    log::{Position, StoredCommit},
+};
 
 pub use check::{Kind, Violation, check};
 

@@ -13,8 +13,10 @@ use std::{
 };
 
 use cqrs_core::{
-    Builder, Cqrs, Effects, Envelope, Error, Handler, HandlerError, On, Policy, Project, ProjectionId, React,
-    Refusal, View, ViewStore, memory::MemoryViews,
+    Builder, Cqrs, Effects, Envelope, Error, EventHandler, HandlerError, On, Policy, Project, React, Refusal,
+    View,
+    memory::MemoryViews,
+    port::{ProjectionId, ViewStore},
 };
 use cqrs_nats::{KvViews, NatsEvents};
 use cqrs_sql::{
@@ -120,7 +122,7 @@ pub async fn run<V: Store>(events: NatsEvents, views: V, handled: &Path) -> Resu
         .view::<Statement>()
         .view::<Picky>()
         .policy::<Generous>()
-        .handler(Notary::new(handled.to_owned()));
+        .event_handler(Notary::new(handled.to_owned()));
     views.add(builder).start().await
 }
 
@@ -203,7 +205,7 @@ impl Notary {
     }
 }
 
-impl Handler for Notary {
+impl EventHandler for Notary {
     const NAME: &'static str = "notary";
     type Of = Account;
 }

@@ -14,7 +14,10 @@ use cloudevents::{
         StructuredSerializer,
     },
 };
-use cqrs_core::{Commit, EventStore as _, StoredCommit, Subscribe, Subscription as _};
+use cqrs_core::{
+    log::{Commit, StoredCommit},
+    port::{EventStore as _, Subscribe, Subscription as _},
+};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};

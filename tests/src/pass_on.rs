@@ -1,4 +1,4 @@
-//! Event stores that stand before another one: [`pass_on`](crate::pass_on).
+//! Event stores that stand before another one: [`pass_on`](crate::pass_on!).
 
 /// Passes these calls of an `EventStore` on to the store in a field.
 #[macro_export]
@@ -17,47 +17,47 @@ macro_rules! pass_on {
         fn $call(&self) -> $answer { self.$inner.$call() }
     };
     (@backlog $inner:ident) => {
-        $crate::pass_on! { @later $inner backlog(aggregates: &[&'static str], after: u64) -> cqrs_core::Backlog }
+        $crate::pass_on! { @later $inner backlog(aggregates: &[&'static str], after: u64) -> cqrs_core::port::Backlog }
     };
     (@read $inner:ident) => {
         $crate::pass_on! {
-            @later $inner read(aggregate: &cqrs_core::AggregateKey, after: u64, max: usize) -> cqrs_core::Page
+            @later $inner read(aggregate: &cqrs_core::AggregateKey, after: u64, max: usize) -> cqrs_core::port::Page
         }
     };
     (@last $inner:ident) => {
         $crate::pass_on! {
-            @later $inner last(aggregate: &cqrs_core::AggregateKey) -> Option<cqrs_core::StoredCommit>
+            @later $inner last(aggregate: &cqrs_core::AggregateKey) -> Option<cqrs_core::log::StoredCommit>
         }
     };
     (@last_confirmed $inner:ident) => {
         $crate::pass_on! {
-            @later $inner last_confirmed(aggregate: &cqrs_core::AggregateKey) -> Option<cqrs_core::StoredCommit>
+            @later $inner last_confirmed(aggregate: &cqrs_core::AggregateKey) -> Option<cqrs_core::log::StoredCommit>
         }
     };
     (@next_after $inner:ident) => {
         $crate::pass_on! {
             @later $inner
-            next_after(aggregate: &cqrs_core::AggregateKey, after: u64) -> Option<cqrs_core::StoredCommit>
+            next_after(aggregate: &cqrs_core::AggregateKey, after: u64) -> Option<cqrs_core::log::StoredCommit>
         }
     };
     (@last_before $inner:ident) => {
         $crate::pass_on! {
             @later $inner
-            last_before(aggregates: &[cqrs_core::AggregateKey], at: u64) -> Vec<Option<cqrs_core::Delivery>>
+            last_before(aggregates: &[cqrs_core::AggregateKey], at: u64) -> Vec<Option<cqrs_core::port::Delivery>>
         }
     };
     (@commit_at $inner:ident) => {
-        $crate::pass_on! { @later $inner commit_at(sequence: u64) -> Option<cqrs_core::Delivery> }
+        $crate::pass_on! { @later $inner commit_at(sequence: u64) -> Option<cqrs_core::port::Delivery> }
     };
     (@forget $inner:ident) => { $crate::pass_on! { @later $inner forget(subscriber: &str) -> () } };
     (@log $inner:ident) => {
-        $crate::pass_on! { @later $inner log(aggregates: &[&'static str]) -> cqrs_core::Log }
+        $crate::pass_on! { @later $inner log(aggregates: &[&'static str]) -> cqrs_core::port::Log }
     };
     (@search $inner:ident) => {
-        $crate::pass_on! { @later $inner search(search: cqrs_core::Search) -> cqrs_core::Page }
+        $crate::pass_on! { @later $inner search(search: cqrs_core::port::Search) -> cqrs_core::port::Page }
     };
     (@subscribe $inner:ident) => {
-        $crate::pass_on! { @later $inner subscribe(request: cqrs_core::Subscribe<'_>) -> Self::Subscription }
+        $crate::pass_on! { @later $inner subscribe(request: cqrs_core::port::Subscribe<'_>) -> Self::Subscription }
     };
     (@load_snapshot $inner:ident) => {
         $crate::pass_on! { @later $inner load_snapshot(of: &cqrs_core::AggregateKey) -> Option<bytes::Bytes> }

@@ -7,7 +7,9 @@ use std::sync::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Commit, Delivery, EventStore, Expected, Page, StoreError,
+    AggregateKey, StoreError,
+    log::Commit,
+    port::{AppendError, Appended, Delivery, EventStore, Expected, Page},
 };
 
 /// An event store, watched. Clones share the counts.

@@ -7,8 +7,9 @@
 use std::fs;
 
 use cqrs_core::{
-    Backend, Cqrs, Deadlines, Effects, Envelope, Policy, React,
+    Backend, Cqrs, Effects, Envelope, Policy, React,
     memory::{Memory, MemoryEvents},
+    port::Deadlines,
 };
 use cqrs_nats::{Nats, Topology};
 use cqrs_sql::{PostgresViews, SqliteViews};
@@ -46,7 +47,7 @@ impl React<AccountEvent> for Generous {
 /// Everything that a service may run, at work, and then stopped.
 async fn live<B: Backend<Events: Deadlines>>(backend: B, round: u64) {
     let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>();
-    let service = builder.policy::<Generous>().handler(Idle).start().await.unwrap();
+    let service = builder.policy::<Generous>().event_handler(Idle).start().await.unwrap();
     let account = round.to_string();
     service.execute(open(account.clone(), 0)).await.unwrap();
     for _ in 0..6 {

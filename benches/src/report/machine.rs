@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use cqrs_core::{Clock as _, SystemClock};
+use cqrs_core::{Clock as _, port::SystemClock};
 use serde::{Deserialize, Serialize};
 
 /// The machine, what ran on it, and how busy it was before.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cqrs_benches::domain::{Order, PayOrder, SendParcel};
-use cqrs_core::{Backend, BoxFuture, Command, Handle};
+use cqrs_core::{Backend, Command, Handle, port::BoxFuture};
 
 use crate::{
     cli::Options,

@@ -10,9 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use cqrs_benches::domain::{CreateOrder, Order, PayOrder};
 use cqrs_core::{
-    Aggregate as _, AggregateKey, Apply as _, Backend as _, Clock as _, CommandId, Commit, Context,
-    CorrelationId, Event as _, EventId, EventStore as _, Expected, Handle as _, JSON, Metadata, Origin,
-    RecordedEvent, SystemClock, memory::Memory,
+    Aggregate as _, AggregateKey, Apply as _, Backend as _, Clock as _, CommandId, Context, CorrelationId,
+    Event as _, EventId, Handle as _, Metadata,
+    log::{Commit, JSON, Origin, RecordedEvent},
+    memory::Memory,
+    port::{EventStore as _, Expected, SystemClock},
 };
 
 use crate::{

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use cqrs_benches::domain::{PayKeptOrder, PayOrder};
-use cqrs_core::BoxFuture;
+use cqrs_core::port::BoxFuture;
 use cqrs_nats::NatsBackend;
 use tokio::task::JoinSet;
 

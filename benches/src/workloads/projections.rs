@@ -11,7 +11,7 @@ use async_nats::{
     jetstream::consumer::{AckPolicy, PriorityPolicy, pull},
 };
 use cqrs_benches::domain::{Order, OrderEvent, OrderSummary};
-use cqrs_core::{Cqrs, Event as _, ProjectorState, ViewStore, memory::MemoryViews};
+use cqrs_core::{Cqrs, Event as _, memory::MemoryViews, operate::ProjectorState, port::ViewStore};
 use cqrs_nats::NatsEvents;
 use cqrs_sql::{PostgresViews, SqliteViews};
 use cqrs_tests::postgres::LocalPostgres;

@@ -53,7 +53,7 @@ pub enum Error {
     /// The store gave no definite answer: the events may be stored now, or later. Send the command
     /// again under the same id until the answer is another one. It takes effect at most once, as long as the aggregate
     /// remembers it: each aggregate remembers its last 1,000 command ids
-    /// ([`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS)), and a repeat that comes after 1,000 other commands on
+    /// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)), and a repeat that comes after 1,000 other commands on
     /// the aggregate takes effect a second time. So send it again soon. A later refusal is about the later sending:
     /// where the rules depend on the time, the earlier one may still have been accepted.
     #[error(
@@ -142,7 +142,7 @@ pub enum Error {
     },
     /// The view could not apply an event and has set it and the later ones of its aggregate aside: they are missing in
     /// it. The command has taken effect. [`Cqrs::dead_letters`](crate::Cqrs::dead_letters) lists them and says what can
-    /// be done; without [`after`](crate::Ask::after) the view answers as if they had not been.
+    /// be done; without [`after`](crate::futures::Ask::after) the view answers as if they had not been.
     #[error(
         "view {view} has set aside the event of {aggregate} at sequence {}, {dead_letters} dead letters are missing in it: \
          {reason}",
@@ -465,6 +465,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store gave no answer at all, where another error says what somebody has to do.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::NoLeader { .. })
+    }
+
     /// Whether the same call may succeed later while the service runs on: by itself, or after somebody
     /// has helped the store.
     pub fn is_transient(&self) -> bool {

@@ -109,7 +109,7 @@ impl From<CommandId> for CorrelationId {
 /// let key = AggregateKey::new("order", 10248.to_string())?;
 /// assert_eq!(key.to_string(), "order/10248");
 /// assert!(AggregateKey::new("order", "x".repeat(200)).is_err());
-/// # Ok::<(), cqrs_core::InvalidId>(())
+/// # Ok::<(), cqrs_core::model::InvalidId>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AggregateKey {

@@ -45,7 +45,7 @@ const TRACEPARENT: &str = "traceparent";
 /// metadata.insert("user", "anna")?;
 /// assert_eq!(metadata.get("user"), Some("anna"));
 /// assert!(metadata.insert("User-Id", "7").is_err());
-/// # Ok::<(), cqrs_core::InvalidMetadata>(())
+/// # Ok::<(), cqrs_core::model::InvalidMetadata>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]

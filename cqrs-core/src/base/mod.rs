@@ -9,6 +9,7 @@ pub(crate) mod content_type;
 pub(crate) mod future;
 pub(crate) mod panics;
 pub(crate) mod backoff;
+pub(crate) mod patience;
 pub(crate) mod lanes;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;

@@ -4,10 +4,9 @@ use std::{
     any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     task::Poll,
 };
-
-use crate::base::future::BoxFuture;
 
 /// What comes of `rule`, or the words of its panic. Whatever it was changing is given up then.
 pub(crate) fn unless_panics<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
@@ -23,7 +22,8 @@ pub(crate) fn unless_panics<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
 /// # Cancel safety
 ///
 /// That of the future.
-pub async fn awaited_unless_panics<T>(mut future: BoxFuture<'_, T>) -> Result<T, String> {
+pub async fn awaited_unless_panics<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
     poll_fn(|context| match unless_panics(|| future.as_mut().poll(context)) {
         Ok(polled) => polled.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),

@@ -416,9 +416,9 @@ pub async fn a_view_can_be_noted_about<S: ViewStore>(store: &S) {
 
 /// What tells a store from others can be part of a subscriber's name.
 pub async fn its_place_is_a_name_that_stays<S: ViewStore>(store: &S) {
-    let Some(place) = store.place() else { return };
+    let Some(place) = store.name() else { return };
     assert!(is_name(&place) && place.len() <= 32, "{place:?}");
     store.open(&VIEW).await.expect("the place");
     save(store, &VIEW, &[], 1).await;
-    assert_eq!(store.place(), Some(place));
+    assert_eq!(store.name(), Some(place));
 }

@@ -10,7 +10,7 @@ use crate::{
 
 /// Announces chosen events of an aggregate to other contexts, under stable names of their own, in a public log; see
 /// [`Builder::announcer`](crate::Builder::announcer). A running example is at
-/// [`between_contexts`](crate::between_contexts).
+/// [several contexts](crate::guide::contexts).
 ///
 /// It is effectively once: each event is announced once and in the order of its aggregate, whatever crashes in between.
 /// The ids of announcements follow from the events', and each is appended to the public log under the condition that

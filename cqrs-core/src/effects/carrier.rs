@@ -41,15 +41,15 @@ pub(crate) trait Dispatch: Send + Sync + 'static {
 
 /// How the execution of an intent ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum Sent {
     Done,
     Refused(Refusal),
-    Failed(Failure),
+    Failed(SendFailure),
 }
 
 /// Why an intent was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct SendFailure {
     pub(crate) reason: String,
     pub(crate) hope: Hope,
 }
@@ -65,7 +65,7 @@ pub(crate) enum Hope {
     None,
 }
 
-impl Failure {
+impl SendFailure {
     pub(crate) fn never(reason: String) -> Self {
         Self { reason, hope: Hope::None }
     }
@@ -75,7 +75,7 @@ impl Failure {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for SendFailure {
     fn from(error: StoreError) -> Self {
         let hope = match &error {
             // Nothing about the intent is wrong, and a permission can be granted while the service runs.
@@ -90,7 +90,7 @@ impl From<StoreError> for Failure {
 
 /// An intent as it is noted.
 #[derive(Debug, Clone)]
-pub(crate) struct Pending {
+pub(crate) struct PendingIntent {
     /// Its place among the intents, by which they are sorted.
     pub(crate) place: String,
     pub(crate) intent: Intent,
@@ -104,11 +104,11 @@ pub(crate) struct Ended {
     /// The key of the state.
     pub(crate) key: String,
     /// Those that are over, each with its refusal if it was refused.
-    pub(crate) over: Vec<(Pending, Option<Refusal>)>,
+    pub(crate) over: Vec<(PendingIntent, Option<Refusal>)>,
     /// The others.
-    pub(crate) rest: Vec<Pending>,
+    pub(crate) rest: Vec<PendingIntent>,
     /// Why the first of the others was not carried out.
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Option<SendFailure>,
 }
 
 impl Carrier {
@@ -136,14 +136,14 @@ impl Carrier {
     }
 
     /// Carries out the intents of one state in order, up to one that fails.
-    pub(crate) async fn carry_out(&self, key: String, pending: Vec<Pending>) -> Ended {
+    pub(crate) async fn carry_out(&self, key: String, pending: Vec<PendingIntent>) -> Ended {
         let mut ended = Ended { key, over: Vec::new(), rest: Vec::new(), failure: None };
         let mut pending = pending.into_iter();
         for pending in pending.by_ref() {
             match self.perform(&pending.intent).await {
-                Outcome::Done => ended.over.push((pending, None)),
-                Outcome::Refused(refusal) => ended.over.push((pending, Some(refusal))),
-                Outcome::Failed(failure) => {
+                Sent::Done => ended.over.push((pending, None)),
+                Sent::Refused(refusal) => ended.over.push((pending, Some(refusal))),
+                Sent::Failed(failure) => {
                     ended.failure = Some(failure);
                     ended.rest.push(pending);
                     break;
@@ -154,10 +154,10 @@ impl Carrier {
         ended
     }
 
-    async fn perform(&self, intent: &Intent) -> Outcome {
+    async fn perform(&self, intent: &Intent) -> Sent {
         let done = |result: Result<(), StoreError>| match result {
-            Ok(()) => Outcome::Done,
-            Err(error) => Outcome::Failed(error.into()),
+            Ok(()) => Sent::Done,
+            Err(error) => Sent::Failed(error.into()),
         };
         match (&intent.action, &self.deadlines) {
             (Action::Send(request), _) => {
@@ -169,7 +169,7 @@ impl Carrier {
             (Action::Arm { deadline, at, request }, Some(deadlines)) => {
                 let payload = match json::encode(request) {
                     Ok(payload) => payload,
-                    Err(error) => return Outcome::Failed(Failure::never(error.to_string())),
+                    Err(error) => return Sent::Failed(SendFailure::never(error.to_string())),
                 };
                 let (id, order, arming) = (deadline.clone(), intent.order, request.id.0);
                 failpoint!(BeforeArm, deadline);
@@ -185,33 +185,33 @@ impl Carrier {
             }
             // Policies cannot be added without deadlines.
             (Action::Arm { .. } | Action::Disarm { .. }, None) => {
-                Outcome::Failed(Failure::never("this service keeps no deadlines".to_owned()))
+                Sent::Failed(SendFailure::never("this service keeps no deadlines".to_owned()))
             }
         }
     }
 
     /// Sends a command. A panic on the way is about this command.
-    pub(crate) async fn send(&self, request: &Request) -> Outcome {
+    pub(crate) async fn send(&self, request: &Request) -> Sent {
         let Some(dispatch) = self.dispatch.get() else {
             let what = "the service is starting".to_owned();
-            return Outcome::Failed(StoreError::Unavailable { what, source: None }.into());
+            return Sent::Failed(StoreError::Unavailable { what, source: None }.into());
         };
         match awaited_unless_panics(dispatch.dispatch(&request.command, request.message())).await {
             Ok(Ok(receipt)) => {
                 debug!(command = request.command, id = %request.id, repeat = receipt.repeat, "a policy's command");
-                Outcome::Done
+                Sent::Done
             }
             Ok(Err(error)) => outcome(request, error),
-            Err(panic) => Outcome::Failed(Failure::never(format!("its handler panicked: {panic}"))),
+            Err(panic) => Sent::Failed(SendFailure::never(format!("its handler panicked: {panic}"))),
         }
     }
 }
 
 /// What an error says about a command: it was refused, it has to be sent again, or a person must look.
-fn outcome(request: &Request, error: RouteError) -> Outcome {
+fn outcome(request: &Request, error: RouteError) -> Sent {
     let refused = |reason: String| {
         info!(command = request.command, id = %request.id, reason, "a policy's command is refused");
-        Outcome::Refused(Refusal { request: request.clone(), reason })
+        Sent::Refused(Refusal { request: request.clone(), reason })
     };
     let failure = match error {
         RouteError::Rejected(rejection) => return refused(rejection.to_string()),
@@ -222,12 +222,14 @@ fn outcome(request: &Request, error: RouteError) -> Outcome {
             | Error::Unknown { .. }
             | Error::Overloaded { .. }
             | Error::Interrupted { .. }),
-        ) => Failure::passes(&error),
-        RouteError::Unknown { .. } => Failure { reason: unknown(request), hope: Hope::OtherProgram },
-        error @ RouteError::BadBody { .. } => Failure { reason: describe(&error), hope: Hope::OtherProgram },
-        error @ RouteError::Failed(_) => Failure::never(describe(&error)),
+        ) => SendFailure::passes(&error),
+        RouteError::Unknown { .. } => SendFailure { reason: unknown(request), hope: Hope::OtherProgram },
+        error @ RouteError::BadBody { .. } => {
+            SendFailure { reason: describe(&error), hope: Hope::OtherProgram }
+        }
+        error @ RouteError::Failed(_) => SendFailure::never(describe(&error)),
     };
-    Outcome::Failed(failure)
+    Sent::Failed(failure)
 }
 
 fn unknown(request: &Request) -> String {
@@ -291,7 +293,7 @@ mod tests {
         let deadline = || "a/b/c".to_owned();
         let arm = Action::Arm { deadline: deadline(), at: Timestamp::UNIX_EPOCH, request };
         let intents = [(7, arm), (9, Action::Disarm { deadline: deadline() })];
-        let pending = intents.map(|(order, action)| Pending {
+        let pending = intents.map(|(order, action)| PendingIntent {
             place: order.to_string(),
             intent: Intent { key: "c".into(), order, action },
             attempts: 0,
@@ -305,9 +307,9 @@ mod tests {
     #[test]
     fn every_answer_has_its_outcome() {
         let of = |error| match outcome(&request(), error) {
-            Outcome::Done => "done".to_owned(),
-            Outcome::Refused(refusal) => format!("refused: {}", refusal.reason),
-            Outcome::Failed(failure) => format!("{:?}: {}", failure.hope, failure.reason),
+            Sent::Done => "done".to_owned(),
+            Sent::Refused(refusal) => format!("refused: {}", refusal.reason),
+            Sent::Failed(failure) => format!("{:?}: {}", failure.hope, failure.reason),
         };
         let aggregate = AggregateKey::new("order", "7").unwrap();
         assert_eq!(of(RouteError::Rejected("no".into())), "refused: no");

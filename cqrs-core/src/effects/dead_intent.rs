@@ -11,7 +11,7 @@ use crate::{
         id::{CommandId, ProjectionId},
     },
     effects::{
-        carrier::Pending,
+        carrier::PendingIntent,
         intents::{Action, Request},
         policy_projection::notes::{self, MARKS, Mark, Noted, PENDING},
     },
@@ -208,7 +208,7 @@ impl DeadIntents {
                     return Ok(None);
                 };
                 request.body.clone_from(&body);
-                let pending = Pending { place: place.to_owned(), intent: intent.clone(), attempts: 0 };
+                let pending = PendingIntent { place: place.to_owned(), intent: intent.clone(), attempts: 0 };
                 let note = notes::note(&pending).map_err(unwritten)?;
                 let returned = DeadIntent::of(&key, noted);
                 return Ok(Some(Change { notes: vec![note], dead_letters: None, returned }));

@@ -25,12 +25,12 @@ use crate::{
 /// is not done again. Then, or at once after a permanent error, the event is set aside with the later ones of its
 /// aggregate, see [`Cqrs::dead_letters`](crate::Cqrs::dead_letters), and the others go on.
 ///
-/// Where twice is too often and the work is rows in a database, write a [`Projection`](crate::Projection) that
+/// Where twice is too often and the work is rows in a database, write a [`Projection`](crate::port::Projection) that
 /// saves its checkpoint in the same transaction; where it is another command, a [`Policy`](crate::Policy). Where
 /// once is not needed, listen to [`notices`](crate::Cqrs::notices), which cost nothing.
 ///
 /// ```
-/// use cqrs_core::{Envelope, Handler, HandlerError, On};
+/// use cqrs_core::{Envelope, EventHandler, HandlerError, On};
 /// # use cqrs_core::{Aggregate, Apply, Event};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -51,7 +51,7 @@ use crate::{
 ///     smtp: Smtp,
 /// }
 ///
-/// impl Handler for Mailer {
+/// impl EventHandler for Mailer {
 ///     const NAME: &'static str = "mailer";
 ///     type Of = Order;
 /// }
@@ -67,9 +67,9 @@ use crate::{
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event handler",
-    note = "add `impl Handler for {Self}` with its `NAME` and the aggregate `Of` whose events it handles"
+    note = "add `impl EventHandler for {Self}` with its `NAME` and the aggregate `Of` whose events it handles"
 )]
-pub trait Handler: Send + Sync + 'static {
+pub trait EventHandler: Send + Sync + 'static {
     /// The stored name, such as `mailer`, under which its progress is kept: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
 
@@ -101,9 +101,9 @@ pub trait Handler: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle `{E}`",
     label = "what this handler does about its aggregates' events is not said yet",
-    note = "add `impl On<{E}> for {Self}` with `async fn on`, or take the aggregate out of `Handler::Of`"
+    note = "add `impl On<{E}> for {Self}` with `async fn on`, or take the aggregate out of `EventHandler::Of`"
 )]
-pub trait On<E: Event>: Handler {
+pub trait On<E: Event>: EventHandler {
     /// Does what is to be done.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl fmt::Debug for HandlerError {
 #[diagnostic::on_unimplemented(
     message = "`{H}` cannot handle the events of `{Self}`",
     label = "no aggregate, or with events that the handler does not handle",
-    note = "`Handler::Of` is an aggregate or a tuple of up to eight, and `{H}` has an `On` for the events of each"
+    note = "`EventHandler::Of` is an aggregate or a tuple of up to eight, and `{H}` has an `On` for the events of each"
 )]
 pub trait HandlerSources<H>: 'static {
     /// The stored names of the aggregates.

@@ -14,7 +14,7 @@ use crate::{
         lanes::{self, lanes},
         panics::awaited_unless_panics,
     },
-    effects::handler::{Handler, HandlerError, HandlerSources, Handling},
+    effects::handler::{EventHandler, HandlerError, HandlerSources, Handling},
     port::{
         projection::{Batch, ProjectError, Projection, ProjectionSettings},
         view_store::ViewStore,
@@ -51,7 +51,7 @@ struct Ended {
     failure: Option<(usize, HandlerError)>,
 }
 
-impl<H: Handler, S: ViewStore> HandlerProjection<H, S> {
+impl<H: EventHandler, S: ViewStore> HandlerProjection<H, S> {
     pub(crate) fn new(handler: H, views: Arc<S>) -> Self {
         Self { handler: Arc::new(handler), views, handled: Mutex::default(), under_way: Arc::default() }
     }
@@ -102,7 +102,7 @@ async fn unless_panics(handling: Handling) -> Result<(), HandlerError> {
     handled.unwrap_or_else(|panic| Err(HandlerError::permanent(format!("the handler panicked: {panic}"))))
 }
 
-impl<H: Handler, S: ViewStore> Projection for HandlerProjection<H, S> {
+impl<H: EventHandler, S: ViewStore> Projection for HandlerProjection<H, S> {
     type Store = S;
 
     fn store(&self) -> &S {

@@ -23,7 +23,7 @@ use crate::{
 /// state and progress, and then carried out, in this order.
 #[derive(Debug)]
 pub struct Effects {
-    cause: Cause,
+    cause: CausedBy,
     pub(crate) intents: Vec<Intent>,
     /// The first thing that cannot be saved.
     problem: Option<String>,
@@ -31,7 +31,7 @@ pub struct Effects {
 
 /// The event, or the refused command, that a policy reacts to: the cause of its intents.
 #[derive(Debug, Clone)]
-pub(crate) struct Cause {
+pub(crate) struct CausedBy {
     pub(crate) policy: &'static str,
     /// The key of the policy's state.
     pub(crate) key: String,
@@ -45,7 +45,7 @@ pub(crate) struct Cause {
     pub(crate) order: u64,
 }
 
-impl Cause {
+impl CausedBy {
     pub(crate) fn event<E: Event>(policy: &'static str, key: String, event: &Envelope<E>) -> Self {
         Self {
             policy,
@@ -72,7 +72,7 @@ impl Cause {
 }
 
 impl Effects {
-    pub(crate) fn of(cause: Cause) -> Self {
+    pub(crate) fn of(cause: CausedBy) -> Self {
         Self { cause, intents: Vec::new(), problem: None }
     }
 
@@ -250,9 +250,9 @@ impl Refusal {
 mod tests {
     use super::*;
 
-    fn cause() -> Cause {
+    fn cause() -> CausedBy {
         let id = Uuid::from_u128(1);
-        Cause {
+        CausedBy {
             policy: "p",
             key: "k".into(),
             id,

@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     base::error::StoreError,
-    effects::intents::{Cause, Effects, Refusal},
+    effects::intents::{CausedBy, Effects, Refusal},
     log::{envelope::Envelope, recorded::Recorded, sources::sources},
     model::{
         event::Event,
@@ -77,14 +77,14 @@ use crate::{
 /// end. The policy's other states go on. Dropping such a command tells the state nothing.
 ///
 /// Commands are found by their names: each must be in its aggregate's list `commands(…)` or `internal(…)`, and the
-/// aggregate part of the service. A [`Router`](crate::Router) offers the first list only: put a command that policies
+/// aggregate part of the service. A [`Router`](crate::by_name::Router) offers the first list only: put a command that policies
 /// send and nobody else may into the second.
 ///
 /// # How often a command takes effect
 ///
 /// A command that is sent again, after a crash or a lost answer, has the id that it had, and takes effect once as long
 /// as its aggregate remembers it. Each aggregate remembers its last 1,000 command ids
-/// ([`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS)). A policy that stood still (no process ran, an aggregate was
+/// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)). A policy that stood still (no process ran, an aggregate was
 /// busy) while 1,000 other commands were carried out on that aggregate may send a command again that is forgotten, and
 /// the command takes effect twice. Where that matters, let the aggregate itself remember what it was told, such as the
 /// id of the order that a bonus was paid for, and do nothing the second time.
@@ -173,7 +173,7 @@ where
 {
     let event = event.decode::<A::Event>()?;
     let Some(key) = P::key(&event) else { return Ok(None) };
-    let mut effects = Effects::of(Cause::event(P::NAME, key.clone(), &event));
+    let mut effects = Effects::of(CausedBy::event(P::NAME, key.clone(), &event));
     Ok(Some(Step::new(key, move |policy: &mut P| {
         policy.react(&event, &mut effects);
         effects

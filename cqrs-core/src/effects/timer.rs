@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use crate::{
     base::{backoff, error::StoreError},
     effects::{
-        carrier::{Carrier, Failure, Hope, Outcome},
+        carrier::{Carrier, Hope, SendFailure, Sent},
         intents::Request,
     },
     encoding::json,
@@ -92,15 +92,15 @@ async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
     };
     failpoint!(BeforeDue, due.id());
     match carrier.send(&request).await {
-        Outcome::Done => {
+        Sent::Done => {
             info!(deadline = due.id(), command = request.command, "a deadline has passed");
             over(due).await
         }
-        Outcome::Refused(_) => over(due).await,
-        Outcome::Failed(Failure { reason, hope: Hope::Passes }) => {
+        Sent::Refused(_) => over(due).await,
+        Sent::Failed(SendFailure { reason, hope: Hope::Passes }) => {
             put_off(due, AGAIN, &request.shown(), &reason).await
         }
-        Outcome::Failed(Failure { reason, .. }) => put_off(due, HOPELESS, &request.shown(), &reason).await,
+        Sent::Failed(SendFailure { reason, .. }) => put_off(due, HOPELESS, &request.shown(), &reason).await,
     }
 }
 

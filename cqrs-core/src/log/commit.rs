@@ -80,7 +80,7 @@ pub struct RecordedEvent {
     pub event_type: Cow<'static, str>,
     /// The version of its payload's shape.
     pub schema_version: u32,
-    /// How the payload is encoded: [`JSON`] or [`BINCODE`], or whatever else [`is_json`].
+    /// How the payload is encoded: [`JSON`](super::JSON) or [`BINCODE`](super::BINCODE), or whatever else [`is_json`](super::is_json).
     pub content_type: Cow<'static, str>,
     /// The payload.
     pub data: Bytes,
@@ -130,7 +130,7 @@ impl Receipt {
     }
 }
 
-/// The [era](crate::EventStore::era) in which something was known; none where it is not known. It says nothing about
+/// The [era](crate::port::EventStore::era) in which something was known; none where it is not known. It says nothing about
 /// what was known, so it never makes two values differ.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct KnownIn(pub(crate) Option<u64>);

@@ -7,3 +7,10 @@ pub(crate) mod envelope;
 pub(crate) mod codec;
 pub(crate) mod recorded;
 pub(crate) mod sources;
+
+pub use crate::base::{
+    content_type::{BINCODE, JSON, is_json, media_type},
+    id::Position,
+};
+pub use commit::{Commit, Origin, RecordedEvent, StoredCommit};
+pub use recorded::Recorded;

@@ -4,14 +4,14 @@
 ///
 /// The trait's method `$step` hands on to `$of`, a function that is generic over the aggregate and the follower, and is
 /// called for events of that aggregate only. (Another crate cannot implement a trait for each
-/// [`EventSource`](crate::EventSource) beside tuples, since this one could make a tuple an `EventSource`.)
+/// [`EventSource`](crate::model::EventSource) beside tuples, since this one could make a tuple an `EventSource`.)
 #[doc(hidden)]
 #[macro_export]
 macro_rules! sources {
     (impl $Sources:ident<$F:ident> where each: $Rule:ident, fn $step:ident($($argument:ident: $Argument:ty)?) -> $Step:ty = $of:ident) => {
         impl<$F, A> $Sources<$F> for A
         where
-            A: $crate::EventSource,
+            A: $crate::model::EventSource,
             $F: $Rule<A::Event>,
         {
             $crate::sources! { @methods $step, ($($argument: $Argument)?), $Step, A => $of::<A, $F> }
@@ -37,7 +37,7 @@ macro_rules! sources {
     (@tuple [$Sources:ident, $F:ident, (), $Rule:ident, $step:ident, $arguments:tt, $Step:ty, $of:ident] [$($A:ident)+]) => {
         impl<$F, $($A),+> $Sources<$F> for ($($A,)+)
         where
-            $($A: $crate::EventSource, $F: $Rule<$A::Event>,)+
+            $($A: $crate::model::EventSource, $F: $Rule<$A::Event>,)+
         {
             $crate::sources! { @methods $step, $arguments, $Step, $($A => $of::<$A, $F>),+ }
         }
@@ -46,7 +46,7 @@ macro_rules! sources {
         impl<$F, $DB: $Database, $($A),+> $Sources<$F, $DB> for ($($A,)+)
         where
             $F: Send + Sync + 'static,
-            $($A: $crate::EventSource, $F: $Rule<$A::Event, $DB>,)+
+            $($A: $crate::model::EventSource, $F: $Rule<$A::Event, $DB>,)+
         {
             $crate::sources! { @methods $step, $arguments, $Step, $($A => $of::<$A, $F, $DB>),+ }
         }
@@ -58,9 +58,9 @@ macro_rules! sources {
 
         fn $step(
             $($argument: $Argument,)?
-            event: &$crate::Recorded<'_>,
+            event: &$crate::log::Recorded<'_>,
         ) -> Result<Option<$Step>, $crate::StoreError> {
-            let of: fn($($Argument,)? &$crate::Recorded<'_>) -> _ = match event.aggregate() {
+            let of: fn($($Argument,)? &$crate::log::Recorded<'_>) -> _ = match event.aggregate() {
                 $(name if name == $A::NAME => $of,)+
                 _ => return Ok(None),
             };

@@ -20,13 +20,13 @@ use crate::{
 #[derive(Clone)]
 pub struct MemoryViews {
     id: Arc<str>,
-    places: Arc<Mutex<HashMap<ProjectionId, Arc<Mutex<Place>>>>>,
+    places: Arc<Mutex<HashMap<ProjectionId, Arc<Mutex<Bucket>>>>>,
     about: Arc<Mutex<HashMap<String, (Bytes, u64)>>>,
 }
 
 /// What is stored for one projection.
 #[derive(Default)]
-struct Place {
+struct Bucket {
     documents: HashMap<String, (Bytes, u64)>,
     notes: BTreeMap<String, Bytes>,
     checkpoint: Option<Checkpoint>,
@@ -43,7 +43,7 @@ impl Default for MemoryViews {
 }
 
 impl MemoryViews {
-    fn of(&self, projection: &ProjectionId) -> Arc<Mutex<Place>> {
+    fn of(&self, projection: &ProjectionId) -> Arc<Mutex<Bucket>> {
         Arc::clone(lock(&self.places).entry(projection.clone()).or_default())
     }
 }
@@ -61,9 +61,9 @@ impl ViewStore for MemoryViews {
     }
 
     async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        let place = self.of(projection);
-        let place = lock(&place);
-        Ok(SavedCheckpoint { checkpoint: place.checkpoint.clone(), revision: place.revision })
+        let bucket = self.of(projection);
+        let bucket = lock(&bucket);
+        Ok(SavedCheckpoint { checkpoint: bucket.checkpoint.clone(), revision: bucket.revision })
     }
 
     async fn load(
@@ -71,9 +71,9 @@ impl ViewStore for MemoryViews {
         projection: &ProjectionId,
         keys: &[String],
     ) -> Result<Vec<SavedDocument>, StoreError> {
-        let place = self.of(projection);
-        let place = lock(&place);
-        Ok(keys.iter().map(|key| saved(place.documents.get(key))).collect())
+        let bucket = self.of(projection);
+        let bucket = lock(&bucket);
+        Ok(keys.iter().map(|key| saved(bucket.documents.get(key))).collect())
     }
 
     async fn notes(
@@ -81,37 +81,37 @@ impl ViewStore for MemoryViews {
         projection: &ProjectionId,
         prefix: &str,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let place = self.of(projection);
-        let place = lock(&place);
-        let after = place.notes.range(prefix.to_owned()..);
+        let bucket = self.of(projection);
+        let bucket = lock(&bucket);
+        let after = bucket.notes.range(prefix.to_owned()..);
         let found = after.take_while(|(key, _)| key.starts_with(prefix));
         Ok(found.map(|(key, content)| (key.clone(), content.clone())).collect())
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
-        let place = self.of(projection);
-        let mut place = lock(&place);
-        let current = |key: &String| place.documents.get(key).map_or(0, |(_, revision)| *revision);
+        let bucket = self.of(projection);
+        let mut bucket = lock(&bucket);
+        let current = |key: &String| bucket.documents.get(key).map_or(0, |(_, revision)| *revision);
         let overtaken = save.writes.iter().any(|write| current(&write.key) != write.revision);
-        if place.revision != save.revision || overtaken {
+        if bucket.revision != save.revision || overtaken {
             return Err(SaveError::Conflict);
         }
-        place.revision += 1;
-        let revision = place.revision;
+        bucket.revision += 1;
+        let revision = bucket.revision;
         for write in save.writes {
             match write.document.clone() {
-                Some(document) => place.documents.insert(write.key.clone(), (document, revision)),
-                None => place.documents.remove(&write.key),
+                Some(document) => bucket.documents.insert(write.key.clone(), (document, revision)),
+                None => bucket.documents.remove(&write.key),
             };
         }
         for note in save.notes {
             match note.content.clone() {
-                Some(content) => place.notes.insert(note.key.clone(), content),
-                None => place.notes.remove(&note.key),
+                Some(content) => bucket.notes.insert(note.key.clone(), content),
+                None => bucket.notes.remove(&note.key),
             };
         }
-        place.checkpoint = Some(save.checkpoint.clone());
-        place.reached.send_replace(save.checkpoint.reached());
+        bucket.checkpoint = Some(save.checkpoint.clone());
+        bucket.reached.send_replace(save.checkpoint.reached());
         Ok(revision)
     }
 
@@ -120,26 +120,26 @@ impl ViewStore for MemoryViews {
     }
 
     /// Another process has views of its own, which nobody but it can bring up to date.
-    fn place(&self) -> Option<String> {
+    fn name(&self) -> Option<String> {
         Some(self.id.to_string())
     }
 
     async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let place = self.of(projection);
-        let place = lock(&place);
-        Ok(place.documents.get(key).map(|(document, _)| document.clone()))
+        let bucket = self.of(projection);
+        let bucket = lock(&bucket);
+        Ok(bucket.documents.get(key).map(|(document, _)| document.clone()))
     }
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let place = self.of(projection);
-        let place = lock(&place);
-        Ok(place.documents.iter().map(|(key, (document, _))| (key.clone(), document.clone())).collect())
+        let bucket = self.of(projection);
+        let bucket = lock(&bucket);
+        Ok(bucket.documents.iter().map(|(key, (document, _))| (key.clone(), document.clone())).collect())
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        let place = self.of(projection);
-        let mut reached = lock(&place).reached.subscribe();
-        // The sender lives in `place`, which is held here, so waiting ends only with the sequence.
+        let bucket = self.of(projection);
+        let mut reached = lock(&bucket).reached.subscribe();
+        // The sender lives in `bucket`, which is held here, so waiting ends only with the sequence.
         let waited = reached.wait_for(|reached| reached.sequence >= sequence).await;
         Ok(waited.map(|reached| *reached).unwrap_or_default())
     }

@@ -39,7 +39,7 @@ use crate::model::{
 ///     }
 /// }
 ///
-/// assert_eq!(cqrs_core::replay::<Counter>(&[Raised, Raised]).0, 2);
+/// assert_eq!(cqrs_core::model::replay::<Counter>(&[Raised, Raised]).0, 2);
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an aggregate",
@@ -58,7 +58,7 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     /// Why a command may be refused: the business's own reasons, never a technical failure.
     type Rejection: StdError + Send + Sync + 'static;
 
-    /// Shows every public command of this aggregate to `visitor`: those that a [`Router`](crate::Router), policies
+    /// Shows every public command of this aggregate to `visitor`: those that a [`Router`](crate::by_name::Router), policies
     /// and deadlines find by name.
     ///
     /// The derive writes it from `commands(…)`. Commands in neither list work through
@@ -68,7 +68,7 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     }
 
     /// Shows every internal command of this aggregate to `visitor`: those that policies and deadlines find by name, and
-    /// a [`Router`](crate::Router) does not. Each command is in one list.
+    /// a [`Router`](crate::by_name::Router) does not. Each command is in one list.
     ///
     /// The derive writes it from `internal(…)`.
     fn visit_internal_commands<V: CommandVisitor<Self>>(visitor: &mut V) {

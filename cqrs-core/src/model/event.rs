@@ -31,7 +31,7 @@ impl EventType {
 /// Derive it beside serde's two derives:
 ///
 /// ```
-/// use cqrs_core::{Event, EventType};
+/// use cqrs_core::{Event, model::EventType};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Debug, Serialize, Deserialize, Event)]
@@ -54,12 +54,12 @@ impl EventType {
 /// assert_eq!(OrderEvent::Paid { amount: 7 }.event_type(), EventType::new("order.settled", 2));
 /// ```
 ///
-/// [Events that live for years](crate::events_that_live_for_years) tells how they change.
+/// [Events that live for years](crate::guide::schema) tells how they change.
 ///
 /// By hand, a payload is whatever [`serialize_data`](Event::serialize_data) writes:
 ///
 /// ```
-/// use cqrs_core::{Event, EventType};
+/// use cqrs_core::{Event, model::EventType};
 /// use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// struct Renamed(String);
@@ -215,7 +215,7 @@ pub enum Codec {
     #[default]
     Json,
     /// As bincode: smaller and faster, readable by this program alone, and of a shape that never changes within a
-    /// version. See [what it is not for](crate::events_that_live_for_years#bincode).
+    /// version. See [what it is not for](crate::guide::schema#bincode).
     #[cfg(feature = "bincode")]
     Bincode,
 }

@@ -25,7 +25,7 @@ pub enum Start {
 /// How long a projection waits for what may pass by itself: an outage of what it needs, or a program that knows an event.
 ///
 /// Meanwhile nothing behind the event is applied, of no aggregate, so that order is kept and nobody is set aside for what
-/// is nobody's fault. The projector says what it waits for ([`ProjectorState::Retrying`](crate::ProjectorState)) and
+/// is nobody's fault. The projector says what it waits for ([`ProjectorState::Retrying`](crate::operate::ProjectorState)) and
 /// goes on by itself. Only then the event is set aside, or the projector halts, as
 /// [`OnFailure`](crate::OnFailure) says.
 ///

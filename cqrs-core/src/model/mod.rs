@@ -10,3 +10,12 @@ pub(crate) mod source;
 pub(crate) mod snapshot;
 pub(crate) mod follow;
 pub(crate) mod by_name;
+
+pub use crate::base::{
+    id::{InvalidId, MAX_ID_BYTES},
+    metadata::{InvalidMetadata, MAX_METADATA_BYTES},
+};
+pub use aggregate::{CommandVisitor, replay};
+pub use event::{Codec, EventType};
+pub use snapshot::{Snapshots, remembered::REMEMBERED_COMMANDS};
+pub use source::EventSource;

@@ -6,7 +6,7 @@ use crate::model::{aggregate::Aggregate, event::Event};
 /// announces to others is one as well, which has a name and events but no rules.
 ///
 /// ```
-/// use cqrs_core::{Event, EventSource};
+/// use cqrs_core::{Event, model::EventSource};
 /// use serde::{Deserialize, Serialize};
 ///
 /// /// What the shop tells others about its orders.
@@ -24,7 +24,7 @@ use crate::model::{aggregate::Aggregate, event::Event};
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no events to follow",
+    message = "`{Self}` is not an `EventSource`: it has no events to follow",
     note = "it is an aggregate (`#[derive(cqrs_core::Aggregate)]`), or says itself what it is: `impl EventSource for {Self}`"
 )]
 pub trait EventSource: 'static {

@@ -59,7 +59,7 @@ impl Clock for SystemClock {
 ///
 /// ```
 /// use std::time::Duration;
-/// use cqrs_core::{Clock, ManualClock};
+/// use cqrs_core::{Clock, testing::ManualClock};
 ///
 /// let clock = ManualClock::new("2026-01-01T00:00:00Z".parse()?);
 /// clock.advance(Duration::from_secs(60));

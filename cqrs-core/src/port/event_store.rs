@@ -21,7 +21,7 @@ use crate::{
 /// - An append is atomic, and stored only if the aggregate's last commit is the expected one. Of any
 ///   number of concurrent appends with the same expectation at most one is stored.
 /// - Sequences grow over the whole log; a reader sees an aggregate's commits in the order of appends.
-/// - Ids are opaque: any text of at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes is an id of its
+/// - Ids are opaque: any text of at most [`MAX_ID_BYTES`](crate::model::MAX_ID_BYTES) bytes is an id of its
 ///   own, and no id can reach another aggregate's commits.
 pub trait EventStore: Send + Sync + 'static {
     /// What [`subscribe`](EventStore::subscribe) returns.

@@ -11,3 +11,14 @@ pub(crate) mod view_store;
 pub(crate) mod projection;
 pub(crate) mod deadlines;
 pub(crate) mod notices;
+
+pub use crate::base::{error::Source, future::BoxFuture, id::ProjectionId};
+pub use clock::SystemClock;
+pub use deadlines::{Deadline, Deadlines, Due, DueQueue, MAX_DEADLINE_ID_BYTES};
+pub use event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search};
+pub use notices::{Notice, Notices, NoticesOf};
+pub use projection::{Batch, ProjectError, Projection, ProjectionSettings, Waiting};
+pub use subscription::{Delivery, Subscribe, Subscription, Unreadable};
+pub use view_store::{
+    Checkpoint, Note, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore, Write,
+};

@@ -17,7 +17,7 @@ use crate::{
 
 /// A projection that keeps its results itself, such as rows in tables of its own.
 ///
-/// A [`View`](crate::View) needs none of this: its documents are kept by a [`ViewStore`](crate::ViewStore). This
+/// A [`View`](crate::View) needs none of this: its documents are kept by a [`ViewStore`](crate::port::ViewStore). This
 /// port is for adapters that apply events in a transaction of their own store. The projector calls
 /// [`project`](Projection::project) with events in order, never two calls at once, and does the rest:
 /// following the log, trying again, setting events aside that cannot be applied, and reading the checkpoint
@@ -33,7 +33,7 @@ pub trait Projection: Send + Sync + 'static {
     fn settings(&self) -> ProjectionSettings;
 
     /// The events that it has begun with and not finished, as far as it knows them: a service that stops before they
-    /// are finished names them, see [`Unfinished`](crate::Unfinished).
+    /// are finished names them, see [`Unfinished`](crate::operate::Unfinished).
     fn under_way(&self) -> Vec<(AggregateKey, Position)> {
         Vec::new()
     }
@@ -135,7 +135,7 @@ pub trait Projection: Send + Sync + 'static {
     /// Its projector ends: what is under way is not to go on in this process.
     fn let_go(&self) {}
 
-    /// Waits, without polling, until the checkpoint is at or after `sequence`; see [`ViewStore::reached`](crate::ViewStore::reached).
+    /// Waits, without polling, until the checkpoint is at or after `sequence`; see [`ViewStore::reached`](crate::port::ViewStore::reached).
     ///
     /// # Errors
     ///
@@ -329,7 +329,7 @@ impl<P: Projection> AnyProjection for P {
     }
 
     fn subscriber(&self, id: &ProjectionId) -> String {
-        subscriber(id, P::store(self).place().as_deref())
+        subscriber(id, P::store(self).name().as_deref())
     }
 
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>> {

@@ -22,7 +22,7 @@ pub struct Unreadable {
     pub reason: String,
 }
 
-/// Commits as they come, without gaps and in order; see [`EventStore::subscribe`].
+/// Commits as they come, without gaps and in order; see [`EventStore::subscribe`](crate::port::EventStore::subscribe).
 pub trait Subscription: Send {
     /// The next commits: waits for one, then returns what is there, at most `max`. A store may stop after
     /// some thousands of which it was not told that they are [`done`](Subscription::done).

@@ -16,7 +16,7 @@ use crate::base::{
 ///
 /// - [`save`](ViewStore::save) stores all its documents, its notes and the checkpoint, or nothing.
 /// - Of two saves that started from the same checkpoint at most one succeeds.
-/// - Keys are opaque: any text of at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes is a key. Documents and
+/// - Keys are opaque: any text of at most [`MAX_ID_BYTES`](crate::model::MAX_ID_BYTES) bytes is a key. Documents and
 ///   notes are apart: the same key may stand for one of each.
 pub trait ViewStore: Send + Sync + 'static {
     /// Prepares the place for a projection's documents, if it is not there.
@@ -101,7 +101,7 @@ pub trait ViewStore: Send + Sync + 'static {
     /// It is part of the consumer's name. Projectors on one store share a consumer, so one of them is active at a time;
     /// projectors on two stores have two consumers, and both are active. `None` only for a store that belongs to the log,
     /// of which there cannot be two, such as the key-value buckets beside a stream.
-    fn place(&self) -> Option<String>;
+    fn name(&self) -> Option<String>;
 
     /// The document of one key, for queries.
     ///
@@ -260,8 +260,8 @@ impl<S: ViewStore> ViewStore for Arc<S> {
         S::max_writes(self)
     }
 
-    fn place(&self) -> Option<String> {
-        S::place(self)
+    fn name(&self) -> Option<String> {
+        S::name(self)
     }
 
     fn get(
@@ -317,7 +317,7 @@ impl<S: ViewStore> ViewStore for Arc<S> {
 /// How far a projection is in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The log that it is about; see [`Log::id`](crate::Log::id).
+    /// The log that it is about; see [`Log::id`](crate::port::Log::id).
     pub log: String,
     /// The last sequence whose events are in the view, or are dead letters.
     pub sequence: u64,
@@ -402,7 +402,7 @@ pub struct Write {
 /// It names no revision: notes change only together with the checkpoint, whose revision is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Its key; at most [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) bytes.
+    /// Its key; at most [`MAX_ID_BYTES`](crate::model::MAX_ID_BYTES) bytes.
     pub key: String,
     /// Its new content; none removes it.
     pub content: Option<Bytes>,

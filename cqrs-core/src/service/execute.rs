@@ -11,7 +11,7 @@ use crate::{
         id::{AggregateKey, CausationId, CommandId, CorrelationId},
         metadata::Metadata,
     },
-    encoding::fingerprint::{self, Refused},
+    encoding::fingerprint::{self, Unhashable},
     log::{commit::Receipt, envelope::Envelope},
     model::{
         aggregate::{Aggregate, Handle},
@@ -24,7 +24,7 @@ use crate::{
     },
     write::{
         decide::{Decide, Identity, decide},
-        queue::Entities,
+        queue::Queues,
     },
 };
 
@@ -35,7 +35,7 @@ pub struct Execute<'a, B: Backend, C: Command> {
     /// missing handler is one compile error, where the command is executed, and not a second one at the `await`.
     run: fn(Self) -> BoxFuture<'a, ExecuteResult<C>>,
     runtime: &'a Arc<Runtime<B>>,
-    entities: &'a Arc<Entities<C::Aggregate>>,
+    queues: &'a Arc<Queues<C::Aggregate>>,
     command: C,
     id: Option<CommandId>,
     correlation_id: Option<CorrelationId>,
@@ -52,12 +52,12 @@ where
 {
     pub(crate) fn new(
         runtime: &'a Arc<Runtime<B>>,
-        entities: &'a Arc<Entities<C::Aggregate>>,
+        queues: &'a Arc<Queues<C::Aggregate>>,
         command: C,
     ) -> Self {
         let metadata = Metadata::default();
         let run = |this: Self| -> BoxFuture<'a, _> { Box::pin(this.run()) };
-        Self { run, runtime, entities, command, id: None, correlation_id: None, causation_id: None, metadata }
+        Self { run, runtime, queues, command, id: None, correlation_id: None, causation_id: None, metadata }
     }
 
     /// The command's id, under which it takes effect once. A new one unless it is set.
@@ -91,14 +91,14 @@ where
     }
 
     async fn run(self) -> ExecuteResult<C> {
-        let Self { runtime, entities, command, .. } = self;
+        let Self { runtime, queues, command, .. } = self;
         let shell = &runtime.shell;
         let id = self.id.unwrap_or_else(|| CommandId(shell.clock.new_id()));
         let mut context = Context::new(id, shell.clock.now());
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
-        let entity = entities.entity(command.aggregate_id()).map_err(Error::from)?;
-        let key = &entity.key;
+        let queue = queues.queue(command.aggregate_id()).map_err(Error::from)?;
+        let key = &queue.key;
         let fingerprint = hash_of(&command).map_err(|source| encode_error(&command, key, &source))?;
         let creates = command.lifecycle() == Lifecycle::Create;
         let identity = Identity { name: command.name(), fingerprint, creates };
@@ -109,7 +109,7 @@ where
         if runtime.interceptors.is_empty() {
             context.metadata = self.metadata;
             let decide = decision(command, key.clone());
-            return entity.execute(shell, context, identity, decide).instrument(span).await;
+            return queue.execute(shell, context, identity, decide).instrument(span).await;
         }
         // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
         let command = Arc::new(command);
@@ -127,9 +127,9 @@ where
         };
         let dispatch = |metadata| {
             context.metadata = metadata;
-            let decide = decision::<C>(command, entity.key.clone());
+            let decide = decision::<C>(command, queue.key.clone());
             async move {
-                let result = entity.execute(shell, context, identity, decide).await;
+                let result = queue.execute(shell, context, identity, decide).await;
                 (outcome_of(&result), result)
             }
         };
@@ -152,12 +152,12 @@ where
 }
 
 /// A hash of the command's name and fields, the same in every program and at every time.
-fn hash_of<C: Command>(command: &C) -> Result<u64, Refused> {
+fn hash_of<C: Command>(command: &C) -> Result<u64, Unhashable> {
     let fields = fingerprint::content(&Fields(command))?;
     Ok(fingerprint::fold(fingerprint::text(command.name()), fields))
 }
 
-fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: &Refused) -> Error {
+fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: &Unhashable) -> Error {
     let source = serde::ser::Error::custom(source);
     Error::Encode { what: format!("command {} on {key}", command.name()), source }
 }

@@ -14,7 +14,7 @@ use crate::base::{
 /// Stands around the dispatch of commands and queries; the first one registered is the outermost.
 ///
 /// ```
-/// use cqrs_core::{BoxFuture, Call, Interceptor, Next, Outcome, Refused};
+/// use cqrs_core::{intercept::{Call, Interceptor, Next, Outcome, Refused}, port::BoxFuture};
 ///
 /// struct OnlyKnownUsers;
 ///

@@ -6,51 +6,65 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{aggregate::Aggregate, command::Command},
-    read::{query::Query, view::View},
-    write::queue::Entities,
+    model::{
+        aggregate::{Aggregate, Handle},
+        command::Command,
+    },
+    read::{
+        query::{Answer, Query},
+        view::View,
+    },
+    write::queue::Queues,
 };
 
-/// That a service has the aggregate `T`; `Place` is inferred.
+/// That a service has the aggregate `T`; `Index` is inferred.
 #[diagnostic::on_unimplemented(
     message = "the aggregate `{T}` is not part of this service",
     label = "the service was built without `{T}`",
     note = "add `.aggregate::<{T}>()` where the service is built"
 )]
-pub trait HasAggregate<T: Aggregate, Place>: AggregateList {
+pub trait HasAggregate<T: Aggregate, Index>: AggregateList {
     /// The states of `T` that the service has seen lately.
     #[doc(hidden)]
-    fn entities_of(all: &Self::Entities) -> &Arc<Entities<T>>;
+    fn queues_of(all: &Self::Queues) -> &Arc<Queues<T>>;
 }
 
-/// That a service has the view `T`; `Place` is inferred.
+/// That a service has the view `T`; `Index` is inferred.
 #[diagnostic::on_unimplemented(
     message = "the view `{T}` is not part of this service",
     label = "the service was built without `{T}`",
     note = "add `.view::<{T}>()` where the service is built"
 )]
-pub trait HasView<T: View, Place>: ViewList {}
+pub trait HasView<T: View, Index>: ViewList {}
 
-/// [`HasAggregate`] as a bound on the command. With the bound on the list, and one aggregate in the list, the compiler
+/// That a command can be executed by a service with the aggregates `A`, for functions that are generic over commands;
+/// `Index` is inferred.
+///
+/// It is [`HasAggregate`] as a bound on the command. With the bound on the list, and one aggregate in the list, the compiler
 /// infers that aggregate for every command, and reports a mismatch of types. With the bound on the command it knows the
 /// aggregate already and prints the message of [`HasAggregate`]. The test is `tests/derives/ui/not_in_the_service.rs`.
-pub trait SentTo<A: AggregateList, Place>: Command {
+pub trait SentTo<A: AggregateList, Index>: Command<Aggregate: Handle<Self>> {
     #[doc(hidden)]
-    fn entities_of(all: &A::Entities) -> &Arc<Entities<Self::Aggregate>>;
+    fn queues_of(all: &A::Queues) -> &Arc<Queues<Self::Aggregate>>;
 }
 
-impl<C: Command, A: HasAggregate<C::Aggregate, Place>, Place> SentTo<A, Place> for C {
-    fn entities_of(all: &A::Entities) -> &Arc<Entities<C::Aggregate>> {
-        A::entities_of(all)
+impl<C, A, Index> SentTo<A, Index> for C
+where
+    C: Command<Aggregate: Handle<C>>,
+    A: HasAggregate<C::Aggregate, Index>,
+{
+    fn queues_of(all: &A::Queues) -> &Arc<Queues<C::Aggregate>> {
+        A::queues_of(all)
     }
 }
 
-/// [`HasView`], seen from the query, as [`SentTo`] is from the command.
-pub trait AskedOf<V, Place>: Query {}
+/// That a query can be answered by a service with the views `V`, for functions that are generic over queries; `Index` is
+/// inferred. It is [`HasView`] as a bound on the query, as [`SentTo`] is on the command.
+pub trait AskedOf<V, Index>: Query<View: Answer<Self>> + Sized {}
 
-impl<Q: Query, V: HasView<Q::View, Place>, Place> AskedOf<V, Place> for Q {}
+impl<Q: Query<View: Answer<Q>>, V: HasView<Q::View, Index>, Index> AskedOf<V, Index> for Q {}
 
-/// The place of a type in a list; see [`HasAggregate`].
+/// The index of a type in a list; see [`HasAggregate`].
 #[derive(Debug)]
 pub struct At<const N: usize>;
 
@@ -68,15 +82,15 @@ pub trait Push<T> {
 pub trait AggregateList: Send + Sync + 'static {
     /// What the service keeps for each aggregate type.
     #[doc(hidden)]
-    type Entities: Send + Sync + 'static;
+    type Queues: Send + Sync + 'static;
 
     /// Room for `capacity` states of each aggregate type.
     #[doc(hidden)]
-    fn entities(capacity: u64) -> Self::Entities;
+    fn queues(capacity: u64) -> Self::Queues;
 
     /// Shows each aggregate to `visitor`.
     #[doc(hidden)]
-    fn visit<V: AggregateVisitor>(all: &Self::Entities, visitor: &mut V);
+    fn visit<V: AggregateVisitor>(all: &Self::Queues, visitor: &mut V);
 }
 
 /// A tuple of up to 16 views.
@@ -88,7 +102,7 @@ pub trait ViewList: Send + Sync + 'static {
 
 #[doc(hidden)]
 pub trait AggregateVisitor {
-    fn aggregate<A: Aggregate>(&mut self, entities: &Arc<Entities<A>>);
+    fn aggregate<A: Aggregate>(&mut self, queues: &Arc<Queues<A>>);
 }
 
 #[doc(hidden)]
@@ -98,27 +112,27 @@ pub trait ViewVisitor {
 
 /// For `[done] next rest…`: the traits of the list `(done, next)`, and so on with the rest.
 macro_rules! lists {
-    ([$($place:tt $done:ident)*]) => {
-        lists!(@traits $($place $done)*);
+    ([$($index:tt $done:ident)*]) => {
+        lists!(@traits $($index $done)*);
     };
-    ([$($place:tt $done:ident)*] $next_place:tt $next:ident $($rest:tt)*) => {
-        lists!(@traits $($place $done)*);
+    ([$($index:tt $done:ident)*] $next_index:tt $next:ident $($rest:tt)*) => {
+        lists!(@traits $($index $done)*);
         impl<$($done,)* $next> Push<$next> for ($($done,)*) {
             type Output = ($($done,)* $next,);
         }
-        lists!([$($place $done)* $next_place $next] $($rest)*);
+        lists!([$($index $done)* $next_index $next] $($rest)*);
     };
-    (@traits $($place:tt $member:ident)*) => {
+    (@traits $($index:tt $member:ident)*) => {
         #[allow(unused_variables, clippy::unused_unit, reason = "the empty list has nothing to visit")]
         impl<$($member: Aggregate),*> AggregateList for ($($member,)*) {
-            type Entities = ($(Arc<Entities<$member>>,)*);
+            type Queues = ($(Arc<Queues<$member>>,)*);
 
-            fn entities(capacity: u64) -> Self::Entities {
-                ($(Arc::new(Entities::<$member>::new(capacity)),)*)
+            fn queues(capacity: u64) -> Self::Queues {
+                ($(Arc::new(Queues::<$member>::new(capacity)),)*)
             }
 
-            fn visit<Visitor: AggregateVisitor>(all: &Self::Entities, visitor: &mut Visitor) {
-                $(visitor.aggregate::<$member>(&all.$place);)*
+            fn visit<Visitor: AggregateVisitor>(all: &Self::Queues, visitor: &mut Visitor) {
+                $(visitor.aggregate::<$member>(&all.$index);)*
             }
         }
         #[allow(unused_variables, reason = "the empty list has nothing to visit")]
@@ -127,18 +141,18 @@ macro_rules! lists {
                 $(visitor.view::<$member>();)*
             }
         }
-        lists!(@has [$($member)*] $($place $member)*);
+        lists!(@has [$($member)*] $($index $member)*);
     };
-    (@has $all:tt $($place:tt $member:ident)*) => {
-        $(lists!(@one $all $place $member);)*
+    (@has $all:tt $($index:tt $member:ident)*) => {
+        $(lists!(@one $all $index $member);)*
     };
-    (@one [$($all:ident)*] $place:tt $member:ident) => {
-        impl<$($all: Aggregate),*> HasAggregate<$member, At<$place>> for ($($all,)*) {
-            fn entities_of(all: &Self::Entities) -> &Arc<Entities<$member>> {
-                &all.$place
+    (@one [$($all:ident)*] $index:tt $member:ident) => {
+        impl<$($all: Aggregate),*> HasAggregate<$member, At<$index>> for ($($all,)*) {
+            fn queues_of(all: &Self::Queues) -> &Arc<Queues<$member>> {
+                &all.$index
             }
         }
-        impl<$($all: View),*> HasView<$member, At<$place>> for ($($all,)*) {}
+        impl<$($all: View),*> HasView<$member, At<$index>> for ($($all,)*) {}
     };
 }
 

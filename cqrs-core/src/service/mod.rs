@@ -11,10 +11,7 @@ use crate::{
     },
     effects::dead_intent::DeadIntents,
     log::commit::Receipt,
-    model::{
-        aggregate::{Aggregate, Handle},
-        command::Command,
-    },
+    model::aggregate::Aggregate,
     port::{
         backend::Backend,
         event_store::{EventStore, Search},
@@ -24,7 +21,6 @@ use crate::{
         dead_letter::by_hand::DeadLetters, status::ProjectorStatus, stopping::Unfinished,
         worker::rebuild::Rebuild,
     },
-    read::query::{Answer, Query},
     service::{
         ask::Ask,
         execute::Execute,
@@ -58,7 +54,7 @@ const PAGE: usize = 100;
 /// # What a command goes through
 ///
 /// The aggregate's last state is in memory, or its commits are read and folded, from its
-/// [snapshot](crate::Snapshots) on if it keeps them. [`Handle::handle`] decides,
+/// [snapshot](crate::model::Snapshots) on if it keeps them. [`Handle::handle`](crate::Handle::handle) decides,
 /// and the events are appended as one commit under the condition that nobody else has appended in between.
 /// If somebody has, the new commits are read and the command is handled again, a bounded number of times.
 ///
@@ -71,19 +67,19 @@ const PAGE: usize = 100;
 /// A command is known by its [`CommandId`](crate::CommandId). Sent again under the same id it has no
 /// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set; another command
 /// under the same id is [`Error::AnotherCommand`]. An
-/// aggregate remembers its last [`REMEMBERED_COMMANDS`](crate::REMEMBERED_COMMANDS) commands that led
+/// aggregate remembers its last [`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS) commands that led
 /// to events, for ever: they are in its log, and in its snapshot. For older ones there is only the event store's own memory of ids (in JetStream the
 /// duplicate window, two minutes by default), and of commands that shared an append it knows just the
 /// first. A command that led to no events leaves nothing to remember: it is handled again.
 pub struct Cqrs<B: Backend, A: AggregateList, V> {
     runtime: Arc<Runtime<B>>,
-    entities: Arc<A::Entities>,
+    queues: Arc<A::Queues>,
     views: PhantomData<fn() -> V>,
 }
 
 impl<B: Backend, A: AggregateList, V> Clone for Cqrs<B, A, V> {
     fn clone(&self) -> Self {
-        Self { runtime: Arc::clone(&self.runtime), entities: Arc::clone(&self.entities), views: PhantomData }
+        Self { runtime: Arc::clone(&self.runtime), queues: Arc::clone(&self.queues), views: PhantomData }
     }
 }
 
@@ -101,12 +97,11 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// A dropped call may take effect, as a whole or not at all; while it still waits for others on the same
     /// aggregate it does not. Commands of other callers are not touched. Send the command again under the
     /// same id to learn what became of it; it takes effect once.
-    pub fn execute<C, Place>(&self, command: C) -> Execute<'_, B, C>
+    pub fn execute<C, Index>(&self, command: C) -> Execute<'_, B, C>
     where
-        C: Command + SentTo<A, Place>,
-        C::Aggregate: Handle<C>,
+        C: SentTo<A, Index>,
     {
-        Execute::new(&self.runtime, C::entities_of(&self.entities), command)
+        Execute::new(&self.runtime, C::queues_of(&self.queues), command)
     }
 
     /// Answers a query. Await the returned value; `cqrs.query(query).after(&receipt).await` waits until
@@ -120,10 +115,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub fn query<Q, Place>(&self, query: Q) -> Ask<'_, B, Q>
+    pub fn query<Q, Index>(&self, query: Q) -> Ask<'_, B, Q>
     where
-        Q: Query + AskedOf<V, Place>,
-        Q::View: Answer<Q>,
+        Q: AskedOf<V, Index>,
     {
         Ask::new(&self.runtime, query)
     }
@@ -139,12 +133,12 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub async fn notices<T, Place>(
+    pub async fn notices<T, Index>(
         &self,
     ) -> Result<NoticesOf<T::Event, <B::Events as Notices>::Listener>, Error>
     where
         T: Aggregate,
-        A: HasAggregate<T, Place>,
+        A: HasAggregate<T, Index>,
         B::Events: Notices,
     {
         Ok(NoticesOf::new(self.runtime.shell.events.listen(&[T::NAME]).await?))
@@ -227,11 +221,11 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// [`projectors`](Self::projectors), with what the stores say at the moment: how far each build is, whoever
     /// projects it, how many commits it has still to do and since when the first of them waits, and how many dead
     /// letters it has. So it is true also of a projector that has halted, that waits for its turn behind another
-    /// process, or that runs [elsewhere](crate::ProjectorState::Elsewhere).
+    /// process, or that runs [elsewhere](crate::operate::ProjectorState::Elsewhere).
     ///
     /// # Errors
     ///
-    /// The stores', also when one does not answer within the service's [`patience`](Builder::patience).
+    /// The stores', also when one does not answer within the service's [`patience`](crate::Builder::patience).
     ///
     /// # Cancel safety
     ///
@@ -299,7 +293,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Errors
     ///
     /// [`Error::UnknownProjection`], the store's, or [`Error::ViewBuilding`] when no build answers within the
-    /// service's [`patience`](Builder::patience).
+    /// service's [`patience`](crate::Builder::patience).
     ///
     /// # Cancel safety
     ///
@@ -328,7 +322,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Errors
     ///
     /// [`Error::ViewBehind`] when it takes longer than the service's
-    /// [`query_patience`](Builder::query_patience), [`Error::SetAside`] when it could not apply the command's events,
+    /// [`query_patience`](crate::Builder::query_patience), [`Error::SetAside`] when it could not apply the command's events,
     /// [`Error::ProjectionHalted`], [`Error::UnknownProjection`], or the store's.
     ///
     /// # Cancel safety
@@ -362,7 +356,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     ///
     /// [`Error::SetAside`] when a projection has dead letters among these events, once all projections are there;
     /// [`Error::ProjectionHalted`] when a projector cannot get there, [`Error::ViewBehind`] when one has not got any
-    /// further within the service's [`patience`](Builder::patience), or [`Error::Store`] when a store refuses, or has
+    /// further within the service's [`patience`](crate::Builder::patience), or [`Error::Store`] when a store refuses, or has
     /// not answered for as long.
     ///
     /// # Cancel safety
@@ -381,7 +375,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
 
     /// Stops the projectors, policies, handlers and timers, each after the write it is in.
     ///
-    /// What takes longer than the service's [`stop_patience`](Builder::stop_patience), such as a handler's call that
+    /// What takes longer than the service's [`stop_patience`](crate::Builder::stop_patience), such as a handler's call that
     /// never ends, is dropped where it stands, and returned. An empty list means that everything has ended in order.
     /// Either way nothing is lost: what was not saved comes again when the service starts. The same happens when the
     /// last handle is dropped; then a warning in the log is all that tells what did not finish.
@@ -401,7 +395,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         &self.runtime
     }
 
-    pub(crate) fn entities(&self) -> &A::Entities {
-        &self.entities
+    pub(crate) fn queues(&self) -> &A::Queues {
+        &self.queues
     }
 }

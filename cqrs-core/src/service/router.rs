@@ -37,16 +37,16 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     /// A router to the public commands of the aggregates of `cqrs`: those in the lists `commands(…)`. Internal commands,
     /// those in `internal(…)`, are unknown to it.
     pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
-        let commands = CommandRoutes::public::<A>(cqrs.entities());
+        let commands = CommandRoutes::public::<A>(cqrs.queues());
         Self { cqrs, commands, queries: HashMap::new() }
     }
 
     /// Adds a query.
-    pub fn query<Q, Place>(mut self) -> Self
+    pub fn query<Q, Index>(mut self) -> Self
     where
         Q: Query<Answer: Serialize> + DeserializeOwned,
         Q::View: Answer<Q>,
-        V: HasView<Q::View, Place>,
+        V: HasView<Q::View, Index>,
     {
         self.queries.insert(Q::NAME, |runtime, body| Box::pin(ask::<B, Q>(runtime, body)));
         self

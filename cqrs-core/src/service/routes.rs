@@ -23,7 +23,7 @@ use crate::{
         lists::{AggregateList, AggregateVisitor},
         runtime::Runtime,
     },
-    write::queue::Entities,
+    write::queue::Queues,
 };
 
 /// The routes to a service's commands, for as long as the service is there.
@@ -60,7 +60,7 @@ type CommandRoute<B> = Box<
 
 pub(crate) async fn execute<B: Backend, C: Command>(
     runtime: &Arc<Runtime<B>>,
-    entities: &Arc<Entities<C::Aggregate>>,
+    queues: &Arc<Queues<C::Aggregate>>,
     name: &'static str,
     message: CommandMessage,
 ) -> Result<Receipt, RouteError>
@@ -69,7 +69,7 @@ where
 {
     let command: C = command::from_json(name, &message.body)
         .map_err(|error| RouteError::BadBody { name, reason: error.to_string() })?;
-    let mut call = Execute::new(runtime, entities, command).metadata(message.metadata);
+    let mut call = Execute::new(runtime, queues, command).metadata(message.metadata);
     if let Some(id) = message.id {
         call = call.id(id);
     }
@@ -100,16 +100,16 @@ pub(crate) struct CommandRoutes<B: Backend> {
 
 impl<B: Backend> CommandRoutes<B> {
     /// Routes to the public commands of the aggregates.
-    pub(crate) fn public<A: AggregateList>(entities: &A::Entities) -> Self {
+    pub(crate) fn public<A: AggregateList>(queues: &A::Queues) -> Self {
         let mut routes = Self { commands: HashMap::new(), internal: false };
-        A::visit(entities, &mut routes);
+        A::visit(queues, &mut routes);
         routes
     }
 
     /// Routes to the public and the internal commands of the aggregates.
-    pub(crate) fn all<A: AggregateList>(entities: &A::Entities) -> Self {
+    pub(crate) fn all<A: AggregateList>(queues: &A::Queues) -> Self {
         let mut routes = Self { commands: HashMap::new(), internal: true };
-        A::visit(entities, &mut routes);
+        A::visit(queues, &mut routes);
         routes
     }
 
@@ -129,9 +129,9 @@ impl<B: Backend> CommandRoutes<B> {
 }
 
 impl<B: Backend> AggregateVisitor for CommandRoutes<B> {
-    fn aggregate<A: Aggregate>(&mut self, entities: &Arc<Entities<A>>) {
+    fn aggregate<A: Aggregate>(&mut self, queues: &Arc<Queues<A>>) {
         let internal = self.internal;
-        let mut routes = RoutesOf { routes: self, entities };
+        let mut routes = RoutesOf { routes: self, queues };
         A::visit_commands(&mut routes);
         if internal {
             A::visit_internal_commands(&mut routes);
@@ -142,7 +142,7 @@ impl<B: Backend> AggregateVisitor for CommandRoutes<B> {
 /// The routes to the commands of one aggregate.
 struct RoutesOf<'a, B: Backend, A: Aggregate> {
     routes: &'a mut CommandRoutes<B>,
-    entities: &'a Arc<Entities<A>>,
+    queues: &'a Arc<Queues<A>>,
 }
 
 impl<B: Backend, A: Aggregate> CommandVisitor<A> for RoutesOf<'_, B, A> {
@@ -152,10 +152,10 @@ impl<B: Backend, A: Aggregate> CommandVisitor<A> for RoutesOf<'_, B, A> {
         A: Handle<C>,
     {
         for name in C::NAMES {
-            let entities = Arc::clone(self.entities);
+            let queues = Arc::clone(self.queues);
             let route: CommandRoute<B> = Box::new(move |runtime, message| {
-                let entities = Arc::clone(&entities);
-                Box::pin(async move { execute::<B, C>(runtime, &entities, name, message).await })
+                let queues = Arc::clone(&queues);
+                Box::pin(async move { execute::<B, C>(runtime, &queues, name, message).await })
             });
             self.routes.commands.insert(name, route);
         }

@@ -58,6 +58,7 @@ use crate::{
     write::decide::decide,
 };
 
+pub use crate::port::clock::ManualClock;
 pub use policy::{PolicyTest, Reacted, policy};
 #[cfg(feature = "schema")]
 pub use schema::{Older, StoredShape, check_schema_lock};

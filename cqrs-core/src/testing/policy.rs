@@ -12,7 +12,7 @@ use crate::{
         metadata::Metadata,
     },
     effects::{
-        intents::{Action, Cause, Effects, Intent, Refusal},
+        intents::{Action, CausedBy, Effects, Intent, Refusal},
         policy::{Policy, React},
     },
     log::envelope::Envelope,
@@ -22,7 +22,9 @@ use crate::{
 /// Begins a test of a policy to which nothing has happened.
 ///
 /// ```
-/// # use cqrs_core::{Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React};
+/// # use cqrs_core::{
+/// #     Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React,
+/// # };
 /// # use serde::{Deserialize, Serialize};
 /// # use std::time::Duration;
 /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -110,7 +112,7 @@ impl<P: Policy> PolicyTest<P> {
         let Some(key) = P::key(&envelope) else {
             return Reacted { test: self, cause: None, what, intents: Vec::new() };
         };
-        let cause = Cause::event(P::NAME, key, &envelope);
+        let cause = CausedBy::event(P::NAME, key, &envelope);
         self.step(what, cause, |state, effects| state.react(&envelope, effects))
     }
 
@@ -123,7 +125,7 @@ impl<P: Policy> PolicyTest<P> {
     pub fn when_refused<C: Command>(mut self, key: &str, command: C, reason: &str) -> Reacted<P> {
         self.events += 1;
         let (policy, id, order) = (P::NAME, Uuid::from_u128(self.events.into()), self.events);
-        let mut sent = Effects::of(Cause {
+        let mut sent = Effects::of(CausedBy {
             policy,
             key: key.to_owned(),
             id,
@@ -138,7 +140,7 @@ impl<P: Policy> PolicyTest<P> {
             unreachable!("one command was sent");
         };
         let refusal = Refusal { request: request.clone(), reason: reason.to_owned() };
-        let cause = Cause::refusal(P::NAME, intent, request);
+        let cause = CausedBy::refusal(P::NAME, intent, request);
         self.step(format!("the refusal of {}", request.command), cause, |state, effects| {
             state.refused(&refusal, effects);
         })
@@ -150,7 +152,7 @@ impl<P: Policy> PolicyTest<P> {
     }
 
     #[track_caller]
-    fn step(mut self, what: String, cause: Cause, react: impl FnOnce(&mut P, &mut Effects)) -> Reacted<P> {
+    fn step(mut self, what: String, cause: CausedBy, react: impl FnOnce(&mut P, &mut Effects)) -> Reacted<P> {
         let mut state = self.states.remove(&cause.key).unwrap_or_default();
         let mut effects = Effects::of(cause.clone());
         react(&mut state, &mut effects);
@@ -186,7 +188,7 @@ impl<P: Policy> PolicyTest<P> {
 #[must_use = "say what should be wanted: `then` or `then_nothing`"]
 pub struct Reacted<P> {
     test: PolicyTest<P>,
-    cause: Option<Cause>,
+    cause: Option<CausedBy>,
     what: String,
     intents: Vec<Intent>,
 }

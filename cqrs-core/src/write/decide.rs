@@ -13,11 +13,11 @@ use crate::{
     },
 };
 
-pub(crate) type Failure<A> = CommandError<<A as Aggregate>::Rejection>;
+pub(crate) type CommandFailure<A> = CommandError<<A as Aggregate>::Rejection>;
 
-pub(crate) type Answer<A> = Result<Receipt, Failure<A>>;
+pub(crate) type CommandResult<A> = Result<Receipt, CommandFailure<A>>;
 
-type Decision<A> = Result<Events<<A as Aggregate>::Event>, Failure<A>>;
+type Decision<A> = Result<Events<<A as Aggregate>::Event>, CommandFailure<A>>;
 
 /// A command without its type: the lifecycle's and the handler's decision on a state and its version.
 pub(crate) trait Decide<A: Aggregate>:

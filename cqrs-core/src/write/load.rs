@@ -1,14 +1,12 @@
 //! The state that a command is decided on (cold load, catch-up, confirmation), read again while the store does not answer.
 
-use std::time::Duration;
-
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout_at},
+    time::timeout_at,
 };
 
 use crate::{
-    base::{backoff, error::StoreError, id::AggregateKey},
+    base::{error::StoreError, id::AggregateKey, patience::Patience},
     model::aggregate::Aggregate,
     port::event_store::EventStore,
     write::{resources::Shell, state::Loaded},
@@ -33,22 +31,22 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
     if let Some(loaded) = known.take_if(|loaded| !loaded.stale && !loaded.unproved) {
         return Ok(loaded);
     }
-    let mut attempts = Attempts::new(shell.limits.patience);
+    let mut patience = Patience::of(shell.limits.patience);
     loop {
         let mut cold = known.is_none();
         let mut loaded = match known.take() {
             Some(loaded) => loaded,
-            None => Box::new(begin(shell, key, &mut attempts).await?),
+            None => Box::new(begin(shell, key, &mut patience).await?),
         };
         while loaded.stale || (!loaded.confirmed && (behind || loaded.unproved)) {
             if loaded.stale {
-                let turn = if cold { Some(attempts.turn(&shell.cold_loads, key).await?) } else { None };
+                let turn = if cold { Some(turn(&shell.cold_loads, key, &patience).await?) } else { None };
                 let read = loaded.catch_up(&*shell.events).await;
                 drop(turn);
-                attempts.after(read).await?;
+                patience.after(read).await?;
             } else {
                 let confirmed = loaded.confirm(&*shell.events).await;
-                attempts.after(confirmed).await?;
+                patience.after(confirmed).await?;
                 // It was another history.
                 cold |= loaded.stale;
             }
@@ -60,7 +58,7 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
         }
         // Some of it may be from one log and the rest from another.
         let what = format!("the log may have become another one while {key} was read");
-        attempts.after(Err(StoreError::Unavailable { what, source: None })).await?;
+        patience.after(Err::<(), _>(StoreError::Unavailable { what, source: None })).await?;
         era = now;
     }
 }
@@ -69,11 +67,11 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
 async fn begin<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
-    attempts: &mut Attempts,
+    patience: &mut Patience,
 ) -> Result<Loaded<A>, StoreError> {
     let mut loaded = Loaded::from_snapshot(key.clone(), &*shell.events).await;
     if loaded.stale && !loaded.unproved {
-        attempts.after(loaded.probe(&*shell.events, &shell.first_page).await).await?;
+        patience.after(loaded.probe(&*shell.events, &shell.first_page).await).await?;
     }
     Ok(loaded)
 }
@@ -84,7 +82,7 @@ pub(crate) async fn confirm<A: Aggregate, S: EventStore>(
     loaded: &mut Loaded<A>,
 ) -> Result<bool, StoreError> {
     let before = loaded.version;
-    let mut attempts = Attempts::new(shell.limits.patience);
+    let mut patience = Patience::of(shell.limits.patience);
     while !loaded.confirmed && !loaded.stale {
         let era = shell.events.era();
         let confirmed = match before {
@@ -96,44 +94,20 @@ pub(crate) async fn confirm<A: Aggregate, S: EventStore>(
             loaded.forget();
         }
         loaded.era = era;
-        attempts.after(confirmed).await?;
+        patience.after(confirmed).await?;
     }
     Ok(loaded.version == before && !loaded.stale)
 }
 
-/// Reads that are tried again while the store does not answer.
-struct Attempts {
-    deadline: Instant,
-    failed: u32,
-}
-
-impl Attempts {
-    fn new(patience: Duration) -> Self {
-        Self { deadline: Instant::now() + patience, failed: 0 }
-    }
-
-    /// Waits for a turn to read, while there is time.
-    async fn turn<'a>(
-        &self,
-        turns: &'a Semaphore,
-        key: &AggregateKey,
-    ) -> Result<SemaphorePermit<'a>, StoreError> {
-        let turn = timeout_at(self.deadline, turns.acquire()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| {
-            let what = format!("too many others are being read before {key}");
-            StoreError::Unavailable { what, source: None }
-        })
-    }
-
-    /// Lets a success pass, and pauses after a failure that may pass by itself, if there is time.
-    async fn after(&mut self, read: Result<(), StoreError>) -> Result<(), StoreError> {
-        let Err(error) = read else { return Ok(()) };
-        let pause = backoff::pause(Duration::from_millis(20), Duration::from_millis(200), self.failed);
-        if !error.is_transient() || Instant::now() + pause > self.deadline {
-            return Err(error);
-        }
-        self.failed += 1;
-        tokio::time::sleep(pause).await;
-        Ok(())
-    }
+/// Waits for a turn to read, while there is time.
+async fn turn<'a>(
+    turns: &'a Semaphore,
+    key: &AggregateKey,
+    patience: &Patience,
+) -> Result<SemaphorePermit<'a>, StoreError> {
+    let turn = timeout_at(patience.deadline, turns.acquire()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| {
+        let what = format!("too many others are being read before {key}");
+        StoreError::Unavailable { what, source: None }
+    })
 }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::{
-    model::{aggregate::Aggregate, snapshot::fault::Unwritable},
+    model::{aggregate::Aggregate, snapshot::fault::WriteFault},
     port::event_store::EventStore,
     write::state::Loaded,
 };
@@ -60,7 +60,7 @@ impl Saver {
         });
     }
 
-    fn warn_once<A: Aggregate>(&self, unwritable: &Unwritable) {
+    fn warn_once<A: Aggregate>(&self, unwritable: &WriteFault) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.insert(A::NAME) {
             warn!(aggregate = A::NAME, reason = %unwritable, "snapshots of this aggregate are not saved");

@@ -18,8 +18,9 @@ impl Model<'_> {
         ]);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let types = shape.types().into_iter().flat_map(|stored| stored.emit_all(krate));
-        let codec =
-            codec.as_ref().map(|Codec(codec)| quote!(const CODEC: #krate::Codec = #krate::Codec::#codec;));
+        let codec = codec
+            .as_ref()
+            .map(|Codec(codec)| quote!(const CODEC: #krate::model::Codec = #krate::model::Codec::#codec;));
         let event_type = shape.emit_event_type(krate);
         let is_retired = shape.emit_is_retired();
         let is_plain = shape.emit_is_plain(krate);
@@ -31,10 +32,10 @@ impl Model<'_> {
 
             #attributes
             impl #impl_generics #krate::Event for #ty #where_clause {
-                const TYPES: &'static [#krate::EventType] = &[#(#types),*];
+                const TYPES: &'static [#krate::model::EventType] = &[#(#types),*];
                 #codec
 
-                fn event_type(&self) -> #krate::EventType {
+                fn event_type(&self) -> #krate::model::EventType {
                     #event_type
                 }
 
@@ -50,7 +51,7 @@ impl Model<'_> {
                 }
 
                 fn deserialize_data<'__de, __D>(
-                    event_type: #krate::EventType,
+                    event_type: #krate::model::EventType,
                     data: __D,
                 ) -> ::core::result::Result<Self, __D::Error>
                 where
@@ -110,9 +111,9 @@ impl Model<'_> {
         quote! {
             #attributes
             impl #impl_generics #krate::Event for #ty #where_clause {
-                const TYPES: &'static [#krate::EventType] = &[];
+                const TYPES: &'static [#krate::model::EventType] = &[];
 
-                fn event_type(&self) -> #krate::EventType {
+                fn event_type(&self) -> #krate::model::EventType {
                     ::core::unreachable!()
                 }
 
@@ -124,7 +125,7 @@ impl Model<'_> {
                 }
 
                 fn deserialize_data<'__de, __D>(
-                    _: #krate::EventType,
+                    _: #krate::model::EventType,
                     _: __D,
                 ) -> ::core::result::Result<Self, __D::Error>
                 where
@@ -243,7 +244,7 @@ impl StoredType {
     fn emit(&self, krate: &Path) -> TokenStream {
         let Self { name, version, .. } = self;
         let version = Literal::u32_unsuffixed(*version);
-        quote!(#krate::EventType::new(#name, #version))
+        quote!(#krate::model::EventType::new(#name, #version))
     }
 
     /// All types as which it may be stored.
@@ -252,7 +253,7 @@ impl StoredType {
         let versions = || (1..self.version).take(self.older.len()).chain([self.version]).rev();
         let of = |name| versions().map(Literal::u32_unsuffixed).map(move |version| (name, version));
         let all = [&self.name].into_iter().chain(&self.aliases).flat_map(of);
-        all.map(|(name, version)| quote!(#krate::EventType::new(#name, #version))).collect()
+        all.map(|(name, version)| quote!(#krate::model::EventType::new(#name, #version))).collect()
     }
 
     /// How each version is read.

@@ -7,7 +7,7 @@
 use std::{fmt::Display, sync::Arc};
 
 use async_nats::jetstream::{self, ErrorCode, context::RequestError, response::Response};
-use cqrs_core::{Source, StoreError};
+use cqrs_core::{StoreError, port::Source};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::client::{

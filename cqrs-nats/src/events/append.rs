@@ -4,7 +4,7 @@ use async_nats::jetstream::{
     ErrorCode,
     context::{PublishError, PublishErrorKind},
 };
-use cqrs_core::{AppendError, StoreError};
+use cqrs_core::{StoreError, port::AppendError};
 
 use crate::client::errors::{IN_FLIGHT, code, is_stream_limit, unavailable, write_error};
 

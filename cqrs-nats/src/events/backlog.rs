@@ -1,7 +1,7 @@
 //! How much there is after a place: the server counts it for a consumer, which is made for that and removed.
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use cqrs_core::{Backlog, StoreError};
+use cqrs_core::{StoreError, port::Backlog};
 use uuid::Uuid;
 
 use crate::{

@@ -15,8 +15,9 @@ use std::{collections::HashMap, sync::Arc};
 use async_nats::jetstream::{context::PublishErrorKind, message::PublishMessage};
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, AppendError, Appended, Backlog, Commit, Delivery, EventStore, Expected, Log, Page, Search,
-    StoreError, StoredCommit, Subscribe,
+    AggregateKey, StoreError,
+    log::{Commit, StoredCommit},
+    port::{AppendError, Appended, Backlog, Delivery, EventStore, Expected, Log, Page, Search, Subscribe},
 };
 
 use crate::{

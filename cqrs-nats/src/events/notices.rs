@@ -1,7 +1,10 @@
 //! Notices: the stream says on core NATS what it has stored.
 
 use async_nats::{Message, Subscriber, header::NATS_SEQUENCE};
-use cqrs_core::{Delivery, Notice, Notices, StoreError};
+use cqrs_core::{
+    StoreError,
+    port::{Delivery, Notice, Notices},
+};
 use futures_util::{StreamExt, stream::SelectAll};
 use tokio::time::sleep;
 

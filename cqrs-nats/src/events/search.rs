@@ -7,7 +7,11 @@
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use cqrs_core::{Page, Search, StoreError, StoredCommit};
+use cqrs_core::{
+    StoreError,
+    log::StoredCommit,
+    port::{Page, Search},
+};
 use tracing::warn;
 use uuid::Uuid;
 

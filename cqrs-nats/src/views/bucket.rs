@@ -1,7 +1,10 @@
 //! The bucket of a projection: where its documents, notes and checkpoint are, and a save as the messages of a batch.
 
 use bytes::Bytes;
-use cqrs_core::{Note, ProjectionId, Save, StoreError, Write};
+use cqrs_core::{
+    StoreError,
+    port::{Note, ProjectionId, Save, Write},
+};
 
 use crate::{
     client::atomic_batch,

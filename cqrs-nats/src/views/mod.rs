@@ -23,7 +23,8 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use cqrs_core::{
-    ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError, ViewStore,
+    StoreError,
+    port::{ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
 };
 use tokio::{
     sync::watch,
@@ -268,7 +269,7 @@ impl ViewStore for KvViews {
     }
 
     /// Each context has one set of buckets beside its log.
-    fn place(&self) -> Option<String> {
+    fn name(&self) -> Option<String> {
         None
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
-use cqrs_core::{Checkpoint, Reached};
+use cqrs_core::port::{Checkpoint, Reached};
 use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
 use uuid::Uuid;

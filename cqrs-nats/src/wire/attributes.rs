@@ -3,7 +3,10 @@
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, Commit, EventId, JSON, Metadata, Origin, RecordedEvent};
+use cqrs_core::{
+    AggregateKey, EventId, Metadata,
+    log::{Commit, JSON, Origin, RecordedEvent},
+};
 use jiff::Timestamp;
 use uuid::Uuid;
 

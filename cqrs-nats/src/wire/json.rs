@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, io::Write as _, ops::Range, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, Commit, JSON, RecordedEvent, is_json};
+use cqrs_core::{
+    AggregateKey,
+    log::{Commit, JSON, RecordedEvent, is_json},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},

@@ -14,7 +14,10 @@ use std::{borrow::Cow, str::Utf8Error};
 
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, Commit, JSON, media_type};
+use cqrs_core::{
+    AggregateKey,
+    log::{Commit, JSON, media_type},
+};
 use percent_encoding::percent_decode_str;
 
 use crate::{

@@ -151,7 +151,7 @@ fn is_legal(name: &str, extra: fn(u8) -> bool) -> bool {
 mod tests {
     use std::collections::HashMap;
 
-    use cqrs_core::ProjectionId;
+    use cqrs_core::port::ProjectionId;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,7 +2,11 @@
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, Delivery, StoreError, StoredCommit, Unreadable};
+use cqrs_core::{
+    AggregateKey, StoreError,
+    log::StoredCommit,
+    port::{Delivery, Unreadable},
+};
 
 use crate::{
     client::found::Found,

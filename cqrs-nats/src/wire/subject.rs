@@ -126,7 +126,7 @@ pub(crate) fn aggregate_of(log: &str, names: &[&'static str], subject: &str) -> 
 
 #[cfg(test)]
 mod tests {
-    use cqrs_core::MAX_ID_BYTES;
+    use cqrs_core::model::MAX_ID_BYTES;
     use proptest::prelude::*;
 
     use super::*;

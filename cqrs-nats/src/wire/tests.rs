@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use cqrs_core::{BINCODE, CausationId, CommandId, CorrelationId, EventId, Metadata, Origin, RecordedEvent};
+use cqrs_core::{
+    CausationId, CommandId, CorrelationId, EventId, Metadata,
+    log::{BINCODE, Origin, RecordedEvent},
+};
 use proptest::{collection::vec, option, prelude::*};
 use uuid::Uuid;
 

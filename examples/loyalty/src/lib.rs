@@ -1,8 +1,9 @@
 //! Points for customers whose orders were shipped: a context of its own, which follows what the shop announces.
 
 use cqrs_core::{
-    Aggregate, Apply, Backend, Command, Context, Cqrs, Deadlines, Effects, Envelope, Error, Event,
-    EventStore, Handle, Handled, Policy, Project, Query, React, View,
+    Aggregate, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Error, Event, Handle, Handled,
+    Policy, Project, Query, React, View,
+    port::{Deadlines, EventStore},
 };
 use order_service::{CustomerId, Money, OrderId, Shop, ShopEvent};
 use rust_decimal::prelude::ToPrimitive as _;

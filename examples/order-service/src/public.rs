@@ -1,6 +1,6 @@
 //! What other contexts are told about orders. Names and shapes stay as they are, whatever changes inside.
 
-use cqrs_core::{Announce, Envelope, Event, EventSource};
+use cqrs_core::{Envelope, Event, announce::Announce, model::EventSource};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,9 @@
 //! The service: its aggregates and its views, put together.
 
 use cqrs_core::{
-    Announce as _, Backend, Builder, Cqrs, Deadlines, Error, EventStore, Policy as _, ProjectionId, View as _,
+    Backend, Builder, Cqrs, Error, Policy as _, View as _,
+    announce::Announce as _,
+    port::{Deadlines, EventStore, ProjectionId},
 };
 
 use crate::{

@@ -2,7 +2,7 @@
 //! answers.
 
 use cqrs_core::{
-    Aggregate, Apply, Effects, Envelope, Event, Handler, HandlerError, On, Policy, Project, React, View,
+    Aggregate, Apply, Effects, Envelope, Event, EventHandler, HandlerError, On, Policy, Project, React, View,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl Policy for NoReact {
 
 struct NoOn;
 
-impl Handler for NoOn {
+impl EventHandler for NoOn {
     const NAME: &'static str = "handler";
     type Of = Order;
 }
@@ -79,7 +79,7 @@ impl React<Paid> for Half {
     fn react(&mut self, _: &Envelope<Paid>, _: &mut Effects) {}
 }
 
-impl Handler for Half {
+impl EventHandler for Half {
     const NAME: &'static str = "half";
     type Of = (Order, Parcel);
 }

@@ -1,7 +1,8 @@
 //! What is not part of a service, or is no part that a service can have.
 
 use cqrs_core::{
-    Aggregate, Apply, Command, Context, Cqrs, Envelope, Event, Handle, Handled, Project, Query, View, memory::Memory,
+    Aggregate, Apply, Command, Context, Cqrs, Envelope, Event, Handle, Handled, Project, Query, View,
+    memory::Memory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +76,8 @@ impl Project<Paid> for Another {
 }
 
 async fn not_registered() {
-    let cqrs = Cqrs::builder(Memory::default()).aggregate::<Another>().view::<Another>().start().await.unwrap();
+    let cqrs =
+        Cqrs::builder(Memory::default()).aggregate::<Another>().view::<Another>().start().await.unwrap();
     let _ = cqrs.execute(Pay(1)).await;
     let _ = cqrs.query(GetSummary(1)).await;
 }
@@ -100,7 +102,7 @@ fn not_parts() {
     let builder = Cqrs::builder(Memory::default()).aggregate::<Nothing>();
     let builder = Cqrs::builder(Memory::default()).view::<Nothing>();
     let builder = Cqrs::builder(Memory::default()).policy::<Nothing>();
-    let builder = Cqrs::builder(Memory::default()).handler(Nothing);
+    let builder = Cqrs::builder(Memory::default()).event_handler(Nothing);
     let builder = Cqrs::builder(Memory::default()).interceptor(Nothing);
 }
 

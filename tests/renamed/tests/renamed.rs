@@ -3,7 +3,8 @@
 
 use cqrs_renamed::{Already, GetUsage, LampBroken, Light, LightCommand, LightEvent, Switch, Usage};
 use renamed::{
-    Aggregate, Answer, Command, CommandVisitor, Context, Event, EventType, Handle, Lifecycle, Query, replay,
+    Aggregate, Answer, Command, Context, Event, Handle, Lifecycle, Query,
+    model::{CommandVisitor, EventType, replay},
 };
 
 fn round_trip<E: Event>(event: &E) -> E {

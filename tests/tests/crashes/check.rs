@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use cqrs_core::{Cqrs, EventStore as _, Position, ProjectionId, memory::MemoryViews};
+use cqrs_core::{
+    Cqrs,
+    log::Position,
+    memory::MemoryViews,
+    port::{EventStore as _, ProjectionId},
+};
 use cqrs_nats::NatsEvents;
 use cqrs_tests::{
     domain::{Account, Statement, deposit, key, open},
@@ -196,7 +201,7 @@ fn handled_all(handled: &Path, all: &[(String, i64)], step: Step) {
 }
 
 fn place(letter: &[u8]) -> (Position, u64, String) {
-    let letter: cqrs_core::DeadLetter = serde_json::from_slice(letter).unwrap();
+    let letter: cqrs_core::operate::DeadLetter = serde_json::from_slice(letter).unwrap();
     (letter.position, letter.version.unwrap(), letter.aggregate.id().to_owned())
 }
 

@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use cqrs_core::{Cqrs, Effects, Envelope, Policy, ProjectionId, ProjectorState, React, Receipt, View as _};
+use cqrs_core::{
+    Cqrs, Effects, Envelope, Policy, React, Receipt, View as _, operate::ProjectorState, port::ProjectionId,
+};
 use cqrs_nats::{Connect, Permissions, Topology};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{

@@ -1,9 +1,11 @@
 //! What is logged, and the ids that it carries.
 
 use cqrs_core::{
-    Aggregate, Announce, Apply, Command, Context, CorrelationId, Cqrs, Effects, Envelope, Event, EventSource,
-    Handle, Handled, Handler, HandlerError, On, Policy, Project, React, View,
+    Aggregate, Apply, Command, Context, CorrelationId, Cqrs, Effects, Envelope, Event, EventHandler, Handle,
+    Handled, HandlerError, On, Policy, Project, React, View,
+    announce::Announce,
     memory::{Memory, MemoryEvents, MemoryViews},
+    model::EventSource,
 };
 use cqrs_nats::Topology;
 use cqrs_sql::{
@@ -86,7 +88,7 @@ impl React<Lit> for Watcher {
     }
 }
 
-impl Handler for Watcher {
+impl EventHandler for Watcher {
     const NAME: &'static str = "handler";
     type Of = Lamp;
 }
@@ -142,7 +144,7 @@ async fn whatever_follows_an_event_logs_in_the_events_span() {
     let folder = tempfile::tempdir().unwrap();
     let views = SqliteViews::open(folder.path().join("views.db"), "lamps").await.unwrap();
     let builder = Cqrs::builder((MemoryEvents::default(), views.clone())).aggregate::<Lamp>().view::<Lamp>();
-    let builder = builder.policy::<Watcher>().handler(Watcher);
+    let builder = builder.policy::<Watcher>().event_handler(Watcher);
     let builder = builder.announcer::<Watcher>(MemoryEvents::default());
     let builder = builder.projection(<Watcher as SqlView<Sqlite>>::id(), views.projection(Watcher));
     let cqrs = builder.start().await.unwrap();

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use cqrs_core::{
-    Aggregate, Apply, Command, CommandError, CommandId, CommandMessage, Context, Cqrs, Error, Event, Events,
-    Handle, RouteError, Router, memory::Memory,
+    Aggregate, Apply, Command, CommandError, CommandId, Context, Cqrs, Error, Event, Events, Handle,
+    by_name::{CommandMessage, RouteError, Router},
+    memory::Memory,
 };
 use serde::{Deserialize, Serialize};
 

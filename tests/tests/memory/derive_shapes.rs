@@ -4,8 +4,9 @@
 #![deny(missing_docs, unused_qualifications, clippy::pedantic)]
 
 use cqrs_core::{
-    Aggregate, Answer, Apply, Codec, Command, CommandVisitor, Context, Documents, Envelope, Error, Event,
-    EventType, Handle, Handled, Lifecycle, Project, Query, Snapshots, View, replay,
+    Aggregate, Answer, Apply, Command, Context, Documents, Envelope, Error, Event, Handle, Handled,
+    Lifecycle, Project, Query, View,
+    model::{Codec, CommandVisitor, EventType, Snapshots, replay},
 };
 use serde::{Deserialize, Serialize};
 

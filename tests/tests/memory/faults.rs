@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    CommandError, CommandId, Commit, Cqrs, Error, EventStore as _, Expected, Position, Receipt, StoredCommit,
+    CommandError, CommandId, Cqrs, Error, Receipt,
+    log::{Commit, Position, StoredCommit},
     memory::{MemoryEvents, MemoryViews},
+    port::{EventStore as _, Expected},
 };
 use cqrs_tests::{
     domain::{Account, Statement, deposit, key, open, statement},

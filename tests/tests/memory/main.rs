@@ -4,6 +4,7 @@
 mod command_content;
 mod derive_shapes;
 mod faults;
+mod floors;
 mod patience;
 mod repository;
 mod retired;

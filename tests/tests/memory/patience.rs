@@ -7,9 +7,12 @@ use std::{
 };
 
 use cqrs_core::{
-    Batch, Cqrs, Error, ProjectError, Projection, ProjectionId, ProjectionSettings, Reached, Save,
-    SavedCheckpoint, StoreError, ViewStore,
+    Cqrs, Error, StoreError,
     memory::{Memory, MemoryViews},
+    port::{
+        Batch, ProjectError, Projection, ProjectionId, ProjectionSettings, Reached, Save, SavedCheckpoint,
+        ViewStore,
+    },
 };
 use cqrs_tests::domain::{Account, deposit, open};
 

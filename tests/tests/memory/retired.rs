@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use cqrs_core::{
-    Aggregate, Apply, Codec, Command, CommandError, Context, Cqrs, Effects, Envelope, Error, Event,
-    EventStore as _, Handle, Handled, Handler, HandlerError, On, Policy, Project, React, View,
+    Aggregate, Apply, Command, CommandError, Context, Cqrs, Effects, Envelope, Error, Event, EventHandler,
+    Handle, Handled, HandlerError, On, Policy, Project, React, View,
     memory::{Memory, MemoryEvents, MemoryViews},
+    model::Codec,
+    port::EventStore as _,
     testing::given,
 };
 use cqrs_tests::domain::{Account, AccountEvent, deposit, open};
@@ -134,7 +136,7 @@ impl React<AccountEvent> for QuietPolicy {
 
 struct QuietHandler(Seen);
 
-impl Handler for QuietHandler {
+impl EventHandler for QuietHandler {
     const NAME: &'static str = "quiet-handler";
     const IGNORED: &'static [&'static str] = DEPOSITED;
     type Of = Account;
@@ -152,7 +154,7 @@ impl On<AccountEvent> for QuietHandler {
 async fn views_policies_and_handlers_pass_over_what_they_ignore() {
     let seen = Seen::default();
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().view::<Quiet>();
-    let builder = builder.policy::<QuietPolicy>().handler(QuietHandler(Arc::clone(&seen)));
+    let builder = builder.policy::<QuietPolicy>().event_handler(QuietHandler(Arc::clone(&seen)));
     let cqrs = builder.start().await.unwrap();
     for account in ["a", "b"] {
         cqrs.execute(open(account, 5)).await.unwrap();

@@ -10,10 +10,12 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Batch, BoxFuture, Call, Cqrs, Effects, Envelope, Handler, HandlerError, Interceptor, Next,
-    On, Outcome, Policy, Position, ProjectError, Projection, ProjectionId, ProjectionSettings,
-    ProjectorState, React, Refused, Unfinished,
+    AggregateKey, Cqrs, Effects, Envelope, EventHandler, HandlerError, On, Policy, React,
+    intercept::{Call, Interceptor, Next, Outcome, Refused},
+    log::Position,
     memory::{Memory, MemoryViews},
+    operate::{ProjectorState, Unfinished},
+    port::{Batch, BoxFuture, ProjectError, Projection, ProjectionId, ProjectionSettings},
 };
 use cqrs_tests::{
     domain::{Account, AccountEvent, deposit, key, open},
@@ -28,7 +30,7 @@ struct Clerk {
     done: Arc<AtomicU64>,
 }
 
-impl Handler for Clerk {
+impl EventHandler for Clerk {
     const NAME: &'static str = "clerk";
     type Of = Account;
 }
@@ -52,7 +54,7 @@ fn stuck() -> AggregateKey {
 async fn a_handler_that_never_ends_is_dropped_and_named_and_its_event_comes_again() {
     let (memory, clerk) = (Memory::default(), Clerk::default());
     let start = async || {
-        let builder = Cqrs::builder(memory.clone()).aggregate::<Account>().handler(clerk.clone());
+        let builder = Cqrs::builder(memory.clone()).aggregate::<Account>().event_handler(clerk.clone());
         builder.stop_patience(Duration::from_millis(200)).start().await.unwrap()
     };
     for times in 1..=2 {
@@ -88,7 +90,8 @@ async fn a_handler_that_never_ends_is_dropped_and_named_and_its_event_comes_agai
 #[tokio::test]
 async fn what_ends_in_time_is_waited_for() {
     let (memory, clerk) = (Memory::default(), Clerk::default());
-    let service = Cqrs::builder(memory).aggregate::<Account>().handler(clerk.clone()).start().await.unwrap();
+    let service =
+        Cqrs::builder(memory).aggregate::<Account>().event_handler(clerk.clone()).start().await.unwrap();
     for account in 0..20 {
         service.execute(open(account.to_string(), 0)).await.unwrap();
     }
@@ -101,7 +104,7 @@ async fn what_ends_in_time_is_waited_for() {
 async fn a_handler_that_never_ends_does_not_outlive_the_last_handle() {
     let (memory, clerk) = (Memory::default(), Clerk::default());
     let tasks = Handle::current().metrics().num_alive_tasks();
-    let builder = Cqrs::builder(memory).aggregate::<Account>().handler(clerk.clone());
+    let builder = Cqrs::builder(memory).aggregate::<Account>().event_handler(clerk.clone());
     let service = builder.stop_patience(Duration::from_millis(50)).start().await.unwrap();
     service.execute(open("stuck", 0)).await.unwrap();
     eventually("it is handled", async || clerk.begun.load(Ordering::SeqCst) == 1).await;

@@ -4,9 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use cqrs_core::{
-    Aggregate, AggregateKey, AppendError, Appended, Apply, Command, CommandError, CommandId, Commit, Context,
-    Cqrs, Error, Event, EventStore, Expected, Handle, Handled, StoreError, StoredCommit,
+    Aggregate, AggregateKey, Apply, Command, CommandError, CommandId, Context, Cqrs, Error, Event, Handle,
+    Handled, StoreError,
+    log::{Commit, StoredCommit},
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
+    port::{AppendError, Appended, EventStore, Expected},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;

@@ -10,10 +10,13 @@ use std::{
 };
 
 use cqrs_core::{
-    Announce, Backend, CommandError, CommandId, Cqrs, Deadlines, Effects, Envelope, Error, Event,
-    EventSource, EventStore, Handler, HandlerError, Metadata, On, Policy, Project, Query, React,
-    StoredCommit, View, ViewStore,
+    Backend, CommandError, CommandId, Cqrs, Effects, Envelope, Error, Event, EventHandler, HandlerError,
+    Metadata, On, Policy, Project, Query, React, View,
+    announce::Announce,
+    log::StoredCommit,
     memory::{Memory, MemoryEvents, MemoryViews},
+    model::EventSource,
+    port::{Deadlines, EventStore, ViewStore},
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_tests::{
@@ -108,7 +111,7 @@ impl React<BankEvent> for Rewards {
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<Vec<String>>>);
 
-impl Handler for Listener {
+impl EventHandler for Listener {
     const NAME: &'static str = "listener";
     type Of = Bank;
 }
@@ -164,7 +167,7 @@ async fn rewards<B: Backend<Events: Deadlines>>(
 ) -> Service<B, (Known,)> {
     let builder = Cqrs::builder(backend).aggregate::<Account>();
     let builder = builder.following(public).view::<Known>().following(public).policy::<Rewards>();
-    builder.following(public).handler(listener).start().await.unwrap()
+    builder.following(public).event_handler(listener).start().await.unwrap()
 }
 
 async fn commits(events: &impl EventStore, account: &str) -> Vec<StoredCommit> {
@@ -176,7 +179,7 @@ async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
     let commits = commits(events, account).await;
     let versions: Vec<_> = commits.iter().map(|stored| stored.commit.first_version).collect();
     let events = commits.iter().flat_map(|stored| &stored.commit.events);
-    let word = |event: &cqrs_core::RecordedEvent| {
+    let word = |event: &cqrs_core::log::RecordedEvent| {
         format!("{} {}", event.event_type, std::str::from_utf8(&event.data).unwrap())
     };
     let told: Vec<_> = events.map(word).collect();
@@ -546,7 +549,7 @@ async fn nothing_is_announced_behind_another_history() {
         bank.execute(deposit("1", 2)).await.unwrap();
         eventually("the announcer says why it stands still", async || {
             let state = bank.projectors().swap_remove(0).state;
-            matches!(state, cqrs_core::ProjectorState::Retrying { reason: said } if said.contains(reason))
+            matches!(state, cqrs_core::operate::ProjectorState::Retrying { reason: said } if said.contains(reason))
         })
         .await;
         let there = public.read(&key("1"), 0, 9).await.unwrap();

@@ -1,7 +1,7 @@
 //! What is stored is CloudEvents, in the eyes of the official SDK, and what that writes is read.
 
 use cloudevents::{Event, EventBuilder as _, EventBuilderV10};
-use cqrs_core::{Cqrs, EventStore as _, Metadata};
+use cqrs_core::{Cqrs, Metadata, port::EventStore as _};
 use cqrs_nats::encode_token;
 use cqrs_tests::{
     TestContext,

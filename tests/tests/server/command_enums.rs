@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex};
 
 use cqrs_core::{
-    Aggregate, Apply, Backend, BoxFuture, Call, Command, CommandError, CommandId, CommandMessage, Context,
-    Cqrs, Deadlines, Effects, Envelope, Error, Event, Handle, Handled, Interceptor, Next, Outcome, Policy,
-    React, Refusal, Refused, RouteError, Router,
+    Aggregate, Apply, Backend, Command, CommandError, CommandId, Context, Cqrs, Effects, Envelope, Error,
+    Event, Handle, Handled, Policy, React, Refusal,
+    by_name::{CommandMessage, RouteError, Router},
+    intercept::{Call, Interceptor, Next, Outcome, Refused},
     memory::Memory,
+    port::{BoxFuture, Deadlines},
     testing::{given, given_nothing, policy},
 };
 use cqrs_tests::eventually;

@@ -13,7 +13,8 @@ use std::{
 };
 
 use cqrs_core::{
-    CommandError, Cqrs, Error, EventStore as _, ProjectorState, StoreError, memory::MemoryViews,
+    CommandError, Cqrs, Error, StoreError, memory::MemoryViews, operate::ProjectorState,
+    port::EventStore as _,
 };
 use cqrs_nats::{Nats, NatsBackend, NatsEvents};
 use cqrs_nats_server::LocalServer;
@@ -91,13 +92,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 type Bank<V> = Cqrs<(NatsEvents, V), (Account,), (Statement,)>;
 
-async fn bank<V: cqrs_core::ViewStore>(events: NatsEvents, views: V) -> Bank<V> {
+async fn bank<V: cqrs_core::port::ViewStore>(events: NatsEvents, views: V) -> Bank<V> {
     let builder = Cqrs::builder((events, views)).aggregate::<Account>().view::<Statement>();
     builder.append_patience(Duration::from_secs(10)).start().await.unwrap()
 }
 
 /// An account with all payments, and another before and after it.
-async fn fill<V: cqrs_core::ViewStore>(bank: &Bank<V>) {
+async fn fill<V: cqrs_core::port::ViewStore>(bank: &Bank<V>) {
     for account in ["before", "damaged"] {
         bank.execute(open(account, 0)).await.unwrap();
     }

@@ -10,10 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    Aggregate, AggregateKey, Apply, Backend, BoxFuture, Call, Command, Context, Cqrs, Deadlines, Effects,
-    Envelope, Event, EventStore, Events, Handle, Handled, Interceptor, Next, Note, Outcome, Policy,
-    ProjectionId, ProjectorState, React, Refusal, Refused, Save, ViewStore, Write,
+    Aggregate, AggregateKey, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Event, Events,
+    Handle, Handled, Policy, React, Refusal,
+    intercept::{Call, Interceptor, Next, Outcome, Refused},
     memory::{MemoryEvents, MemoryViews},
+    operate::ProjectorState,
+    port::{BoxFuture, Deadlines, EventStore, Note, ProjectionId, Save, ViewStore, Write},
 };
 use cqrs_tests::{TestContext, eventually, flaky::Flaky};
 use serde::{Deserialize, Serialize};
@@ -142,7 +144,7 @@ async fn ask<B: Backend>(shop: &Shop<B>, job: &str, what: &[&str]) {
 async fn told(events: &impl EventStore, job: &str) -> Vec<String> {
     let key = AggregateKey::new("job", done(job)).unwrap();
     let commits = events.read(&key, 0, 1_000).await.unwrap().commits;
-    let what = |event: &cqrs_core::RecordedEvent| {
+    let what = |event: &cqrs_core::log::RecordedEvent| {
         let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
         data["what"].as_str().unwrap().to_owned()
     };

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cqrs_core::{Clock as _, Deadline, Deadlines as _, DueQueue as _, SystemClock};
+use cqrs_core::{
+    Clock as _,
+    port::{Deadline, Deadlines as _, DueQueue as _, SystemClock},
+};
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{eventually, own_server, ports::Port, server_binary};

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Subscriber, jetstream};
-use cqrs_core::{Cqrs, Delivery, EventStore, StoreError, Subscribe, Subscription};
+use cqrs_core::{
+    Cqrs, StoreError,
+    port::{Delivery, EventStore, Subscribe, Subscription},
+};
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_tests::{
     TestContext,

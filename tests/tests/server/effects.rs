@@ -10,7 +10,8 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Cqrs, Envelope, Handler, HandlerError, Notices, On, ProjectorState, memory::Memory,
+    Backend, Cqrs, Envelope, EventHandler, HandlerError, On, memory::Memory, operate::ProjectorState,
+    port::Notices,
 };
 use cqrs_nats::{Nats, Topology};
 use cqrs_nats_server::LocalServer;
@@ -46,7 +47,7 @@ impl Clerk {
     }
 }
 
-impl Handler for Clerk {
+impl EventHandler for Clerk {
     const NAME: &'static str = "clerk";
     type Of = Account;
 }
@@ -73,7 +74,7 @@ impl On<AccountEvent> for Clerk {
 type Bank<B> = Cqrs<B, (Account,), ()>;
 
 async fn bank<B: Backend>(backend: B, clerk: &Clerk) -> Bank<B> {
-    Cqrs::builder(backend).aggregate::<Account>().handler(clerk.clone()).start().await.unwrap()
+    Cqrs::builder(backend).aggregate::<Account>().event_handler(clerk.clone()).start().await.unwrap()
 }
 
 async fn open<B: Backend>(bank: &Bank<B>, account: &str, amounts: &[u64]) {

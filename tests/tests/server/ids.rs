@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use cqrs_core::{Cqrs, MAX_ID_BYTES};
+use cqrs_core::{Cqrs, model::MAX_ID_BYTES};
 use cqrs_tests::{
     TestContext,
     domain::{Account, Open, RichAccounts, Statement, statement},

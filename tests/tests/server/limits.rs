@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Config};
-use cqrs_core::{CommandError, Cqrs, Error, ProjectorState, Receipt, StoreError, View as _, ViewStore as _};
+use cqrs_core::{
+    CommandError, Cqrs, Error, Receipt, StoreError, View as _, operate::ProjectorState, port::ViewStore as _,
+};
 use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_nats_server::LocalServer;
 use cqrs_tests::{

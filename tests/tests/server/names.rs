@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use cqrs_core::{
-    Cqrs, Deadlines as _, Envelope, EventStore as _, Project, Query, SystemClock, View, memory::MemoryViews,
+    Cqrs, Envelope, Project, Query, View,
+    memory::MemoryViews,
+    port::{Deadlines as _, EventStore as _, SystemClock},
 };
 use cqrs_nats::{Topology, TopologyError};
 use cqrs_tests::{

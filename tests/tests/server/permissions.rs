@@ -10,8 +10,9 @@ use std::{
 };
 
 use cqrs_core::{
-    CommandError, Cqrs, Deadline, Deadlines as _, DueQueue as _, Error, ProjectorState, StoreError,
-    SystemClock, View as _,
+    CommandError, Cqrs, Error, StoreError, View as _,
+    operate::ProjectorState,
+    port::{Deadline, Deadlines as _, DueQueue as _, SystemClock},
 };
 use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology, TopologyError};
 use cqrs_nats_server::LocalServer;

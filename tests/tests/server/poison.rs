@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use cqrs_core::{
-    Aggregate, AggregateKey, Apply, Backend, Command, Commit, Context, Cqrs, Effects, Envelope, Error, Event,
-    EventId, EventStore as _, Expected, Fault, Handle, Handled, Policy, Project, Query, React, Receipt, Save,
-    View, ViewStore as _, Write,
+    Aggregate, AggregateKey, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Error, Event,
+    EventId, Handle, Handled, Policy, Project, Query, React, Receipt, View,
+    log::Commit,
     memory::{MemoryEvents, MemoryViews},
+    operate::Fault,
+    port::{EventStore as _, Expected, Save, ViewStore as _, Write},
 };
 use cqrs_tests::{
     domain::{Account, AccountEvent, Deposit, Open, key},
@@ -272,7 +274,8 @@ async fn a_commit_that_is_set_aside_is_one_dead_letter<B: Backend>(backend: B) {
 
     // An event in the middle has a letter of its own from when it is edited.
     let (at, edited) = (large.position.sequence, r#"{"number":2000}"#);
-    let changed = dead.edit(cqrs_core::Position { sequence: at, index: 3 }, edited).await.unwrap().unwrap();
+    let changed =
+        dead.edit(cqrs_core::log::Position { sequence: at, index: 3 }, edited).await.unwrap().unwrap();
     assert_eq!((changed.version, changed.events, changed.behind), (Some(4), 1, true));
     let split = [(Some(2), 2, false), (Some(4), 1, true), (Some(5), 503, true), (Some(508), 2, true)];
     assert_eq!(shown().await, split);
@@ -436,7 +439,7 @@ async fn a_state_that_cannot_be_written_or_read_is_the_fault_of_its_event() {
     cqrs.seen("moody", &receipt).await.unwrap();
     assert_eq!(letters(&cqrs).await, [("bad".to_owned(), Some(2))]);
     cqrs.stop().await;
-    let id = cqrs_core::ProjectionId::new("moody", 1);
+    let id = cqrs_core::port::ProjectionId::new("moody", 1);
     let saved = views.checkpoint(&id).await.unwrap();
     let revision = views.load(&id, &["good".to_owned()]).await.unwrap()[0].revision;
     let write = Write { key: "good".into(), document: Some("[true]".into()), revision };

@@ -7,9 +7,12 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, CommandError, CommandId, Cqrs, Deadline, Deadlines, Effects, Envelope, Error, EventStore,
-    Metadata, Policy, ProjectorState, React, Receipt, Refusal, Start, StoredCommit, ViewStore,
+    Backend, CommandError, CommandId, Cqrs, Effects, Envelope, Error, Metadata, Policy, React, Receipt,
+    Refusal, Start,
+    log::StoredCommit,
     memory::{MemoryEvents, MemoryViews},
+    operate::ProjectorState,
+    port::{Deadline, Deadlines, EventStore, ViewStore},
 };
 use cqrs_tests::{
     domain::{Account, AccountEvent, Open, Touch, Withdraw, deposit, key, open, withdraw},
@@ -43,7 +46,7 @@ async fn commits(events: &impl EventStore, account: &str) -> Vec<StoredCommit> {
 }
 
 fn words(stored: &StoredCommit) -> Vec<(String, CommandId)> {
-    let word = |event: &cqrs_core::RecordedEvent| {
+    let word = |event: &cqrs_core::log::RecordedEvent| {
         let kind = event.event_type.trim_start_matches("account.");
         let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
         (format!("{kind} {}", data["amount"]), event.origin.command_id)

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use cqrs_core::{
-    Backend, Checkpoint, Cqrs, Envelope, Error, EventId, EventStore as _, OnFailure, Project, ProjectionId,
-    ProjectorState, Query, Receipt, Save, View, ViewStore as _, Write,
+    Backend, Cqrs, Envelope, Error, EventId, OnFailure, Project, Query, Receipt, View,
+    operate::ProjectorState,
+    port::{Checkpoint, EventStore as _, ProjectionId, Save, ViewStore as _, Write},
 };
 use cqrs_tests::{
     domain::{Account, AccountEvent, Deposit, Open, Statement, key, statement},

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use cqrs_core::{EventStore as _, Metadata, StoredCommit, Subscribe, Subscription as _};
+use cqrs_core::{
+    Metadata,
+    log::StoredCommit,
+    port::{EventStore as _, Subscribe, Subscription as _},
+};
 use cqrs_tests::{TestContext, oracle::Written, python};
 use order_service::{ConfirmOrder, CreateOrder, Customer, Line, ReceiveStock, ReserveStock};
 use serde_json::{Map, Value, json};
@@ -10,7 +14,7 @@ use serde_json::{Map, Value, json};
 /// The events of a commit, as the reader must print them.
 fn expected(stored: &StoredCommit) -> Vec<Value> {
     let StoredCommit { sequence, commit } = stored;
-    let event = |(version, event): (u64, &cqrs_core::RecordedEvent)| {
+    let event = |(version, event): (u64, &cqrs_core::log::RecordedEvent)| {
         let origin = &event.origin;
         let mut expected = Map::new();
         let mut put = |name: &str, value: String| expected.insert(name.to_owned(), Value::String(value));

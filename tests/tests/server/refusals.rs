@@ -5,8 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Source};
 use cqrs_core::{
-    AppendError, Backend as _, CommandError, CommandId, Cqrs, Error, EventStore as _, Expected,
-    InvalidMetadata, MAX_METADATA_BYTES, Metadata, ProjectorState, StoreError, View as _, ViewStore as _,
+    Backend as _, CommandError, CommandId, Cqrs, Error, Metadata, StoreError, View as _,
+    model::{InvalidMetadata, MAX_METADATA_BYTES},
+    operate::ProjectorState,
+    port::{AppendError, EventStore as _, Expected, ViewStore as _},
 };
 use cqrs_nats::{Connect, ConnectError, Nats, Topology, TopologyError};
 use cqrs_nats_server::LocalServer;

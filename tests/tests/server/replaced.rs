@@ -4,8 +4,9 @@
 use std::{fs, path::Path};
 
 use cqrs_core::{
-    CommandError, CommandId, Error, EventStore, Receipt,
+    CommandError, CommandId, Error, Receipt,
     memory::{MemoryEvents, MemoryViews},
+    port::EventStore,
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_nats_server::LocalServer;

@@ -6,8 +6,10 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, BoxFuture, Call, CommandError, CommandId, CommandMessage, CorrelationId, Cqrs, Error,
-    Interceptor, Metadata, Next, Outcome, Refused, RouteError, Router,
+    Backend, CommandError, CommandId, CorrelationId, Cqrs, Error, Metadata,
+    by_name::{CommandMessage, RouteError, Router},
+    intercept::{Call, Interceptor, Next, Outcome, Refused},
+    port::BoxFuture,
 };
 use cqrs_tests::domain::{
     Account, AccountRejection, CountOpenings, GetStatement, Openings, RichAccounts, Statement, Touch,
@@ -185,7 +187,7 @@ async fn a_service_that_starts_again_goes_on<B: Backend>(backend: B) {
 }
 
 async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
-    use cqrs_core::{CausationId, EventStore as _};
+    use cqrs_core::{CausationId, port::EventStore as _};
     let (events, views) = backend.split();
     let events = Arc::new(events);
     let bank = bank((events.clone(), views)).await;

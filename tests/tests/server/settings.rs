@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    Backend as _, Deadline, Deadlines as _, DueQueue as _, StoreError, SystemClock, View as _, ViewStore as _,
+    Backend as _, StoreError, View as _,
+    port::{Deadline, Deadlines as _, DueQueue as _, SystemClock, ViewStore as _},
 };
 use cqrs_nats::{NatsBackend, Topology};
 use cqrs_tests::{

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, Command, CommandError, CommandId, Context, Cqrs, Error, Event,
-    EventStore, Events, Handle, Handled, Receipt, StoreError,
+    Events, Handle, Handled, Receipt, StoreError,
     memory::{Memory, MemoryEvents, MemoryViews},
+    port::EventStore,
 };
 use cqrs_nats::{Connect, NatsBackend};
 use cqrs_tests::{

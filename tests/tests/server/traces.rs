@@ -7,8 +7,10 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Clock as _, CommandId, CorrelationId, Cqrs, Deadlines, Effects, Envelope, EventStore as _,
-    Handler, HandlerError, Metadata, On, Policy, React, Refusal, SystemClock, Trace,
+    Backend, Clock as _, CommandId, CorrelationId, Cqrs, Effects, Envelope, EventHandler, HandlerError,
+    Metadata, On, Policy, React, Refusal,
+    operate::Trace,
+    port::{Deadlines, EventStore as _, SystemClock},
 };
 use cqrs_tests::{
     TestContext,
@@ -62,7 +64,7 @@ type Bank<B> = Cqrs<B, (Account,), ()>;
 /// Who is consoled says thanks, by a command that a handler sends.
 struct Thankful<B: Backend>(Arc<OnceLock<Bank<B>>>);
 
-impl<B: Backend> Handler for Thankful<B> {
+impl<B: Backend> EventHandler for Thankful<B> {
     const NAME: &'static str = "thankful";
     type Of = Account;
 }
@@ -90,7 +92,7 @@ fn words(trace: &Trace) -> Vec<String> {
 async fn bank<B: Backend<Events: Deadlines>>(backend: B) -> Bank<B> {
     let place = Arc::new(OnceLock::new());
     let builder = Cqrs::builder(backend).aggregate::<Account>().policy::<Chain>();
-    let bank = builder.handler(Thankful(Arc::clone(&place))).start().await.unwrap();
+    let bank = builder.event_handler(Thankful(Arc::clone(&place))).start().await.unwrap();
     for account in ["bank", "consolation", "thanks"] {
         bank.execute(open(account, "ben", 0)).await.unwrap();
     }

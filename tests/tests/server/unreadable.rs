@@ -4,8 +4,8 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cqrs_core::{
-    CommandError, Cqrs, Deadline, Deadlines, DueQueue, Error, EventStore, ProjectionId, Search, StoreError,
-    SystemClock, View as _, ViewStore,
+    CommandError, Cqrs, Error, StoreError, View as _,
+    port::{Deadline, Deadlines, DueQueue, EventStore, ProjectionId, Search, SystemClock, ViewStore},
 };
 use cqrs_nats::{Nats, NatsBackend};
 use cqrs_tests::{
@@ -18,7 +18,13 @@ use uuid::Uuid;
 
 /// A service with two that follow the log.
 async fn service(backend: NatsBackend) -> Bank {
-    Cqrs::builder(backend).aggregate::<Account>().view::<Statement>().handler(Idle).start().await.unwrap()
+    Cqrs::builder(backend)
+        .aggregate::<Account>()
+        .view::<Statement>()
+        .event_handler(Idle)
+        .start()
+        .await
+        .unwrap()
 }
 
 /// Publishes a message with unreadable headers.

@@ -8,8 +8,9 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Cqrs, Deadlines, Envelope, Error, Fault, Handler, HandlerError, On, OnFailure, ProjectorState,
-    Retry,
+    Backend, Cqrs, Envelope, Error, EventHandler, HandlerError, On, OnFailure, Retry,
+    operate::{Fault, ProjectorState},
+    port::Deadlines,
 };
 use cqrs_tests::{
     TestContext,
@@ -59,7 +60,7 @@ macro_rules! mailers {
     ($($name:ident $stored:literal $on_failure:ident $retry:expr;)+) => {
         $(struct $name(Mail);
 
-        impl Handler for $name {
+        impl EventHandler for $name {
             const NAME: &'static str = $stored;
             const ON_FAILURE: OnFailure = OnFailure::$on_failure;
             const RETRY: Retry = $retry;
@@ -85,8 +86,8 @@ async fn an_outage_is_nobodys_fault<B: Backend>(backend: B) {
     for mail in [&mail, &strict] {
         mail.away_for.lock().unwrap().push("b".into());
     }
-    let builder = Cqrs::builder(backend).aggregate::<Account>().handler(Mailer(mail.clone()));
-    let cqrs = builder.handler(Strict(strict.clone())).start().await.unwrap();
+    let builder = Cqrs::builder(backend).aggregate::<Account>().event_handler(Mailer(mail.clone()));
+    let cqrs = builder.event_handler(Strict(strict.clone())).start().await.unwrap();
     for account in ["a", "b", "c"] {
         cqrs.execute(open(account, 0)).await.unwrap();
         cqrs.execute(deposit(account, 1)).await.unwrap();
@@ -116,7 +117,7 @@ async fn an_outage_is_nobodys_fault<B: Backend>(backend: B) {
 async fn an_outage_that_lasts_too_long_is_one_events_fault<B: Backend>(backend: B) {
     let mail = Mail::default();
     mail.away_for.lock().unwrap().push("b".into());
-    let builder = Cqrs::builder(backend).aggregate::<Account>().handler(Hasty(mail.clone()));
+    let builder = Cqrs::builder(backend).aggregate::<Account>().event_handler(Hasty(mail.clone()));
     let cqrs = builder.start().await.unwrap();
     let receipt = cqrs.execute(open("b", 0)).await.unwrap();
     let error = cqrs.seen("hasty", &receipt).await.unwrap_err();
@@ -132,10 +133,7 @@ async fn an_outage_that_lasts_too_long_is_one_events_fault<B: Backend>(backend: 
 macro_rules! program {
     ($program:ident, $retry:expr, $($variant:ident)+) => {
         mod $program {
-            use cqrs_core::{
-                Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Handler, HandlerError,
-                On, Policy, Project, Query, React, Retry, View,
-            };
+            use cqrs_core::{Aggregate, Apply, Command, Context, Effects, Envelope, Event, EventHandler, Handle, Handled, HandlerError, On, Policy, Project, Query, React, Retry, View};
             use serde::{Deserialize, Serialize};
 
             use super::{Duration, Places};
@@ -202,7 +200,7 @@ macro_rules! program {
 
             pub(super) struct Mate(pub(super) Places);
 
-            impl Handler for Mate {
+            impl EventHandler for Mate {
                 const NAME: &'static str = "mate";
                 const RETRY: Retry = RETRY;
                 type Of = Ship;
@@ -244,7 +242,7 @@ macro_rules! start {
         Cqrs::builder($backend)
             .aggregate::<$program::Ship>()
             .view::<$program::Voyage>()
-            .handler($program::Mate(Arc::clone(&$mate)))
+            .event_handler($program::Mate(Arc::clone(&$mate)))
             .policy::<$program::Owner>()
     };
 }

@@ -7,8 +7,10 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Cqrs, Envelope, Handler, HandlerError, On, ProjectorState, View as _, ViewStore,
+    Backend, Cqrs, Envelope, EventHandler, HandlerError, On, View as _,
     memory::{Memory, MemoryViews},
+    operate::ProjectorState,
+    port::ViewStore,
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_sql::{
@@ -119,7 +121,7 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     deposit_and_see(&buckets, 10, 11).await;
 
     let views = MemoryViews::default();
-    let memory_place = views.place();
+    let memory_place = views.name();
     let memory = instance_with(&context.name, views).await;
     let another = instance_with(&context.name, MemoryViews::default()).await;
     let sqlite = instance_with(&context.name, SqliteViews::in_memory("places").await.unwrap()).await;
@@ -223,7 +225,7 @@ impl Drop for End<'_> {
     }
 }
 
-impl Handler for Slow {
+impl EventHandler for Slow {
     const NAME: &'static str = "slow";
     type Of = Account;
 }
@@ -256,7 +258,7 @@ async fn each_event_is_handled_once<B: Backend + Clone>(instances: impl IntoIter
         writer.execute(deposit("1", amount)).await.unwrap();
     }
     for backend in backends {
-        let builder = Cqrs::builder(backend).aggregate::<Account>().handler(slow.clone());
+        let builder = Cqrs::builder(backend).aggregate::<Account>().event_handler(slow.clone());
         banks.push(builder.start().await.unwrap());
     }
     eventually("all is handled", async || {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use cqrs_core::{SaveError, StoreError, ViewStore};
+use cqrs_core::{
+    StoreError,
+    port::{SaveError, ViewStore},
+};
 use cqrs_sql::{
     PostgresViews, SqlError,
     sqlx::{self, Connection as _, PgConnection},
@@ -105,7 +108,7 @@ async fn a_removed_view_cannot_be_saved_to_by_those_who_knew_it() {
     for _ in 0..3 {
         count(&views).await.expect("a save");
         let checkpoint = known.checkpoint.as_ref().expect("a checkpoint");
-        let late = cqrs_core::Save { writes: &[], notes: &[], checkpoint, revision: known.revision };
+        let late = cqrs_core::port::Save { writes: &[], notes: &[], checkpoint, revision: known.revision };
         let answer = views.save(&COUNTING, late).await;
         assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
     }
@@ -259,7 +262,7 @@ async fn tables_of_another_layout_are_left_alone() {
 async fn names_that_postgres_would_cut_short_are_refused() {
     let database = TestDatabase::new("long").await;
     let views = database.views().await;
-    let long = cqrs_core::ProjectionId::new(
+    let long = cqrs_core::port::ProjectionId::new(
         "a-name-that-is-by-far-too-long-to-be-the-name-of-a-table-in-a-database",
         1,
     );
@@ -273,13 +276,14 @@ async fn what_is_not_text_is_refused() {
     let views = database.views().await;
     views.open(&COUNTING).await.expect("the view");
     for document in [&b"\xff"[..], b"\0"] {
-        let write = cqrs_core::Write {
+        let write = cqrs_core::port::Write {
             key: "a".into(),
             document: Some(bytes::Bytes::copy_from_slice(document)),
             revision: 0,
         };
-        let checkpoint = cqrs_core::Checkpoint { log: "log".into(), sequence: 1, ..Default::default() };
-        let save = cqrs_core::Save { writes: &[write], notes: &[], checkpoint: &checkpoint, revision: 0 };
+        let checkpoint = cqrs_core::port::Checkpoint { log: "log".into(), sequence: 1, ..Default::default() };
+        let save =
+            cqrs_core::port::Save { writes: &[write], notes: &[], checkpoint: &checkpoint, revision: 0 };
         let answer = views.save(&COUNTING, save).await;
         assert!(matches!(answer, Err(SaveError::Failed(StoreError::Refused { .. }))), "{answer:?}");
     }

@@ -17,9 +17,9 @@ use std::{
 };
 
 use cqrs_core::{
-    AppendError, Clock as _, CommandId, Commit, Cqrs, Envelope, EventId, EventStore as _, Expected, JSON,
-    Metadata, Origin, Project, ProjectionId, Query, RecordedEvent, SystemClock, View, ViewStore as _,
-    failpoint,
+    Clock as _, CommandId, Cqrs, Envelope, EventId, Metadata, Project, Query, View, failpoint,
+    log::{Commit, JSON, Origin, RecordedEvent},
+    port::{AppendError, EventStore as _, Expected, ProjectionId, SystemClock, ViewStore as _},
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_sql::SqliteViews;
@@ -162,7 +162,7 @@ async fn the_other_process() {
 }
 
 /// Says how far a build is, every now and then.
-async fn tell(progress: impl Fn() -> cqrs_core::ProjectorStatus) {
+async fn tell(progress: impl Fn() -> cqrs_core::operate::ProjectorStatus) {
     loop {
         let status = progress();
         let left = status.remaining().map_or("?".to_owned(), |left| format!("{left:?}"));

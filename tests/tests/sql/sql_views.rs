@@ -10,8 +10,11 @@ use std::{
 };
 
 use cqrs_core::{
-    Announce, Backend, Cqrs, Envelope, Error, Event, EventSource, EventStore, ProjectionId, StoreError,
+    Backend, Cqrs, Envelope, Error, Event, StoreError,
+    announce::Announce,
     memory::MemoryEvents,
+    model::EventSource,
+    port::{EventStore, ProjectionId},
 };
 use cqrs_sql::{
     PostgresViews, SqlProject, SqlView, SqlViews, SqliteViews, Tables,

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use cqrs_core::{SaveError, StoreError, ViewStore};
+use cqrs_core::{
+    StoreError,
+    port::{SaveError, ViewStore},
+};
 use cqrs_sql::{
     SqlError, SqliteViews,
     sqlx::{self, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions},
@@ -213,13 +216,17 @@ async fn a_full_disk_stops_saves_and_nothing_else() {
 
     let known = views.checkpoint(&COUNTING).await.expect("the checkpoint");
     let checkpoint = known.checkpoint.expect("a checkpoint");
-    let large = cqrs_core::Write {
+    let large = cqrs_core::port::Write {
         key: "large".into(),
         document: Some(format!("{:?}", "x".repeat(200_000)).into()),
         revision: 0,
     };
-    let save =
-        cqrs_core::Save { writes: &[large], notes: &[], checkpoint: &checkpoint, revision: known.revision };
+    let save = cqrs_core::port::Save {
+        writes: &[large],
+        notes: &[],
+        checkpoint: &checkpoint,
+        revision: known.revision,
+    };
     let answer = views.save(&COUNTING, save).await;
     assert!(
         matches!(&answer, Err(SaveError::Failed(error)) if error.is_transient()),

@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use cqrs_core::{
-    Backend, CommandError, Error, ProjectionId, ProjectorState, Save, View as _, ViewStore, memory::Memory,
+    Backend, CommandError, Error, View as _,
+    memory::Memory,
+    operate::ProjectorState,
+    port::{ProjectionId, Save, ViewStore},
 };
 use cqrs_nats::NatsEvents;
 use cqrs_sql::SqliteViews;
@@ -157,7 +160,7 @@ async fn who_asks_two_instances_never_goes_back_in_time<B: Backend>([one, other]
 async fn seal(views: &impl ViewStore) {
     loop {
         let saved = views.checkpoint(&FIRST).await.unwrap();
-        let sealed = cqrs_core::Checkpoint { sealed: Some(1), ..saved.checkpoint.unwrap() };
+        let sealed = cqrs_core::port::Checkpoint { sealed: Some(1), ..saved.checkpoint.unwrap() };
         let save = Save { writes: &[], notes: &[], checkpoint: &sealed, revision: saved.revision };
         if views.save(&FIRST, save).await.is_ok() {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cqrs_core::{CommandId, Position};
+use cqrs_core::{CommandId, log::Position};
 use cqrs_tests::history::{Call, Entry, Kind, Outcome, Refusal, Request, Stored, check, story};
 
 const ACCOUNT: &str = "1";

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cqrs_core::{View as _, ViewStore as _};
+use cqrs_core::{View as _, port::ViewStore as _};
 use cqrs_tests::{
     cluster::Cluster,
     domain::{Account, Statement},

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use cqrs_core::{
-    AppendError, Appended, Backend as _, CommandId, Commit, Cqrs, EventStore, Expected, StoreError,
+    Backend as _, CommandId, Cqrs, StoreError,
+    log::Commit,
     memory::MemoryViews,
+    port::{AppendError, Appended, EventStore, Expected},
 };
 use cqrs_nats::{Nats, NatsEvents, NatsSubscription};
 use cqrs_tests::{

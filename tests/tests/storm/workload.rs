@@ -9,8 +9,8 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend as _, Command, CommandError, CommandId, Cqrs, Error, EventStore as _, Handle, Receipt,
-    StoreError, Subscribe, Subscription as _,
+    Backend as _, Command, CommandError, CommandId, Cqrs, Error, Handle, Receipt, StoreError,
+    port::{EventStore as _, Subscribe, Subscription as _},
 };
 use cqrs_nats::{Nats, NatsBackend, Topology};
 use cqrs_tests::{

@@ -26,9 +26,9 @@ use crate::{
         id::ProjectionId,
     },
     effects::{
-        carrier::{Carrier, Failure, Hope, Pending},
+        carrier::{Carrier, Hope, PendingIntent, SendFailure},
         dead_intent::MAX_DEAD_INTENTS,
-        intents::{Cause, Effects, Intent, Refusal},
+        intents::{CausedBy, Effects, Intent, Refusal},
         policy::{Policy, Reactions},
     },
     port::{
@@ -68,14 +68,14 @@ struct Known {
 /// What a batch leads to.
 struct Reacted {
     writes: Vec<Write>,
-    pending: Vec<Pending>,
+    pending: Vec<PendingIntent>,
 }
 
 /// What is written about steps, and what follows from them.
 struct Settled {
     writes: Vec<Write>,
     notes: Vec<Note>,
-    follow: Vec<Pending>,
+    follow: Vec<PendingIntent>,
 }
 
 /// Why steps cannot be settled together.
@@ -237,11 +237,11 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         &self,
         states: &mut Kept<P>,
         step: usize,
-        pending: &Pending,
+        pending: &PendingIntent,
         refusal: &Refusal,
-    ) -> Result<Vec<Pending>, String> {
+    ) -> Result<Vec<PendingIntent>, String> {
         let intent = &pending.intent;
-        let mut effects = Effects::of(Cause::refusal(P::NAME, intent, &refusal.request));
+        let mut effects = Effects::of(CausedBy::refusal(P::NAME, intent, &refusal.request));
         states.change(&intent.key, step, |state| state.refused(refusal, &mut effects))?;
         states.document(&intent.key)?;
         let intents = (0..).zip(self.checked(effects)?);
@@ -249,7 +249,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
     }
 
     /// The mark of an intent that has failed.
-    fn mark(&self, pending: &Pending, failure: &Failure) -> Result<Note, serde_json::Error> {
+    fn mark(&self, pending: &PendingIntent, failure: &SendFailure) -> Result<Note, serde_json::Error> {
         let intent = &pending.intent;
         let (key, what, reason) = (&intent.key, intent.action.shown(), &failure.reason);
         warn!(policy = P::NAME, instance = key, what, reason, "an intent is set aside");
@@ -380,10 +380,10 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
 
 /// The rules cannot cope with a refusal. There is no event to set aside, so the refused intent is, before the refusal
 /// is forgotten.
-fn rule_failed(pending: Pending, refusal: &Refusal, reason: &str) -> Step {
+fn rule_failed(pending: PendingIntent, refusal: &Refusal, reason: &str) -> Step {
     let refused = refusal.reason();
     let reason = format!("it was refused ({refused}), and what follows cannot be done: {reason}");
-    Step::Dead(pending, Failure::never(reason))
+    Step::Dead(pending, SendFailure::never(reason))
 }
 
 /// Whether so many intents may wait for a person.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::id::Position,
-    effects::{carrier::Pending, intents::Intent},
+    effects::{carrier::PendingIntent, intents::Intent},
     encoding::json,
     port::view_store::Note,
 };
@@ -60,7 +60,7 @@ impl Mark {
     }
 }
 
-pub(crate) fn note(pending: &Pending) -> Result<Note, serde_json::Error> {
+pub(crate) fn note(pending: &PendingIntent) -> Result<Note, serde_json::Error> {
     let content = json::encode(&pending.intent)?;
     Ok(Note { key: format!("{PENDING}{}", pending.place), content: Some(content) })
 }
@@ -74,13 +74,13 @@ pub(crate) fn removal(place: &str) -> Note {
 /// `sequence` and `index` are the position of the event that the intent began with, `depth` is the number of refusals
 /// before it, and `path` is its number among the intents of that reaction, with one more part for each refusal. The
 /// lexicographic order of the keys is the order of execution.
-pub(crate) fn noted(position: Position, number: u32, intent: Intent) -> Pending {
+pub(crate) fn noted(position: Position, number: u32, intent: Intent) -> PendingIntent {
     let Position { sequence, index } = position;
-    Pending { place: format!("{sequence:020}/{index:010}/00/{number:06}"), intent, attempts: 0 }
+    PendingIntent { place: format!("{sequence:020}/{index:010}/00/{number:06}"), intent, attempts: 0 }
 }
 
 /// An intent that follows from the refusal of the one at `refused`.
-pub(crate) fn following(refused: &str, number: u32, intent: Intent) -> Result<Pending, String> {
+pub(crate) fn following(refused: &str, number: u32, intent: Intent) -> Result<PendingIntent, String> {
     let mut parts = refused.rsplitn(3, '/');
     let (path, depth, event) = (parts.next(), parts.next(), parts.next());
     let depth = depth.and_then(|depth| depth.parse::<u32>().ok()).unwrap_or(MAX_CHAIN).saturating_add(1);
@@ -88,7 +88,7 @@ pub(crate) fn following(refused: &str, number: u32, intent: Intent) -> Result<Pe
         return Err(format!("{MAX_CHAIN} commands were refused, each sent for the refusal before"));
     }
     let (path, event) = (path.unwrap_or_default(), event.unwrap_or_default());
-    Ok(Pending { place: format!("{event}/{depth:02}/{path}.{number:06}"), intent, attempts: 0 })
+    Ok(PendingIntent { place: format!("{event}/{depth:02}/{path}.{number:06}"), intent, attempts: 0 })
 }
 
 /// An intent as it stands in the notes.

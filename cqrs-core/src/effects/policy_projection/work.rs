@@ -14,7 +14,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     base::{backoff, error::StoreError},
     effects::{
-        carrier::{Carrier, Ended, Failure, Hope, Pending},
+        carrier::{Carrier, Ended, Hope, PendingIntent, SendFailure},
         intents::Refusal,
         policy_projection::notes::Noted,
     },
@@ -48,7 +48,7 @@ pub(crate) struct Work {
 #[derive(Default)]
 struct Lane {
     /// By their places.
-    pending: BTreeMap<String, Pending>,
+    pending: BTreeMap<String, PendingIntent>,
     /// The places of those that have failed; what comes after the first of them waits.
     dead: BTreeSet<String>,
     state: State,
@@ -74,13 +74,13 @@ enum State {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// It is over, and was refused or not.
-    Over(Pending, Option<Refusal>),
+    Over(PendingIntent, Option<Refusal>),
     /// It has failed for good.
-    Dead(Pending, Failure),
+    Dead(PendingIntent, SendFailure),
 }
 
 impl Step {
-    pub(super) fn pending(&self) -> &Pending {
+    pub(super) fn pending(&self) -> &PendingIntent {
         match self {
             Self::Over(pending, _) | Self::Dead(pending, _) => pending,
         }
@@ -110,7 +110,7 @@ impl Work {
                 match noted.intent {
                     Ok(intent) if !is_dead => {
                         let (place, attempts) = (noted.place, noted.mark.map_or(0, |mark| mark.attempts));
-                        lane.pending.insert(place.clone(), Pending { place, intent, attempts });
+                        lane.pending.insert(place.clone(), PendingIntent { place, intent, attempts });
                     }
                     _ => drop(lane.dead.insert(noted.place)),
                 }
@@ -120,14 +120,14 @@ impl Work {
     }
 
     /// What is wanted in addition.
-    pub(super) fn add(&mut self, pending: Vec<Pending>) {
+    pub(super) fn add(&mut self, pending: Vec<PendingIntent>) {
         for pending in pending {
             let lane = self.lanes.entry(pending.intent.key.clone()).or_default();
             lane.pending.insert(pending.place.clone(), pending);
         }
     }
 
-    pub(super) fn is_dead(&self, pending: &Pending) -> bool {
+    pub(super) fn is_dead(&self, pending: &PendingIntent) -> bool {
         self.lanes.get(&pending.intent.key).is_some_and(|lane| lane.dead.contains(&pending.place))
     }
 
@@ -185,7 +185,7 @@ impl Work {
         steps.extend(over.into_iter().map(|(pending, refusal)| Step::Over(pending, refusal)));
         let mut rest = rest.into_iter().peekable();
         match failure {
-            Some(Failure { reason, hope: Hope::Passes }) => {
+            Some(SendFailure { reason, hope: Hope::Passes }) => {
                 let until = Instant::now() + backoff::pause(RETRY.0, RETRY.1, lane.failures);
                 lane.failures += 1;
                 let what = rest.peek().map(|pending| pending.intent.action.shown()).unwrap_or_default();
@@ -225,9 +225,9 @@ impl Work {
     }
 
     /// How many intents have failed or stand behind one that has, if these are added.
-    pub(super) fn dead(&self, more: &[Pending]) -> usize {
+    pub(super) fn dead(&self, more: &[PendingIntent]) -> usize {
         let here: usize = self.lanes.values().map(|lane| lane.dead.len() + lane.behind()).sum();
-        let is_behind = |pending: &&Pending| {
+        let is_behind = |pending: &&PendingIntent| {
             let lane = self.lanes.get(&pending.intent.key);
             lane.and_then(|lane| lane.dead.first()).is_some_and(|dead| *dead < pending.place)
         };
@@ -272,7 +272,7 @@ impl Lane {
     }
 
     /// What does not stand behind a dead intent.
-    fn take(&mut self) -> Vec<Pending> {
+    fn take(&mut self) -> Vec<PendingIntent> {
         let behind = match self.dead.first() {
             Some(dead) => self.pending.split_off(dead),
             None => BTreeMap::new(),

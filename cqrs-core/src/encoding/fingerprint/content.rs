@@ -6,14 +6,14 @@
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::encoding::fingerprint::{Element, Ordered, Refused, Unordered, fold};
+use crate::encoding::fingerprint::{Element, Ordered, Unhashable, Unordered, fold};
 
 /// A number for what `value` says.
 ///
 /// # Errors
 ///
 /// What a `Serialize` impl refuses by itself.
-pub(crate) fn content<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused> {
+pub(crate) fn content<T: Serialize + ?Sized>(value: &T) -> Result<u64, Unhashable> {
     value.serialize(Content)
 }
 
@@ -60,7 +60,7 @@ impl Element for Content {}
 
 macro_rules! whole_numbers {
     ($($method:ident $ty:ty;)*) => {
-        $(fn $method(self, value: $ty) -> Result<u64, Refused> {
+        $(fn $method(self, value: $ty) -> Result<u64, Unhashable> {
             self.serialize_i128(value.into())
         })*
     };
@@ -68,7 +68,7 @@ macro_rules! whole_numbers {
 
 impl Serializer for Content {
     type Ok = u64;
-    type Error = Refused;
+    type Error = Unhashable;
     type SerializeSeq = Unordered<Self>;
     type SerializeTuple = Ordered<Self>;
     type SerializeTupleStruct = Ordered<Self>;
@@ -88,58 +88,58 @@ impl Serializer for Content {
         serialize_u64 u64;
     }
 
-    fn serialize_i128(self, value: i128) -> Result<u64, Refused> {
+    fn serialize_i128(self, value: i128) -> Result<u64, Unhashable> {
         Ok(Kind::Whole.of(&value.to_le_bytes()))
     }
 
-    fn serialize_u128(self, value: u128) -> Result<u64, Refused> {
+    fn serialize_u128(self, value: u128) -> Result<u64, Unhashable> {
         match i128::try_from(value) {
             Ok(value) => self.serialize_i128(value),
             Err(_) => Ok(Kind::Large.of(&value.to_le_bytes())),
         }
     }
 
-    fn serialize_f32(self, value: f32) -> Result<u64, Refused> {
+    fn serialize_f32(self, value: f32) -> Result<u64, Unhashable> {
         self.serialize_f64(value.into())
     }
 
-    fn serialize_f64(self, value: f64) -> Result<u64, Refused> {
+    fn serialize_f64(self, value: f64) -> Result<u64, Unhashable> {
         Ok(Kind::Float.of(&value.to_le_bytes()))
     }
 
-    fn serialize_bool(self, value: bool) -> Result<u64, Refused> {
+    fn serialize_bool(self, value: bool) -> Result<u64, Unhashable> {
         Ok(Kind::Bool.of(&[value.into()]))
     }
 
-    fn serialize_char(self, value: char) -> Result<u64, Refused> {
+    fn serialize_char(self, value: char) -> Result<u64, Unhashable> {
         Ok(text(value.encode_utf8(&mut [0; 4])))
     }
 
-    fn serialize_str(self, value: &str) -> Result<u64, Refused> {
+    fn serialize_str(self, value: &str) -> Result<u64, Unhashable> {
         Ok(text(value))
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<u64, Refused> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<u64, Unhashable> {
         Ok(Kind::Bytes.of(value))
     }
 
-    fn serialize_none(self) -> Result<u64, Refused> {
+    fn serialize_none(self) -> Result<u64, Unhashable> {
         self.serialize_unit()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, Refused> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, Unhashable> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<u64, Refused> {
+    fn serialize_unit(self) -> Result<u64, Unhashable> {
         Ok(Kind::Nothing.of(&[]))
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<u64, Refused> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<u64, Unhashable> {
         self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Result<u64, Refused> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Result<u64, Unhashable> {
         Ok(text(name))
     }
 
@@ -147,7 +147,7 @@ impl Serializer for Content {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, Unhashable> {
         value.serialize(self)
     }
 
@@ -157,19 +157,19 @@ impl Serializer for Content {
         _: u32,
         name: &'static str,
         value: &T,
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, Unhashable> {
         Ok(fold(variant(name), value.serialize(self)?))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered<Self>, Refused> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered<Self>, Unhashable> {
         Ok(Unordered::new(Kind::Elements as u64, self))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Ordered<Self>, Refused> {
+    fn serialize_tuple(self, _: usize) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.places(Kind::Places as u64))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Ordered<Self>, Refused> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.places(Kind::Places as u64))
     }
 
@@ -179,15 +179,15 @@ impl Serializer for Content {
         _: u32,
         name: &'static str,
         _: usize,
-    ) -> Result<Ordered<Self>, Refused> {
+    ) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.places(variant(name)))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Unordered<Self>, Refused> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Unordered<Self>, Unhashable> {
         Ok(Unordered::new(Kind::Fields as u64, self))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Unordered<Self>, Refused> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Unordered<Self>, Unhashable> {
         Ok(Unordered::new(Kind::Fields as u64, self))
     }
 
@@ -197,7 +197,7 @@ impl Serializer for Content {
         _: u32,
         name: &'static str,
         _: usize,
-    ) -> Result<Unordered<Self>, Refused> {
+    ) -> Result<Unordered<Self>, Unhashable> {
         Ok(Unordered::new(variant(name), self))
     }
 }

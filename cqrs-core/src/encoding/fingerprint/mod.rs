@@ -24,9 +24,9 @@ pub(crate) use shape::{difference, exact};
 /// Why a value cannot be serialized, in the words of its `Serialize`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(String);
+pub(crate) struct Unhashable(String);
 
-impl serde::ser::Error for Refused {
+impl serde::ser::Error for Unhashable {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
     }
@@ -38,7 +38,7 @@ pub(crate) fn fold(hash: u64, next: u64) -> u64 {
 }
 
 /// What the parts of a value are folded by.
-trait Element: Serializer<Ok = u64, Error = Refused> + Copy {
+trait Element: Serializer<Ok = u64, Error = Unhashable> + Copy {
     /// Is told of each field of a struct, after the fields in it.
     fn field(self, _name: &'static str, _value: u64) {}
 
@@ -55,12 +55,12 @@ struct Ordered<S> {
 }
 
 impl<S: Element> Ordered<S> {
-    fn add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unhashable> {
         self.hash = fold(self.hash, value.serialize(self.element)?);
         Ok(())
     }
 
-    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
+    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unhashable> {
         let value = value.serialize(self.element)?;
         self.element.field(name, value);
         self.hash = fold(fold(self.hash, name.serialize(self.element)?), value);
@@ -94,13 +94,13 @@ impl<S: Element> Unordered<S> {
         self.count += 1;
     }
 
-    fn add_entry<T: Serialize + ?Sized>(&mut self, key: u64, value: &T) -> Result<(), Refused> {
+    fn add_entry<T: Serialize + ?Sized>(&mut self, key: u64, value: &T) -> Result<(), Unhashable> {
         let value = value.serialize(self.element)?;
         self.add(fold(key, value));
         Ok(())
     }
 
-    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
+    fn add_named<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unhashable> {
         let key = fold(self.of, name.serialize(self.element)?);
         self.add_entry(key, value)
     }
@@ -112,32 +112,32 @@ impl<S: Element> Unordered<S> {
 
 impl<S: Element> SerializeSeq for Unordered<S> {
     type Ok = u64;
-    type Error = Refused;
+    type Error = Unhashable;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unhashable> {
         self.add(value.serialize(self.element)?);
         Ok(())
     }
 
-    fn end(self) -> Result<u64, Refused> {
+    fn end(self) -> Result<u64, Unhashable> {
         Ok(self.total())
     }
 }
 
 impl<S: Element> SerializeMap for Unordered<S> {
     type Ok = u64;
-    type Error = Refused;
+    type Error = Unhashable;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unhashable> {
         self.key = fold(self.of, key.serialize(self.element)?);
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unhashable> {
         self.add_entry(self.key, value)
     }
 
-    fn end(self) -> Result<u64, Refused> {
+    fn end(self) -> Result<u64, Unhashable> {
         Ok(self.total())
     }
 }
@@ -146,13 +146,13 @@ macro_rules! ordered {
     ($($part:ident $method:ident;)*) => {
         $(impl<S: Element> $part for Ordered<S> {
             type Ok = u64;
-            type Error = Refused;
+            type Error = Unhashable;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unhashable> {
                 self.add(value)
             }
 
-            fn end(self) -> Result<u64, Refused> {
+            fn end(self) -> Result<u64, Unhashable> {
                 Ok(self.total())
             }
         })*
@@ -163,17 +163,17 @@ macro_rules! fields {
     ($($part:ident for $of:ident;)*) => {
         $(impl<S: Element> $part for $of<S> {
             type Ok = u64;
-            type Error = Refused;
+            type Error = Unhashable;
 
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 name: &'static str,
                 value: &T,
-            ) -> Result<(), Refused> {
+            ) -> Result<(), Unhashable> {
                 self.add_named(name, value)
             }
 
-            fn end(self) -> Result<u64, Refused> {
+            fn end(self) -> Result<u64, Unhashable> {
                 Ok(self.total())
             }
         })*

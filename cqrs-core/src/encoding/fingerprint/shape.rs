@@ -9,14 +9,14 @@ use std::cell::RefCell;
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::encoding::fingerprint::{Element, Ordered, Refused, Unordered, fold};
+use crate::encoding::fingerprint::{Element, Ordered, Unhashable, Unordered, fold};
 
 /// The fingerprint of `value`, as serde shows it to a format that is `readable` for people, or is not.
 ///
 /// # Errors
 ///
 /// What a `Serialize` impl refuses by itself.
-pub(crate) fn exact<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<u64, Refused> {
+pub(crate) fn exact<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<u64, Unhashable> {
     value.serialize(Exact { readable, fields: None })
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn exact<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<
 pub(crate) enum Difference {
     /// Its `Serialize` gives up.
     #[error("it cannot be compared: {0}")]
-    Refused(#[from] Refused),
+    Unhashable(#[from] Unhashable),
     /// serde shows another value.
     #[error("it would come back as another value{}", in_field(*.0))]
     Other(Option<&'static str>),
@@ -56,7 +56,7 @@ where
 
 /// The fields of a value, with those inside of it, and what each comes to; those within lists and maps aside, which may
 /// come in any order.
-fn fields<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<Fields, Refused> {
+fn fields<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<Fields, Unhashable> {
     let fields = RefCell::default();
     value.serialize(Exact { readable, fields: Some(&fields) })?;
     Ok(fields.into_inner())
@@ -141,7 +141,7 @@ impl Exact<'_> {
 
 macro_rules! scalars {
     ($($method:ident $kind:ident $ty:ty;)*) => {
-        $(fn $method(self, value: $ty) -> Result<u64, Refused> {
+        $(fn $method(self, value: $ty) -> Result<u64, Unhashable> {
             Ok(Kind::$kind.of(&value.to_le_bytes()))
         })*
     };
@@ -149,7 +149,7 @@ macro_rules! scalars {
 
 impl Serializer for Exact<'_> {
     type Ok = u64;
-    type Error = Refused;
+    type Error = Unhashable;
     type SerializeSeq = Unordered<Self>;
     type SerializeTuple = Ordered<Self>;
     type SerializeTupleStruct = Ordered<Self>;
@@ -177,35 +177,35 @@ impl Serializer for Exact<'_> {
         self.readable
     }
 
-    fn serialize_bool(self, value: bool) -> Result<u64, Refused> {
+    fn serialize_bool(self, value: bool) -> Result<u64, Unhashable> {
         Ok(Kind::Bool.of(&[value.into()]))
     }
 
-    fn serialize_char(self, value: char) -> Result<u64, Refused> {
+    fn serialize_char(self, value: char) -> Result<u64, Unhashable> {
         Ok(Kind::Char.of(&u32::from(value).to_le_bytes()))
     }
 
-    fn serialize_str(self, value: &str) -> Result<u64, Refused> {
+    fn serialize_str(self, value: &str) -> Result<u64, Unhashable> {
         Ok(Kind::Str.of(value.as_bytes()))
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<u64, Refused> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<u64, Unhashable> {
         Ok(Kind::Bytes.of(value))
     }
 
-    fn serialize_none(self) -> Result<u64, Refused> {
+    fn serialize_none(self) -> Result<u64, Unhashable> {
         Ok(Kind::None.of(&[]))
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, Refused> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, Unhashable> {
         Ok(fold(Kind::Some.of(&[]), value.serialize(self)?))
     }
 
-    fn serialize_unit(self) -> Result<u64, Refused> {
+    fn serialize_unit(self) -> Result<u64, Unhashable> {
         Ok(Kind::Unit.of(&[]))
     }
 
-    fn serialize_unit_struct(self, name: &'static str) -> Result<u64, Refused> {
+    fn serialize_unit_struct(self, name: &'static str) -> Result<u64, Unhashable> {
         Ok(Kind::UnitStruct.of(name.as_bytes()))
     }
 
@@ -214,7 +214,7 @@ impl Serializer for Exact<'_> {
         name: &'static str,
         index: u32,
         named: &'static str,
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, Unhashable> {
         Ok(variant(Kind::UnitVariant, name, index, named))
     }
 
@@ -222,7 +222,7 @@ impl Serializer for Exact<'_> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, Unhashable> {
         Ok(fold(Kind::NewtypeStruct.of(name.as_bytes()), value.serialize(self)?))
     }
 
@@ -232,19 +232,19 @@ impl Serializer for Exact<'_> {
         index: u32,
         named: &'static str,
         value: &T,
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, Unhashable> {
         Ok(fold(variant(Kind::NewtypeVariant, name, index, named), value.serialize(self)?))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered<Self>, Refused> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered<Self>, Unhashable> {
         Ok(self.unordered(Kind::Seq))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Ordered<Self>, Refused> {
+    fn serialize_tuple(self, _: usize) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.ordered(Kind::Tuple.of(&[])))
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered<Self>, Refused> {
+    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.ordered(Kind::TupleStruct.of(name.as_bytes())))
     }
 
@@ -254,15 +254,15 @@ impl Serializer for Exact<'_> {
         index: u32,
         named: &'static str,
         _: usize,
-    ) -> Result<Ordered<Self>, Refused> {
+    ) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.ordered(variant(Kind::TupleVariant, name, index, named)))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Unordered<Self>, Refused> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Unordered<Self>, Unhashable> {
         Ok(self.unordered(Kind::Map))
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered<Self>, Refused> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.ordered(Kind::Struct.of(name.as_bytes())))
     }
 
@@ -272,7 +272,7 @@ impl Serializer for Exact<'_> {
         index: u32,
         named: &'static str,
         _: usize,
-    ) -> Result<Ordered<Self>, Refused> {
+    ) -> Result<Ordered<Self>, Unhashable> {
         Ok(self.ordered(variant(Kind::StructVariant, name, index, named)))
     }
 }

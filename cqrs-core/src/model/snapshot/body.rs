@@ -1,6 +1,6 @@
 //! The codec of a snapshot's head and state: bincode, or JSON without the feature `bincode`.
 
-use crate::model::snapshot::fault::{Unreadable, Unwritable};
+use crate::model::snapshot::fault::{ReadFault, WriteFault};
 
 #[cfg(feature = "bincode")]
 pub(crate) use binary::{CODEC, READABLE, read, write};
@@ -29,11 +29,11 @@ impl Bounded {
     }
 
     /// What was written, as the end of the writing says.
-    fn finish<E: std::fmt::Display>(self, written: Result<(), E>) -> Result<Vec<u8>, Unwritable> {
+    fn finish<E: std::fmt::Display>(self, written: Result<(), E>) -> Result<Vec<u8>, WriteFault> {
         match written {
             Ok(()) => Ok(self.bytes),
-            Err(_) if self.is_full => Err(Unwritable::TooLarge),
-            Err(error) => Err(Unwritable::Refused(error.to_string())),
+            Err(_) if self.is_full => Err(WriteFault::TooLarge),
+            Err(error) => Err(WriteFault::Refused(error.to_string())),
         }
     }
 }
@@ -50,7 +50,7 @@ mod binary {
     };
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{Bounded, Unreadable, Unwritable};
+    use super::{Bounded, ReadFault, WriteFault};
     use crate::{
         encoding::limits::{DEPTH, Limited},
         model::snapshot::fault::MAX_BYTES,
@@ -69,21 +69,21 @@ mod binary {
         }
     }
 
-    pub(crate) fn write<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, Unwritable> {
+    pub(crate) fn write<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, WriteFault> {
         let mut out = Bounded::new(limit);
         let written = encode_into_writer(value, &mut out, config::standard());
         out.finish(written)
     }
 
-    pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+    pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ReadFault> {
         let config = config::standard().with_limit::<MAX_BYTES>();
         let seed = Limited { seed: PhantomData, parts: PARTS, depth: DEPTH };
         let (value, read) = seed_decode_from_slice(seed, bytes, config)
-            .map_err(|error| Unreadable::Undecodable(error.to_string()))?;
+            .map_err(|error| ReadFault::Undecodable(error.to_string()))?;
         if read == bytes.len() {
             Ok(value)
         } else {
-            Err(Unreadable::Undecodable(format!("{} bytes are left over", bytes.len() - read)))
+            Err(ReadFault::Undecodable(format!("{} bytes are left over", bytes.len() - read)))
         }
     }
 }
@@ -94,7 +94,7 @@ mod json {
 
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{Bounded, Unreadable, Unwritable};
+    use super::{Bounded, ReadFault, WriteFault};
     use crate::encoding::json::decode;
 
     pub(crate) const CODEC: u8 = 2;
@@ -110,13 +110,13 @@ mod json {
         }
     }
 
-    pub(crate) fn write<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, Unwritable> {
+    pub(crate) fn write<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, WriteFault> {
         let mut out = Bounded::new(limit);
         let written = serde_json::to_writer(&mut out, value);
         out.finish(written)
     }
 
-    pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
-        decode(bytes).map_err(|error| Unreadable::Undecodable(error.to_string()))
+    pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ReadFault> {
+        decode(bytes).map_err(|error| ReadFault::Undecodable(error.to_string()))
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     encoding::fingerprint,
     model::snapshot::{
         body,
-        fault::{MAX_BYTES, Unreadable, Unwritable},
+        fault::{MAX_BYTES, ReadFault, WriteFault},
         remembered::Remembered,
     },
 };
@@ -45,19 +45,19 @@ pub(crate) struct Head {
 }
 
 /// What a snapshot holds, if it is what was written and means what it meant.
-pub(crate) type Found<A> = Result<(Head, A), Unreadable>;
+pub(crate) type Found<A> = Result<(Head, A), ReadFault>;
 
 /// The bytes of a snapshot, which are certain to be read back as the same state.
 pub(crate) fn write<A: Serialize + DeserializeOwned>(
     version: u32,
     head: &Head,
     state: &A,
-) -> Result<Vec<u8>, Unwritable> {
+) -> Result<Vec<u8>, WriteFault> {
     let body = body::write(&(head, state), MAX_BYTES - BODY)?;
     let fingerprint = fingerprint::exact(state, body::READABLE);
-    let fingerprint = fingerprint.map_err(|error| Unwritable::Refused(error.to_string()))?;
+    let fingerprint = fingerprint.map_err(|error| WriteFault::Refused(error.to_string()))?;
     let bytes = frame(version, fingerprint, &body);
-    read::<A>(version, &bytes).map_err(Unwritable::Unfaithful)?;
+    read::<A>(version, &bytes).map_err(WriteFault::Unfaithful)?;
     Ok(bytes)
 }
 
@@ -75,25 +75,25 @@ pub(crate) fn frame(version: u32, fingerprint: u64, body: &[u8]) -> Vec<u8> {
 
 /// The head and the state in a snapshot's bytes.
 pub(crate) fn read<A: Serialize + DeserializeOwned>(version: u32, bytes: &[u8]) -> Found<A> {
-    let (start, body) = bytes.split_at_checked(BODY).ok_or(Unreadable::Damaged)?;
+    let (start, body) = bytes.split_at_checked(BODY).ok_or(ReadFault::Damaged)?;
     if start[..2] != [FORMAT, body::CODEC] {
-        return Err(Unreadable::Format);
+        return Err(ReadFault::Format);
     }
     if bytes.len() > MAX_BYTES || u64::from_le_bytes(part(start, 2)) != xxh3_64(&bytes[CHECKED..]) {
-        return Err(Unreadable::Damaged);
+        return Err(ReadFault::Damaged);
     }
     let found = u32::from_le_bytes(part(start, CHECKED));
     if found != version {
-        return Err(Unreadable::Version { wanted: version, found });
+        return Err(ReadFault::Version { wanted: version, found });
     }
     let expected = u64::from_le_bytes(part(start, 14));
     // A `Deserialize` of the user's that meets what it never wrote must not end a command.
     let read = catch_unwind(AssertUnwindSafe(|| {
         let (head, state): (Head, A) = body::read(body)?;
         let is_same = fingerprint::exact(&state, body::READABLE).is_ok_and(|found| found == expected);
-        if is_same { Ok((head, state)) } else { Err(Unreadable::Shape) }
+        if is_same { Ok((head, state)) } else { Err(ReadFault::Shape) }
     }));
-    read.unwrap_or_else(|_| Err(Unreadable::Undecodable("its `Deserialize` panicked".to_owned())))
+    read.unwrap_or_else(|_| Err(ReadFault::Undecodable("its `Deserialize` panicked".to_owned())))
 }
 
 /// The `N` bytes at `from`; the caller has checked that they are there.

@@ -5,18 +5,18 @@ pub(crate) const MAX_BYTES: usize = 512 * 1024;
 
 /// Why a state is not saved.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unwritable {
+pub(crate) enum WriteFault {
     #[error("it takes more than {MAX_BYTES} bytes")]
     TooLarge,
     #[error("its state cannot be written: {0}")]
     Refused(String),
     #[error("its state does not come back as it was written: {0}")]
-    Unfaithful(#[source] Unreadable),
+    Unfaithful(#[source] ReadFault),
 }
 
 /// Why a snapshot is discarded.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub(crate) enum ReadFault {
     #[error("it is in a format that this program does not read")]
     Format,
     #[error("it is damaged")]

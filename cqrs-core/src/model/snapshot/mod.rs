@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
     aggregate::Aggregate,
-    snapshot::{bytes::Head, fault::Unwritable},
+    snapshot::{bytes::Head, fault::WriteFault},
 };
 
 use bytes::Found;
@@ -35,7 +35,7 @@ use bytes::Found;
 /// # impl Apply<Raised> for Counter {
 /// #     fn apply(&mut self, _: &Raised) { self.0 += 1; }
 /// # }
-/// use cqrs_core::{Aggregate, Snapshots};
+/// use cqrs_core::{Aggregate, model::Snapshots};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Default, Clone, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ use bytes::Found;
 /// # What is in one
 ///
 /// The state as serde writes it, in bincode (JSON without the feature `bincode`), with the aggregate's version,
-/// its place in the log, and the commands that it [remembers](crate::REMEMBERED_COMMANDS), so that repeats are
+/// its place in the log, and the commands that it [remembers](crate::model::REMEMBERED_COMMANDS), so that repeats are
 /// recognised as before. At most 512 KiB; a larger one is not saved, and a warning says so once.
 ///
 /// # When the state's type changes
@@ -83,7 +83,7 @@ use bytes::Found;
 pub struct Snapshots<A> {
     every: u32,
     version: u32,
-    write: fn(u32, &Head, &A) -> Result<Vec<u8>, Unwritable>,
+    write: fn(u32, &Head, &A) -> Result<Vec<u8>, WriteFault>,
     read: fn(u32, &[u8]) -> Found<A>,
 }
 
@@ -108,7 +108,7 @@ impl<A> Snapshots<A> {
         version / u64::from(self.every) > saved / u64::from(self.every)
     }
 
-    pub(crate) fn write(&self, head: &Head, state: &A) -> Result<Vec<u8>, Unwritable> {
+    pub(crate) fn write(&self, head: &Head, state: &A) -> Result<Vec<u8>, WriteFault> {
         (self.write)(self.version, head, state)
     }
 

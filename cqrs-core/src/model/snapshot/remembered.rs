@@ -20,7 +20,7 @@ pub const REMEMBERED_COMMANDS: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CarriedOut {
     pub(crate) command: CommandId,
-    /// What its content comes to; see [`Origin::fingerprint`](crate::Origin::fingerprint).
+    /// What its content comes to; see [`Origin::fingerprint`](crate::log::Origin::fingerprint).
     pub(crate) fingerprint: u64,
     /// The aggregate's version after it.
     pub(crate) version: u64,

@@ -14,7 +14,7 @@ use crate::{
     base::id::{CommandId, EventId, Position},
     model::snapshot::{
         bytes::{Head, frame, read, write},
-        fault::{MAX_BYTES, Unreadable, Unwritable},
+        fault::{MAX_BYTES, ReadFault, WriteFault},
         remembered::CarriedOut,
     },
 };
@@ -177,7 +177,7 @@ fn numbers_that_are_none_are_kept() {
 #[test]
 fn another_version_is_another_meaning() {
     let bytes = written(&5_u8);
-    assert!(matches!(read::<u8>(2, &bytes), Err(Unreadable::Version { wanted: 2, found: 1 })));
+    assert!(matches!(read::<u8>(2, &bytes), Err(ReadFault::Version { wanted: 2, found: 1 })));
 }
 
 #[test]
@@ -227,7 +227,7 @@ proptest! {
 #[test]
 fn a_state_that_is_too_large_is_not_written() {
     let large = "x".repeat(MAX_BYTES);
-    assert!(matches!(write(1, &head(0), &large), Err(Unwritable::TooLarge)));
+    assert!(matches!(write(1, &head(0), &large), Err(WriteFault::TooLarge)));
     let fits = &large[..MAX_BYTES - 1_000];
     assert!(write(1, &head(0), &fits.to_owned()).unwrap().len() <= MAX_BYTES);
 }
@@ -247,7 +247,7 @@ fn rounded<S: serde::Serializer>(amount: &u64, serializer: S) -> Result<S::Ok, S
 #[test]
 fn a_state_that_does_not_come_back_is_not_written() {
     let write = |amount| write(1, &head(1), &Lossy { amount });
-    assert!(matches!(write(8), Err(Unwritable::Unfaithful(Unreadable::Shape))));
+    assert!(matches!(write(8), Err(WriteFault::Unfaithful(ReadFault::Shape))));
     assert!(write(0).is_ok());
 }
 
@@ -289,11 +289,11 @@ mod bincodes_limits {
         let boxes = [&head[..], &vec![1; 400_000]].concat();
         let nothing = [&head[..], &[253], &u64::MAX.to_le_bytes()].concat();
         let reason = |bytes| match read::<Boxes>(1, &frame(1, 0, bytes)) {
-            Err(Unreadable::Undecodable(reason)) => reason,
+            Err(ReadFault::Undecodable(reason)) => reason,
             other => panic!("{:?}", other.err()),
         };
         assert!(reason(&boxes).contains("nested too deep"), "{}", reason(&boxes));
-        let Err(Unreadable::Undecodable(reason)) = read::<Vec<()>>(1, &frame(1, 0, &nothing)) else {
+        let Err(ReadFault::Undecodable(reason)) = read::<Vec<()>>(1, &frame(1, 0, &nothing)) else {
             panic!("a list of nothing was read")
         };
         assert!(reason.contains("too many parts"), "{reason}");
@@ -308,7 +308,7 @@ mod bincodes_limits {
     }
 
     fn is_refused<T: Serialize + DeserializeOwned>(state: &T) -> bool {
-        matches!(write(1, &head(1), state), Err(Unwritable::Refused(_) | Unwritable::Unfaithful(_)))
+        matches!(write(1, &head(1), state), Err(WriteFault::Refused(_) | WriteFault::Unfaithful(_)))
     }
 
     #[test]
@@ -349,6 +349,6 @@ fn a_reader_that_panics_only_costs_the_snapshot() {
     #[derive(Serialize, Deserialize)]
     #[serde(rename = "Panics")]
     struct Before(u8);
-    assert!(matches!(read::<Panics>(1, &written(&Before(1))), Err(Unreadable::Undecodable(_))));
+    assert!(matches!(read::<Panics>(1, &written(&Before(1))), Err(ReadFault::Undecodable(_))));
     assert!(read::<Panics>(1, &written(&Panics(0))).is_ok());
 }

@@ -68,7 +68,7 @@ impl From<Failure> for Failed {
 }
 
 impl DeadLetters {
-    /// All of them, in the order of the log; at most about [`MAX_DEAD_LETTERS`](crate::MAX_DEAD_LETTERS).
+    /// All of them, in the order of the log; at most about [`MAX_DEAD_LETTERS`](crate::operate::MAX_DEAD_LETTERS).
     ///
     /// # Errors
     ///

@@ -29,7 +29,7 @@ const LONGEST_REASON: usize = 2_000;
 /// Events of one commit that a projection has not applied, with their history: one event, and those that come after it
 /// in its commit.
 ///
-/// The events themselves are in the log; [`DeadLetters::event`] shows them.
+/// The events themselves are in the log; [`DeadLetters::event`](crate::operate::DeadLetters::event) shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {

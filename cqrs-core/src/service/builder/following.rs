@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     base::id::ProjectionId,
-    effects::{handler::Handler, policy::Policy},
+    effects::{handler::EventHandler, policy::Policy},
     port::{backend::Backend, deadlines::Deadlines, event_feed::AnyEvents, projection::Projection},
     read::view::View,
     service::{builder::Builder, lists::Push},
@@ -40,8 +40,8 @@ impl<B: Backend, A, V> Following<B, A, V> {
         self.builder.follows(P::NAME, self.log).policy::<P>()
     }
 
-    /// Adds an event handler; see [`Builder::handler`].
-    pub fn handler<H: Handler>(self, handler: H) -> Builder<B, A, V> {
-        self.builder.follows(H::NAME, self.log).handler(handler)
+    /// Adds an event handler; see [`Builder::event_handler`].
+    pub fn event_handler<H: EventHandler>(self, handler: H) -> Builder<B, A, V> {
+        self.builder.follows(H::NAME, self.log).event_handler(handler)
     }
 }

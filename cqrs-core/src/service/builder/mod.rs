@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     base::{error::StoreError, future::BoxFuture, id::ProjectionId},
     effects::{
-        announce::Announce, announcer::Announcer, carrier::Carrier, handler::Handler,
+        announce::Announce, announcer::Announcer, carrier::Carrier, handler::EventHandler,
         handler_projection::HandlerProjection, policy::Policy, policy_projection::PolicyProjection, timer,
     },
     model::aggregate::Aggregate,
@@ -63,10 +63,12 @@ pub(crate) struct Parts<B: Backend> {
 type OpenDeadlines<B> = fn(Arc<<B as Backend>::Events>) -> OpenedDeadlines;
 
 struct OpenedDeadlines {
-    prepare: BoxFuture<'static, Result<(), StoreError>>,
+    prepare: Prepare,
     port: Arc<dyn AnyDeadlines>,
     timer: StartTimer,
 }
+
+type Prepare = Box<dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
 
 type StartTimer =
     Box<dyn FnOnce(Arc<Carrier>, Arc<dyn Clock>, CancellationToken) -> BoxFuture<'static, ()> + Send>;
@@ -74,7 +76,10 @@ type StartTimer =
 fn open_deadlines<D: Deadlines>(events: Arc<D>) -> OpenedDeadlines {
     let (preparing, timing) = (Arc::clone(&events), Arc::clone(&events));
     OpenedDeadlines {
-        prepare: Box::pin(async move { preparing.prepare().await }),
+        prepare: Box::new(move || {
+            let events = Arc::clone(&preparing);
+            Box::pin(async move { events.prepare().await })
+        }),
         port: events,
         timer: Box::new(|carrier, clock, stop| Box::pin(timer::run(timing, carrier, clock, stop))),
     }
@@ -142,8 +147,8 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
-    /// Adds an event handler: it is called at least once for each event. See [`Handler`].
-    pub fn handler<H: Handler>(mut self, handler: H) -> Self {
+    /// Adds an event handler: it is called at least once for each event. See [`EventHandler`].
+    pub fn event_handler<H: EventHandler>(mut self, handler: H) -> Self {
         let later: Later<B> =
             Box::new(|parts| Arc::new(HandlerProjection::new(handler, Arc::clone(&parts.views))));
         self.later.push((ProjectionId::new(H::NAME, 1), later));
@@ -172,7 +177,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
 
     /// Builds views and projections whose version has changed, beside the old version, which answers in the
     /// programs that have it. Queries wait until the new one has caught up, and fail with
-    /// [`Error::ViewBuilding`] if that takes too long. Unless this is set, the service does not start with a
+    /// [`Error::ViewBuilding`](crate::Error::ViewBuilding) if that takes too long. Unless this is set, the service does not start with a
     /// changed version, since building one takes its time and room.
     pub fn build_changed_views(mut self) -> Self {
         self.build_changed = true;
@@ -240,7 +245,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
-    /// How long [`Cqrs::caught_up`] and [`Rebuild::finished`](crate::Rebuild::finished) wait for a projection that does
+    /// How long [`Cqrs::caught_up`] and [`Rebuild::finished`](crate::operate::Rebuild::finished) wait for a projection that does
     /// not get any further, and [`Cqrs::progress`] and [`Cqrs::dead_letters`] for an answer; one minute unless it is
     /// set. Set it above what the slowest handler takes for a batch of events.
     pub fn patience(mut self, patience: Duration) -> Self {

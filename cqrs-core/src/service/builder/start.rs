@@ -1,11 +1,12 @@
 //! Starting a service: names are checked, projections are put together, workers begin.
 
-use std::{collections::HashSet, marker::PhantomData, sync::Arc};
+use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
     base::{
         error::Error,
         id::{ProjectionId, is_name},
+        patience::Patience,
     },
     effects::carrier::Carrier,
     model::{
@@ -29,8 +30,11 @@ use crate::{
         routes::{CommandRoutes, Routed},
         runtime::Runtime,
     },
-    write::{queue::Entities, resources::Shell},
+    write::{queue::Queues, resources::Shell},
 };
+
+/// How long a service that starts waits for a store that does not answer.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     /// Prepares the views' places and starts their projectors. A projection whose place cannot be prepared does not
@@ -39,15 +43,15 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     /// # Errors
     ///
     /// [`Error::Config`] when a name is not legal or used twice, or the view store's when it does not say which builds
-    /// of a projection there are.
+    /// of a projection there are. A store that does not answer is asked again for 15 seconds.
     ///
     /// # Cancel safety
     ///
     /// Dropping it stops what was started.
     pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
-        let entities = A::entities(self.cached);
+        let queues = A::queues(self.cached);
         let others = self.projections.iter().map(|(id, _)| id).chain(self.later.iter().map(|(id, _)| id));
-        check_names::<A, V>(&entities, others)?;
+        check_names::<A, V>(&queues, others)?;
         let (events, views) = self.backend.split();
         let (events, views) = (Arc::new(events), Arc::new(views));
         let tasks = Tasks::new(self.stop_patience);
@@ -86,18 +90,35 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
             tasks: tasks.clone(),
             _stop_on_drop: guard,
         });
-        let routes = CommandRoutes::all::<A>(&entities);
+        let routes = CommandRoutes::all::<A>(&queues);
         carrier.set_dispatch(Routed { runtime: Arc::downgrade(&runtime), routes });
         if let Some(deadlines) = deadlines {
-            deadlines.prepare.await?;
+            tried_for_a_while(|| async { Ok((deadlines.prepare)().await?) }).await?;
             if self.projects {
                 tasks.spawn((deadlines.timer)(carrier, self.clock, tasks.token().clone()));
             }
         }
         for worker in &runtime.workers {
-            worker.start(self.build_changed).await?;
+            tried_for_a_while(|| worker.start(self.build_changed)).await?;
         }
-        Ok(Cqrs { runtime, entities: Arc::new(entities), views: PhantomData })
+        Ok(Cqrs { runtime, queues: Arc::new(queues), views: PhantomData })
+    }
+}
+
+/// What comes of `attempt`, which is tried again while a store does not answer.
+async fn tried_for_a_while<F>(attempt: impl Fn() -> F) -> Result<(), Error>
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    let mut patience = Patience::of(PATIENCE);
+    loop {
+        match attempt().await {
+            Err(Error::Store(error)) if error.is_no_answer() => {
+                tracing::warn!(%error, "a store does not answer while the service starts");
+                patience.after(Err::<(), _>(error)).await?;
+            }
+            started => return started,
+        }
     }
 }
 
@@ -116,11 +137,11 @@ impl<S: ViewStore> ViewVisitor for Starts<S> {
 
 /// Checks the names of everything that the service is made of, and reports all that is wrong at once.
 fn check_names<'a, A: AggregateList, V: ViewList>(
-    entities: &A::Entities,
+    queues: &A::Queues,
     projections: impl Iterator<Item = &'a ProjectionId>,
 ) -> Result<(), Error> {
     let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
-    A::visit(entities, &mut names);
+    A::visit(queues, &mut names);
     V::visit(&mut names);
     for id in projections {
         names.check("view", id.name);
@@ -145,7 +166,7 @@ impl Names {
 }
 
 impl AggregateVisitor for Names {
-    fn aggregate<A: Aggregate>(&mut self, _: &Arc<Entities<A>>) {
+    fn aggregate<A: Aggregate>(&mut self, _: &Arc<Queues<A>>) {
         self.check("aggregate", A::NAME);
         A::visit_commands(self);
         A::visit_internal_commands(self);

@@ -34,7 +34,7 @@ use crate::{
     port::event_store::EventStore,
     write::{
         append,
-        decide::{Answer, Decide, Failure, Identity},
+        decide::{CommandFailure, CommandResult, Decide, Identity},
         load::{confirm, load},
         resources::Shell,
         state::{Loaded, commands_of},
@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// A command that is being carried out.
-pub(crate) struct Pending<'a, A: Aggregate> {
+pub(crate) struct PendingCommand<'a, A: Aggregate> {
     context: Context,
     identity: Identity,
     decide: &'a dyn Decide<A>,
@@ -53,12 +53,12 @@ pub(crate) struct Pending<'a, A: Aggregate> {
 
 /// How a command ended.
 pub(crate) enum Settled<A: Aggregate> {
-    Answer(Answer<A>),
+    CommandResult(CommandResult<A>),
     /// Its handler panicked, which is its caller's to know.
     Panic(Box<dyn Any + Send>),
 }
 
-impl<'a, A: Aggregate> Pending<'a, A> {
+impl<'a, A: Aggregate> PendingCommand<'a, A> {
     pub(crate) fn new(
         context: Context,
         identity: Identity,
@@ -68,8 +68,8 @@ impl<'a, A: Aggregate> Pending<'a, A> {
         Self { context, identity, decide, span, settled: None }
     }
 
-    fn answer(&mut self, answer: Answer<A>) {
-        self.settled = Some(Settled::Answer(answer));
+    fn answer(&mut self, answer: CommandResult<A>) {
+        self.settled = Some(Settled::CommandResult(answer));
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
     known: Option<Box<Loaded<A>>>,
-    commands: &mut [Pending<'_, A>],
+    commands: &mut [PendingCommand<'_, A>],
 ) -> Option<Box<Loaded<A>>> {
     let mut known = known.or_else(|| new_if_created(key, commands));
     if let Some(known) = &mut known {
@@ -128,7 +128,10 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
 
 /// The aggregate as one that is not there yet, if that is what all commands expect: the append's own check proves it
 /// a round trip sooner than a load would.
-fn new_if_created<A: Aggregate>(key: &AggregateKey, commands: &[Pending<'_, A>]) -> Option<Box<Loaded<A>>> {
+fn new_if_created<A: Aggregate>(
+    key: &AggregateKey,
+    commands: &[PendingCommand<'_, A>],
+) -> Option<Box<Loaded<A>>> {
     let all_create = commands.iter().all(|command| command.identity.creates);
     all_create.then(|| Box::new(Loaded::taken_for_new(key.clone())))
 }
@@ -142,7 +145,7 @@ fn stale<A: Aggregate>(mut loaded: Box<Loaded<A>>) -> Option<Box<Loaded<A>>> {
 }
 
 /// Gives a failure to all that are not settled yet.
-fn fail<A: Aggregate>(commands: &mut [Pending<'_, A>], error: impl Fn(&Context) -> Error) {
+fn fail<A: Aggregate>(commands: &mut [PendingCommand<'_, A>], error: impl Fn(&Context) -> Error) {
     for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
         let error = error(&command.context);
         command.answer(Err(error.into()));
@@ -150,7 +153,7 @@ fn fail<A: Aggregate>(commands: &mut [Pending<'_, A>], error: impl Fn(&Context) 
 }
 
 /// Answers the commands that the aggregate remembers.
-fn settle_carried_out<A: Aggregate>(loaded: &Loaded<A>, commands: &mut [Pending<'_, A>]) {
+fn settle_carried_out<A: Aggregate>(loaded: &Loaded<A>, commands: &mut [PendingCommand<'_, A>]) {
     for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
         if let Some(carried_out) = loaded.carried_out(command.context.command_id) {
             let answer = repeated(loaded, command, carried_out);
@@ -163,7 +166,7 @@ fn settle_carried_out<A: Aggregate>(loaded: &Loaded<A>, commands: &mut [Pending<
 async fn round<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     loaded: &mut Loaded<A>,
-    commands: &mut [Pending<'_, A>],
+    commands: &mut [PendingCommand<'_, A>],
     together: &mut bool,
 ) -> Round {
     let Draft { state, events, accepted, refused } = draft(shell, loaded, commands, *together);
@@ -236,14 +239,14 @@ struct Draft<A: Aggregate> {
     /// The places of the commands that led to the events, in the same order.
     accepted: SmallVec<[usize; 1]>,
     /// The places of the commands that led to none, each with its refusal, or nothing to do.
-    refused: Vec<(usize, Result<(), Failure<A>>)>,
+    refused: Vec<(usize, Result<(), CommandFailure<A>>)>,
 }
 
 /// Handles each command on the state that its predecessor left: no input or output.
 fn draft<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     loaded: &Loaded<A>,
-    commands: &mut [Pending<'_, A>],
+    commands: &mut [PendingCommand<'_, A>],
     together: bool,
 ) -> Draft<A> {
     settle_carried_out(loaded, commands);
@@ -295,8 +298,8 @@ fn append_to(all: &mut Events<RecordedEvent>, events: Events<RecordedEvent>) {
 
 fn settle_refused<A: Aggregate>(
     loaded: &Loaded<A>,
-    commands: &mut [Pending<'_, A>],
-    refused: Vec<(usize, Result<(), Failure<A>>)>,
+    commands: &mut [PendingCommand<'_, A>],
+    refused: Vec<(usize, Result<(), CommandFailure<A>>)>,
 ) {
     for (place, refused) in refused {
         let command = &mut commands[place];
@@ -309,7 +312,7 @@ fn settle_refused<A: Aggregate>(
 fn record<A: Aggregate, S>(
     shell: &Shell<S>,
     loaded: &Loaded<A>,
-    command: &Pending<'_, A>,
+    command: &PendingCommand<'_, A>,
     events: &mut Events<A::Event>,
 ) -> Result<Events<RecordedEvent>, Error> {
     let context = &command.context;
@@ -343,7 +346,7 @@ fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, re
 /// The first receipt of a command that was carried out before, if it is the same command.
 fn repeated<A: Aggregate>(
     loaded: &Loaded<A>,
-    command: &Pending<'_, A>,
+    command: &PendingCommand<'_, A>,
     carried_out: CarriedOut,
 ) -> Result<Receipt, Error> {
     if carried_out.fingerprint == command.identity.fingerprint {
@@ -353,7 +356,7 @@ fn repeated<A: Aggregate>(
 }
 
 /// A command that led to no events, in the state that it found.
-fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &Pending<'_, A>) -> CarriedOut {
+fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &PendingCommand<'_, A>) -> CarriedOut {
     CarriedOut {
         command: command.context.command_id,
         fingerprint: command.identity.fingerprint,

@@ -6,6 +6,7 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -353,4 +354,41 @@ async fn after_a_conflict_the_leader_is_asked_and_not_a_replica() {
         2,
         "once on the old state, once on the new one"
     );
+}
+
+/// Another writer appends an event that no till can apply: more is taken than there is.
+async fn append_what_panics(store: &MemoryEvents) {
+    let key = AggregateKey::new("till", "1").unwrap();
+    let StoredCommit { sequence, mut commit } = store.last(&key).await.unwrap().unwrap();
+    commit.first_version += 1;
+    commit.events[0].event_type = "till.taken".into();
+    commit.events[0].data = "99".into();
+    store.append(&commit, Expected::Exact(sequence)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_events_are_applied_reaches_every_caller() {
+    let (store, tills, _) = scene().await;
+    tills.execute(Fill(1, 10)).await.unwrap();
+    let inner = store.inner.clone();
+    store.next(move || {
+        let inner = inner.clone();
+        async move {
+            // The other callers enter the queue.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            append_what_panics(&inner).await;
+            Fate::Answer(AppendError::Conflict)
+        }
+    });
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let tills = tills.clone();
+            tokio::spawn(async move { tills.execute(Fill(1, 1)).await })
+        })
+        .collect();
+    for call in calls {
+        let ended = call.await;
+        assert!(ended.as_ref().is_err_and(tokio::task::JoinError::is_panic), "{ended:?}");
+    }
+    assert_eq!(tills.execute(Fill(2, 1)).await.unwrap().version, 1);
 }

@@ -18,7 +18,7 @@ use crate::{
         snapshot::{
             Snapshots,
             bytes::Head,
-            fault::Unreadable,
+            fault::ReadFault,
             remembered::{CarriedOut, Remembered},
         },
     },
@@ -46,7 +46,7 @@ pub(crate) struct Loaded<A> {
     /// Whether the commit that this state ends with still has to be compared with the log: the state comes from a
     /// snapshot, another writer was faster, or the log may have become another one.
     pub(crate) unproved: bool,
-    /// The store's [era](crate::EventStore::era) in which that was known.
+    /// The store's [era](crate::port::EventStore::era) in which that was known.
     pub(crate) era: u64,
     /// The id of the last event; nil when there is none.
     last_event: EventId,
@@ -93,7 +93,7 @@ impl<A: Aggregate> Loaded<A> {
         match snapshots.read(&bytes) {
             Ok((head, state)) => Self::unproved(key, head, state),
             Err(reason) => {
-                if let Unreadable::Damaged = reason {
+                if let ReadFault::Damaged = reason {
                     warn!(aggregate = %key, "the snapshot is damaged, replaying the log");
                 } else {
                     debug!(aggregate = %key, %reason, "discarding the snapshot, replaying the log");

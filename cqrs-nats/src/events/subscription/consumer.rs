@@ -10,7 +10,7 @@ use async_nats::jetstream::{
     self,
     consumer::{AckPolicy, DeliverPolicy, Info, PriorityPolicy, PullConsumer, StreamError, pull},
 };
-use cqrs_core::{StoreError, Subscribe};
+use cqrs_core::{StoreError, port::Subscribe};
 use uuid::Uuid;
 
 use crate::{client::errors::store_error, topology::Topology, wire::subject::filter_of};

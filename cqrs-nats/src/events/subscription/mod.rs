@@ -12,7 +12,10 @@ mod reader;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cqrs_core::{Delivery, StoreError, Subscribe, Subscription};
+use cqrs_core::{
+    StoreError,
+    port::{Delivery, Subscribe, Subscription},
+};
 use tokio::task::JoinHandle;
 
 use crate::{

@@ -17,7 +17,10 @@ use async_nats::{
         },
     },
 };
-use cqrs_core::{Delivery, StoreError, Subscribe};
+use cqrs_core::{
+    StoreError,
+    port::{Delivery, Subscribe},
+};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};

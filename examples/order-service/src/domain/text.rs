@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The longest of these texts, in bytes; half of [`cqrs_core::MAX_ID_BYTES`].
+/// The longest of these texts, in bytes; half of [`cqrs_core::model::MAX_ID_BYTES`].
 pub const MAX_TEXT_BYTES: usize = 64;
 
 /// A text that is empty, too long, or not in one line.

@@ -3,7 +3,7 @@
 //! The rows are changed with SQL in the transaction that saves the checkpoint, and read with SQL, by an index. It is
 //! there where views are in SQLite or Postgres; the other views work on every store.
 
-use cqrs_core::{Envelope, ProjectionId};
+use cqrs_core::{Envelope, port::ProjectionId};
 use cqrs_sql::{
     SqlProject, SqlView, SqlViews, Tables,
     sqlx::{self, PgConnection, Postgres, Sqlite, SqliteConnection},

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use cqrs_core::{
-    AppendError, Appended, Expected, StoreError,
+    StoreError,
     decisions::{
         Next, Outcome, Round, Seen, Sent, Step as After, Verdict, after_answer, after_look, after_round,
         conclude, may_join, verdict,
     },
+    port::{AppendError, Appended, Expected},
 };
 
 use super::{

@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::{Context as _, Result};
-use cqrs_core::{Backend, Command, CommandId, CorrelationId, Handle, HasAggregate};
+use cqrs_core::{Backend, CommandId, CorrelationId, lists::SentTo};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::Either, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use order_service::{
@@ -115,12 +115,7 @@ impl<'a, B: Backend> Sender<'a, B> {
     }
 
     /// The command's id follows from the data, so that the same row never takes effect twice.
-    async fn send<C, Place>(&mut self, command: C) -> Result<()>
-    where
-        C: Command,
-        C::Aggregate: Handle<C>,
-        Aggregates: HasAggregate<C::Aggregate, Place>,
-    {
+    async fn send<C: SentTo<Aggregates, I>, I>(&mut self, command: C) -> Result<()> {
         let of = command.aggregate_id().to_string();
         let name = command.name();
         let id = CommandId::derived(["northwind", name, &of]);

@@ -19,7 +19,7 @@ use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use cqrs_core::{Deadlines, EventStore};
+use cqrs_core::port::{Deadlines, EventStore};
 use order_service::{Fulfilment, ShopAnnouncer, views::ListOrders};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::{Context as _, Result};
-use cqrs_core::{Backend, ProjectorStatus};
+use cqrs_core::{Backend, operate::ProjectorStatus};
 use indicatif::{ProgressBar, ProgressStyle};
 use order_service::OrderService;
 

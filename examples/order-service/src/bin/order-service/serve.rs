@@ -3,7 +3,10 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::Result;
-use cqrs_core::{Backend, ProjectorState, ProjectorStatus};
+use cqrs_core::{
+    Backend,
+    operate::{ProjectorState, ProjectorStatus},
+};
 use order_service::OrderService;
 
 /// How often the projectors are looked after.

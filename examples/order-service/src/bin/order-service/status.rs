@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::{Result, bail};
-use cqrs_core::{Backend, Clock as _, ProjectorStatus, SystemClock};
+use cqrs_core::{Backend, Clock as _, operate::ProjectorStatus, port::SystemClock};
 use jiff::Timestamp;
 use order_service::OrderService;
 use serde::Serialize;

@@ -8,8 +8,9 @@ use std::{env, fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use cqrs_core::{
-    Backend, Builder, ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, StoreError,
-    ViewStore, memory::MemoryViews,
+    Backend, Builder, StoreError,
+    memory::MemoryViews,
+    port::{ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
 };
 use cqrs_nats::KvViews;
 use cqrs_sql::{PostgresViews, SqlView, SqliteViews, sqlx::Postgres};
@@ -181,8 +182,8 @@ impl ViewStore for AnyViews {
         each!(self, views => views.max_writes())
     }
 
-    fn place(&self) -> Option<String> {
-        each!(self, views => views.place())
+    fn name(&self) -> Option<String> {
+        each!(self, views => views.name())
     }
 
     async fn get(&self, id: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {

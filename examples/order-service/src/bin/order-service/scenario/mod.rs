@@ -5,7 +5,7 @@ mod stage;
 use std::io::Write;
 
 use anyhow::Result;
-use cqrs_core::{Backend, Clock as _, CommandId, SystemClock};
+use cqrs_core::{Backend, Clock as _, CommandId, port::SystemClock};
 use jiff::{civil::Date, tz::TimeZone};
 use order_service::{
     CancelOrder, ConfirmOrder, CreateOrder, Customer, DeliverOrder, Line, OrderId, OrderService, PayOrder,

@@ -5,8 +5,7 @@ use std::{collections::HashMap, io::Write, time::Duration};
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
 use cqrs_core::{
-    Aggregate, Backend, Clock as _, Command, CommandError, CommandId, Handle, HasAggregate, Receipt,
-    SystemClock,
+    Aggregate as _, Backend, Clock as _, CommandError, CommandId, Receipt, lists::SentTo, port::SystemClock,
 };
 use order_service::{
     Aggregates, Order, OrderId, OrderService, ProductId, Status,
@@ -43,22 +42,17 @@ impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
     }
 
     /// Carries a command out.
-    pub(crate) async fn act<C, Place>(&mut self, what: &str, command: C) -> Result<()>
-    where
-        C: Command,
-        C::Aggregate: Handle<C>,
-        Aggregates: HasAggregate<C::Aggregate, Place>,
-    {
+    pub(crate) async fn act<C: SentTo<Aggregates, I>, I>(&mut self, what: &str, command: C) -> Result<()> {
         self.act_as(what, command, CommandId(SystemClock.new_id())).await
     }
 
     /// Carries a command out under this id, under which it takes effect once.
-    pub(crate) async fn act_as<C, Place>(&mut self, what: &str, command: C, id: CommandId) -> Result<()>
-    where
-        C: Command,
-        C::Aggregate: Handle<C>,
-        Aggregates: HasAggregate<C::Aggregate, Place>,
-    {
+    pub(crate) async fn act_as<C: SentTo<Aggregates, I>, I>(
+        &mut self,
+        what: &str,
+        command: C,
+        id: CommandId,
+    ) -> Result<()> {
         let name = command.name();
         writeln!(self.out, "  {COMMAND}{name}{COMMAND:#} {}: {what}", command.aggregate_id())?;
         match self.service.execute(command).id(id).await {

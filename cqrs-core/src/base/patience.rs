@@ -1,0 +1,35 @@
+//! Trying again while a store does not answer.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::base::{backoff, error::StoreError};
+
+/// For how long something is tried again that fails for a reason which may pass by itself.
+pub(crate) struct Patience {
+    pub(crate) deadline: Instant,
+    failed: u32,
+}
+
+impl Patience {
+    pub(crate) fn of(duration: Duration) -> Self {
+        Self { deadline: Instant::now() + duration, failed: 0 }
+    }
+
+    /// Lets a success pass. Pauses after a failure that may pass by itself, if there is time; then there is nothing, and
+    /// the same is to be tried again.
+    pub(crate) async fn after<T>(&mut self, tried: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        let error = match tried {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) => error,
+        };
+        let pause = backoff::pause(Duration::from_millis(20), Duration::from_millis(200), self.failed);
+        if !error.is_transient() || Instant::now() + pause > self.deadline {
+            return Err(error);
+        }
+        self.failed += 1;
+        tokio::time::sleep(pause).await;
+        Ok(None)
+    }
+}
