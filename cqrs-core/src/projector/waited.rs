@@ -116,13 +116,13 @@ pub(crate) mod tests {
         // However long it takes, it is tried as often as it should.
         let mut late = Waited::new(retry);
         for (minutes, tried) in [(0, Some(0)), (1, Some(1)), (2, None)] {
-            assert_eq!(late.tries_again(position(7), start + Duration::from_mins(minutes)), tried);
+            assert_eq!(late.tries_again(position(7), start + Duration::from_secs(60 * minutes)), tried);
         }
         // Another event has its own time.
-        assert_eq!(late.tries_again(position(8), start + Duration::from_mins(2)), Some(0));
+        assert_eq!(late.tries_again(position(8), start + Duration::from_secs(60 * 2)), Some(0));
         late.done(7);
-        assert_eq!(late.tries_again(position(7), start + Duration::from_mins(3)), Some(0));
-        assert_eq!(late.tries_again(position(8), start + Duration::from_mins(3)), Some(1));
+        assert_eq!(late.tries_again(position(7), start + Duration::from_secs(60 * 3)), Some(0));
+        assert_eq!(late.tries_again(position(8), start + Duration::from_secs(60 * 3)), Some(1));
         assert_eq!(Waited::new(Retry::NEVER).tries_again(position(1), start), None);
     }
 

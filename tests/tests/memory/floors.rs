@@ -221,3 +221,23 @@ fn each_way_to_import_upward_is_found() {
     }
     assert_eq!(forbidden(CORE, &["attic"], ""), ["attic is on no floor"]);
 }
+
+/// The ways of a command and of an event in ARCHITECTURE.md: a line for each file that exists, and no file twice.
+#[test]
+fn the_ways_of_a_command_and_of_an_event_name_each_file_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("text");
+    for way in ["## The way of a command", "## The way of an event"] {
+        let lines =
+            text.lines().skip_while(|line| *line != way).skip(1).take_while(|line| !line.starts_with("## "));
+        let mut seen = BTreeSet::new();
+        for line in lines.filter(|line| line.starts_with(|first: char| first.is_ascii_digit())) {
+            let file = line.split('`').nth(1).expect("a file");
+            let path =
+                if file.starts_with("cqrs-") { file.to_owned() } else { format!("cqrs-core/src/{file}") };
+            assert!(root.join(&path).is_file(), "{path} is not there: {line}");
+            assert!(seen.insert(path), "twice: {line}");
+        }
+        assert!(seen.len() > 10, "{way}: {seen:?}");
+    }
+}

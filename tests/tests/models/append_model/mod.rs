@@ -2,9 +2,9 @@
 //! misreported, whatever is slow or lost, and each step of the protocol is there for a reason.
 //!
 //! What is decided, the product decides: what an answer asks for, what becomes of an append, what its commands are told
-//! and what follows (`append/decisions.rs` and `execute/decisions.rs` in cqrs-core) are functions without input and
+//! and what follows (`write/append/decisions.rs` and `write/settle/decisions.rs` in cqrs-core) are functions without input and
 //! output, which run here. What calls them there waits for real stores, so it is written here a second time: the loop
-//! in `append::append`, `execute::settle` and `execute::round`, what `Loaded` in `load.rs` remembers, and of
+//! in `append::append`, `settle::settle` and `settle::round`, what `Loaded` in `write/state/mod.rs` remembers, and of
 //! `NatsEvents::append` in cqrs-nats what the message's id is. `tests/tests/memory/faults.rs` runs the real ones.
 //!
 //! - [`server`] is the stream: one server or three, with a dedup window that ends.

@@ -1,7 +1,7 @@
 //! A model of the projection protocol, of which every state is visited: each event is in the view once,
 //! whatever is slow or lost and whoever dies, and each step of the protocol is there for a reason.
 //!
-//! It models `Projector::supervise`, `follow` and `save` in `cqrs-core/src/project.rs`, `NatsSubscription` and
+//! It models `Projector::supervise`, `follow` and `save` in `cqrs-core/src/projector/projector.rs`, `NatsSubscription` and
 //! `consumer_at` in `cqrs-nats/src/events/subscription/consumer.rs`, and what `KvViews::save` in
 //! `cqrs-nats/src/views/mod.rs` compares. They are written here a second time, under their own names: a change of
 //! one is a change of the other. `tests/tests/sql/instances.rs` runs the real ones.
