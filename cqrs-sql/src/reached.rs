@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cqrs_core::port::Checkpoint;
+use cqrs_core::port::{Checkpoint, Reached};
 use sqlx::Pool;
 use tokio::sync::watch;
 
@@ -21,25 +21,25 @@ const REST: Duration = Duration::from_millis(200);
 /// Where a projection is. The revision, which never comes again, tells which of two is the newer, since a
 /// projection that is removed and built anew goes back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Progress {
     pub(crate) revision: i64,
-    pub(crate) reached: cqrs_core::port::Reached,
+    pub(crate) reached: Reached,
 }
 
 /// The places of all projections that somebody asked about.
 #[derive(Debug, Default)]
-pub(crate) struct Reached {
-    places: Mutex<HashMap<String, watch::Sender<Place>>>,
+pub(crate) struct Watched {
+    places: Mutex<HashMap<String, watch::Sender<Progress>>>,
 }
 
-impl Reached {
-    pub(crate) fn watch(&self, projection: &str) -> watch::Receiver<Place> {
+impl Watched {
+    pub(crate) fn watch(&self, projection: &str) -> watch::Receiver<Progress> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.entry(projection.to_owned()).or_default().subscribe()
     }
 
     /// Notes where a projection is, unless it is known to be further.
-    pub(crate) fn note(&self, projection: &str, place: Place) {
+    pub(crate) fn note(&self, projection: &str, place: Progress) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = places.get(projection) {
             sender.send_if_modified(|known| {
@@ -59,13 +59,13 @@ impl Reached {
 }
 
 /// Where a stored checkpoint is; at the beginning where there is none.
-pub(crate) fn read(checkpoint: Option<&str>) -> cqrs_core::port::Reached {
+pub(crate) fn read(checkpoint: Option<&str>) -> Reached {
     let checkpoint = checkpoint.and_then(|json| serde_json::from_str::<Checkpoint>(json).ok());
     checkpoint.unwrap_or_default().reached()
 }
 
 /// Follows what other processes save, until it is aborted.
-pub(crate) async fn follow<DB: Dialect>(pool: Pool<DB>, names: Arc<Names<DB>>, reached: Arc<Reached>) {
+pub(crate) async fn follow<DB: Dialect>(pool: Pool<DB>, names: Arc<Names<DB>>, reached: Arc<Watched>) {
     loop {
         if let Err(error) = follow_once(&pool, &names, &reached).await {
             tracing::debug!(context = names.context(), %error, "watching the checkpoints again");
@@ -77,7 +77,7 @@ pub(crate) async fn follow<DB: Dialect>(pool: Pool<DB>, names: Arc<Names<DB>>, r
 async fn follow_once<DB: Dialect>(
     pool: &Pool<DB>,
     names: &Names<DB>,
-    reached: &Reached,
+    reached: &Watched,
 ) -> Result<(), sqlx::Error> {
     let mut news = DB::news(pool.clone(), names.context());
     loop {
@@ -86,7 +86,7 @@ async fn follow_once<DB: Dialect>(
             let mut connection = pool.acquire().await?;
             let sql = format!("SELECT projection, checkpoint, revision FROM {}", names.projections());
             for (projection, checkpoint, revision) in DB::fetch(&mut connection, sql, &[]).await? {
-                let place = Place { revision, reached: read(checkpoint.as_deref()) };
+                let place = Progress { revision, reached: read(checkpoint.as_deref()) };
                 reached.note(&projection, place);
             }
         }

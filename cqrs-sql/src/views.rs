@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use cqrs_core::{
     StoreError,
-    port::{ProjectionId, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
+    port::{ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
 };
 use sqlx::{Pool, pool::PoolConnection};
 use tokio::task::AbortHandle;
@@ -21,7 +21,7 @@ use crate::{
     errors::{Failure, store_error},
     layout,
     names::{Names, original_key, stored_key},
-    reached::{self, Place, Reached},
+    reached::{self, Progress, Watched},
     transaction::{Saving, checkpoint_row, number, saved_checkpoint, text},
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct Shared<DB: Sql> {
     place: String,
     /// What tells the place from others.
     id: String,
-    reached: Arc<Reached>,
+    reached: Arc<Watched>,
     /// Follows what other processes save, once somebody waits.
     follower: OnceLock<AbortHandle>,
     /// Keeps a database in memory, which goes with its last connection; see `in_memory`.
@@ -144,8 +144,8 @@ impl<DB: Sql> SqlViews<DB> {
         Ok(revision)
     }
 
-    pub(crate) fn note(&self, projection: &str, revision: i64, reached: cqrs_core::port::Reached) {
-        self.shared.reached.note(projection, Place { revision, reached });
+    pub(crate) fn note(&self, projection: &str, revision: i64, reached: Reached) {
+        self.shared.reached.note(projection, Progress { revision, reached });
     }
 
     fn follow(&self) {
@@ -249,11 +249,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         Ok(keyed(self.rows(|| format!("reading a page of {projection}"), sql, &values).await?))
     }
 
-    async fn reached(
-        &self,
-        projection: &ProjectionId,
-        sequence: u64,
-    ) -> Result<cqrs_core::port::Reached, StoreError> {
+    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         let name = projection.to_string();
         let mut reached = self.shared.reached.watch(&name);
         self.follow();
@@ -273,7 +269,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         let name = projection.to_string();
         let removed = layout::remove(&self.shared.writer, &self.shared.names, &name).await;
         let revision = removed.map_err(|error| store_error(format!("removing {name}"), error))?;
-        self.note(&name, revision, cqrs_core::port::Reached::default());
+        self.note(&name, revision, Reached::default());
         Ok(())
     }
 
