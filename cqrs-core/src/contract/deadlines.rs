@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    contract::{HOSTILE, LONG, soon},
+    contract::{HOSTILE, LONG, opened, soon},
     port::{
         clock::{Clock, SystemClock},
         deadlines::{Deadline, Deadlines, Due, DueQueue},
@@ -52,7 +52,7 @@ async fn next<D: Deadlines>(store: &D, queue: &mut D::Queue) -> Due {
 }
 
 async fn due<D: Deadlines>(store: &D) -> D::Queue {
-    store.due(Arc::new(SystemClock)).await.expect("a queue")
+    opened("a queue", || store.due(Arc::new(SystemClock))).await
 }
 
 /// The next deadline must be this one; it is over then.

@@ -14,7 +14,7 @@ use crate::{
         id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId},
         metadata::Metadata,
     },
-    contract::{HOSTILE, LONG, soon},
+    contract::{HOSTILE, LONG, opened, soon},
     log::commit::{Commit, Origin, RecordedEvent, StoredCommit},
     port::{
         clock::{Clock as _, SystemClock},
@@ -278,7 +278,7 @@ pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: Event
     let aggregate = key("thing", "follow");
     let mut stored = append_chain(store, &aggregate, 3).await;
     let request = Subscribe { subscriber: "follower", aggregates: &["thing"], after: 0 };
-    let mut subscription = store.subscribe(request).await.expect("a subscription");
+    let mut subscription = opened("a subscription", || store.subscribe(request)).await;
     assert_eq!(take(&mut subscription, 3).await, stored);
     assert_eq!(subscription.pending(), 0);
     let fourth = commit(&aggregate, 4, 2);
@@ -296,7 +296,7 @@ pub async fn a_subscription_starts_where_it_is_told<S: EventStore>(store: &S) {
     for (after, done) in [(0, 6), (3, 6), (1, 4), (5, 6), (2, 2), (0, 0), (0, 0)] {
         let sequence = if after == 0 { 0 } else { stored[after - 1].sequence };
         let request = Subscribe { subscriber: "starter", aggregates: &["thing"], after: sequence };
-        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        let mut subscription = opened("a subscription", || store.subscribe(request)).await;
         assert_eq!(take(&mut subscription, 6 - after).await, stored[after..], "after {after}");
         if done > 0 {
             subscription.done(stored[done - 1].sequence).await.expect("an account");
@@ -312,7 +312,7 @@ pub async fn a_subscription_has_only_the_aggregates_it_asks_for<S: EventStore>(s
     append_chain(store, &key("other", "2"), 2).await;
     let thirds = append_chain(store, &key("third", "1"), 1).await;
     let request = Subscribe { subscriber: "chooser", aggregates: &["thing", "third"], after: 0 };
-    let mut subscription = store.subscribe(request).await.expect("a subscription");
+    let mut subscription = opened("a subscription", || store.subscribe(request)).await;
     let expected: Vec<_> = things.into_iter().chain(thirds).collect();
     assert_eq!(take(&mut subscription, 3).await, expected);
 }
@@ -362,7 +362,7 @@ pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
 /// What a subscriber of the same name asked for before counts for nothing.
 pub async fn a_subscriber_that_asks_for_other_aggregates_gets_them<S: EventStore>(store: &S) {
     let request = |aggregates| Subscribe { subscriber: "changer", aggregates, after: 0 };
-    store.subscribe(request(&["thing"])).await.expect("a subscription").leave().await;
+    opened("a subscription", || store.subscribe(request(&["thing"]))).await.leave().await;
     append_chain(store, &key("thing", "1"), 1).await;
     let other = append_chain(store, &key("other", "1"), 1).await;
     assert_eq!(soon("the other", turn(store, request(&["other"]))).await, other);
@@ -371,7 +371,7 @@ pub async fn a_subscriber_that_asks_for_other_aggregates_gets_them<S: EventStore
 /// The first commits that are handed out to a subscriber, whenever its turn comes.
 async fn turn<S: EventStore>(store: &S, request: Subscribe<'_>) -> Vec<StoredCommit> {
     loop {
-        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        let mut subscription = opened("a subscription", || store.subscribe(request)).await;
         match subscription.next(9).await {
             Ok(deliveries) => {
                 subscription.leave().await;
@@ -387,9 +387,9 @@ async fn turn<S: EventStore>(store: &S, request: Subscribe<'_>) -> Vec<StoredCom
 pub async fn whoever_reads_keeps_its_turn_until_it_leaves<S: EventStore>(store: &S) {
     let stored = append_chain(store, &key("thing", "1"), 3).await;
     let request = |after| Subscribe { subscriber: "worker", aggregates: &["thing"], after };
-    let mut first = store.subscribe(request(0)).await.expect("a subscription");
+    let mut first = opened("a subscription", || store.subscribe(request(0))).await;
     assert_eq!(take(&mut first, 1).await, stored[..1]);
-    let second = store.subscribe(request(0)).await.expect("a subscription");
+    let second = opened("a subscription", || store.subscribe(request(0))).await;
     assert!(!first.is_standby() && second.is_standby());
     drop(second);
     let other = tokio::time::timeout(LONG, turn(store, request(0))).await;
@@ -421,7 +421,7 @@ pub async fn numbers_that_no_log_reaches_harm_nothing<S: EventStore>(store: &S) 
         let found = store.commit_at(sequence).await.expect("a read");
         assert!(found.is_some(), "it is there, whatever it is");
         let request = Subscribe { subscriber: "ends", aggregates: &["thing"], after: 0 };
-        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        let mut subscription = opened("a subscription", || store.subscribe(request)).await;
         let first = soon("it is delivered, whatever it is", subscription.next(1)).await;
         assert_eq!(first.expect("deliveries").len(), 1);
     }
@@ -485,7 +485,7 @@ pub async fn a_subscriber_can_be_forgotten<S: EventStore>(store: &S) {
     for after in [0, 2, 1] {
         let sequence = if after == 0 { 0 } else { stored[after - 1].sequence };
         let request = Subscribe { subscriber: "leaver", aggregates: &["thing"], after: sequence };
-        let mut subscription = store.subscribe(request).await.expect("a subscription");
+        let mut subscription = opened("a subscription", || store.subscribe(request)).await;
         assert_eq!(take(&mut subscription, 3 - after).await, stored[after..]);
         subscription.leave().await;
         store.forget("leaver").await.expect("to forget");

@@ -26,6 +26,8 @@ pub mod view_store;
 
 use std::time::Duration;
 
+use crate::base::{error::StoreError, patience::Patience};
+
 /// How long a case waits for what must come; far longer than any store takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,19 @@ const LONG: Duration = Duration::from_secs(5);
 /// Fails the case when `wait` does not end.
 async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
+}
+
+/// What `open` opens; it is tried again while a busy server does not answer in time.
+async fn opened<T, F>(what: &str, open: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut patience = Patience::of(PATIENCE);
+    loop {
+        if let Some(opened) = patience.after(open().await).await.expect(what) {
+            return opened;
+        }
+    }
 }
 
 /// Texts that have broken stores: separators, wildcards, encodings, control characters, long ones.

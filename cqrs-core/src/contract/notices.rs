@@ -3,7 +3,7 @@
 use crate::{
     contract::{
         event_store::{commit, key},
-        soon,
+        opened, soon,
     },
     log::commit::StoredCommit,
     port::{
@@ -27,8 +27,8 @@ async fn append<S: EventStore>(store: &S, id: &str, version: u64, expected: Expe
 /// Whole, in the order of the log, and not again; to each who listens.
 pub async fn what_is_stored_is_announced_once<S: EventStore + Notices>(store: &S) {
     append(store, "before", 1, Expected::NoStream).await;
-    let mut first = store.listen(&["thing"]).await.expect("a listener");
-    let mut second = store.listen(&["thing"]).await.expect("a listener");
+    let mut first = opened("a listener", || store.listen(&["thing"])).await;
+    let mut second = opened("a listener", || store.listen(&["thing"])).await;
     let one = append(store, "a.b*>", 1, Expected::NoStream).await;
     // The same append again, as after a lost answer.
     let _ = store.append(&one.commit, Expected::NoStream).await;
@@ -41,7 +41,7 @@ pub async fn what_is_stored_is_announced_once<S: EventStore + Notices>(store: &S
 
 /// Nobody hears of what has not happened.
 pub async fn what_is_refused_is_not_announced<S: EventStore + Notices>(store: &S) {
-    let mut listener = store.listen(&["thing"]).await.expect("a listener");
+    let mut listener = opened("a listener", || store.listen(&["thing"])).await;
     let refused = store.append(&commit(&key("thing", "7"), 1, 1), Expected::Exact(99)).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
     let stored = append(store, "7", 1, Expected::NoStream).await;
@@ -50,8 +50,8 @@ pub async fn what_is_refused_is_not_announced<S: EventStore + Notices>(store: &S
 
 /// Each hears of the aggregate types that it asked for.
 pub async fn only_those_who_ask_are_told<S: EventStore + Notices>(store: &S) {
-    let mut both = store.listen(&["thing", "other"]).await.expect("a listener");
-    let mut things = store.listen(&["thing"]).await.expect("a listener");
+    let mut both = opened("a listener", || store.listen(&["thing", "other"])).await;
+    let mut things = opened("a listener", || store.listen(&["thing"])).await;
     let other = commit(&key("other", "1"), 1, 1);
     let sequence = store.append(&other, Expected::NoStream).await.expect("an append").sequence;
     let thing = append(store, "1", 1, Expected::NoStream).await;
