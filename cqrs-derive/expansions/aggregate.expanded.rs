@@ -11,16 +11,16 @@ impl ::cqrs_core::Aggregate for Stock {
     type Id = u32;
     type Event = StockEvent;
     type Rejection = StockRejection;
-    fn visit_commands<__V: ::cqrs_core::CommandVisitor<Self>>(visitor: &mut __V) {
+    fn visit_commands<__V: ::cqrs_core::model::CommandVisitor<Self>>(visitor: &mut __V) {
         visitor.command::<CountStock>();
         visitor.command::<TakeStock>();
     }
-    fn visit_internal_commands<__V: ::cqrs_core::CommandVisitor<Self>>(
+    fn visit_internal_commands<__V: ::cqrs_core::model::CommandVisitor<Self>>(
         visitor: &mut __V,
     ) {
         visitor.command::<LoseStock>();
     }
-    fn snapshots() -> ::core::option::Option<::cqrs_core::Snapshots<Self>> {
-        ::core::option::Option::Some(::cqrs_core::Snapshots::every(50).version(2))
+    fn snapshots() -> ::core::option::Option<::cqrs_core::model::Snapshots<Self>> {
+        ::core::option::Option::Some(::cqrs_core::model::Snapshots::every(50).version(2))
     }
 }

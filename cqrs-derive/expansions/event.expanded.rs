@@ -1,18 +1,22 @@
 #[automatically_derived]
 impl ::cqrs_core::Event for OrderEvent {
-    const TYPES: &'static [::cqrs_core::EventType] = &[
-        ::cqrs_core::EventType::new("order.created", 1),
-        ::cqrs_core::EventType::new("order.settled", 2),
-        ::cqrs_core::EventType::new("order.settled", 1),
-        ::cqrs_core::EventType::new("order.paid", 2),
-        ::cqrs_core::EventType::new("order.paid", 1),
-        ::cqrs_core::EventType::new("order.cancelled", 1),
+    const TYPES: &'static [::cqrs_core::model::EventType] = &[
+        ::cqrs_core::model::EventType::new("order.created", 1),
+        ::cqrs_core::model::EventType::new("order.settled", 2),
+        ::cqrs_core::model::EventType::new("order.settled", 1),
+        ::cqrs_core::model::EventType::new("order.paid", 2),
+        ::cqrs_core::model::EventType::new("order.paid", 1),
+        ::cqrs_core::model::EventType::new("order.cancelled", 1),
     ];
-    fn event_type(&self) -> ::cqrs_core::EventType {
+    fn event_type(&self) -> ::cqrs_core::model::EventType {
         match self {
-            Self::Created { .. } => ::cqrs_core::EventType::new("order.created", 1),
-            Self::Paid { .. } => ::cqrs_core::EventType::new("order.settled", 2),
-            Self::Cancelled { .. } => ::cqrs_core::EventType::new("order.cancelled", 1),
+            Self::Created { .. } => {
+                ::cqrs_core::model::EventType::new("order.created", 1)
+            }
+            Self::Paid { .. } => ::cqrs_core::model::EventType::new("order.settled", 2),
+            Self::Cancelled { .. } => {
+                ::cqrs_core::model::EventType::new("order.cancelled", 1)
+            }
         }
     }
     fn is_plain(&self) -> bool {
@@ -34,7 +38,7 @@ impl ::cqrs_core::Event for OrderEvent {
         ::cqrs_core::__private::serialize_variant(self, serializer)
     }
     fn deserialize_data<'__de, __D>(
-        event_type: ::cqrs_core::EventType,
+        event_type: ::cqrs_core::model::EventType,
         data: __D,
     ) -> ::core::result::Result<Self, __D::Error>
     where
@@ -70,11 +74,11 @@ impl ::cqrs_core::Event for OrderEvent {
 }
 #[automatically_derived]
 impl ::cqrs_core::Event for StockCounted {
-    const TYPES: &'static [::cqrs_core::EventType] = &[
-        ::cqrs_core::EventType::new("stock.counted", 1),
+    const TYPES: &'static [::cqrs_core::model::EventType] = &[
+        ::cqrs_core::model::EventType::new("stock.counted", 1),
     ];
-    fn event_type(&self) -> ::cqrs_core::EventType {
-        ::cqrs_core::EventType::new("stock.counted", 1)
+    fn event_type(&self) -> ::cqrs_core::model::EventType {
+        ::cqrs_core::model::EventType::new("stock.counted", 1)
     }
     fn is_plain(&self) -> bool {
         #[allow(unused_imports)]
@@ -91,7 +95,7 @@ impl ::cqrs_core::Event for StockCounted {
         ::cqrs_core::__private::serde::Serialize::serialize(self, serializer)
     }
     fn deserialize_data<'__de, __D>(
-        event_type: ::cqrs_core::EventType,
+        event_type: ::cqrs_core::model::EventType,
         data: __D,
     ) -> ::core::result::Result<Self, __D::Error>
     where

@@ -6,14 +6,14 @@ where
     Self: ::cqrs_core::__private::serde::de::DeserializeOwned,
     Self: ::core::marker::Send + ::core::marker::Sync + 'static,
 {
-    const TYPES: &'static [::cqrs_core::EventType] = &[
-        ::cqrs_core::EventType::new("link.added", 1),
-        ::cqrs_core::EventType::new("link.marked", 1),
+    const TYPES: &'static [::cqrs_core::model::EventType] = &[
+        ::cqrs_core::model::EventType::new("link.added", 1),
+        ::cqrs_core::model::EventType::new("link.marked", 1),
     ];
-    fn event_type(&self) -> ::cqrs_core::EventType {
+    fn event_type(&self) -> ::cqrs_core::model::EventType {
         match self {
-            Self::Added { .. } => ::cqrs_core::EventType::new("link.added", 1),
-            Self::Marked { .. } => ::cqrs_core::EventType::new("link.marked", 1),
+            Self::Added { .. } => ::cqrs_core::model::EventType::new("link.added", 1),
+            Self::Marked { .. } => ::cqrs_core::model::EventType::new("link.marked", 1),
         }
     }
     fn is_plain(&self) -> bool {
@@ -34,7 +34,7 @@ where
         ::cqrs_core::__private::serialize_variant(self, serializer)
     }
     fn deserialize_data<'__de, __D>(
-        event_type: ::cqrs_core::EventType,
+        event_type: ::cqrs_core::model::EventType,
         data: __D,
     ) -> ::core::result::Result<Self, __D::Error>
     where
@@ -70,7 +70,7 @@ where
     type Id = Id;
     type Event = LinkEvent<Id, 1>;
     type Rejection = No;
-    fn visit_commands<__V: ::cqrs_core::CommandVisitor<Self>>(visitor: &mut __V) {
+    fn visit_commands<__V: ::cqrs_core::model::CommandVisitor<Self>>(visitor: &mut __V) {
         visitor.command::<AddLink<Id>>();
     }
 }

@@ -6,8 +6,8 @@
 }
 #[automatically_derived]
 impl ::cqrs_core::Event for OrderEvent {
-    const TYPES: &'static [::cqrs_core::EventType] = &[];
-    fn event_type(&self) -> ::cqrs_core::EventType {
+    const TYPES: &'static [::cqrs_core::model::EventType] = &[];
+    fn event_type(&self) -> ::cqrs_core::model::EventType {
         ::core::unreachable!()
     }
     fn serialize_data<__S>(&self, _: __S) -> ::core::result::Result<__S::Ok, __S::Error>
@@ -17,7 +17,7 @@ impl ::cqrs_core::Event for OrderEvent {
         ::core::unreachable!()
     }
     fn deserialize_data<'__de, __D>(
-        _: ::cqrs_core::EventType,
+        _: ::cqrs_core::model::EventType,
         _: __D,
     ) -> ::core::result::Result<Self, __D::Error>
     where

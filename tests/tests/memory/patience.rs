@@ -2,7 +2,10 @@
 
 use std::{
     future::pending,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -15,6 +18,7 @@ use cqrs_core::{
     },
 };
 use cqrs_tests::domain::{Account, deposit, open};
+use tokio::sync::Notify;
 
 const SLOW: ProjectionId = ProjectionId::new("slow", 1);
 
@@ -30,6 +34,8 @@ struct Slow {
     outages: AtomicU32,
     /// Whether its store does not say how far it is.
     is_silent: bool,
+    /// That the documents of its second build are removed, and that its projector has noticed.
+    removed: Option<Arc<[Notify; 2]>>,
 }
 
 impl Projection for Slow {
@@ -51,6 +57,11 @@ impl Projection for Slow {
     }
 
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
+        if let Some([removed, noticed]) = self.removed.as_deref().filter(|_| projection.build == 2) {
+            removed.notified().await;
+            noticed.notify_one();
+            return Err(StoreError::Refused { what: "a save".into(), source: None }.into());
+        }
         if self.stuck.is_some_and(|(build, after)| {
             build == projection.build && !batch.events.is_empty() && batch.checkpoint.sequence > after
         }) {
@@ -66,6 +77,16 @@ impl Projection for Slow {
             return Err(StoreError::Unavailable { what: "the test's plan".into(), source: None });
         }
         self.views.reached(projection, sequence).await
+    }
+
+    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
+        if let Some([removed, noticed]) = self.removed.as_deref() {
+            removed.notify_one();
+            noticed.notified().await;
+            // The other instance's projector halts, before that instance looks which builds there are.
+            tokio::task::yield_now().await;
+        }
+        self.views.remove(projection).await
     }
 }
 
@@ -128,6 +149,24 @@ async fn a_rebuild_that_stands_still_is_told_and_can_be_given_up() {
     let error = rebuild.finished().await.unwrap_err();
     assert_eq!(behind(&error), (SLOW.name, 3, EVENTS, Duration::from_mins(1)));
     bank.caught_up().await.expect("the build before it answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_another_instance_gives_up_is_given_up_also_where_its_projector_halts_first() {
+    let (memory, removed) = (Memory::default(), Arc::new([Notify::new(), Notify::new()]));
+    let slow = || Slow { removed: Some(Arc::clone(&removed)), ..Slow::default() };
+    let builder = Cqrs::builder(memory.clone()).aggregate::<Account>().projection(SLOW, slow());
+    let one: Cqrs<_, (Account,), ()> = builder.start().await.unwrap();
+    one.execute(open("1", 0)).await.unwrap();
+    let mut rebuild = one.rebuild(SLOW.name).await.unwrap();
+    let other = Cqrs::builder(memory.clone()).aggregate::<Account>().projection(SLOW, slow());
+    let other: Cqrs<_, (Account,), ()> = other.without_projectors().start().await.unwrap();
+    // The projector of the build has an event before it.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let (finished, abandoned) = tokio::join!(rebuild.finished(), other.abandon_rebuild(SLOW.name));
+    assert_eq!(abandoned.unwrap().map(|id| id.build), Some(2));
+    let error = finished.unwrap_err();
+    assert!(matches!(error, Error::RebuildAbandoned { .. }), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use tokio::{
 use crate::{
     base::{
         error::{Error, StoreError},
+        future::BoxFuture,
         id::ProjectionId,
     },
     port::{projection::AnyProjection, view_store::ViewStore},
@@ -46,6 +47,7 @@ impl<S: ViewStore> Worker<S> {
             id: self.id(version, build),
             status,
             known: self.answering.watch(),
+            look: look(self),
             projection: Arc::clone(&self.projection),
             log: self.log.clone(),
             patience: self.shared.patience,
@@ -71,6 +73,17 @@ impl<S: ViewStore> Worker<S> {
     }
 }
 
+/// Asks the store which builds there are; `None` where the service is gone, or the store does not say.
+type Look = Arc<dyn Fn() -> BoxFuture<'static, Option<Known>> + Send + Sync>;
+
+fn look<S: ViewStore>(worker: &Arc<Worker<S>>) -> Look {
+    let worker = Arc::downgrade(worker);
+    Arc::new(move || {
+        let worker = worker.upgrade();
+        Box::pin(async move { worker?.answering.look().await.ok() })
+    })
+}
+
 /// A build that is on its way, seen from outside; see [`Cqrs::rebuild`](crate::Cqrs::rebuild). It goes on
 /// when this is dropped.
 #[derive(Clone)]
@@ -79,6 +92,7 @@ pub struct Rebuild {
     id: ProjectionId,
     status: watch::Receiver<ProjectorStatus>,
     known: watch::Receiver<Known>,
+    look: Look,
     projection: Arc<dyn AnyProjection>,
     log: Followed,
     patience: Duration,
@@ -146,7 +160,17 @@ impl Rebuild {
                 Ok(_) => Err(Error::RebuildAbandoned { view }),
                 Err(_) => Err(Error::ProjectionHalted { view, reason: "the service was stopped".into() }),
             },
-            reason = halted(&mut self.status) => Err(Error::ProjectionHalted { view: self.id.to_string(), reason }),
+            reason = halted(&mut self.status) => {
+                // Another instance that gives it up removes its documents, which this one's projector may meet first.
+                let known = (self.look)().await;
+                let is_given_up = known.is_some_and(|known| known.noted.given_up.contains(&build));
+                let view = self.id.to_string();
+                Err(if is_given_up {
+                    Error::RebuildAbandoned { view }
+                } else {
+                    Error::ProjectionHalted { view, reason }
+                })
+            }
         }
     }
 
