@@ -87,11 +87,13 @@ impl<DB: Sql, V: SqlView<DB>> SqlProjection<DB, V> {
                     ProjectError::Event { index, reason, transient: false }
                 }
             };
-            // If this fails as well, the connection is not used again.
-            let _ = saving.transaction.rollback().await;
+            saving.give_up().await;
             return Err(error);
         }
-        saving.notes(batch.notes).await.map_err(failed)?;
+        if let Err(failure) = saving.notes(batch.notes).await {
+            saving.give_up().await;
+            return Err(failed(failure));
+        }
         let revision = saving.commit().await.map_err(failed)?;
         self.views.note(&name, revision.cast_signed(), batch.checkpoint.reached());
         Ok(revision)

@@ -47,8 +47,18 @@ impl<'a, DB: Dialect> Saving<'a, DB> {
         );
         let values = [Value::Text(projection), Value::Text(&checkpoint), number(revision)];
         let saved = DB::fetch(&mut transaction, sql, &values).await?;
-        let (_, _, revision) = saved.into_iter().next().ok_or(Failure::Conflict)?;
+        let Some((_, _, revision)) = saved.into_iter().next() else {
+            let _ = transaction.rollback().await;
+            return Err(Failure::Conflict);
+        };
         Ok(Self { names, projection, transaction, revision })
+    }
+
+    /// Gives it up at once. A transaction that is only dropped keeps its locks until its connection is back in the pool,
+    /// and others wait for them.
+    pub(crate) async fn give_up(self) {
+        // If this fails as well, the connection is not used again.
+        let _ = self.transaction.rollback().await;
     }
 
     /// Writes and removes documents that still have the revisions that they should.

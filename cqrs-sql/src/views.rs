@@ -137,8 +137,14 @@ impl<DB: Sql> SqlViews<DB> {
     async fn store(&self, projection: &str, save: &Save<'_>) -> Result<u64, Failure> {
         let Shared { writer, names, .. } = &*self.shared;
         let mut saving = Saving::begin(writer, names, projection, save.checkpoint, save.revision).await?;
-        saving.documents(save.writes).await?;
-        saving.notes(save.notes).await?;
+        let mut written = saving.documents(save.writes).await;
+        if written.is_ok() {
+            written = saving.notes(save.notes).await;
+        }
+        if let Err(failure) = written {
+            saving.give_up().await;
+            return Err(failure);
+        }
         let revision = saving.commit().await?;
         self.note(projection, revision.cast_signed(), save.checkpoint.reached());
         Ok(revision)
