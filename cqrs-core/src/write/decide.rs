@@ -1,4 +1,4 @@
-//! The decision of a command: the lifecycle's and then the handler's. No input or output.
+//! The decision of a command: first of its lifecycle, then of its handler. No input or output.
 
 use crate::{
     base::{
@@ -19,7 +19,7 @@ pub(crate) type CommandResult<A> = Result<Receipt, CommandFailure<A>>;
 
 type Decision<A> = Result<Events<<A as Aggregate>::Event>, CommandFailure<A>>;
 
-/// A command without its type: the lifecycle's and the handler's decision on a state and its version.
+/// The decision of the lifecycle and the handler on a state and its version, without the command's type.
 pub(crate) trait Decide<A: Aggregate>:
     Fn(&Context, &A, u64) -> Decision<A> + Send + Sync + 'static
 {
@@ -27,17 +27,17 @@ pub(crate) trait Decide<A: Aggregate>:
 
 impl<A: Aggregate, F: Fn(&Context, &A, u64) -> Decision<A> + Send + Sync + 'static> Decide<A> for F {}
 
-/// Which command it is, as its events keep it.
+/// The command's identity, as its events record it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity {
     pub(crate) name: &'static str,
     /// See [`Origin::fingerprint`].
     pub(crate) fingerprint: u64,
-    /// Whether it expects that there is no such aggregate.
+    /// Whether the command expects that the aggregate does not exist.
     pub(crate) creates: bool,
 }
 
-/// The lifecycle's answer and then the handler's.
+/// The decision of the lifecycle and then of the handler.
 pub(crate) fn decide<C: Command>(
     command: &C,
     context: &Context,

@@ -1,4 +1,5 @@
-//! The state that a command is decided on (cold load, catch-up, confirmation), read again while the store does not answer.
+//! Loads the state that a command is decided on: cold load, catch-up, confirmation. While the store does not answer, it
+//! is asked again.
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -12,9 +13,9 @@ use crate::{
     write::{resources::Shell, state::Loaded},
 };
 
-/// The aggregate's state: the known one as it is, or with what was stored since if it is stale. `behind` says that the
-/// last one turned out to be an old one: a replica that lags would show it again, so the leader is asked. A state from
-/// another era of the store is compared with the log first.
+/// Returns the aggregate's state: the known state as it is, or, if it is stale, with the commits that were stored
+/// since. `behind` says that the last state was stale. A lagging replica would return the same state again, so the
+/// leader is asked. A state from another era of the store is first compared with the log.
 pub(crate) async fn load<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
@@ -23,7 +24,7 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
 ) -> Result<Box<Loaded<A>>, StoreError> {
     let mut era = shell.events.era();
     match &mut known {
-        // That there is no commit is proved by the append itself, or confirmed.
+        // No check is needed: the append, or `confirm`, proves that the aggregate has no commit.
         Some(loaded) if !loaded.stale && loaded.version == 0 => loaded.era = era,
         Some(loaded) if loaded.stale || loaded.era != era => loaded.doubt(),
         _ => {}
@@ -47,7 +48,7 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
             } else {
                 let confirmed = loaded.confirm(&*shell.events).await;
                 patience.after(confirmed).await?;
-                // It was another history.
+                // The log has another history: `confirm` dropped the state, so what follows is a cold load.
                 cold |= loaded.stale;
             }
         }
@@ -56,14 +57,14 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
             loaded.era = era;
             return Ok(loaded);
         }
-        // Some of it may be from one log and the rest from another.
+        // The era changed during the load: one part may be from one log and the rest from another.
         let what = format!("the log may have become another one while {key} was read");
         patience.after(Err::<(), _>(StoreError::Unavailable { what, source: None })).await?;
         era = now;
     }
 }
 
-/// An aggregate of which nothing is known: its snapshot, if it has one, or its first commits.
+/// Begins the load of an aggregate that is not in memory: with its snapshot, or else with its first page of commits.
 async fn begin<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     key: &AggregateKey,
@@ -76,7 +77,8 @@ async fn begin<A: Aggregate, S: EventStore>(
     Ok(loaded)
 }
 
-/// Makes sure that the state is the current one; false when it was not, and has been brought up or has to be loaded.
+/// Makes sure that the state is the current one. Returns false if it was not: it was caught up, or has to be loaded
+/// again.
 pub(crate) async fn confirm<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     loaded: &mut Loaded<A>,
@@ -90,7 +92,7 @@ pub(crate) async fn confirm<A: Aggregate, S: EventStore>(
             _ => loaded.confirm(&*shell.events).await,
         };
         if loaded.version != before && shell.events.era() != era {
-            // Some of it may be from one log and the rest from another.
+            // One part may be from one log and the rest from another.
             loaded.forget();
         }
         loaded.era = era;
@@ -99,7 +101,7 @@ pub(crate) async fn confirm<A: Aggregate, S: EventStore>(
     Ok(loaded.version == before && !loaded.stale)
 }
 
-/// Waits for a turn to read, while there is time.
+/// Waits for a permit to read (one of `Limits::cold_loads`), until `patience` ends.
 async fn turn<'a>(
     turns: &'a Semaphore,
     key: &AggregateKey,

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::log::commit::StoredCommit;
 
-/// How many commits are read at once when nothing is known about where they lie.
+/// How many commits one request reads when their distances in the log are unknown.
 pub(crate) const FIRST_PAGE: usize = 16;
 
-/// How many commits are read at once when they lie close together.
+/// How many commits one request reads when they are close together in the log.
 const LARGEST_PAGE: u64 = 256;
 
 /// About how many small messages are in one block of JetStream's file store (8 MB). A server reads whole blocks, so
@@ -17,7 +17,7 @@ const LARGEST_PAGE: u64 = 256;
 /// are only larger or smaller than they could be.
 const PIECE: u64 = 16_384;
 
-/// What a commit in a block of its own costs; the unit is a commit beside another one in the same block.
+/// The cost of a commit in a block of its own; the unit is the cost of a further commit in the same block.
 const SCATTERED: u64 = 32;
 
 /// The size of the first page of a cold load: the load of an aggregate that is not in the cache.
@@ -29,7 +29,7 @@ const SCATTERED: u64 = 32;
 pub(crate) struct FirstPage(AtomicUsize);
 
 impl FirstPage {
-    /// The fewest and the most.
+    /// The smallest and the largest size.
     const SIZES: (usize, usize) = (4, 128);
 
     pub(crate) fn new() -> Self {
@@ -40,8 +40,8 @@ impl FirstPage {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Learns how large a page of some aggregate's commits should be. A scattered one counts at once, those that lie
-    /// together little by little.
+    /// Learns how large a page of some aggregate's commits should be. Scattered commits shrink the size at once; close
+    /// ones at most double it.
     pub(crate) fn learn(&self, page: usize) {
         let (least, most) = Self::SIZES;
         self.0.store((page / 2).min(2 * self.size()).clamp(least, most), Ordering::Relaxed);
@@ -50,11 +50,12 @@ impl FirstPage {
 
 /// How many commits to read next, after a page of `commits` that were found after the sequence `after`.
 ///
-/// A server keeps a stream in large pieces, and holds the whole stream up while it answers a page: with commits
-/// from one piece that is short, with as many that are scattered over the stream it is long.
+/// A JetStream server keeps a stream in blocks, and holds the stream's lock while it answers a page. A page of commits
+/// from one block is quick; a page of commits that are scattered over the stream is slow.
 pub(crate) fn next_page(after: u64, commits: &[StoredCommit]) -> usize {
     let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return FIRST_PAGE };
-    // Where the first commit of all lies tells nothing about those that follow it.
+    // The distance from sequence 0 to the aggregate's first commit says nothing about the distances between its
+    // commits.
     let (begin, steps) =
         if after == 0 { (first.sequence, commits.len() - 1) } else { (after, commits.len()) };
     if steps == 0 {

@@ -1,9 +1,10 @@
 //! One aggregate in this process: its last known state, and a queue of commands (group commit).
 //!
-//! There is no actor. The first caller runs its command in its own task. Callers that come meanwhile enter the queue. When
-//! the first is done, a spawned task takes up to 64 commands from the queue at a time: each is handled on the state that
-//! the command before it left, and all their events go into one append. So a hot aggregate is not limited to one command
-//! for each round trip, and a caller that drops its future takes no other caller's command with it.
+//! There is no actor. The first caller runs its command in its own task. Commands of other callers meanwhile enter the
+//! queue. When the first command has ended, a spawned task takes up to 64 commands from the queue at a time: each is
+//! handled on the state that the command before it left, and all their events are appended as one commit. So a hot
+//! aggregate is not limited to one command for each round trip, and a caller that drops its future takes no other
+//! caller's command with it.
 
 use std::{
     collections::VecDeque,
@@ -32,26 +33,26 @@ use crate::{
     },
 };
 
-/// The most commands that one append carries out together.
+/// The most commands in one commit.
 const MAX_TOGETHER: usize = 64;
 
 /// The most commands that may wait for one aggregate.
 const MAX_WAITING: usize = 10_000;
 
-/// The aggregates of one type that this process has seen lately.
+/// The aggregates of one type that this process has used recently.
 pub struct Queues<A: Aggregate> {
-    /// By their ids.
+    /// The queues by aggregate id.
     lately: Cache<Arc<str>, Arc<Queue<A>>, RandomState>,
 }
 
 impl<A: Aggregate> Queues<A> {
-    /// Room for the states of `capacity` aggregates.
+    /// Makes a cache of the states of `capacity` aggregates.
     pub(crate) fn new(capacity: u64) -> Self {
         let builder = Cache::builder().max_capacity(capacity);
         Self { lately: builder.build_with_hasher(RandomState::default()) }
     }
 
-    /// The aggregate of this id. One that was seen lately shares its key, which allocates nothing.
+    /// The queue of the aggregate with this id. A cached one shares its key, which allocates nothing.
     pub(crate) fn queue(&self, id: &A::Id) -> Result<Arc<Queue<A>>, InvalidId> {
         with_text(id, |id| {
             if let Some(known) = self.lately.get(id) {
@@ -63,14 +64,14 @@ impl<A: Aggregate> Queues<A> {
     }
 }
 
-/// One aggregate: its state and its queue, behind one lock.
+/// One aggregate: its state and its queue of commands, behind one lock.
 pub(crate) struct Queue<A: Aggregate> {
     pub(crate) key: AggregateKey,
     guarded: Mutex<Guarded<A>>,
 }
 
 impl<A: Aggregate> Queue<A> {
-    /// Carries out one command, alone or together with others that wait for the same aggregate.
+    /// Carries out one command, alone or as a part of a group commit.
     pub(crate) async fn execute<S: EventStore>(
         self: Arc<Self>,
         shell: &Arc<Shell<S>>,
@@ -102,11 +103,11 @@ struct Guarded<A: Aggregate> {
     /// Whether a task carries out commands.
     led: bool,
     waiting: VecDeque<Job<A>>,
-    /// The last known state; none while a task leads, and after a failure.
+    /// The last known state; `None` while a task carries out commands, and after a failure.
     state: Option<Box<Loaded<A>>>,
 }
 
-/// A command that waits.
+/// A command in the queue.
 struct Job<A: Aggregate> {
     context: Context,
     identity: Identity,
@@ -126,12 +127,12 @@ impl<A: Aggregate> Queue<A> {
         Self { key, guarded: Mutex::new(Guarded { led: false, waiting: VecDeque::new(), state: None }) }
     }
 
-    /// Nothing that can panic runs under the lock.
+    /// Code that can panic never runs under the lock, so a poisoned lock is still whole.
     fn lock(&self) -> MutexGuard<'_, Guarded<A>> {
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a command wait for the leader; leads itself if that one has left in between.
+    /// Enqueues a command. If the task that carried out commands has ended in between, it spawns another.
     fn wait<S: EventStore>(self: &Arc<Self>, job: Job<A>, shell: &Arc<Shell<S>>) -> Result<(), Error> {
         let mut guarded = self.lock();
         if guarded.waiting.len() >= MAX_WAITING {
@@ -147,17 +148,17 @@ impl<A: Aggregate> Queue<A> {
     }
 }
 
-/// The right to carry out commands on an aggregate. However it ends (also by a panic, or when the
-/// caller's future is dropped), the queue is left in order and those who wait have a leader.
+/// The right to carry out commands on an aggregate; one task has it at a time. When the task ends (also by a panic, or
+/// because the caller drops its future), `drop` puts the state back, and spawns a task for the commands that wait.
 struct Lead<A: Aggregate, S: EventStore> {
     queue: Arc<Queue<A>>,
     shell: Arc<Shell<S>>,
-    /// None while it is being worked on, so that whatever interrupts the work leaves no half state.
+    /// `None` while it is being worked on: an interrupted task leaves no half-changed state.
     state: Option<Box<Loaded<A>>>,
 }
 
 impl<A: Aggregate, S: EventStore> Lead<A, S> {
-    /// Leads, unless somebody does.
+    /// Takes the right, unless another task has it.
     fn take(queue: &Arc<Queue<A>>, shell: &Arc<Shell<S>>) -> Option<Self> {
         let mut guarded = queue.lock();
         if guarded.led {
@@ -183,7 +184,7 @@ impl<A: Aggregate, S: EventStore> Drop for Lead<A, S> {
         if guarded.waiting.is_empty() {
             return;
         }
-        // Outside a runtime nobody can lead, and those who wait are told so.
+        // Outside a runtime no task can be spawned: the waiting callers get `Error::Interrupted`.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return guarded.waiting.clear() };
         guarded.led = true;
         drop(guarded);
@@ -191,14 +192,14 @@ impl<A: Aggregate, S: EventStore> Drop for Lead<A, S> {
     }
 }
 
-/// Leads until nobody waits.
+/// Carries out commands until the queue is empty.
 async fn carry_out_waiting<A: Aggregate, S: EventStore>(queue: Arc<Queue<A>>, shell: Arc<Shell<S>>) {
     let mut lead = Lead { queue: Arc::clone(&queue), shell, state: queue.lock().state.take() };
     loop {
         let jobs: Vec<_> = {
             let mut guarded = queue.lock();
             let together = guarded.waiting.len().min(MAX_TOGETHER);
-            // A caller that has gone away before its turn has taken its command with it.
+            // A caller that dropped its future before its command was taken from the queue has withdrawn the command.
             guarded.waiting.drain(..together).filter(|job| !job.reply.is_closed()).collect()
         };
         if jobs.is_empty() && queue.lock().waiting.is_empty() {
@@ -208,11 +209,11 @@ async fn carry_out_waiting<A: Aggregate, S: EventStore>(queue: Arc<Queue<A>>, sh
         let panic = awaited_unless_panics(lead.settle(&mut commands)).await.err();
         let settled: Vec<_> = commands.into_iter().map(|command| command.settled).collect();
         for (job, settled) in jobs.into_iter().zip(settled) {
-            // A panic outside of handlers, such as of `apply`, is every caller's to know that has no answer.
+            // A panic outside of the handlers, such as in `apply`, goes to every caller that has no answer yet.
             let panicked = || panic.clone().map(|panic| Settled::Panic(Box::new(panic)));
             let settled = settled.or_else(panicked);
             if let Some(settled) = settled {
-                // Nobody waits any more: the command has taken effect all the same.
+                // The caller dropped its future: the command has taken effect all the same.
                 let _ = job.reply.send(settled);
             }
         }

@@ -1,4 +1,4 @@
-//! Reading one aggregate into its state: snapshot, pages of commits, and the leader's last word.
+//! Reads one aggregate into its state: the snapshot, pages of commits, and the confirmation by the log's leader.
 
 use tracing::debug;
 
@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl<A: Aggregate> Loaded<A> {
-    /// The aggregate as its snapshot has it, or of which nothing has been read yet when there is none that
-    /// will do. Its last commit is read at the same time: mostly it is the one that the snapshot ends with.
+    /// Loads the aggregate from its snapshot, or returns it with nothing read if no usable snapshot exists. The
+    /// aggregate's last commit is read at the same time: usually the snapshot ends with it.
     pub(crate) async fn from_snapshot<S: EventStore>(key: AggregateKey, store: &S) -> Self {
         let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
         let (bytes, last) = tokio::join!(store.load_snapshot(&key), store.last(&key));
@@ -26,7 +26,7 @@ impl<A: Aggregate> Loaded<A> {
         loaded
     }
 
-    /// Reads the first commits of an aggregate of which nothing is known.
+    /// Reads the first page of commits of an aggregate that is not in memory.
     pub(crate) async fn probe<S: EventStore>(
         &mut self,
         store: &S,
@@ -34,14 +34,14 @@ impl<A: Aggregate> Loaded<A> {
     ) -> Result<(), StoreError> {
         let before = self.version;
         let next = self.read_page(store, first.size()).await?;
-        // A single commit tells nothing about where the next one would be.
+        // A single commit says nothing about the distance to the next one.
         if self.version > before + 1 {
             first.learn(next);
         }
         Ok(())
     }
 
-    /// Reads what was stored since.
+    /// Reads the commits that were stored since.
     pub(crate) async fn catch_up<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
         let mut size = FIRST_PAGE;
         while self.stale {
@@ -50,14 +50,14 @@ impl<A: Aggregate> Loaded<A> {
         Ok(())
     }
 
-    /// Reads the next commits; says how many to read after them.
+    /// Reads the next commits, and returns how many to read after them.
     async fn read_page<S: EventStore>(&mut self, store: &S, size: usize) -> Result<usize, StoreError> {
         let page = store.read(&self.key, self.reads_after(), size).await?;
         self.take(&page)
     }
 
-    /// Makes sure that the state is the current one: asks the log's leader for the last commit, and for what lies
-    /// between. If that is another history, nothing is known any more, and the state is stale.
+    /// Makes sure that the state is the current one: asks the log's leader for the last commit, and reads those in
+    /// between. If the log has another history, the state is dropped and stale.
     pub(crate) async fn confirm<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
         let last = store.last_confirmed(&self.key).await?;
         if self.version > 0 && !last.as_ref().is_some_and(|last| self.ends_with(last)) {
@@ -73,7 +73,7 @@ impl<A: Aggregate> Loaded<A> {
             return Ok(());
         };
         if last.commit.last_version() > self.version + FIRST_PAGE as u64 {
-            // Far behind: in pages, as far as whoever answers knows.
+            // Far behind: read pages first, as far as the answering replica has them.
             self.stale = true;
             self.catch_up(store).await?;
         }
@@ -90,7 +90,8 @@ impl<A: Aggregate> Loaded<A> {
         Ok(())
     }
 
-    /// The same for an aggregate that was taken for new. If it is there after all, it may be a long one, and is stale.
+    /// The same for an aggregate that was taken for new. If the log has commits of it, there may be many: the state is
+    /// then stale, for a normal load.
     pub(crate) async fn confirm_new<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
         self.stale = store.next_after(&self.key, 0).await?.is_some();
         self.confirmed = !self.stale;

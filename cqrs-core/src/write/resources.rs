@@ -1,4 +1,4 @@
-//! What the write side shares: the store, the clock, limits, and turns to load.
+//! The resources of the write side: the store, the clock, limits, and permits for cold loads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,20 +9,20 @@ use crate::{
     write::{pages::FirstPage, save_snapshots::Saver},
 };
 
-/// The number of concurrent cold loads, unless the service says otherwise. A direct get of several messages holds the
-/// stream's lock in the server, so appends wait behind it.
+/// The number of concurrent cold loads, unless the service sets another. A batched direct get holds the stream's lock
+/// in the server, so appends wait behind it.
 const COLD_LOADS: usize = 4;
 
-/// What carrying out commands needs beside the aggregate.
+/// The resources that every command needs beside its aggregate.
 pub(crate) struct Shell<S> {
     pub(crate) events: Arc<S>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
-    /// Turns to read an aggregate that is not in memory.
+    /// Permits to read an aggregate that is not in memory.
     pub(crate) cold_loads: Semaphore,
     pub(crate) first_page: FirstPage,
     pub(crate) saver: Arc<Saver>,
-    /// What every commit says that it comes from.
+    /// The `source` of every commit.
     pub(crate) source: Arc<str>,
 }
 
@@ -37,9 +37,9 @@ impl<S: EventStore> Shell<S> {
 /// Bounds of one command's execution.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// How often a command is handled when others change the aggregate in between.
+    /// How often a command is handled when other writers change the aggregate in between.
     pub(crate) attempts: u32,
-    /// How long an append is tried again while the store gives no definite answer.
+    /// How long an append is sent again while the store gives no definite answer.
     pub(crate) patience: Duration,
     /// How many aggregates that are not in memory are read at a time.
     pub(crate) cold_loads: usize,

@@ -1,4 +1,4 @@
-//! Saving snapshots beside the commands: in tasks of their own, few at a time.
+//! Saves snapshots beside the commands: in tasks of their own, a few at a time.
 
 use std::{
     collections::HashSet,
@@ -14,15 +14,15 @@ use crate::{
     write::state::Loaded,
 };
 
-/// How many snapshots are encoded and saved at a time. What comes while all are busy is not saved, and tried
-/// again after the aggregate's next command.
+/// How many snapshots are encoded and saved at a time. While all permits are taken, a due snapshot is not saved; it is
+/// still due after the aggregate's next command.
 const SAVES: usize = 8;
 
-/// Where snapshots are saved in the background.
+/// Saves snapshots in the background.
 #[derive(Debug)]
 pub(crate) struct Saver {
     turns: Arc<Semaphore>,
-    /// The aggregate types of which it was said that they cannot be saved.
+    /// The aggregate types for which the log already has the warning that their snapshots cannot be saved.
     warned: Mutex<HashSet<&'static str>>,
 }
 
@@ -31,10 +31,10 @@ impl Saver {
         Self { turns: Arc::new(Semaphore::new(SAVES)), warned: Mutex::default() }
     }
 
-    /// Begins to save the aggregate, whose state is in the log, if that is due and a turn is free.
+    /// Begins to save the aggregate, whose state is in the log, if a snapshot is due and a permit is free.
     ///
-    /// Two saves of one aggregate may overtake each other, and the older snapshot then stays: that costs the next
-    /// load a longer tail, and nothing else.
+    /// Two saves of one aggregate may overtake each other, and the older snapshot then remains. The only cost is a
+    /// longer tail in the next load.
     pub(crate) fn save_if_due<A: Aggregate, S: EventStore>(
         self: &Arc<Self>,
         store: &Arc<S>,

@@ -1,4 +1,4 @@
-//! What a state rests on: the commit that it ends with, and when the log was known to have it.
+//! The commit that a state ends with, and the era in which the log was known to have it.
 
 use crate::{
     base::{
@@ -9,15 +9,15 @@ use crate::{
     port::event_store::EventStore,
 };
 
-/// The last commit behind a state. A sequence alone does not tell it: a log that was restored from a copy, or made
+/// The last commit of a state. A sequence alone does not identify it: a log that was restored from a copy, or created
 /// again under the same name, has other commits at the same sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tip {
-    /// Its place in the log; 0 for none.
+    /// Its sequence; 0 if the state has no commit.
     pub(crate) sequence: u64,
-    /// The id of its last event, where that is known.
+    /// The id of its last event, if known.
     pub(crate) event: Option<EventId>,
-    /// The [era](EventStore::era) in which the log was known to have it; none where that is not known.
+    /// The [era](EventStore::era) in which the log was known to have it; `None` if unknown.
     pub(crate) era: Option<u64>,
 }
 
@@ -25,21 +25,21 @@ pub(crate) struct Tip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holds {
     Yes,
-    /// Something else stands in its place.
+    /// Another commit is in its place.
     Other,
-    /// Nothing stands in its place, as far as whoever answers knows.
+    /// No commit is in its place, as far as the answering replica knows.
     Nothing,
 }
 
 impl Tip {
-    /// Whether the log has the commit. It is asked only when the era has changed since it was known.
+    /// Whether the log has the commit. The store is asked only if the era has changed since it was known.
     pub(crate) async fn check<S: EventStore>(
         &mut self,
         store: &S,
         aggregate: &AggregateKey,
     ) -> Result<Holds, StoreError> {
         let era = store.era();
-        // That an aggregate has no commit is proved by the append itself.
+        // The append itself proves that an aggregate has no commit.
         if self.sequence == 0 || self.era == Some(era) {
             return Ok(Holds::Yes);
         }
@@ -53,14 +53,14 @@ impl Tip {
         }
     }
 
-    /// Whether this is the commit.
+    /// Whether `stored` is this commit.
     pub(crate) fn is_end_of(&self, stored: &StoredCommit) -> bool {
         let last = stored.commit.events.last().map(|event| event.id);
         stored.sequence == self.sequence && (self.event.is_none() || last == self.event)
     }
 }
 
-/// The error for a commit that stood in the log and does not any more.
+/// The error for a commit that was in the log and is not any more.
 pub(crate) fn lost(aggregate: &AggregateKey, sequence: u64) -> StoreError {
     let what = format!(
         "the log does not have the commit of {aggregate} at sequence {sequence} any more: it was restored from an \

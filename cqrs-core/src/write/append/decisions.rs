@@ -1,5 +1,5 @@
-//! What an append does next: no input or output. The model of the protocol, in `tests/tests/models/append_model`, runs
-//! these functions.
+//! The next step of an append, as pure functions without input or output. The model of the protocol, in
+//! `tests/tests/models/append_model`, runs these functions.
 #![allow(unreachable_pub, reason = "the model reaches them with the feature `contract`")]
 
 use std::{ops::ControlFlow, time::Duration};
@@ -9,39 +9,40 @@ use crate::{
     port::event_store::{AppendError, Appended, Expected},
 };
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Debug)]
 pub enum Outcome {
     /// The commit is stored at this sequence.
     Stored(u64),
-    /// The commit is stored at this sequence, and the commit that it was to follow is not in the log.
+    /// The commit is stored at this sequence, but the commit that it was to follow is not in the log.
     Misplaced(u64),
-    /// Another commit stands where this one should: this one is not stored and never will be.
+    /// Another commit is stored in the expected place: this commit is not stored and never will be.
     Conflict,
-    /// The store knows the command's id from a commit before the expected one: the command was carried
-    /// out longer ago than the aggregate remembers. Nothing is stored now.
+    /// The store found the command's id in a commit at or before the expected one: the command was carried out longer
+    /// ago than the aggregate remembers. This append stored nothing.
     CarriedOut(u64),
-    /// Not stored, and never will be.
+    /// The commit is not stored and never will be.
     Failed(StoreError),
-    /// No definite answer in time.
+    /// The store gave no definite answer in time: the commit may be stored.
     Unknown(StoreError),
 }
 
-/// What was sent so far.
+/// The attempts so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Sent {
     /// How often the append was sent again.
     pub attempt: u32,
-    /// Whether one attempt may have been stored: a later one that was not proves nothing.
+    /// Whether an earlier attempt may have been stored. Then a later refusal does not prove that the commit is not
+    /// stored.
     pub ambiguous: bool,
 }
 
-/// What the answer to one attempt asks for.
+/// The step that follows the answer to one attempt.
 #[derive(Debug)]
 pub enum Next {
-    /// It is over.
+    /// The append has ended.
     Done(Outcome),
-    /// See what stands after the expected commit.
+    /// Read the first commit after the expected one.
     Look,
     /// Send the same append again, after a pause.
     Again {
@@ -55,22 +56,22 @@ pub enum Next {
 /// Why the same append is sent again.
 #[derive(Debug)]
 pub enum Why {
-    /// The attempt was not stored.
+    /// The store did not store the attempt.
     NotStored(StoreError),
-    /// It is not known whether the attempt was stored.
+    /// It is unknown whether the store stored the attempt.
     Unknown(StoreError),
 }
 
 /// The first commit after the expected one.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// Its place in the log.
+    /// Its sequence in the log.
     pub sequence: u64,
     /// Whether it is the commit that was sent.
     pub is_ours: bool,
 }
 
-/// What the store's answer asks for.
+/// The step that follows the store's answer.
 pub fn after_answer(answer: Result<Appended, AppendError>, expected: Expected, sent: Sent) -> Next {
     match answer {
         Ok(Appended { sequence, duplicate: false }) => Next::Done(Outcome::Stored(sequence)),
@@ -78,7 +79,7 @@ pub fn after_answer(answer: Result<Appended, AppendError>, expected: Expected, s
             Next::Done(Outcome::CarriedOut(sequence))
         }
         Err(AppendError::Conflict) if !sent.ambiguous => Next::Done(Outcome::Conflict),
-        // What stands there may be this very commit from an earlier attempt.
+        // The commit in that place may be this commit, stored by an earlier attempt.
         Ok(_) | Err(AppendError::Conflict) => Next::Look,
         Err(AppendError::Busy(error)) => {
             Next::Again { after: short(sent.attempt), why: Why::NotStored(error) }
@@ -90,7 +91,8 @@ pub fn after_answer(answer: Result<Appended, AppendError>, expected: Expected, s
     }
 }
 
-/// What a look asks for; `invisible` is the error for a commit that is there and cannot be seen.
+/// The step after the first commit behind the expected one was read. `invisible` makes the error for a commit that the
+/// store reported and does not show.
 pub fn after_look(
     found: Result<Option<Seen>, StoreError>,
     invisible: impl FnOnce() -> StoreError,
@@ -99,14 +101,14 @@ pub fn after_look(
     match found {
         Ok(Some(Seen { sequence, is_ours: true })) => Next::Done(Outcome::Stored(sequence)),
         Ok(Some(_)) => Next::Done(Outcome::Conflict),
-        // Nothing to see yet, although the store says that something is there: ask again.
+        // The store reported a commit there but does not show it yet: send again.
         Ok(None) => Next::Again { after: short(sent.attempt), why: Why::Unknown(invisible()) },
         Err(error) => Next::Again { after: long(sent.attempt), why: Why::Unknown(error) },
     }
 }
 
-/// What is done before the append is sent, given whether the log has the commit that it is to follow. None: it is
-/// sent.
+/// The step that replaces sending, given whether the log has the commit that the append is to follow. `None`: the
+/// append is sent.
 pub fn before_sending(
     tip: Result<bool, StoreError>,
     lost: impl FnOnce() -> StoreError,
@@ -114,24 +116,24 @@ pub fn before_sending(
 ) -> Option<Next> {
     match tip {
         Ok(true) => None,
-        // It would stand behind a history that it was not decided on.
+        // The append would stand behind a history that it was not decided on.
         Ok(false) if sent.ambiguous => Some(Next::Done(Outcome::Unknown(lost()))),
         Ok(false) => Some(Next::Done(Outcome::Conflict)),
         Err(error) => Some(Next::Again { after: long(sent.attempt), why: Why::NotStored(error) }),
     }
 }
 
-/// What an append that is stored at `sequence` comes to, given whether the log has the commit that it was to follow.
+/// The step after the append was stored at `sequence`, given whether the log has the commit that it was to follow.
 pub fn after_storing(sequence: u64, tip: Result<bool, StoreError>, sent: Sent) -> Next {
     match tip {
         Ok(true) => Next::Done(Outcome::Stored(sequence)),
         Ok(false) => Next::Done(Outcome::Misplaced(sequence)),
-        // Sent again it is found where it stands, and checked again.
+        // The next attempt finds the stored commit as a duplicate, and checks the place again.
         Err(error) => Next::Again { after: long(sent.attempt), why: Why::Unknown(error) },
     }
 }
 
-/// The end of the append, or the pause before it is sent again.
+/// The result of the append, or the pause before it is sent again.
 pub fn conclude(
     next: Next,
     sent: &mut Sent,

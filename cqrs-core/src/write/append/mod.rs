@@ -1,13 +1,12 @@
-//! Appending until the answer is definite.
+//! Sends an append until the store's answer is definite.
 //!
-//! A missing answer means "maybe now, maybe later", so neither "it failed" nor "look once and decide
-//! again" is right. What is right: send the *same* commit under the *same* expectation until the store
-//! says something definite. The expectation makes that harmless, and it makes any second commit at the
-//! same place impossible, so the first commit after the expected one tells who won.
+//! After a missing answer the commit may be stored, now or later. So the append is neither reported as failed nor
+//! decided again: the *same* commit is sent with the *same* expected sequence (compare-and-set) until the store gives a
+//! definite answer. The expected sequence makes this idempotent, and it excludes a second commit in the same place. So
+//! the first commit after the expected one shows which writer won.
 //!
-//! The expectation is a sequence, which says nothing in another log. So when the store's era changes while the append
-//! is under way, the log must still have the commit that this one is to follow: before it is sent, and after it was
-//! stored.
+//! A sequence means nothing in another log. When the store's era changes during the append, the log must still have the
+//! commit that this one is to follow. That is checked before the commit is sent and after it was stored.
 
 pub(crate) mod decisions;
 
@@ -25,7 +24,7 @@ use crate::{
 pub(crate) use decisions::Outcome;
 use decisions::{Next, Seen, Sent, after_answer, after_look, after_storing, before_sending, conclude};
 
-/// Appends `commit` after `tip`, trying again for at most `patience`.
+/// Appends `commit` after `tip`, and sends it again for at most `patience` in all.
 pub(crate) async fn append<S: EventStore>(
     store: &S,
     commit: &Commit,
@@ -58,7 +57,8 @@ async fn attempt<S: EventStore>(store: &S, commit: &Commit, tip: &mut Tip, sent:
         Next::Look => {
             let found = store.next_after(&commit.aggregate, expected.sequence()).await;
             if let Ok(None) = found {
-                // What the store has seen there, it has lost.
+                // The store reported a commit there and does not have it: the log may be another one, so the next check
+                // reads the tip.
                 tip.era = None;
             }
             let seen = found.map(|found| {
@@ -71,7 +71,7 @@ async fn attempt<S: EventStore>(store: &S, commit: &Commit, tip: &mut Tip, sent:
     match next {
         Next::Done(Outcome::Stored(sequence)) => {
             let holds = match tip.check(store, &commit.aggregate).await {
-                // The append was accepted, so the expected commit was there. A replica that does not show it is behind.
+                // The append was accepted, so the expected commit was there. A replica that does not show it lags.
                 Ok(Holds::Nothing) => Err(tip::lost(&commit.aggregate, tip.sequence)),
                 holds => holds.map(|holds| holds == Holds::Yes),
             };
@@ -81,7 +81,7 @@ async fn attempt<S: EventStore>(store: &S, commit: &Commit, tip: &mut Tip, sent:
     }
 }
 
-/// The store says that something stands there, and does not show it.
+/// The store reports a commit in that place, and does not show it.
 fn invisible(commit: &Commit) -> StoreError {
     let what = format!("a commit of {} is there and cannot be seen", commit.aggregate);
     StoreError::Unavailable { what, source: None }

@@ -1,41 +1,41 @@
-//! What becomes of commands that are carried out together: no input or output. The model of the append protocol, in
+//! The rules of group commit, as pure functions without input or output. The model of the append protocol, in
 //! `tests/tests/models/append_model`, runs these functions.
 #![allow(unreachable_pub, reason = "the model reaches them with the feature `contract`")]
 
 use crate::{base::error::StoreError, write::append::decisions::Outcome};
 
-/// How large the payloads of commands that are carried out together may become; what is over waits for
-/// the next append. Far below what a server takes in one message.
+/// The size at which a commit of several commands takes no further command, in bytes of payload; the rest waits for the
+/// next append. Far below the largest message that a server takes.
 const MAX_BYTES_TOGETHER: usize = 128 * 1024;
 
-/// Whether one more command may join those that were `accepted` for a commit, with payloads of so many `bytes`.
-/// `is_twin` says that the same command is among them: it waits until the first is remembered.
+/// Whether another command may join a commit that has `accepted` commands with payloads of `bytes` in all. `is_twin`
+/// says that the commit already has this command: the repeat waits until the first is remembered.
 pub fn may_join(together: bool, accepted: usize, bytes: usize, is_twin: bool) -> bool {
     let is_full = if together { bytes > MAX_BYTES_TOGETHER } else { accepted > 0 };
     !is_full && !is_twin
 }
 
-/// What the commands behind an append are told.
+/// The answer to the commands of an append.
 #[derive(Debug)]
 pub enum Verdict {
-    /// All have a receipt for the commit at this sequence. It has proved that the state was the current one, so those
-    /// that the state refuses are refused.
+    /// All get a receipt for the commit at this sequence. The append has proved that the state was the current one, so
+    /// the refusals that were decided on it are final.
     Receipts(u64),
-    /// All are told that their commit, at this sequence, follows another history.
+    /// All get the error that their commit, at this sequence, follows another history.
     Misplaced(u64),
     /// The first was carried out before, in the commit at this sequence.
     FirstReceipt(u64),
-    /// The first has failed.
+    /// The first fails.
     Fails(StoreError),
-    /// All may have taken effect.
+    /// All get the error that they may have taken effect.
     Unknown(StoreError),
-    /// Nothing yet: they are sent one by one, so that the one which the store does not take is found.
+    /// No answer yet: the commands are sent one by one, to find the one that the store refuses.
     OneByOne,
-    /// Nothing yet: they are decided again.
+    /// No answer yet: the commands are decided again.
     Again,
 }
 
-/// What `accepted` commands are told about the append of their commit.
+/// The answer to `accepted` commands after the append of their commit.
 pub fn verdict(outcome: Outcome, accepted: usize) -> Verdict {
     match outcome {
         Outcome::Stored(sequence) => Verdict::Receipts(sequence),
@@ -49,7 +49,7 @@ pub fn verdict(outcome: Outcome, accepted: usize) -> Verdict {
 }
 
 impl Verdict {
-    /// What it says about the state.
+    /// What the answer says about the state.
     pub fn round(&self) -> Round {
         match self {
             Self::Receipts(_) | Self::FirstReceipt(_) | Self::Fails(_) | Self::OneByOne => Round::Progress,
@@ -59,32 +59,32 @@ impl Verdict {
     }
 }
 
-/// What one round led to.
+/// How one round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Round {
-    /// Some commands were settled or set apart, and the state is the current one.
+    /// Some commands were settled or are sent apart, and the state is the current one.
     Progress,
-    /// Another writer was faster, or the state was an old one: catch up and handle again.
+    /// Another writer was faster, or the state was stale: catch up and handle again.
     Stale,
-    /// It is not known what the log holds after the state: catch up.
+    /// It is unknown what the log has after the state: catch up.
     Lost,
 }
 
-/// What follows a round, for the commands that are not settled.
+/// The step after a round, for the commands that are not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// They are handled on the state that the round has left.
     GoOn,
     /// They are handled on the state that the log's leader has.
     CatchUp,
-    /// The same, after a pause; it counts as another attempt.
+    /// The same as `CatchUp`, after a pause; it counts as another attempt.
     TryAgain,
-    /// The end: what others appended may be these very commands, sent before or elsewhere, so those that the log's
-    /// leader has get their receipts, and the others a conflict.
+    /// No attempt is left. The commits of other writers may contain these very commands, sent earlier or by another
+    /// instance. Commands that the log's leader has get their receipts, the others a conflict.
     LookOnceMore,
 }
 
-/// What follows a round, in the attempt of this number.
+/// The step after a round, in the attempt of this number.
 pub fn after_round(round: Round, attempt: u32, attempts: u32) -> Step {
     match round {
         Round::Progress => Step::GoOn,

@@ -1,5 +1,5 @@
-//! Carrying out commands on one aggregate: load, handle, append, and again when another writer was
-//! faster.
+//! Carries out commands on one aggregate: load, handle, append, and again when another writer was faster (optimistic
+//! concurrency).
 
 pub(crate) mod decisions;
 
@@ -46,15 +46,15 @@ pub(crate) struct PendingCommand<'a, A: Aggregate> {
     context: Context,
     identity: Identity,
     decide: &'a dyn Decide<A>,
-    /// The caller's, in which its handler runs whoever leads.
+    /// The span of the caller: the handler runs in it, also in another caller's task.
     span: &'a Span,
     pub(crate) settled: Option<Settled<A>>,
 }
 
-/// How a command ended.
+/// The result of a command.
 pub(crate) enum Settled<A: Aggregate> {
     CommandResult(CommandResult<A>),
-    /// Its handler panicked, which is its caller's to know.
+    /// The command's handler panicked; the panic goes to its caller.
     Panic(Box<dyn Any + Send>),
 }
 
@@ -82,12 +82,12 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
 ) -> Option<Box<Loaded<A>>> {
     let mut known = known.or_else(|| new_if_created(key, commands));
     if let Some(known) = &mut known {
-        // It was current when it was last used; others may have written since.
+        // It was current when it was last used; other writers may have written since.
         known.confirmed = false;
     }
     let mut attempt = 1;
     let mut together = true;
-    // Whether a state has turned out to be an old one.
+    // Whether a state has turned out to be stale: then the leader is asked.
     let mut behind = known.as_ref().is_some_and(|known| known.stale);
     while commands.iter().any(|command| command.settled.is_none()) {
         let mut loaded = match load(shell, key, known.take(), behind).await {
@@ -126,8 +126,8 @@ pub(crate) async fn settle<A: Aggregate, S: EventStore>(
     known
 }
 
-/// The aggregate as one that is not there yet, if that is what all commands expect: the append's own check proves it
-/// a round trip sooner than a load would.
+/// The aggregate as new, if all commands expect that it does not exist: the check of the append proves that a round
+/// trip sooner than a load would.
 fn new_if_created<A: Aggregate>(
     key: &AggregateKey,
     commands: &[PendingCommand<'_, A>],
@@ -136,7 +136,7 @@ fn new_if_created<A: Aggregate>(
     all_create.then(|| Box::new(Loaded::taken_for_new(key.clone())))
 }
 
-/// A state that is an old one now. An aggregate that was taken for new is better loaded: it may have a snapshot.
+/// Marks the state as stale. `None` for an aggregate that was taken for new: a load from the start may find a snapshot.
 fn stale<A: Aggregate>(mut loaded: Box<Loaded<A>>) -> Option<Box<Loaded<A>>> {
     loaded.stale = true;
     // The other writer may have found another log.
@@ -144,7 +144,7 @@ fn stale<A: Aggregate>(mut loaded: Box<Loaded<A>>) -> Option<Box<Loaded<A>>> {
     Some(loaded).filter(|loaded| loaded.version > 0)
 }
 
-/// Gives a failure to all that are not settled yet.
+/// Gives a failure to all commands that are not settled yet.
 fn fail<A: Aggregate>(commands: &mut [PendingCommand<'_, A>], error: impl Fn(&Context) -> Error) {
     for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
         let error = error(&command.context);
@@ -152,7 +152,7 @@ fn fail<A: Aggregate>(commands: &mut [PendingCommand<'_, A>], error: impl Fn(&Co
     }
 }
 
-/// Answers the commands that the aggregate remembers.
+/// Answers the commands that the aggregate remembers with their first receipts.
 fn settle_carried_out<A: Aggregate>(loaded: &Loaded<A>, commands: &mut [PendingCommand<'_, A>]) {
     for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
         if let Some(carried_out) = loaded.carried_out(command.context.command_id) {
@@ -171,7 +171,7 @@ async fn round<A: Aggregate, S: EventStore>(
 ) -> Round {
     let Draft { state, events, accepted, refused } = draft(shell, loaded, commands, *together);
     let (Some(first), Some(state)) = (accepted.first().copied(), state) else {
-        // Refusals, and that there is nothing to do, hold only for the current state.
+        // Refusals, and commands without events, are valid only on the current state.
         return match confirm(shell, loaded).await {
             Ok(true) => {
                 settle_refused(loaded, commands, refused);
@@ -231,14 +231,14 @@ async fn round<A: Aggregate, S: EventStore>(
     round
 }
 
-/// What a round would append, and what it would answer.
+/// The commit that a round would append, and the answers that it would give.
 struct Draft<A: Aggregate> {
     /// The state after the events, if there are any.
     state: Option<A>,
     events: Events<RecordedEvent>,
-    /// The places of the commands that led to the events, in the same order.
+    /// The indexes of the commands that led to the events, in the same order.
     accepted: SmallVec<[usize; 1]>,
-    /// The places of the commands that led to none, each with its refusal, or nothing to do.
+    /// The indexes of the commands that led to no events, each with its refusal, or `Ok` if there was nothing to do.
     refused: Vec<(usize, Result<(), CommandFailure<A>>)>,
 }
 
@@ -262,7 +262,7 @@ fn draft<A: Aggregate, S: EventStore>(
         }
         command.context.time = shell.clock.now();
         let version = loaded.version.saturating_add(draft.events.len() as u64);
-        // A panic of one command's handler must not take the commands of other callers with it.
+        // A panic of one command's handler must not fail the commands of other callers.
         let handled = catch_unwind(AssertUnwindSafe(|| {
             let before = draft.state.as_ref().unwrap_or(&loaded.state);
             let mut events = command.span.in_scope(|| (command.decide)(&command.context, before, version))?;
@@ -270,7 +270,7 @@ fn draft<A: Aggregate, S: EventStore>(
                 return Ok(None);
             }
             let recorded = record(shell, loaded, command, &mut events)?;
-            // On a copy, since it may panic, and the append may fail.
+            // On a copy: `apply` may panic, and the append may fail.
             let mut state = before.clone();
             events.iter().for_each(|event| event.apply_to(&mut state));
             Ok(Some((state, recorded)))
@@ -291,7 +291,7 @@ fn draft<A: Aggregate, S: EventStore>(
     draft
 }
 
-/// Mostly there is nothing yet, and the events of the one command are those of the commit.
+/// Usually a commit has one command, and its events become the commit's events without a copy.
 fn append_to(all: &mut Events<RecordedEvent>, events: Events<RecordedEvent>) {
     if all.is_empty() { *all = events } else { all.extend(events) }
 }
@@ -308,7 +308,7 @@ fn settle_refused<A: Aggregate>(
     }
 }
 
-/// The command's events as they are stored, and as they will be read back.
+/// Encodes the command's events, and replaces `events` with what will be read back.
 fn record<A: Aggregate, S>(
     shell: &Shell<S>,
     loaded: &Loaded<A>,
@@ -343,7 +343,7 @@ fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, re
     }
 }
 
-/// The first receipt of a command that was carried out before, if it is the same command.
+/// The first receipt of a command that was carried out before, if its fingerprint is the same.
 fn repeated<A: Aggregate>(
     loaded: &Loaded<A>,
     command: &PendingCommand<'_, A>,
@@ -355,7 +355,7 @@ fn repeated<A: Aggregate>(
     Err(Error::AnotherCommand { aggregate: loaded.key.clone(), command: command.context.command_id })
 }
 
-/// A command that led to no events, in the state that it found.
+/// The record of a command that led to no events, in the state that it found.
 fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &PendingCommand<'_, A>) -> CarriedOut {
     CarriedOut {
         command: command.context.command_id,
@@ -366,7 +366,7 @@ fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &PendingCommand<'_, A>) ->
     }
 }
 
-/// A command that the store has at `sequence`, longer ago than the aggregate remembers.
+/// Finds the command in the commit that the store has at `sequence`, longer ago than the aggregate remembers.
 async fn find_carried_out<A: Aggregate, S: EventStore>(
     shell: &Shell<S>,
     loaded: &Loaded<A>,

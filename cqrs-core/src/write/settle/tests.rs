@@ -1,4 +1,4 @@
-//! Commands on stores that answer as a test wants it: which state they are decided on, and what is told of them.
+//! Commands on stores that answer as a test wants: which state the commands are decided on, and which answers they get.
 
 use std::{
     collections::VecDeque,
@@ -73,16 +73,16 @@ impl Handle<Take> for Till {
     }
 }
 
-/// What becomes of one append.
+/// The effect of one append.
 enum Fate {
     Stored,
-    /// It is not stored, and this is the answer.
+    /// It is not stored, and the store gives this answer.
     Answer(AppendError),
 }
 
 type Stage = Box<dyn Fn() -> BoxFuture<'static, Fate> + Send + Sync>;
 
-/// A store whose next appends meet what the test has prepared.
+/// A store with prepared effects for its next appends.
 #[derive(Default)]
 struct Staged {
     inner: MemoryEvents,
@@ -93,7 +93,7 @@ struct Staged {
 }
 
 impl Staged {
-    /// Something happens while an append is under way.
+    /// The prepared event happens during an append.
     fn next<F: Future<Output = Fate> + Send + 'static>(&self, stage: impl Fn() -> F + Send + Sync + 'static) {
         self.stages.lock().unwrap().push_back(Box::new(move || Box::pin(stage())));
     }
@@ -228,7 +228,7 @@ async fn a_commit_behind_another_history_has_no_receipt() {
         panic!("{error:?}")
     };
     assert_eq!(command, id("take"));
-    // What is in the log is in the log, and nothing else is believed.
+    // The receipts match the log.
     store.inner.put_back(0);
     assert_eq!(tills.execute(Take(1, 300)).await.unwrap_err().rejection(), Some(&TooFew(0)));
     assert_eq!(tills.execute(Fill(1, 1)).await.unwrap().version, 1);
@@ -278,7 +278,7 @@ async fn what_may_have_been_stored_is_unknown_and_not_failed() {
     store.answers(AppendError::Failed);
     let error = tills.execute(Fill(1, 1)).await.unwrap_err();
     assert!(matches!(error, CommandError::Failed(Error::Unknown { .. })), "{error:?}");
-    // The same when the time is up.
+    // The same when no time is left.
     store.answers(AppendError::Unknown);
     (0..10_000).for_each(|_| store.answers(AppendError::Busy));
     let error = tills.execute(Fill(1, 1)).await.unwrap_err();
@@ -311,7 +311,7 @@ async fn after_the_last_attempt_the_command_is_looked_for_once_more() {
     store.next(move || {
         let other = other.clone();
         async move {
-            // The same command, sent elsewhere.
+            // The same command, sent by another instance.
             other.execute(Take(1, 1)).id(id("take")).await.unwrap();
             Fate::Answer(AppendError::Conflict)
         }
@@ -334,7 +334,7 @@ async fn a_refusal_is_confirmed_with_the_leader_and_not_with_a_replica() {
         let refused = tills.execute(Take(1, all + 1)).await.unwrap_err();
         assert_eq!(refused.rejection(), Some(&TooFew(all)));
     }
-    // Nothing is in memory.
+    // The other service has no state in memory.
     let cold = self::tills(Arc::clone(&store)).await;
     assert_eq!(cold.execute(Take(1, 41)).await.unwrap_err().rejection(), Some(&TooFew(40)));
     assert_eq!(cold.execute(Take(1, 40)).await.unwrap().version, 5);
@@ -356,7 +356,7 @@ async fn after_a_conflict_the_leader_is_asked_and_not_a_replica() {
     );
 }
 
-/// Another writer appends an event that no till can apply: more is taken than there is.
+/// Another writer appends an event that no till can apply: it takes more than the till has.
 async fn append_what_panics(store: &MemoryEvents) {
     let key = AggregateKey::new("till", "1").unwrap();
     let StoredCommit { sequence, mut commit } = store.last(&key).await.unwrap().unwrap();

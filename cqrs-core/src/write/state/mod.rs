@@ -1,4 +1,4 @@
-//! An aggregate's state: commits folded, with the checks that the log is whole. No input or output.
+//! An aggregate's state, folded from its commits, with the checks that the log is whole. No input or output.
 
 use std::slice;
 
@@ -35,20 +35,20 @@ pub(crate) struct Loaded<A> {
     pub(crate) state: A,
     /// The number of its events.
     pub(crate) version: u64,
-    /// The place of its last event; sequence 0 when there is none.
+    /// The position of its last event; sequence 0 if it has none.
     pub(crate) position: Position,
-    /// Whether the state is certain to have been current when it was read.
+    /// Whether the state was certainly the current one when it was read.
     pub(crate) confirmed: bool,
-    /// Whether there is known to be more than this, or nothing has been read yet.
+    /// Whether the log is known to have more commits, or nothing has been read yet.
     pub(crate) stale: bool,
-    /// The version of the last snapshot that was loaded or saved; 0 when there is none.
+    /// The version of the last snapshot that was loaded or saved; 0 if there is none.
     pub(crate) saved: u64,
-    /// Whether the commit that this state ends with still has to be compared with the log: the state comes from a
-    /// snapshot, another writer was faster, or the log may have become another one.
+    /// Whether the last commit of this state must still be compared with the log: the state comes from a snapshot,
+    /// another writer was faster, or the log may be another one.
     pub(crate) unproved: bool,
-    /// The store's [era](crate::port::EventStore::era) in which that was known.
+    /// The store's [era](crate::port::EventStore::era) in which the state was known to be in the log.
     pub(crate) era: u64,
-    /// The id of the last event; nil when there is none.
+    /// The id of the last event; nil if there is none.
     last_event: EventId,
     remembered: Remembered,
 }
@@ -71,12 +71,12 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// An aggregate of which nothing has been read, since what follows proves that there is nothing.
+    /// An aggregate of which nothing has been read, because the append will prove that it has no commit.
     pub(crate) fn taken_for_new(key: AggregateKey) -> Self {
         Self { stale: false, ..Self::nothing(key) }
     }
 
-    /// What the bytes of a snapshot say. Whatever is wrong with them, the log has it all.
+    /// The state that the bytes of a snapshot contain. A missing or bad snapshot is no error: the log has all events.
     pub(crate) fn of_bytes(
         key: AggregateKey,
         snapshots: Snapshots<A>,
@@ -103,12 +103,12 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// Takes the last commit for all that is to be read, if nothing can lie between it and what is known.
+    /// Skips reading the log if no commit can lie between the known state and `last`, the aggregate's last commit.
     pub(crate) fn end_with(&mut self, last: Option<&StoredCommit>) {
         let is_all = match last {
             None => self.version == 0,
             Some(last) if self.unproved => self.proved_by(slice::from_ref(last)).is_some(),
-            // One that cannot be read is read again, with whatever comes of it.
+            // A commit that cannot be folded stays to be read by the load, which reports the error.
             Some(last) => self.fold(last).is_ok(),
         };
         if is_all {
@@ -130,18 +130,18 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// The commit that this ends with.
+    /// The last commit of this state.
     pub(crate) fn tip(&self) -> Tip {
         Tip { sequence: self.position.sequence, event: Some(self.last_event), era: Some(self.era) }
     }
 
-    /// Takes the state for one of which it is not known that it is in the log.
+    /// Marks that the state's last commit must be compared with the log again.
     pub(crate) fn doubt(&mut self) {
         self.unproved = self.version > 0;
         self.confirmed = false;
     }
 
-    /// What a snapshot says beside the state.
+    /// The fields of a snapshot beside the state.
     pub(crate) fn head(&self) -> Head {
         Head {
             version: self.version,
@@ -151,18 +151,19 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// After which sequence the next commits are read: its own last commit is read again where it is in doubt.
+    /// The sequence after which the next commits are read. While the state is in doubt, its own last commit is read
+    /// again.
     pub(crate) fn reads_after(&self) -> u64 {
         self.position.sequence.saturating_sub(self.unproved.into())
     }
 
-    /// Folds the commits that were read after [`reads_after`](Self::reads_after); says how many to read next.
+    /// Folds the commits that were read after [`reads_after`](Self::reads_after), and returns how many to read next.
     pub(crate) fn take(&mut self, page: &Page) -> Result<usize, StoreError> {
         let after = self.reads_after();
         let mut commits = page.commits.as_slice();
         if self.unproved {
             if commits.is_empty() && !page.confirmed {
-                // It may be a replica that does not have it yet: the leader is asked.
+                // The answering replica may not have the commit yet: the leader is asked.
                 self.stale = false;
                 return Ok(FIRST_PAGE);
             }
@@ -183,8 +184,8 @@ impl<A: Aggregate> Loaded<A> {
         Ok(next_page(after, &page.commits))
     }
 
-    /// Begins again with nothing: after a power cut or from a backup the log may hold less than this has seen, and
-    /// something else at the same sequences.
+    /// Drops the state. After a power cut or a restore from a backup the log may have fewer commits than this process
+    /// has seen, and other commits at the same sequences.
     pub(crate) fn forget(&mut self) {
         warn!(
             aggregate = %self.key,
@@ -195,8 +196,8 @@ impl<A: Aggregate> Loaded<A> {
         *self = Self::nothing(self.key.clone());
     }
 
-    /// The commits after the one that this ends with, if that is the first: then the log is the one that this was
-    /// folded from.
+    /// The commits after the last one of this state, if `commits` begins with it: that proves that the state was folded
+    /// from this log.
     fn proved_by<'a>(&self, commits: &'a [StoredCommit]) -> Option<&'a [StoredCommit]> {
         let (first, tail) = commits.split_first()?;
         self.ends_with(first).then_some(tail)
@@ -217,7 +218,7 @@ impl<A: Aggregate> Loaded<A> {
                 sequence: stored.sequence,
             });
         }
-        // Decoded before any is applied, so that a bad event leaves the state as it was.
+        // Decoded before any is applied: a bad event leaves the state as it was.
         let events: Events<A::Event> =
             (0..commit.events.len()).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
         for event in &events {
@@ -227,7 +228,7 @@ impl<A: Aggregate> Loaded<A> {
         Ok(())
     }
 
-    /// Takes on the state after a commit that has just been stored.
+    /// Replaces the state with that after a commit that was just stored.
     pub(crate) fn advance(&mut self, state: A, stored: &StoredCommit) {
         self.state = state;
         self.remember(stored);
@@ -242,13 +243,13 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// What is remembered of a command.
+    /// The record of a command, if the aggregate remembers it.
     pub(crate) fn carried_out(&self, command: CommandId) -> Option<CarriedOut> {
         self.remembered.find(command)
     }
 }
 
-/// The commands whose events are in a commit, in order.
+/// The commands that have events in a commit, in order.
 pub(crate) fn commands_of(stored: &StoredCommit) -> impl Iterator<Item = CarriedOut> {
     let commit = &stored.commit;
     let mut events = 0;

@@ -1,4 +1,4 @@
-//! A snapshot and the rest of the log are as good as the whole log.
+//! A load from a snapshot and the rest of the log gives the same state as a load from the whole log.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -72,7 +72,8 @@ fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-/// Appends commits of commands of events, so that the ids of `seed` tell this log from any other.
+/// Appends `commits`: each is a list of commands, and each command a list of events. `seed` makes the ids, so that two
+/// logs differ.
 async fn append(store: &MemoryEvents, commits: &[Vec<Vec<BasketEvent>>], seed: u128) {
     let (mut version, mut sequence, mut number) = (1, 0, seed << 64);
     for commands in commits {
@@ -164,7 +165,7 @@ proptest! {
         run(async {
             let before = MemoryEvents::default();
             append(&before, &commits, 1).await;
-            // Restored from a backup of another history: the same sequences hold other commits.
+            // The log has lost its end, or has another history with other commits at the same sequences.
             for (commits, seed) in [(&commits[..left.min(commits.len() - 1)], 1), (&others[..], 2)] {
                 let store = MemoryEvents::default();
                 append(&store, commits, seed).await;
@@ -196,7 +197,7 @@ fn a_snapshot_of_a_log_with_other_sequences_is_not_believed() {
         let before = MemoryEvents::default();
         append(&before, &vec![vec![vec![BasketEvent::Emptied]]; 5], 1).await;
         let whole = after_commits(&before, 5).await;
-        // The same commits, copied, with another aggregate's in between.
+        // The same commits in a copied log, with commits of another aggregate in between.
         let store = MemoryEvents::default();
         let mut last = 0;
         for (number, stored) in before.read(&key(), 0, 5).await.unwrap().commits.into_iter().enumerate() {
