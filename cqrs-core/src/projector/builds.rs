@@ -1,6 +1,6 @@
-//! Which builds of a view there are: the one that answers, and one that is on its way.
+//! The builds of a view (blue/green rebuild): the active one, which answers queries, and one in progress.
 //!
-//! What is noted here is shared by all instances of the service, through the view store.
+//! The record of them is in the view store, and shared by all instances of the service.
 
 use std::collections::BTreeMap;
 
@@ -22,30 +22,30 @@ pub(crate) struct Builds {
 /// The builds of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Version {
-    /// The build that answers; none while the first one of a changed view is on its way.
+    /// The build that answers queries; `None` while the first build of a changed view is in progress.
     pub(crate) active: Option<u32>,
-    /// The build that is on its way to take its place.
+    /// The build in progress, which will replace the active one.
     pub(crate) building: Option<u32>,
     /// The number of the last build.
     last: u32,
-    /// The attempt to switch that is on its way. While there is one, nobody answers without having read this note.
+    /// The attempt to switch that is in progress. Meanwhile no instance answers a query before it has read this record.
     #[serde(default)]
     pub(crate) switching: Option<u32>,
     /// The number of the last attempt.
     #[serde(default)]
     attempts: u32,
-    /// Builds that were given up on their way. Each instance removes what it may have written to them.
+    /// Builds that were abandoned. Each instance removes what it may have written to them.
     #[serde(default)]
     pub(crate) given_up: Vec<u32>,
 }
 
 impl Version {
-    /// The build that is on its way, or the number of the next one.
+    /// The build in progress, or else the number that the next build will have.
     pub(crate) fn next(&self) -> u32 {
         self.building.unwrap_or(self.last + 1)
     }
 
-    /// Whether there is a build that answers, or will.
+    /// Whether a build is active or in progress.
     pub(crate) fn has_builds(&self) -> bool {
         self.active.is_some() || self.building.is_some()
     }
@@ -56,12 +56,12 @@ impl Builds {
         self.versions.get(&version).cloned()
     }
 
-    /// The other versions that there are.
+    /// The other versions in the record.
     pub(crate) fn others(&self, version: u32) -> Vec<u32> {
         self.versions.keys().copied().filter(|other| *other != version).collect()
     }
 
-    /// The first build of a version: it answers at once if the view is new, else when it has caught up.
+    /// Adds the first build of a version. If the view is new, the build is active at once; else when it has caught up.
     pub(crate) fn begin(&mut self, version: u32) {
         let is_new = self.versions.is_empty();
         let of_version = self.versions.entry(version).or_default();
@@ -77,7 +77,7 @@ impl Builds {
         }
     }
 
-    /// The build with that number, if it is the next one, is on its way from now on.
+    /// Puts the build with that number in progress, if it is the next one and no other is in progress.
     pub(crate) fn rebuild(&mut self, version: u32, build: u32) {
         let version = self.versions.entry(version).or_default();
         if version.building.is_none() && version.last + 1 == build {
@@ -86,7 +86,7 @@ impl Builds {
         }
     }
 
-    /// Says that the build on its way is about to take over, unless that was said.
+    /// Announces that the build in progress is about to become active, unless that was announced.
     pub(crate) fn announce_switch(&mut self, version: u32, build: u32) {
         if let Some(version) = self.building(version, build).filter(|version| version.switching.is_none()) {
             version.attempts += 1;
@@ -94,8 +94,8 @@ impl Builds {
         }
     }
 
-    /// The build that was on its way answers from now on, if the attempt to switch is still that one. Where nothing
-    /// answered before there is none.
+    /// Makes the build in progress the active one, if `attempt` is the current attempt to switch. If no build was
+    /// active before, there is no attempt.
     pub(crate) fn switch(&mut self, version: u32, build: u32, attempt: Option<u32>) {
         if let Some(version) = self.building(version, build) {
             let announced = version.switching == attempt;
@@ -106,7 +106,7 @@ impl Builds {
         }
     }
 
-    /// The attempt to switch is over without success.
+    /// Ends the attempt to switch without success.
     pub(crate) fn withdraw_switch(&mut self, version: u32, attempt: u32) {
         if let Some(version) = self.versions.get_mut(&version)
             && version.switching == Some(attempt)
@@ -115,7 +115,7 @@ impl Builds {
         }
     }
 
-    /// The build on its way is given up.
+    /// Abandons the build in progress.
     pub(crate) fn abandon(&mut self, version: u32, build: u32) {
         if let Some(version) = self.building(version, build) {
             (version.building, version.switching) = (None, None);
@@ -127,20 +127,20 @@ impl Builds {
         self.versions.get_mut(&version).filter(|version| version.building == Some(build))
     }
 
-    /// The builds of a version that neither answer nor are on their way.
+    /// The builds of a version that are neither active nor in progress.
     pub(crate) fn old(&self, version: u32) -> Vec<u32> {
         let Some(version) = self.version(version) else { return Vec::new() };
         let in_use = |build: &u32| Some(*build) == version.active || Some(*build) == version.building;
         (1..=version.last).filter(|build| !in_use(build)).collect()
     }
 
-    /// Forgets a version that no program answers from any more; returns its builds.
+    /// Removes a version that no program uses any more, and returns its builds.
     pub(crate) fn forget(&mut self, version: u32) -> Vec<u32> {
         self.versions.remove(&version).map_or_else(Vec::new, |version| (1..=version.last).collect())
     }
 }
 
-/// What is noted about the view, with its revision.
+/// The record of the view, with its revision.
 pub(crate) async fn read<S: ViewStore>(views: &S, view: &str) -> Result<(Builds, u64), StoreError> {
     let saved = views.about(view).await?;
     let builds = match &saved.document {
@@ -150,7 +150,7 @@ pub(crate) async fn read<S: ViewStore>(views: &S, view: &str) -> Result<(Builds,
     Ok((builds, saved.revision))
 }
 
-/// Changes what is noted about the view, whoever else does so at the same time.
+/// Changes the record of the view with compare-and-set, and repeats the change after a conflict.
 pub(crate) async fn change<S: ViewStore>(
     views: &S,
     view: &str,

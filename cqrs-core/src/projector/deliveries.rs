@@ -1,4 +1,4 @@
-//! What a subscription delivered: its places in the log, and its parts.
+//! Helpers for the deliveries of a subscription: their sequences, and their division into chunks.
 
 use std::ops::RangeInclusive;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{base::id::EventId, port::subscription::Delivery};
 
-/// Parts of what was delivered that have at most `max` events each, or one commit.
+/// Divides the deliveries into chunks of at most `max` events each; a larger commit is a chunk of its own.
 pub(crate) fn chunks(deliveries: &[Delivery], max: usize) -> Vec<&[Delivery]> {
     let mut chunks = Vec::new();
     let (mut from, mut events) = (0, 0);
@@ -29,7 +29,7 @@ pub(crate) fn commits(chunk: &[Delivery]) -> Option<RangeInclusive<u64>> {
     Some(sequence(chunk.first()?)..=sequence(chunk.last()?))
 }
 
-/// Its place in the log.
+/// Its sequence in the log.
 pub(crate) fn sequence(delivery: &Delivery) -> u64 {
     match delivery {
         Ok(stored) => stored.sequence,

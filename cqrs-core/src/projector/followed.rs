@@ -1,15 +1,17 @@
-//! The log that a projector subscribes to, of its own context or of another one, with the name of its consumer. The
-//! store's type is erased, since one service can follow logs in several stores.
+//! One log that a projector subscribes to (of its own context or of another), and the name of its consumer there. The
+//! store's type is erased, since one service can follow logs in several stores. How a user adds another context's log
+//! to a service is in `service/builder/following.rs`.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use crate::port::event_feed::AnyEvents;
 
-/// A log that is followed.
+/// A log to subscribe to.
 #[derive(Clone)]
 pub(crate) struct Followed {
     pub(crate) events: Arc<dyn AnyEvents>,
-    /// Who follows, where the log is another context's: several contexts may follow it with projections of one name.
+    /// The name of the following context, for another context's log: several contexts may follow that log with
+    /// projections of the same name.
     follower: Option<String>,
 }
 
@@ -19,7 +21,7 @@ impl Followed {
         Self { events, follower: None }
     }
 
-    /// Another context's log, followed by the context whose own log has this name.
+    /// Another context's log, followed by the context whose own log is named `log`.
     pub(crate) fn foreign(events: Arc<dyn AnyEvents>, log: &str) -> Self {
         Self { events, follower: Some(as_follower(log)) }
     }
@@ -28,20 +30,20 @@ impl Followed {
         self.follower.is_none()
     }
 
-    /// The name under which the store knows who follows, by that of the projection in its own context.
+    /// The subscriber's name in the log's store, from the projection's name in its own context.
     pub(crate) fn subscriber(&self, projection: &str) -> String {
         subscriber(self.follower.as_deref(), projection)
     }
 }
 
-/// `=` is in no other name, and what a follower's own name has in its place begins with a capital, which no
-/// projection's does.
+/// Joins the follower's name and the projection's. `=` is in no name of a projection. Where an escape puts an `=` into
+/// the follower's name, a capital `X` comes after it, and a projection's name begins with no capital.
 pub(crate) fn subscriber(follower: Option<&str>, projection: &str) -> String {
     follower.map_or_else(|| projection.to_owned(), |follower| format!("{follower}={projection}"))
 }
 
-/// A log's name as a part of a subscriber's: letters, digits, `_` and `-` stay, every other byte becomes `=X` and two
-/// hexadecimal digits, and no two logs become the same.
+/// A log's name as a part of a subscriber's: ASCII letters, digits, `_` and `-` stay, every other byte becomes `=X` and
+/// two hexadecimal digits. So two different logs have two different names.
 fn as_follower(log: &str) -> String {
     let mut name = String::with_capacity(log.len());
     for byte in log.bytes() {

@@ -1,4 +1,4 @@
-//! Gaps: commits that do not follow the one before them in their aggregate, by their versions.
+//! Finds gaps: commits whose first version does not follow the last version before them in their aggregate.
 
 use std::{collections::HashMap, hash::BuildHasher as _};
 
@@ -15,22 +15,23 @@ use crate::{
 };
 use std::collections::HashSet;
 
-/// How many aggregates' versions are remembered at least, and half of those that are remembered at most: 16 bytes each.
+/// When the young half is full with this many aggregates (16 bytes each), the old half is dropped. So the projector
+/// remembers at least this many of the aggregates that it has seen, and at most twice as many.
 const REMEMBERED: usize = 250_000;
 
-/// The versions of the aggregates that were seen last. What is forgotten is asked for.
+/// The last versions of the aggregates that were seen last. For the others the log is asked.
 #[derive(Debug, Default)]
 pub(crate) struct Versions {
     hasher: RandomState,
     young: HashMap<u64, u64, RandomState>,
-    /// Those that were not seen since there were too many.
+    /// The aggregates that were not seen since the young half was last full.
     old: HashMap<u64, u64, RandomState>,
 }
 
 impl Versions {
     /// Remembers an aggregate's last version; returns the one that was known before.
     pub(crate) fn replace(&mut self, aggregate: &AggregateKey, version: u64) -> Option<u64> {
-        // Two aggregates of one hash lead to a suspicion, which the log removes.
+        // If two aggregates have the same hash, the check suspects a gap, and the log's leader refutes it.
         let key = self.hasher.hash_one(aggregate);
         if self.young.len() >= REMEMBERED && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
@@ -46,13 +47,13 @@ impl Versions {
     }
 }
 
-/// What stands before a commit of an aggregate.
+/// The last message of an aggregate before some commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
     Nothing,
     /// A commit, with its last version.
     Version(u64),
-    /// A message that is not a commit, after which any version may come.
+    /// A message that is not a commit. Any version may follow it.
     Unreadable,
 }
 
@@ -65,7 +66,7 @@ impl Before {
         }
     }
 
-    /// Whether a commit may follow that begins with `version`.
+    /// Whether a commit whose first version is `version` may follow.
     pub(crate) fn is_followed_by(self, version: u64) -> bool {
         match self {
             Self::Nothing => version == 1,
@@ -75,10 +76,11 @@ impl Before {
     }
 }
 
-/// Which of the delivered commits do not follow the one before them in their aggregate, by their sequences.
+/// Finds the delivered commits that do not follow the commit before them in their aggregate, by sequence.
 ///
-/// It is known of the aggregates that were seen lately. Of the others the log is asked, with one request for some
-/// dozens of them, unless their first event is delivered; and nothing is wrong before the log's leader says so.
+/// For aggregates that were seen recently, the check uses the remembered versions. For the others it asks the log, with
+/// one request for some dozens of aggregates, unless their first event is among the deliveries. A gap is reported only
+/// after the log's leader has confirmed it.
 pub(crate) async fn find(
     events: &dyn AnyEvents,
     follower: &ProjectionId,
@@ -93,7 +95,7 @@ pub(crate) async fn find(
         let commit = match delivery {
             Ok(stored) => &stored.commit,
             Err(unreadable) => {
-                // What comes after it is set aside, or nobody knows its version.
+                // No version is known after it, so the commits of this aggregate are not checked in this batch.
                 versions.forget(&unreadable.aggregate);
                 passed_over.insert(&unreadable.aggregate);
                 continue;
@@ -132,7 +134,7 @@ pub(crate) async fn find(
     Ok(gaps)
 }
 
-/// What is wrong with the place of a commit in its aggregate, if it does not follow what the log's leader has before it.
+/// The gap before a commit, if the commit does not follow what the log's leader has before it in the aggregate.
 pub(crate) async fn before(
     events: &dyn AnyEvents,
     stored: &StoredCommit,
@@ -150,8 +152,8 @@ pub(crate) async fn before(
     }))
 }
 
-/// What the log's leader has of an aggregate right before `sequence`. Whoever answers first may lag, and the leader is
-/// asked for what comes after that.
+/// What the log's leader has of an aggregate right before `sequence`. `last_before` may be answered by a replica that
+/// lags, so the leader is asked for the commits after that answer.
 pub(crate) async fn confirmed(
     events: &dyn AnyEvents,
     aggregate: &AggregateKey,

@@ -1,7 +1,7 @@
 //! Values that are kept as documents: the documents of a view, and the states of a policy.
 //!
-//! The documents that a batch concerns are loaded together, changed in memory, event by event, and written together.
-//! One that cannot be read or written is the fault of the event that changes it, so that this event can be set aside.
+//! The documents that a batch changes are loaded together, changed in memory, event by event, and written together. If
+//! a document cannot be read or written, the event that changes it is at fault, so that this event can be set aside.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use crate::{
     projector::rules::{cannot_apply, panicked},
 };
 
-/// What an event does to the document of a key.
+/// The change that an event makes to the document of a key.
 #[doc(hidden)]
 pub struct Step<T, R> {
     pub(crate) key: String,
@@ -34,15 +34,15 @@ impl<T, R> Step<T, R> {
     }
 }
 
-/// What all documents of one projection have in common.
+/// The properties that all documents of one projection share.
 pub(crate) struct Kind<T> {
-    /// What one is called in errors, such as `document`.
+    /// The word for one document in errors, such as `document`.
     pub(crate) what: &'static str,
-    /// Whether it is still wanted.
+    /// Whether the document is still wanted; if not, it is removed.
     pub(crate) is_kept: fn(&T) -> bool,
 }
 
-/// Documents as they were saved, and as they become.
+/// Documents with their saved content and their changed values.
 pub(crate) struct Kept<T> {
     kind: Kind<T>,
     places: HashMap<String, usize>,
@@ -52,11 +52,11 @@ pub(crate) struct Kept<T> {
 struct One<T> {
     key: String,
     saved: SavedDocument,
-    /// The value once somebody has asked for it, and which of those who asked was the last.
+    /// The value, once a step has changed it, and the number of the last such step.
     value: Option<(T, usize)>,
 }
 
-/// What the steps of a batch come to: what each returns, and the documents to save.
+/// The result of the steps of a batch: what each returns, and the documents to write.
 pub(crate) struct Applied<R> {
     pub(crate) returned: Vec<(usize, R)>,
     pub(crate) writes: Vec<Write>,
@@ -64,8 +64,8 @@ pub(crate) struct Applied<R> {
 
 /// Applies the steps of a batch, each with the index of its event, in order.
 ///
-/// Each document is encoded once, at the end. Where that fails, `steps` are asked for again and each is followed by a
-/// look, since a later event may have changed the same document.
+/// Each document is encoded once, at the end. If that fails, `steps` is called again, and each document is encoded
+/// after each step: a later event may have changed the same document, so only that shows which event is at fault.
 pub(crate) async fn applied<T, R, S>(
     views: &S,
     id: &ProjectionId,
@@ -97,7 +97,7 @@ where
     Err(error)
 }
 
-/// When it is looked whether a changed document can be written.
+/// When a changed document is encoded as a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     AfterEach,
@@ -105,7 +105,7 @@ enum Look {
 }
 
 impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
-    /// The documents of some keys.
+    /// Loads the documents of some keys.
     pub(crate) async fn load<S: ViewStore>(
         views: &S,
         id: &ProjectionId,
@@ -143,8 +143,7 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
         Ok(all)
     }
 
-    /// Changes the document of a key that was loaded, on behalf of the one of that number. After an error nothing of
-    /// the documents may be saved.
+    /// Changes the document of a loaded key by the step of that number. After an error no document may be saved.
     pub(crate) fn change<R>(
         &mut self,
         key: &str,
@@ -164,19 +163,19 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
         panicked(|| rule(value))
     }
 
-    /// The document of a key as it would be saved; none for one that is not kept.
+    /// The document of a key as it would be saved; `None` if it is not kept.
     pub(crate) fn document(&self, key: &str) -> Result<Option<Bytes>, String> {
         let one = &self.all[self.places[key]];
         one.value.as_ref().map_or(Ok(None), |(value, _)| self.kind.document(key, value))
     }
 
-    /// What has changed; else why a document cannot be saved, and the number of the one that changed it last.
+    /// The documents that changed; or why one cannot be saved, with the number of the step that changed it last.
     pub(crate) fn writes(&self) -> Result<Vec<Write>, (usize, String)> {
         let mut writes = Vec::with_capacity(self.all.len());
         for One { key, saved, value } in &self.all {
             let Some((value, number)) = value else { continue };
             let document = self.kind.document(key, value).map_err(|reason| (*number, reason))?;
-            // What is not there need not be removed.
+            // A document that is not in the store needs no removal.
             if document.is_some() || saved.document.is_some() {
                 writes.push(Write { key: key.clone(), document, revision: saved.revision });
             }
@@ -184,14 +183,15 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
         Ok(writes)
     }
 
-    /// As they were saved.
+    /// Drops all changes.
     fn reset(&mut self) {
         self.all.iter_mut().for_each(|one| one.value = None);
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Kind<T> {
-    /// What is written must be read back: otherwise the next event would find a document that nobody can read.
+    /// Encodes a document, and checks that it can be read back: otherwise the next event would find a document that
+    /// cannot be read.
     fn document(&self, key: &str, value: &T) -> Result<Option<Bytes>, String> {
         let written = panicked(|| (self.is_kept)(value).then(|| json::encode_checked(value)).transpose())?;
         written.map_err(|error| format!("{} {key:?} cannot be kept: {error}", self.what))

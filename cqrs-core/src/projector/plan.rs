@@ -1,4 +1,4 @@
-//! Which events of a batch are applied, and which are set aside: no input or output.
+//! Decides which events of a batch are applied, and which are set aside as dead letters: no input or output.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,14 @@ use crate::{
     projector::dead_letter::{DeadLetter, Failure, Fault, Parked},
 };
 
-/// What to do with a chunk of deliveries.
+/// The plan for a chunk of deliveries.
 pub(crate) struct Plan<'a> {
     pub(super) events: Vec<Recorded<'a>>,
     pub(super) letters: Vec<DeadLetter>,
 }
 
-/// Which events to apply, and which to set aside: those that are known not to work, commits that do not follow the one
-/// before them (by their sequences), and all that come after one of these in the same aggregate. What is ignored is
-/// neither.
+/// Divides the events of a chunk. Set aside are: events that are known to fail (`poison`), commits after a gap (`gaps`,
+/// by sequence), and all later events of the same aggregate. Ignored events are neither applied nor set aside.
 pub(crate) fn plan<'a>(
     chunk: &'a [Delivery],
     ignored: &[&str],
@@ -33,7 +32,7 @@ pub(crate) fn plan<'a>(
         match delivery {
             Ok(stored) => {
                 let aggregate = &stored.commit.aggregate;
-                // What is missing before it may be of any kind.
+                // The missing events may be of any type, so ignored events are set aside as well.
                 if let Some(gap) = gaps.get(&stored.sequence)
                     && let Some(failure) = fate(&plan.letters, parked, aggregate, Some(gap))
                 {
@@ -50,7 +49,7 @@ pub(crate) fn plan<'a>(
                         plan.events.push(event);
                         continue;
                     };
-                    // The rest of the commit is behind it, in one letter: a commit has more events than one write takes.
+                    // One letter covers the rest of the commit: a commit may have more events than one write takes.
                     plan.letters.push(DeadLetter::of_event(&event, failure, now()));
                     break;
                 }
@@ -67,7 +66,7 @@ pub(crate) fn plan<'a>(
     plan
 }
 
-/// Why an event is set aside; none if it is applied.
+/// Why an event is set aside; `None` if it is applied.
 fn fate(
     letters: &[DeadLetter],
     parked: &Parked,

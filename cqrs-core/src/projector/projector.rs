@@ -1,9 +1,9 @@
-//! The projector: events into views, each event once, whatever fails in between.
+//! The projector: applies each event of a log to a projection exactly once.
 //!
-//! The truth about progress is the checkpoint that is saved with the results. Whatever goes wrong —
-//! a lost delivery, a save that may or may not have been stored, another worker — the answer is the
-//! same: read the checkpoint again and go on from there. An event that cannot be applied is set aside,
-//! with the later ones of its aggregate, in the same write as the checkpoint.
+//! The checkpoint is saved in the same write as the results, and it alone says how far the projection is. After any
+//! failure (a lost delivery, a save without an answer, a write of another instance) the projector reads the checkpoint
+//! again and continues from there. An event that cannot be applied becomes a dead letter, with the later events of its
+//! aggregate, in the same write as the checkpoint.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -39,33 +39,40 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
-/// The most commits that are asked for at once.
+/// The most commits in one request to the subscription.
 const BATCH: usize = 512;
 
-/// How long a projector waits before it tries again, at first and at most: how late it notices that a fault has ended.
+/// The pause before the projector starts again after a failure, at first and at most. It bounds how late the projector
+/// notices that a fault has ended.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How long a projector leaves its turn to others, to whom an event may be known: longer than one that stands by takes to
-/// notice.
+/// How long a projector pauses after it has given up the subscription because of an event that its program does not
+/// know. The pause is longer than a standby takes to become active, so that another instance gets the event, and its
+/// program may know it.
+///
+/// This, [`LOOK`] and [`LOOK_FOR_UNKNOWN`] do not detect an instance that is alive but stuck. The store decides which
+/// instance is active: `cqrs-nats` pins the consumer to another client when a process stops sending requests. A process
+/// with a projection that does not return keeps the pin.
 const LEFT: Duration = Duration::from_secs(2);
 
-/// How often a worker that stands by looks for dead letters with events that were unknown to another program.
+/// How often a standby looks for dead letters with events that the active instance's program did not know.
 const LOOK_FOR_UNKNOWN: Duration = Duration::from_secs(5);
 
-/// How long a projector is idle before it looks whether somebody has changed by hand what it has set aside.
+/// How long an active projector with effects is idle before it looks for a new revision of the checkpoint. An
+/// operator's call that retries, edits or drops a dead letter or an intent changes the revision.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How one subscription ended.
 enum End {
     Stopped,
     Failed(StoreError),
-    /// Another save came between.
+    /// Another write changed the checkpoint.
     Overtaken,
-    /// Another build is about to take this one's place, or has done so.
+    /// Another build is about to become active in place of this one, or has done so.
     Replaced,
-    /// Others project.
+    /// This instance runs without projectors.
     Elsewhere,
-    /// The next event is unknown to this program, and known to another perhaps.
+    /// This program does not know the next event. The program of another instance may.
     Unknown(String),
 }
 
@@ -85,11 +92,11 @@ pub(crate) struct Projector {
     pub(crate) status: watch::Sender<ProjectorStatus>,
     pub(crate) stop: CancellationToken,
     pub(crate) busy: Busy,
-    /// Whether it projects, or only prepares the place from which queries are answered.
+    /// Whether it projects, or only prepares the place for results, so that queries can read it.
     pub(crate) projects: bool,
 }
 
-/// Lets the projection go when its projector has ended.
+/// Calls [`let_go`](AnyProjection::let_go) when its projector ends.
 struct LetGo(Arc<dyn AnyProjection>);
 
 impl Drop for LetGo {
@@ -98,26 +105,26 @@ impl Drop for LetGo {
     }
 }
 
-/// Where a projector is, as it was saved last.
+/// The progress of a projector, as of its last save.
 struct Cursor {
     checkpoint: Checkpoint,
     revision: u64,
-    /// The log's era in which it was compared with the checkpoint.
+    /// The log's era in which the log was compared with the checkpoint.
     era: u64,
-    /// When the last event of the checkpoint happened, where that is known.
+    /// The time of the checkpoint's last event, if known.
     last_event: Option<Timestamp>,
     parked: Parked,
-    /// Whether some of what is parked was unknown to the program that did so.
+    /// Whether an aggregate's first dead letter is an event that was unknown to the program that set it aside.
     has_unknown: bool,
     versions: Versions,
 }
 
 impl Projector {
-    /// Projects until it is told to stop or something fails that will not pass. That the place of the results could
-    /// not be prepared is tried again like anything else.
+    /// Projects until it is stopped, or until a failure that is not transient. If the place for results could not be
+    /// prepared, the projector tries again.
     pub(crate) async fn run(self, opened: Result<(), StoreError>) {
         let span = tracing::info_span!("project", projection = %self.id);
-        // However it ends.
+        // On every end: return, panic or abort.
         let _let_go = LetGo(Arc::clone(&self.projection));
         self.supervise(opened).instrument(span).await;
     }
@@ -160,7 +167,7 @@ impl Projector {
         }
     }
 
-    /// Prepares the place once: should it be removed later, it is not made anew behind the back of whoever did so.
+    /// Prepares the place for results once: if an operator removes it later, the projector does not create it again.
     async fn open_and_follow(&self, is_open: &mut bool, waited: &mut Waited) -> Result<End, End> {
         if !*is_open {
             self.projection.open(&self.id).await?;
@@ -173,7 +180,7 @@ impl Projector {
         tokio::time::timeout(pause, self.stop.cancelled()).await.is_ok()
     }
 
-    /// From the checkpoint on, until something ends it.
+    /// Projects from the checkpoint on, until the subscription ends.
     async fn follow(&self, waited: &mut Waited) -> Result<End, End> {
         let aggregates = &self.settings.aggregates;
         let mut cursor = self.cursor(aggregates).await?;
@@ -193,7 +200,7 @@ impl Projector {
         info!(from = cursor.checkpoint.sequence, dead_letters = cursor.parked.len(), "projecting");
         let end = self.pump(&mut cursor, &mut *subscription, waited).await.unwrap_or_else(|end| end);
         if !matches!(&end, End::Failed(error) if error.is_transient()) {
-            // Whoever comes next, and be it this one again, need not wait for its turn.
+            // The next subscriber, of this instance or of another, becomes active at once.
             subscription.leave().await;
         }
         Ok(end)
@@ -212,13 +219,14 @@ impl Projector {
             let is_standby = subscription.is_standby();
             let goes_on = self.settings.has_effects && !is_standby;
             let pending = subscription.pending();
-            // So that most batches are one write. It is not dropped for what is done meanwhile: it may have taken some.
+            // Requested before it is needed, and not dropped while other branches run: a dropped call may have taken
+            // deliveries.
             let mut next = subscription.next(max_events.clamp(1, BATCH));
             let deliveries = loop {
                 let pause = self.projection.waiting().map_or(LOOK, |waiting| waiting.after.min(LOOK));
                 tokio::select! {
                     biased;
-                    // First, so that a service that stops begins with no other batch.
+                    // First, so that a service that stops begins no other batch.
                     () = self.stop.cancelled() => return Ok(End::Stopped),
                     deliveries = &mut next => break deliveries?,
                     looked = self.look_for_unknown(&mut looked_at), if is_standby => looked?,
@@ -248,7 +256,7 @@ impl Projector {
                 applied?;
                 self.progress(cursor, subscription.pending(), Some((chunk, &speed)));
             }
-            // Only an account at the store: what is lost here is told again with the next batch.
+            // Only the store's own record of progress: a lost acknowledgment is covered by that of the next batch.
             if let Err(error) = subscription.done(cursor.checkpoint.sequence).await {
                 debug!(%error, "the store was not told about progress");
             }
@@ -265,8 +273,8 @@ impl Projector {
         Ok(())
     }
 
-    /// Applies, while another worker has its turn, what was unknown to that and is known to this one. It is a write like
-    /// that of a person who tries a dead letter again.
+    /// While this instance is a standby: applies dead letters with events that the active instance's program did not
+    /// know, and this one knows. The write is the same as that of an operator who retries a dead letter.
     async fn look_for_unknown(&self, looked_at: &mut u64) -> Result<(), End> {
         tokio::time::sleep(LOOK_FOR_UNKNOWN).await;
         let saved = self.projection.checkpoint(&self.id).await?;
@@ -278,8 +286,8 @@ impl Projector {
         Ok(())
     }
 
-    /// Applies the dead letters that were unknown to another program, as far as this one knows them; says whether there
-    /// were any.
+    /// Applies the dead letters with events that another program did not know, as far as this program knows them.
+    /// Returns whether it applied any.
     async fn apply_unknown(&self) -> Result<bool, End> {
         let letters = DeadLetters {
             events: Arc::clone(&self.log.events),
@@ -301,7 +309,8 @@ impl Projector {
         }
     }
 
-    /// Goes on with what is not finished; else looks whether somebody has changed by hand what is set aside.
+    /// Continues unfinished work of the projection if it is due. Otherwise looks whether an operator has changed the
+    /// dead letters or intents, which changes the revision.
     async fn go_on(&self, cursor: &mut Cursor, pending: u64) -> Result<(), End> {
         if self.projection.waiting().is_some() {
             self.resume(cursor).await?;
@@ -312,7 +321,7 @@ impl Projector {
         if revision == cursor.revision { Ok(()) } else { Err(End::Overtaken) }
     }
 
-    /// Where the projector is, as it was saved last, in a log that must be the one it was saved for.
+    /// Reads the saved progress, and checks that the log is the one that it was saved for.
     async fn cursor(&self, aggregates: &[&'static str]) -> Result<Cursor, End> {
         let saved = self.projection.checkpoint(&self.id).await?;
         if let Some(sealed) = saved.checkpoint.as_ref().filter(|checkpoint| checkpoint.sealed.is_some()) {
@@ -347,7 +356,8 @@ impl Projector {
         })
     }
 
-    /// Where a projection begins that was never saved. What begins now says so at once, lest it begin later.
+    /// The position at which a projection begins that was never saved. A projection that begins at the end saves that
+    /// at once, so that a restart does not begin later.
     async fn begin(&self, log: Log, revision: u64) -> Result<(Checkpoint, u64), End> {
         let nothing = Checkpoint { log: log.id, ..Checkpoint::default() };
         if self.settings.start == Start::Beginning || log.last_sequence == 0 {
@@ -362,8 +372,8 @@ impl Projector {
         }
     }
 
-    /// A view that was built from another log, or from more of it than there is, must not go on; nor one of
-    /// a log that lost its end and has grown again since. Tells when the last event happened, if it names one.
+    /// Fails if the view was built from another log, from more of the log than exists, or from an end that the log has
+    /// lost before it grew again. Returns the time of the checkpoint's last event, if it names one.
     async fn check_log(&self, checkpoint: &Checkpoint, log: &Log) -> Result<Option<Timestamp>, StoreError> {
         let mut last = None;
         let mut same = checkpoint.log == log.id && checkpoint.sequence <= log.last_sequence;
@@ -382,8 +392,8 @@ impl Projector {
         })
     }
 
-    /// Applies what was delivered and saves the checkpoint after it, in one write; what cannot be applied
-    /// becomes dead letters in the same write. What may pass is waited for, and what comes before it is saved first.
+    /// Applies a chunk and saves the checkpoint after it, in one write; events that cannot be applied become dead
+    /// letters in the same write. Before a failure that may pass is waited for, the deliveries before it are saved.
     async fn apply(
         &self,
         cursor: &mut Cursor,
@@ -424,7 +434,7 @@ impl Projector {
                     (self.event(&plan, index)?, Failure::new(Fault::Unknown, reason))
                 }
                 ProjectError::Save(SaveError::Conflict) => return Err(End::Overtaken),
-                // Which of several is too large is found by saving them one by one.
+                // One write cannot take them together: save them one by one to find the one that is too large.
                 ProjectError::Save(SaveError::Failed(error)) if is_too_large(&error) && chunk.len() > 1 => {
                     for one in chunk.chunks(1) {
                         Box::pin(self.apply(cursor, one, gaps, waited)).await?;
@@ -441,7 +451,7 @@ impl Projector {
             let position = event.position();
             let before = chunk.iter().take_while(|delivery| sequence(delivery) < position.sequence).count();
             if failure.fault != Fault::Event && before > 0 {
-                // It need not wait for what fails, whoever goes on.
+                // The earlier deliveries need not wait for the failing event, whichever instance continues.
                 let (before, rest) = chunk.split_at(before);
                 Box::pin(self.apply(cursor, before, gaps, waited)).await?;
                 chunk = rest;
@@ -489,7 +499,7 @@ impl Projector {
         self.projection.project(&self.id, batch).await
     }
 
-    /// The event that a projection names.
+    /// The event that a projection's error names by its index.
     fn event<'a>(&self, plan: &Plan<'a>, index: usize) -> Result<Recorded<'a>, StoreError> {
         plan.events.get(index).copied().ok_or_else(|| StoreError::Refused {
             what: format!("projection {} names event {index} of {}", self.id, plan.events.len()),
@@ -497,7 +507,7 @@ impl Projector {
         })
     }
 
-    /// Whether events may be set aside, and these as well.
+    /// Fails if events must not be set aside, or if there are too many dead letters with these.
     fn check_failures(&self, cursor: &Cursor, letters: &[DeadLetter]) -> Result<(), StoreError> {
         let Some(first) = letters.first() else { return Ok(()) };
         if self.settings.on_failure == OnFailure::Halt {

@@ -1,5 +1,5 @@
-//! What every projection does around the rules of users: each rule runs within the span of its event, and what is wrong
-//! with it, a panic too, is about that event.
+//! Calls the rules of a user (`apply`, `key` and the like): each call runs in the span of its event, and a failure or a
+//! panic is attributed to that event.
 
 use crate::{
     base::{error::StoreError, id::ProjectionId, panics::unless_panics},
@@ -11,12 +11,12 @@ use crate::{
 };
 
 impl Batch<'_> {
-    /// What each event leads to, with the event's index.
+    /// Calls `decide` for each event, and returns its results with the events' indexes.
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] about the first event for which `decide` fails, since the event cannot be
-    /// [decoded](Recorded::decode), or panics.
+    /// [`ProjectError`] about the first event for which `decide` panics, or fails because the event cannot be
+    /// [decoded](Recorded::decode).
     pub fn each<T>(
         &self,
         mut decide: impl FnMut(&Recorded<'_>) -> Result<Option<T>, StoreError>,
@@ -33,7 +33,7 @@ impl Batch<'_> {
 }
 
 impl Recorded<'_> {
-    /// The span in which a projection deals with the event, with the ids that logs are searched by.
+    /// The span in which a projection handles the event, with the ids that logs are searched by.
     pub fn span(&self) -> tracing::Span {
         let event = &self.stored.commit.events[self.index];
         tracing::debug_span!(
@@ -50,19 +50,19 @@ impl Recorded<'_> {
     }
 }
 
-/// Calls a rule and returns its result, or the text of its panic. After a panic, the value that the rule was changing must
-/// be discarded: it may be half changed.
+/// Calls a rule and returns its result, or the text of its panic. After a panic, the value that the rule was changing
+/// must be discarded: it may be half changed.
 pub(crate) fn panicked<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
     unless_panics(rule).map_err(|panic| format!("the rules panicked: {panic}"))
 }
 
-/// That the event of this index is at fault, for good.
+/// The error that the event of this index can never be applied.
 pub(crate) fn cannot_apply(index: usize, reason: String) -> ProjectError {
     ProjectError::Event { index, reason, transient: false }
 }
 
-/// Saves what the events of a batch have come to, in one write with the checkpoint. More changes than the store takes in
-/// one write are an error; the projector then splits the batch.
+/// Saves the results of a batch in one write with the checkpoint. More changes than the store takes in one write are an
+/// error; the projector then splits the batch.
 pub(crate) async fn save<S: ViewStore>(
     views: &S,
     id: &ProjectionId,

@@ -1,4 +1,4 @@
-//! Changing what a projection has set aside, while its projector may be at work.
+//! Changes the dead letters and intents that a projection has set aside, while its projector may be running.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use crate::{
 /// How often a change is tried while the projector changes the checkpoint in between.
 pub(crate) const ATTEMPTS: u32 = 200;
 
-/// A change of what is set aside.
+/// A change of the notes.
 pub(crate) struct Change<T> {
     pub(crate) notes: Vec<Note>,
-    /// How many dead letters there are then, if that changes.
+    /// The number of dead letters after the change, if it changes.
     pub(crate) dead_letters: Option<usize>,
-    /// What the caller gets.
+    /// The value for the caller.
     pub(crate) returned: T,
 }
 
-/// Changes notes of a projection, in a write that fails when anything of the projection has changed since they were
-/// read; then `decide` reads them again. None where `decide` finds nothing to change.
+/// Changes the notes of a projection with compare-and-set: the write fails if anything of the projection has changed
+/// since the notes were read, and `decide` then reads them again. Returns `None` if `decide` finds nothing to change.
 pub(crate) async fn change<T, F>(
     projection: &dyn AnyProjection,
     id: &ProjectionId,
@@ -49,7 +49,7 @@ where
     Err(overtaken(id))
 }
 
-/// How far the projection is.
+/// The checkpoint of the projection and its revision.
 pub(crate) async fn checkpoint(
     projection: &dyn AnyProjection,
     id: &ProjectionId,
@@ -59,11 +59,11 @@ pub(crate) async fn checkpoint(
         let what = format!("another build takes the place of {id}: ask for what that one has set aside");
         return Err(StoreError::Unavailable { what, source: None }.into());
     }
-    // Where nothing was saved yet, nothing is set aside either.
+    // If no checkpoint was saved, nothing is set aside either.
     Ok((saved.checkpoint.unwrap_or_default(), saved.revision))
 }
 
-/// Waits a moment after a failure that passes.
+/// Pauses after a conflict or a transient failure; returns any other error.
 pub(crate) async fn again(id: &ProjectionId, error: ProjectError, attempt: u32) -> Result<(), Error> {
     match error {
         ProjectError::Save(SaveError::Failed(error)) if !error.is_transient() => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! What a projector is doing, and how fast.
+//! The status of a projector and its rate.
 
 use std::time::Duration;
 
@@ -15,28 +15,27 @@ pub enum ProjectorState {
     Starting,
     /// It follows the log.
     Running,
-    /// Something failed that may pass; it tries again by itself.
+    /// A failure that may pass; the projector tries again by itself.
     Retrying {
         /// What failed.
         reason: String,
     },
-    /// Something failed that will not pass by itself. Nothing is lost: the view stands where it was,
-    /// and the projector goes on from there when the service starts again.
+    /// A failure that will not pass by itself. Nothing is lost: the view stays as it was, and the projector continues
+    /// from its checkpoint when the service starts again.
     Halted {
         /// What failed.
         reason: String,
     },
-    /// It was told to stop.
+    /// The service stopped it.
     Stopped,
-    /// Another build is about to take the place of its build, or has done so.
+    /// Another build is about to become active in place of its build, or has done so.
     Replaced,
-    /// It is none of this service's, which was started with
-    /// [`without_projectors`](crate::Builder::without_projectors).
+    /// The service runs no projectors: it was started with [`without_projectors`](crate::Builder::without_projectors).
     Elsewhere,
 }
 
 impl ProjectorState {
-    /// Whether the projector has ended with it.
+    /// Whether the projector has ended in this state.
     pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Starting | Self::Running | Self::Retrying { .. } => false,
@@ -45,25 +44,25 @@ impl ProjectorState {
     }
 }
 
-/// One projector, seen from outside.
+/// The status of one projector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProjectorStatus {
-    /// Which projection.
+    /// The projection.
     pub projection: ProjectionId,
-    /// What it is doing.
+    /// Its state.
     pub state: ProjectorState,
-    /// The last sequence that it saved or found saved.
+    /// The last sequence that it saved, or found saved.
     pub sequence: u64,
     /// About how many commits it has still to project.
     pub pending: u64,
-    /// When the first of them happened, where that is known: [`Cqrs::progress`](crate::Cqrs::progress) asks for it.
+    /// The time of the first of these commits, if known: [`Cqrs::progress`](crate::Cqrs::progress) asks for it.
     pub pending_since: Option<Timestamp>,
-    /// When the last event happened that it has projected.
+    /// The time of the last event that it has projected.
     pub last_event: Option<Timestamp>,
-    /// How many commits it has projected in a second lately; 0 when there was nothing to do for some seconds.
+    /// How many commits per second it projected in the last 5 to 10 seconds; 0 if it had nothing to project.
     pub rate: u64,
-    /// How many dead letters it has.
+    /// The number of its dead letters.
     pub dead_letters: usize,
     pub(crate) pace: Option<Pace>,
 }
@@ -83,25 +82,25 @@ impl ProjectorStatus {
         }
     }
 
-    /// It as it is now: a rate goes down while nothing comes.
+    /// The status with the rate at `now`: the rate falls while no commits arrive.
     pub(crate) fn at(mut self, now: Instant) -> Self {
         self.rate = self.pace.as_ref().map_or(0, |pace| pace.rate(now));
         self
     }
 
-    /// Where the projection is, for those who wait for it.
+    /// The position, for calls that wait for it.
     pub(crate) fn reached(&self) -> Reached {
         Reached { sequence: self.sequence, dead_letters: self.dead_letters as u64 }
     }
 
-    /// How far the view is behind in time, at `now`: the age of the first event that it has still to project, or,
-    /// where that is not known, of the last one that it has; zero while there are none.
+    /// How far the view is behind in time, at `now`: the age of the first event that it has still to project or, if
+    /// that is unknown, of the last event that it has projected. Zero if no commits are pending.
     pub fn lag(&self, now: Timestamp) -> Duration {
         let behind = self.pending_since.or(self.last_event).filter(|_| self.pending > 0);
         behind.map_or(Duration::ZERO, |event| now.duration_since(event).try_into().unwrap_or_default())
     }
 
-    /// How long the rest will take at the present rate; none while that is not known.
+    /// The estimated time for the pending commits at the present rate; `None` while the rate is 0.
     pub fn remaining(&self) -> Option<Duration> {
         if self.pending == 0 {
             return Some(Duration::ZERO);
@@ -110,15 +109,15 @@ impl ProjectorStatus {
     }
 }
 
-/// Over how long a rate is taken.
+/// The length of the window in which commits are counted.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// How many commits come in a second: those of the last [`WINDOW`] or two.
+/// The rate of commits per second, over the last one or two [`WINDOW`]s.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pace {
     from: Instant,
     count: u64,
-    /// The window before this one.
+    /// The window before the current one.
     before: Option<(Instant, u64)>,
 }
 
@@ -129,7 +128,7 @@ impl Pace {
 
     pub(crate) fn count(&mut self, commits: usize, now: Instant) {
         if now - self.from > WINDOW {
-            // After a long silence the last window says nothing about now.
+            // After a longer silence the last window says nothing about the present rate.
             let recent = now - self.from < 2 * WINDOW;
             self.before = recent.then_some((self.from, self.count));
             (self.from, self.count) = (now, 0);
@@ -142,7 +141,7 @@ impl Pace {
             return 0;
         }
         let (from, before) = self.before.unwrap_or((self.from, 0));
-        // What came within a moment says little about a second, so that it is taken as all that came in one.
+        // The shortest time that is divided by is a second: the commits of an instant count as those of a whole second.
         let seconds = (now - from).as_secs_f64().max(1.0);
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let rate = ((self.count + before) as f64 / seconds).ceil() as u64;

@@ -1,4 +1,4 @@
-//! The end of a service: its tasks have a limited time to finish what they are doing.
+//! The stop of a service: its tasks have a limited time to finish.
 
 use std::{
     fmt,
@@ -13,21 +13,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::base::id::{AggregateKey, Position, ProjectionId};
 
-/// How long a task may take to notice that it was ended. One that computes and never waits does not notice at all.
+/// How long `stop` waits for tasks to end after they were dropped. A task that computes without an await point does not
+/// end at all.
 const NOTICE: Duration = Duration::from_secs(1);
 
 /// A projection that did not finish in time when its service stopped; see [`Cqrs::stop`](crate::Cqrs::stop).
 ///
-/// Nothing of it is lost: what was not saved comes again when the service starts.
+/// Nothing is lost: events that were not saved are delivered again when the service starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unfinished {
     /// The projection.
     pub projection: ProjectionId,
-    /// The sequences of the commits in its batch; none if it had no batch, but waited for a store or carried out what a
-    /// policy had decided before.
+    /// The sequences of the commits in its batch. `None` if it had no batch, but waited for a store or carried out
+    /// intents of a policy.
     pub commits: Option<RangeInclusive<u64>>,
-    /// The events that it had begun with and not finished, if the projection knows. Handlers do.
+    /// The events that it had begun and not finished, if the projection knows them. Event handlers do.
     pub events: Vec<(AggregateKey, Position)>,
 }
 
@@ -68,17 +69,17 @@ impl Tasks {
         }
     }
 
-    /// Tells all tasks to stop.
+    /// The token that is cancelled when all tasks have to stop.
     pub(crate) fn token(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// Runs a task that should end when the service stops, and is dropped when it takes too long.
+    /// Runs a task that should end when the service stops. A task that takes too long is dropped.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn_or(task, || None);
     }
 
-    /// The same with what is told of the task when it takes too long.
+    /// The same; if the task takes too long, `stop` returns what `unfinished` returns.
     pub(crate) fn spawn_or(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
@@ -100,12 +101,12 @@ impl Tasks {
         });
     }
 
-    /// Runs a part of a task; whoever spawns it ends it.
+    /// Runs a part of a task; the task that spawns it also ends it.
     pub(crate) fn spawn_part(&self, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         self.tracker.spawn(part)
     }
 
-    /// Stops all tasks, and tells what did not finish.
+    /// Stops all tasks, and returns the projections that did not finish.
     pub(crate) async fn stop(&self) -> Vec<Unfinished> {
         self.stop.cancel();
         self.tracker.close();

@@ -1,4 +1,4 @@
-//! How long a projection waits for what may pass by itself, before it sets an event aside.
+//! How long a projection waits for a failure to pass, before it sets an event aside.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{base::id::Position, log::recorded::Recorded, model::follow::Retry};
 
-/// How long nobody waits again for a type of events, after it was waited for in vain.
+/// After a vain wait for an unknown event type, its other events are set aside without a wait for this long.
 const GIVEN_UP: Duration = Duration::from_secs(300);
 
 /// What a projector has waited for so far.
@@ -17,7 +17,7 @@ const GIVEN_UP: Duration = Duration::from_secs(300);
 pub(crate) struct Waited {
     retry: Retry,
     failing: BTreeMap<Position, (Instant, u32)>,
-    /// The event that is unknown, and since when this program waits for another.
+    /// The unknown event, and since when it is left to other programs.
     unknown: Option<(Position, Instant)>,
     given_up: HashMap<(String, u32), Instant>,
 }
@@ -27,7 +27,7 @@ impl Waited {
         Self { retry, failing: BTreeMap::new(), unknown: None, given_up: HashMap::new() }
     }
 
-    /// Whether an event that has failed, for a reason that may pass, is tried again: how often it was tried before.
+    /// How often an event that failed transiently was tried before; `None` if it is not tried again.
     pub(crate) fn tries_again(&mut self, position: Position, now: Instant) -> Option<u32> {
         let (since, tries) = self.failing.entry(position).or_insert((now, 0));
         *tries += 1;
@@ -35,7 +35,7 @@ impl Waited {
         goes_on.then_some(*tries - 1)
     }
 
-    /// Whether an event that this program does not know is left to another program for now.
+    /// Whether an unknown event is still left to another program.
     pub(crate) fn leaves_to_others(&mut self, event: &Recorded<'_>, now: Instant) -> bool {
         let position = event.position();
         let recorded = &event.stored.commit.events[event.index];
@@ -43,7 +43,7 @@ impl Waited {
         if self.given_up.get(&kind).is_some_and(|until| now < *until) {
             return false;
         }
-        // Whoever has come past the one before has seen another program do it.
+        // At another position, another program has applied the event before: the wait starts again.
         let waiting = self.unknown.filter(|(at, _)| *at == position);
         let (_, since) = *self.unknown.insert(waiting.unwrap_or((position, now)));
         if now - since < self.retry.unknown {
@@ -54,7 +54,7 @@ impl Waited {
         false
     }
 
-    /// Forgets about what is done.
+    /// Forgets the failures up to `sequence`.
     pub(crate) fn done(&mut self, sequence: u64) {
         self.failing.retain(|position, _| position.sequence > sequence);
     }

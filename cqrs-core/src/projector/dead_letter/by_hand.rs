@@ -1,4 +1,4 @@
-//! What can be done about dead letters, by a person and by a program that knows more than the one before it.
+//! The operations on dead letters: by an operator, and by a program that knows more events than the program before it.
 
 use std::sync::Arc;
 
@@ -25,12 +25,12 @@ use crate::{
     },
 };
 
-/// The dead letters of one projection, to look at and to deal with; see
+/// The dead letters of one projection, to inspect and to resolve; see
 /// [`Cqrs::dead_letters`](crate::Cqrs::dead_letters).
 ///
-/// A projection applies the events of an aggregate in order or not at all. So the first dead letter of an
-/// aggregate is the one to deal with: repair the program and [`retry`](Self::retry), [`edit`](Self::edit)
-/// what is to be applied in its place, or [`drop`](Self::drop_first) it. Those behind it follow by a retry.
+/// A projection applies the events of an aggregate in order, without gaps. So the first dead letter of an aggregate has
+/// to be resolved first: repair the program and [`retry`](Self::retry), [`edit`](Self::edit) the data to apply in its
+/// place, or [`drop`](Self::drop_first) it. A retry then applies those behind it.
 pub struct DeadLetters {
     pub(crate) events: Arc<dyn AnyEvents>,
     pub(crate) projection: Arc<dyn AnyProjection>,
@@ -38,7 +38,7 @@ pub struct DeadLetters {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// What became of a [retry](DeadLetters::retry).
+/// The result of a [retry](DeadLetters::retry).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retried {
@@ -48,14 +48,15 @@ pub struct Retried {
     pub stopped_at: Option<DeadLetter>,
 }
 
-/// Who tries again: a program keeps quiet about what it cannot do either.
+/// The origin of a retry. A program's retry records no failure that may pass, nor that it does not know the event
+/// either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Hand,
     Program,
 }
 
-/// Why an event was not applied: for ever, or as far as is known now.
+/// Why an event was not applied, and whether that may pass.
 struct Failed {
     failure: Failure,
     transient: bool,
@@ -68,7 +69,7 @@ impl From<Failure> for Failed {
 }
 
 impl DeadLetters {
-    /// All of them, in the order of the log; at most about [`MAX_DEAD_LETTERS`](crate::operate::MAX_DEAD_LETTERS).
+    /// All dead letters, in the order of the log; at most about [`MAX_DEAD_LETTERS`](crate::operate::MAX_DEAD_LETTERS).
     ///
     /// # Errors
     ///
@@ -81,8 +82,8 @@ impl DeadLetters {
         Ok(read(&*self.projection, &self.id).await?)
     }
 
-    /// What stands in the log for a dead letter: the commit that its events are part of, or what is wrong with
-    /// the message.
+    /// What the log has for a dead letter: the commit that its events are part of, or why the message cannot be read.
+    /// `None` if the log does not have it any more.
     ///
     /// # Errors
     ///
@@ -95,10 +96,9 @@ impl DeadLetters {
         Ok(self.events.commit_at(letter.position.sequence).await?)
     }
 
-    /// Applies the dead letters of an aggregate in order, until an event cannot be applied or none is left.
+    /// Applies the dead letters of an aggregate in order, until an event cannot be applied or no letter is left.
     ///
-    /// An event that does not follow the one before it ([`Fault::Gap`]) is applied once the log is whole again, or if it
-    /// was [edited](Self::edit).
+    /// An event after a gap ([`Fault::Gap`]) is applied once the log is whole again, or if it was [edited](Self::edit).
     ///
     /// # Errors
     ///
@@ -106,13 +106,13 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     ///
-    /// Each event is applied once, whenever the call is dropped; call it again to go on.
+    /// Each event is applied once, whenever the call is dropped. Call it again to continue.
     pub async fn retry(&self, aggregate: &AggregateKey) -> Result<Retried, Error> {
         self.retry_by(aggregate, By::Hand).await
     }
 
-    /// Applies what was unknown to the program that set it aside, and says how many events that were. What this
-    /// program does not know either stays as it is.
+    /// Applies the dead letters that were unknown to the program that set them aside, and returns the number of applied
+    /// events. Letters that this program does not know either stay.
     pub(crate) async fn retry_unknown(&self) -> Result<usize, Error> {
         let mut applied = 0;
         for aggregate in super::unknown(&self.list().await?) {
@@ -132,9 +132,9 @@ impl DeadLetters {
         Err(set_aside::overtaken(&self.id))
     }
 
-    /// Sets what the projection is to apply in place of an event's stored data, as JSON of the version that the
-    /// event was stored in. The log stays as it is. Returns the event's letter, which is one of its own from now on;
-    /// none if there is no dead letter with that event.
+    /// Sets the data that the projection applies in place of an event's stored data, as JSON of the schema version in
+    /// which the event was stored. The log does not change. Returns the event's letter, which covers this event alone
+    /// from now on; `None` if no dead letter has that event.
     ///
     /// # Errors
     ///
@@ -154,8 +154,8 @@ impl DeadLetters {
         .await
     }
 
-    /// Gives up the first event of an aggregate's dead letters: the view stays as if the event had not been. Returns
-    /// its letter; none if there was none.
+    /// Drops the first event of an aggregate's dead letters: the view stays as if the event had not happened. Returns
+    /// its letter; `None` if there was none.
     ///
     /// # Errors
     ///
@@ -173,8 +173,8 @@ impl DeadLetters {
         .await
     }
 
-    /// Puts other letters in the place of the first one that is found, in a write that fails when anything of the
-    /// projection has changed since. Returns what the change wants to be shown.
+    /// Replaces the first letter that `find` accepts by other letters, with compare-and-set on the whole projection.
+    /// Returns the letter that `change` returns for the caller.
     async fn change(
         &self,
         find: impl Fn(&DeadLetter) -> bool + Sync,
@@ -195,11 +195,11 @@ impl DeadLetters {
         .await
     }
 
-    /// Applies the letters of an aggregate event by event, each in one write with its removal. Returns the letter
-    /// that cannot be applied, if there is one; an inner error when the write has to be tried again.
+    /// Applies the letters of an aggregate event by event, each in one write with its removal. Returns the letter that
+    /// cannot be applied, if there is one; an inner error if the write has to be tried again.
     ///
-    /// The revision is read before the letters, and each write names the one before it: so whatever somebody
-    /// else does to the letters in between makes the next write fail.
+    /// The revision is read before the letters, and each write names the one before it. So any other change of the
+    /// letters makes the next write fail.
     async fn apply_all(
         &self,
         aggregate: &AggregateKey,
@@ -209,7 +209,7 @@ impl DeadLetters {
         let (mut checkpoint, mut revision) = set_aside::checkpoint(&*self.projection, &self.id).await?;
         let letters = self.list().await?;
         checkpoint.dead_letters = letters.len() as u64;
-        // Letters of one commit follow one another, and a commit may be large.
+        // Successive letters may be of one commit, which may be large: it is read once.
         let mut read: Option<StoredCommit> = None;
         for letter in letters.into_iter().filter(|letter| letter.aggregate == *aggregate) {
             let mut rest = Some(letter);
@@ -222,7 +222,7 @@ impl DeadLetters {
                 let edited = letter.edited.as_ref().map(|data| edited(&stored, &letter, data));
                 let applied_commit = edited.as_ref().unwrap_or(&stored);
                 let event = Recorded { stored: applied_commit, index: letter.position.index as usize };
-                // What has come to be ignored since is passed over like any other.
+                // An event that the program ignores by now counts as applied.
                 let ignored = self.projection.settings().ignored.contains(&event.event_type());
                 let events = if ignored { &[][..] } else { &[event] };
                 let [_, _, after] = letter.parts(letter.position.index, Some(&stored));
@@ -245,7 +245,7 @@ impl DeadLetters {
         Ok(Ok(None))
     }
 
-    /// The commit to apply an event of, or what is wrong with it.
+    /// The commit with the event to apply, or why it cannot be applied.
     async fn stored(
         &self,
         letter: &DeadLetter,
@@ -272,7 +272,7 @@ impl DeadLetters {
         Ok(Ok(stored))
     }
 
-    /// Notes that a letter was tried in vain.
+    /// Records a vain retry of a letter.
     async fn failed(&self, letter: DeadLetter, by: By, failed: Failed) -> Result<DeadLetter, Error> {
         let Failed { failure, transient } = failed;
         let says_nothing_new = transient || failure.fault == Fault::Unknown && letter.fault == Fault::Unknown;
@@ -288,7 +288,7 @@ impl DeadLetters {
     }
 }
 
-/// The commit with other data for the letter's event.
+/// The commit with the edited data for the letter's event.
 fn edited(stored: &StoredCommit, letter: &DeadLetter, data: &str) -> StoredCommit {
     let mut stored = stored.clone();
     if let Some(event) = stored.commit.events.get_mut(letter.position.index as usize) {
@@ -298,7 +298,7 @@ fn edited(stored: &StoredCommit, letter: &DeadLetter, data: &str) -> StoredCommi
     stored
 }
 
-/// Whether an error is about the event, and not about the write as a whole.
+/// The failure, if the error is about the event; else the error of the write as a whole.
 fn failed(error: ProjectError) -> Result<Failed, ProjectError> {
     match error {
         ProjectError::Event { reason, transient, .. } => {
@@ -313,7 +313,7 @@ fn failed(error: ProjectError) -> Result<Failed, ProjectError> {
     }
 }
 
-/// The notes by which other letters come into the place of one.
+/// The notes that replace one letter by others.
 fn replaced(letter: &DeadLetter, others: &[DeadLetter]) -> Result<Vec<Note>, StoreError> {
     let mut notes: Vec<_> = others.iter().map(DeadLetter::note).collect::<Result<_, _>>()?;
     let removal = letter.removal();

@@ -17,63 +17,64 @@ use crate::{
     port::{projection::AnyProjection, view_store::Note},
 };
 
-/// The most dead letters of one projection. With one more it halts, and loses nothing: somebody must look.
+/// The most dead letters of one projection. With one more the projection halts, until an operator resolves some. No
+/// event is lost.
 pub const MAX_DEAD_LETTERS: usize = 1_000;
 
-/// What the keys of the notes begin with.
+/// The prefix of the notes' keys.
 pub(crate) const NOTES: &str = "dead/";
 
-/// The longest reason that is kept, in bytes: a letter must fit into every store, whatever an error says.
+/// The longest stored reason, in bytes: a letter must fit into every store, however long an error is.
 const LONGEST_REASON: usize = 2_000;
 
-/// Events of one commit that a projection has not applied, with their history: one event, and those that come after it
-/// in its commit.
+/// Events of one commit that a projection has not applied: one event, and the events after it in its commit.
 ///
 /// The events themselves are in the log; [`DeadLetters::event`](crate::operate::DeadLetters::event) shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// The aggregate that they happened to.
+    /// The aggregate of the events.
     pub aggregate: AggregateKey,
-    /// The place of the first of them in the log.
+    /// The position of the first event in the log.
     pub position: Position,
-    /// How many they are; all but the first stand behind it.
+    /// The number of events; all but the first are behind it.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub events: u32,
-    /// The place of the first among the aggregate's events; none when the message is not a commit.
+    /// The version of the first event in the aggregate; `None` if the message is not a commit.
     pub version: Option<u64>,
-    /// The id of the first; none when the message is not a commit.
+    /// The id of the first event; `None` if the message is not a commit.
     pub event_id: Option<EventId>,
-    /// The stored name of the type of the first; none when the message is not a commit.
+    /// The stored type name of the first event; `None` if the message is not a commit.
     pub event_type: Option<String>,
-    /// Why it was not applied.
+    /// Why the first event was not applied.
     pub reason: String,
-    /// What is at fault.
+    /// The cause of the failure.
     #[serde(default)]
     pub fault: Fault,
-    /// Whether it only stands behind an earlier dead letter of its aggregate.
+    /// Whether the event itself did not fail, but follows an earlier dead letter of its aggregate.
     pub behind: bool,
-    /// How often it was tried by hand.
+    /// How often a retry has failed.
     pub attempts: u32,
-    /// When it was set aside.
+    /// When it was set aside, or tried last.
     pub time: Timestamp,
-    /// The data to apply in place of what is stored for the first, as JSON, if somebody has edited it.
+    /// The data to apply in place of the stored data of the first event, as JSON, if it was
+    /// [edited](crate::operate::DeadLetters::edit).
     pub edited: Option<String>,
 }
 
-/// What is at fault where an event was not applied.
+/// The cause for which an event was not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Fault {
-    /// The event, or the rules for it, or what it would change.
+    /// The event, the projection's rules for it, or the document that it would change.
     #[default]
     Event,
-    /// The program, which does not know the event's type or its version. A program that knows it applies it by itself.
+    /// The program: it does not know the event's type or its version. A program that knows it applies it by itself.
     Unknown,
-    /// The log: the event does not follow the one before it in its aggregate.
+    /// The log: the event does not follow the event before it in its aggregate.
     Gap,
-    /// An outage, which lasted longer than the projection waits; see [`Retry`](crate::Retry).
+    /// An outage that lasted longer than the projection waits; see [`Retry`](crate::Retry).
     Outage,
 }
 
@@ -90,7 +91,7 @@ impl Failure {
         Self { reason, fault, behind: false }
     }
 
-    /// Of an event that comes after one that was not applied.
+    /// The failure of an event that follows one that was not applied.
     pub(crate) fn behind() -> Self {
         let reason = "an earlier event of the aggregate is a dead letter".to_owned();
         Self { reason, fault: Fault::Event, behind: true }
@@ -107,14 +108,14 @@ fn is_one(number: &u32) -> bool {
 }
 
 impl DeadLetter {
-    /// Of an event and all that come after it in its commit.
+    /// The letter of an event and all that come after it in its commit.
     pub(crate) fn of_event(event: &Recorded<'_>, failure: Failure, time: Timestamp) -> Self {
         let Recorded { stored, index } = *event;
         let events = u32::try_from(stored.commit.events.len() - index).unwrap_or(u32::MAX);
         Self { events, ..Self::at(&stored.commit.aggregate, event.position(), Some(stored), failure, time) }
     }
 
-    /// Of a message that is not a commit.
+    /// The letter of a message that is not a commit.
     pub(crate) fn of_message(
         aggregate: &AggregateKey,
         sequence: u64,
@@ -149,7 +150,7 @@ impl DeadLetter {
         }
     }
 
-    /// The letter after it was tried again in vain.
+    /// The letter after a vain retry.
     fn tried(&self, failure: Failure, time: Timestamp) -> Self {
         let Failure { reason, fault, behind } = failure;
         let (reason, attempts) = (shortened(reason), self.attempts + 1);
@@ -162,8 +163,8 @@ impl DeadLetter {
             && (first.index..first.index.saturating_add(self.events)).contains(&position.index)
     }
 
-    /// The letter as up to three: what comes before an event of it, that event, and what comes after it. The commit
-    /// tells more about the latter two.
+    /// Splits the letter into up to three: the events before the one at `index`, that event, and those after it. The
+    /// commit gives the details of the latter two.
     fn parts(&self, index: u32, stored: Option<&StoredCommit>) -> [Option<Self>; 3] {
         let first = self.position.index;
         let part = |from: u32, to: u32| {
@@ -179,7 +180,7 @@ impl DeadLetter {
     }
 
     fn key(&self) -> String {
-        // Padded, so that keys sort as positions do.
+        // Padded, so that keys sort like positions.
         format!("{NOTES}{:020}/{:010}", self.position.sequence, self.position.index)
     }
 
@@ -234,7 +235,7 @@ pub(crate) fn unknown(letters: &[DeadLetter]) -> Vec<AggregateKey> {
     unknown
 }
 
-/// How many dead letters each aggregate has.
+/// The number of dead letters of each aggregate.
 #[derive(Debug, Default)]
 pub(crate) struct Parked {
     aggregates: HashMap<AggregateKey, usize>,

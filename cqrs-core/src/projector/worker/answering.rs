@@ -1,9 +1,10 @@
-//! Which build of a view answers, as far as this process knows, and for how long it may rely on that.
+//! Which build of a view is active, as far as this process knows, and for how long the process may rely on that.
 //!
-//! Instances that share a store must agree, lest somebody who asks one after the other goes back in time. A question
-//! to the store with each query would do, and cost each a round trip. So what the store said holds for [`LEASE`], and
-//! a switch is announced that long before it takes place: by then everybody has seen the announcement, and whoever
-//! has seen it asks before each answer. It takes no agreement on the time of day, only clocks that run about as fast.
+//! All instances that share a store must agree: otherwise a user who queries one instance after another could see an
+//! older state. A request to the store with each query would ensure that, and cost each query a round trip. Instead,
+//! the store's answer is valid for [`LEASE`], and a switch is announced more than a lease ([`NOTICE`]) before it
+//! happens. By then each instance has read the announcement, and from then on it asks the store before each answer.
+//! This needs no agreement on the time of day, only clocks that run at about the same rate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,32 +19,32 @@ use crate::{
     projector::builds::{self, Builds, Version},
 };
 
-/// For how long an instance relies on what the store said about which build answers.
+/// For how long an instance relies on the store's answer about the active build.
 const LEASE: Duration = Duration::from_secs(2);
 
-/// How long before a switch it is announced. The rest is for clocks that do not run alike.
+/// How long before a switch it is announced: a lease, and a margin for clocks that run at different rates.
 pub(crate) const NOTICE: Duration = Duration::from_millis(2_200);
 
-/// How long the store may take to say which build answers.
+/// How long the store may take to answer which build is active.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What is noted about the version that this program has.
+/// The record of this program's version of the view, as it was read last.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known {
     pub(super) noted: Version,
-    /// When the store was asked; never before the first time.
+    /// When the store was asked; `None` before the first time.
     asked: Option<Instant>,
-    /// When the present attempt to switch was first seen.
+    /// When the current attempt to switch was first seen.
     announced: Option<Instant>,
 }
 
 impl Known {
-    /// When everybody knows of the present attempt to switch.
+    /// When all instances know of the current attempt to switch.
     pub(super) fn everybody_knows(&self) -> Instant {
         self.announced.map_or_else(Instant::now, |announced| announced + NOTICE)
     }
 
-    /// Whether it may be relied on at `now` without asking.
+    /// Whether the record may be used at `now` without asking the store.
     fn holds(&self, now: Instant) -> bool {
         let is_recent = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < LEASE);
         is_recent && self.noted.switching.is_none()
@@ -61,12 +62,12 @@ impl Known {
     }
 }
 
-/// The note about one view in its store, and what is known of it.
+/// The record of one view in its store, and what this process knows of it.
 pub(crate) struct Answering<S> {
     views: Arc<S>,
     view: &'static str,
     version: u32,
-    /// Whoever asks the store, so that answers are taken in the order in which they were given.
+    /// Held during a request to the store, so that answers are taken in the order in which the store gave them.
     asking: Mutex<()>,
     known: watch::Sender<Known>,
 }
@@ -77,7 +78,7 @@ impl<S: ViewStore> Answering<S> {
         Self { views, view, version, asking: Mutex::default(), known }
     }
 
-    /// What is known, as it changes.
+    /// The known record, as it changes.
     pub(super) fn watch(&self) -> watch::Receiver<Known> {
         self.known.subscribe()
     }
@@ -86,12 +87,12 @@ impl<S: ViewStore> Answering<S> {
         self.known.borrow().clone()
     }
 
-    /// The build that answers a query which comes now; none while there is none.
+    /// The build that answers a query which arrives now; `None` while no build is active.
     pub(super) async fn build(&self) -> Result<Option<u32>, StoreError> {
         let now = Instant::now();
         if !self.known.borrow().holds(now) {
             let _asking = self.asking.lock().await;
-            // Somebody else may have asked since.
+            // Another query may have asked since.
             if !self.known.borrow().was_asked_after(now) {
                 self.ask().await?;
             }
@@ -99,13 +100,13 @@ impl<S: ViewStore> Answering<S> {
         Ok(self.known.borrow().noted.active)
     }
 
-    /// Asks the store.
+    /// Reads the record from the store.
     pub(super) async fn look(&self) -> Result<Known, StoreError> {
         let _asking = self.asking.lock().await;
         self.ask().await
     }
 
-    /// Changes the note, whoever else does so at the same time.
+    /// Changes the record with compare-and-set.
     pub(super) async fn change(&self, change: impl Fn(&mut Builds)) -> Result<Known, StoreError> {
         let _asking = self.asking.lock().await;
         let asked = Instant::now();
@@ -126,7 +127,7 @@ impl<S: ViewStore> Answering<S> {
         known
     }
 
-    /// Whoever asks must not keep the others from asking for ever.
+    /// Bounds a request: a request that hangs must not block the others for ever.
     async fn in_time<T>(&self, asking: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let late =
             |error| StoreError::unavailable(format!("reading which build of {} answers", self.view), error);

@@ -1,4 +1,4 @@
-//! One projection of a service: its builds, and a projector for each of them.
+//! One projection of a service: its builds, and the projector of each build.
 
 mod answering;
 pub(crate) mod rebuild;
@@ -38,17 +38,17 @@ use crate::{
 };
 use answering::Answering;
 
-/// How often an instance looks which builds there are, and how often while a switch is on its way.
+/// How often an instance reads the record of builds, and how often while a switch is in progress.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(50));
 
-/// What the projections of a service share.
+/// Resources that the projections of a service share.
 pub(crate) struct Shared<S> {
     pub(crate) views: Arc<S>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
     /// Whether projectors run.
     pub(crate) projects: bool,
-    /// How long waiting calls wait for a projection that does not get any further.
+    /// How long calls wait for a projection that makes no progress.
     pub(crate) patience: Duration,
 }
 
@@ -62,9 +62,9 @@ pub(crate) struct Worker<S> {
     pub(crate) shared: Arc<Shared<S>>,
     answering: Answering<S>,
     running: Mutex<BTreeMap<u32, Running>>,
-    /// Wakes the one who looks which builds there are.
+    /// Wakes the task that reads the record of builds.
     news: Arc<Notify>,
-    /// Where the build that answers was found last, and when.
+    /// The last known position of the active build, and when it was asked for.
     position: AsyncMutex<Option<(Instant, u64)>>,
 }
 
@@ -97,7 +97,7 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    /// Starts the projectors of the builds that there are, the first one if there is none.
+    /// Starts the projectors of the builds in the record; adds the first build if there is none.
     pub(crate) async fn start(self: &Arc<Self>, build_changed: bool) -> Result<(), Error> {
         let (noted, _) = builds::read(&*self.shared.views, self.name).await?;
         let others = noted.others(self.version);
@@ -114,7 +114,7 @@ impl<S: ViewStore> Worker<S> {
         let version = self.version;
         let known = self.answering.change(|builds| builds.begin(version)).await?;
         self.follow(known.noted).await;
-        // What has effects is never built anew, so there is one build for ever.
+        // A projection with effects is never rebuilt, so it always has one build.
         if !self.settings.has_effects {
             let tasks = &self.shared.tasks;
             tasks.spawn(look_again(Arc::downgrade(self), tasks.token().clone()));
@@ -122,7 +122,8 @@ impl<S: ViewStore> Worker<S> {
         Ok(())
     }
 
-    /// Removes what no program answers from any more: earlier builds, and versions before this one's.
+    /// Removes what no program uses any more: earlier builds of this version and, if this version has an active build,
+    /// older versions.
     pub(crate) async fn remove_old(&self) -> Result<Vec<ProjectionId>, Error> {
         let views = &*self.shared.views;
         let (noted, _) = builds::read(views, self.name).await?;
@@ -144,7 +145,7 @@ impl<S: ViewStore> Worker<S> {
         Ok(removed)
     }
 
-    /// Whether it sees these aggregates' events of the service's own log.
+    /// Whether the projection applies events of this aggregate type in the service's own log.
     pub(crate) fn sees(&self, aggregate: &str) -> bool {
         self.log.is_own() && self.settings.aggregates.contains(&aggregate)
     }
@@ -154,7 +155,7 @@ impl<S: ViewStore> Worker<S> {
         self.lock().values().map(|running| running.status.borrow().clone().at(now)).collect()
     }
 
-    /// The builds with what the stores say about them, also of what other processes do.
+    /// The status of each build, with what the stores say about it: other processes may run its projector.
     pub(crate) async fn progress(&self) -> Result<Vec<ProjectorStatus>, Error> {
         let mut all = self.statuses();
         for status in &mut all {
@@ -175,13 +176,13 @@ impl<S: ViewStore> Worker<S> {
         Ok(all)
     }
 
-    /// The build that answers, for those who look at what it has set aside.
+    /// The active build, for the calls that handle dead letters and intents.
     pub(crate) async fn answering_in_time(&self) -> Result<ProjectionId, Error> {
         let building = Error::ViewBuilding { view: self.name, version: self.version };
         timeout(self.shared.patience, self.answering()).await.unwrap_or(Err(building))
     }
 
-    /// The dead letters of the build that answers.
+    /// The dead letters of the active build.
     pub(crate) async fn dead_letters(&self) -> Result<DeadLetters, Error> {
         Ok(DeadLetters {
             events: Arc::clone(&self.log.events),
@@ -191,7 +192,7 @@ impl<S: ViewStore> Worker<S> {
         })
     }
 
-    /// Runs the projectors of the builds that there are now, and stops those of others.
+    /// Runs the projectors of the active build and the build in progress, and stops the others.
     async fn follow(self: &Arc<Self>, noted: Version) {
         for build in [noted.active, noted.building].into_iter().flatten() {
             self.run(build).await;
@@ -207,7 +208,7 @@ impl<S: ViewStore> Worker<S> {
         let left: Vec<_> = self.lock().keys().copied().filter(given_up).collect();
         for build in left {
             self.stop(build).await;
-            // Another instance may have removed it before this one's last write.
+            // Another instance may have removed the build before this one's last write.
             let id = self.id(self.version, build);
             if let Err(error) = self.clear(&id).await {
                 tracing::warn!(error = describe(&error), projection = %id, "what is left of the build stays");
@@ -215,8 +216,8 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    /// Starts the projector of a build, unless it runs. Where the place of its results cannot be prepared, the
-    /// projector says so and tries again: that is no reason for the rest of the service not to run.
+    /// Starts the projector of a build, unless it runs. If the place for results cannot be prepared, the projector
+    /// reports that and tries again: the rest of the service runs all the same.
     async fn run(self: &Arc<Self>, build: u32) {
         if self.lock().contains_key(&build) {
             return;
@@ -224,7 +225,7 @@ impl<S: ViewStore> Worker<S> {
         let id = self.id(self.version, build);
         let opened = self.projection.open(&id).await;
         let mut all = self.lock();
-        // Somebody else may have started it in between.
+        // Another task may have started it during `open`.
         if all.contains_key(&build) {
             return;
         }
@@ -253,7 +254,7 @@ impl<S: ViewStore> Worker<S> {
             let ending = ending;
             supervise_panics(projecting, sender).await;
             drop(ending);
-            // It may have found that another build is to take its place.
+            // It may have ended because another build becomes active.
             news.notify_one();
         };
         tasks.spawn_or(supervised, move || {
@@ -278,7 +279,7 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    /// Removes what is kept of a build.
+    /// Removes the results of a build and its consumer.
     async fn clear(&self, id: &ProjectionId) -> Result<(), Error> {
         self.projection.remove(id).await?;
         let subscriber = self.log.subscriber(&self.projection.subscriber(id));
@@ -294,7 +295,7 @@ impl<S: ViewStore> Worker<S> {
     }
 }
 
-/// Follows what other instances of the service do.
+/// Follows the changes that other instances of the service make to the record.
 async fn look_again<S: ViewStore>(worker: Weak<Worker<S>>, stop: CancellationToken) {
     let mut pause = LOOK.0;
     let Some(news) = worker.upgrade().map(|worker| Arc::clone(&worker.news)) else { return };
@@ -322,7 +323,7 @@ async fn look_again<S: ViewStore>(worker: Weak<Worker<S>>, stop: CancellationTok
     }
 }
 
-/// However a projector ends, those who look see that it has.
+/// Sets the final state when a projector ends in any way, for the calls that wait for it.
 struct Ending {
     status: watch::Sender<ProjectorStatus>,
     ended: CancellationToken,
@@ -341,7 +342,7 @@ impl Drop for Ending {
     }
 }
 
-/// Waits for a projector's task; when a projection panics, the projector has halted.
+/// Waits for a projector's task; if the projection panics, the projector has halted.
 async fn supervise_panics(projector: AbortOnDropHandle<()>, status: watch::Sender<ProjectorStatus>) {
     let Err(error) = projector.await else {
         return;
@@ -357,12 +358,12 @@ async fn supervise_panics(projector: AbortOnDropHandle<()>, status: watch::Sende
     status.send_modify(|status| status.state = ProjectorState::Halted { reason });
 }
 
-/// Resolves with the reason when the projector halts; never while it may still go on.
+/// Resolves with the reason when the projector halts; never if it ends in another way.
 async fn halted(status: &mut watch::Receiver<ProjectorStatus>) -> String {
     let is_halted = |status: &ProjectorStatus| matches!(status.state, ProjectorState::Halted { .. });
     match status.wait_for(is_halted).await.map(|status| status.state.clone()) {
         Ok(ProjectorState::Halted { reason }) => reason,
-        // The projector is gone without having halted: it was stopped, and another may run.
+        // The projector has ended without halting: it was stopped, and another may run.
         _ => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! Building anew: how it begins, how it is given up, and what is seen of it.
+//! The blue/green rebuild of a view: how it begins, how it is abandoned, and its handle.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl<S: ViewStore> Worker<S> {
-    /// Begins another build from the beginning, or finds the one that is on its way.
+    /// Begins another build from the first event, or finds the build in progress.
     pub(crate) async fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Error> {
         if self.settings.has_effects {
             return Err(Error::NotRebuilt { projection: self.name });
@@ -30,14 +30,14 @@ impl<S: ViewStore> Worker<S> {
         let (mut noted, version) = (self.answering.look().await?.noted, self.version);
         while noted.building.is_none() {
             let build = noted.next();
-            // First the place and then the note: where there can be none, nobody hears of the build.
+            // The place first and then the record: if the place cannot be prepared, no instance learns of the build.
             self.projection.open(&self.id(version, build)).await?;
             noted = self.answering.change(|builds| builds.rebuild(version, build)).await?.noted;
         }
         let build = noted.next();
         self.follow(noted).await;
         let status = self.lock().get(&build).map(|running| running.status.clone());
-        // It may have caught up and taken over already.
+        // The build may have caught up and become active already.
         let status = status.ok_or_else(|| StoreError::Unavailable {
             what: format!("following build {build} of {}", self.name),
             source: None,
@@ -54,13 +54,13 @@ impl<S: ViewStore> Worker<S> {
         })
     }
 
-    /// Gives up the build that is on its way, and returns it.
+    /// Abandons the build in progress, and returns it.
     pub(crate) async fn abandon(self: &Arc<Self>) -> Result<Option<ProjectionId>, Error> {
         let (noted, version) = (self.answering.look().await?.noted, self.version);
         let Some(build) = noted.building else { return Ok(None) };
         let noted = self.answering.change(|builds| builds.abandon(version, build)).await?.noted;
         if !noted.given_up.contains(&build) {
-            // It has taken over in between.
+            // The build became active in between.
             return Ok(None);
         }
         if let Some(active) = noted.active {
@@ -73,7 +73,7 @@ impl<S: ViewStore> Worker<S> {
     }
 }
 
-/// Asks the store which builds there are; `None` where the service is gone, or the store does not say.
+/// Asks the store which builds there are; `None` if the service no longer exists or the store does not answer.
 type Look = Arc<dyn Fn() -> BoxFuture<'static, Option<Known>> + Send + Sync>;
 
 fn look<S: ViewStore>(worker: &Arc<Worker<S>>) -> Look {
@@ -84,8 +84,8 @@ fn look<S: ViewStore>(worker: &Arc<Worker<S>>) -> Look {
     })
 }
 
-/// A build that is on its way, seen from outside; see [`Cqrs::rebuild`](crate::Cqrs::rebuild). It goes on
-/// when this is dropped.
+/// A build in progress, seen from outside; see [`Cqrs::rebuild`](crate::Cqrs::rebuild). The build continues when this
+/// is dropped.
 #[derive(Clone)]
 pub struct Rebuild {
     view: &'static str,
@@ -108,29 +108,28 @@ impl std::fmt::Debug for Rebuild {
 }
 
 impl Rebuild {
-    /// How far it is.
+    /// Its progress.
     pub fn progress(&self) -> ProjectorStatus {
         self.status.borrow().clone().at(Instant::now())
     }
 
-    /// Whether it answers, or did before a later build.
+    /// Whether it is the active build, or was before a later build.
     pub fn is_finished(&self) -> bool {
         is_finished(&self.known.borrow(), self.id.build)
     }
 
-    /// Waits until it has caught up and answers in the place of the build before it, for as long as it gets further.
+    /// Waits until it has caught up and is the active build, as long as it makes progress.
     ///
     /// # Errors
     ///
-    /// [`Error::ProjectionHalted`] when its projector has given up, or the service was stopped;
-    /// [`Error::RebuildAbandoned`] when somebody has [given it up](crate::Cqrs::abandon_rebuild);
-    /// [`Error::ViewBehind`] when it has not got any further within the service's
-    /// [`patience`](crate::Builder::patience), or [`Error::ViewBuilding`] when it has caught up and still does not
-    /// answer. It goes on all the same.
+    /// [`Error::ProjectionHalted`] when its projector has halted, or the service was stopped;
+    /// [`Error::RebuildAbandoned`] when the build was [abandoned](crate::Cqrs::abandon_rebuild); [`Error::ViewBehind`]
+    /// when it made no progress within the service's [`patience`](crate::Builder::patience), or [`Error::ViewBuilding`]
+    /// when it has caught up and is still not active. After the latter two the build continues.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it loses nothing; the build goes on.
+    /// Dropping it loses nothing; the build continues.
     pub async fn finished(&mut self) -> Result<(), Error> {
         let mut before = self.status.borrow().sequence;
         loop {
@@ -149,7 +148,7 @@ impl Rebuild {
         }
     }
 
-    /// Waits until it answers, or never will.
+    /// Waits until the build is active, or never will be.
     async fn over(&mut self) -> Result<(), Error> {
         let view = self.id.to_string();
         let build = self.id.build;
@@ -161,7 +160,8 @@ impl Rebuild {
                 Err(_) => Err(Error::ProjectionHalted { view, reason: "the service was stopped".into() }),
             },
             reason = halted(&mut self.status) => {
-                // Another instance that gives it up removes its documents, which this one's projector may meet first.
+                // The instance that gives a build up also removes its documents. This instance's projector may
+                // notice that first, and halt.
                 let known = (self.look)().await;
                 let is_given_up = known.is_some_and(|known| known.noted.given_up.contains(&build));
                 let view = self.id.to_string();
@@ -174,7 +174,7 @@ impl Rebuild {
         }
     }
 
-    /// Where it is, and where its log ends.
+    /// The position of the build, and the end of its log.
     async fn position(&self) -> Result<(u64, u64), Error> {
         let asking = async {
             let saved = self.projection.checkpoint(&self.id).await?.checkpoint;

@@ -1,16 +1,16 @@
-//! How a build takes the place of the one that answers, so that no reader goes back in time, whichever instances of
-//! the service it asks.
+//! How a build becomes the active one, without a reader that sees an older state, whichever instances it queries.
 //!
 //! 1. The new build has caught up.
-//! 2. The switch is announced in the note about the view. From then on nobody answers without having read the note.
-//! 3. When everybody must have seen that, the old build's checkpoint is sealed: a write that compares its revision, so
-//!    that whatever another projector of it has on its way fails, and that projector then finds the seal and ends.
-//! 4. The new build gets to where the old one was sealed.
-//! 5. The note says that the new build answers.
+//! 2. The switch is announced in the record of the view. From then on no instance answers before it has read the
+//!    record.
+//! 3. When all instances must have seen the announcement, the active build's checkpoint is sealed with compare-and-set.
+//!    A save that another projector of that build has in flight then fails, and that projector finds the seal and ends.
+//! 4. The new build reaches the sequence at which the active one was sealed.
+//! 5. The record says that the new build is the active one.
 //!
-//! Each step can be taken by any instance, again and again. Who ends in between leaves it to the others, or to the
-//! next one that starts; until then a sealed build stands still. An attempt has a number, so that whoever comes too
-//! late with a step of one that was withdrawn changes nothing.
+//! Each step is idempotent, and any instance can take it. If an instance ends in between, the others continue, or the
+//! next one that starts; until then a sealed build makes no progress. Each attempt has a number, so that a late step of
+//! a withdrawn attempt changes nothing.
 
 use std::{
     sync::{Arc, Weak},
@@ -36,19 +36,18 @@ use crate::{
     },
 };
 
-/// How long a sealed build stands still for a new one that does not get to where it was sealed. Then the seal is taken
-/// back.
+/// How long a sealed build waits for the new build to reach the sequence of the seal. Then the seal is removed.
 const STANDSTILL: Duration = Duration::from_secs(5);
 
 impl<S: ViewStore> Worker<S> {
-    /// Looks which builds there are, and follows those.
+    /// Reads the record, and runs the projectors of its builds.
     pub(super) async fn look(self: &Arc<Self>) -> Result<Known, Error> {
         let known = self.answering.look().await?;
         if let Some(active) = known.noted.active.filter(|_| known.noted.switching.is_none())
             && self.is_replaced(active)
         {
             self.unseal(active).await?;
-            // Its projector begins again.
+            // Its projector starts again.
             self.stop(active).await;
         }
         self.follow(known.noted.clone()).await;
@@ -62,8 +61,8 @@ impl<S: ViewStore> Worker<S> {
             .is_some_and(|running| running.status.borrow().state == ProjectorState::Replaced)
     }
 
-    /// Lets `build` answer as soon as it has caught up, if it is on its way. (Boxed, since what it follows then may be
-    /// the next build on its way.)
+    /// Makes `build` the active one as soon as it has caught up, if it is in progress. (Boxed, because `follow` may
+    /// spawn this function for the next build.)
     fn switch_when_caught_up(self: Arc<Self>, build: u32) -> BoxFuture<'static, Result<(), Error>> {
         Box::pin(self.switch(build))
     }
@@ -83,7 +82,7 @@ impl<S: ViewStore> Worker<S> {
         let known = self.answering.change(|builds| builds.switch(version, build, attempt)).await?;
         if known.noted.building == Some(build) {
             if let Some(active) = known.noted.active {
-                // Maybe the attempt was over before its seal came.
+                // The attempt may have been over before its seal was written.
                 self.unseal(active).await?;
             }
             return Err(self.is_over(build).into());
@@ -95,14 +94,14 @@ impl<S: ViewStore> Worker<S> {
         Ok(())
     }
 
-    /// That an attempt to switch is over without success; there may be another.
+    /// The error that an attempt to switch has ended without success; another may follow.
     fn is_over(&self, build: u32) -> StoreError {
         let what = format!("an attempt to let build {build} of {} answer is over", self.name);
         StoreError::Unavailable { what, source: None }
     }
 
-    /// Seals the build that answers, once everybody asks before they answer, and waits until the new one is where it
-    /// was sealed; returns the number of the attempt.
+    /// Seals the active build once all instances ask before they answer, and waits until the new build has reached the
+    /// seal. Returns the number of the attempt.
     async fn fence(&self, active: u32, build: u32) -> Result<u32, Error> {
         let version = self.version;
         let known = self.answering.change(|builds| builds.announce_switch(version, build)).await?;
@@ -110,7 +109,7 @@ impl<S: ViewStore> Worker<S> {
         let attempt = attempt.ok_or_else(|| self.is_over(build))?;
         sleep_until(known.everybody_knows()).await;
         let sealed = self.seal(active, attempt).await?.ok_or_else(|| self.is_over(build))?;
-        // A build of another log may be where this one never gets.
+        // A build of another log may have a sequence that this log never reaches.
         let last = self.log.events.log(&self.settings.aggregates).await?.last_sequence;
         let id = self.id(version, build);
         let reached = timeout(STANDSTILL, self.build_reached(&id, sealed.min(last))).await;
@@ -122,12 +121,12 @@ impl<S: ViewStore> Worker<S> {
         Ok(attempt)
     }
 
-    /// Seals a build's checkpoint for an attempt, and returns where; none if a later attempt has sealed it.
+    /// Seals a build's checkpoint for an attempt, and returns the sequence; `None` if a later attempt has sealed it.
     async fn seal(&self, build: u32, attempt: u32) -> Result<Option<u64>, Error> {
         let id = self.id(self.version, build);
         for tries in 0.. {
             let saved = match self.projection.checkpoint(&id).await {
-                // Somebody has deleted it. Nothing then is where it was.
+                // An operator has deleted it: it counts as at the beginning.
                 Err(StoreError::Missing { .. }) => SavedCheckpoint { checkpoint: None, revision: 0 },
                 saved => saved?,
             };
@@ -156,13 +155,13 @@ impl<S: ViewStore> Worker<S> {
         Ok(None)
     }
 
-    /// Takes back the seal of the build that answers, unless it is that of the attempt that is on its way.
+    /// Removes the seal of the active build, unless it is the seal of the current attempt.
     pub(super) async fn unseal(&self, active: u32) -> Result<(), Error> {
         let saved = self.projection.checkpoint(&self.id(self.version, active)).await?;
         let Some(checkpoint) = saved.checkpoint.filter(|checkpoint| checkpoint.sealed.is_some()) else {
             return Ok(());
         };
-        // In this order: a seal that comes after this look makes the write fail.
+        // The checkpoint was read before the record: a seal that is written in between makes this save fail.
         let noted = self.answering.look().await?.noted;
         if noted.active != Some(active) || noted.switching == checkpoint.sealed {
             return Ok(());
@@ -192,7 +191,7 @@ impl<S: ViewStore> Worker<S> {
     }
 }
 
-/// Lets a build take over when it has caught up, however often something fails on the way.
+/// Makes a build active when it has caught up; repeats the attempt after failures.
 pub(crate) async fn switch_over<S: ViewStore>(worker: Weak<Worker<S>>, build: u32, stop: CancellationToken) {
     for attempt in 0.. {
         let Some(worker) = worker.upgrade() else { return };

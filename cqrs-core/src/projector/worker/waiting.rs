@@ -1,4 +1,4 @@
-//! Waiting for a projection: until it is somewhere, and for no longer than is of use.
+//! Calls that wait for a projection to reach a sequence, with a limit on the wait without progress.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use crate::{
     },
 };
 
-/// For how long many who ask how far a build is share an answer, and how long a query that is late waits for it.
+/// For how long concurrent calls share an answer about the position of a build, and how long a late query waits for it.
 pub(crate) const POSITION: Duration = Duration::from_secs(1);
 
-/// How long those who wait leave a store that does not answer alone, at first and at most.
+/// How long a waiting call pauses before it asks a failing store again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 impl<S: ViewStore> Worker<S> {
-    /// Waits until it has seen all that is in its log at the time of the call, for as long as it gets further, and has
-    /// set nothing of it aside. A store that does not answer for a while is asked again.
+    /// Waits until the projection has applied all that is in its log at the time of the call, as long as it makes
+    /// progress. Fails if some of that was set aside. A store that fails transiently is asked again.
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {
         let patience = self.shared.patience;
         let (mut last, mut failures) = (None, 0);
@@ -36,7 +36,7 @@ impl<S: ViewStore> Worker<S> {
                 match timeout(patience.saturating_sub(since.elapsed()), self.catch_up(&mut last)).await {
                     Ok(Err(Error::Store(error))) if error.is_transient() => Some(error),
                     Ok(caught_up) => return caught_up,
-                    // The store answers, or is silent, which is seen below.
+                    // Whether the store answers and the build is late, or the store does not answer, is decided below.
                     Err(_) => None,
                 };
             let pause = backoff::pause(AGAIN.0, AGAIN.1, failures);
@@ -58,7 +58,7 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    /// Waits until it has seen all of its log up to `last`, which is where the log ends when it is asked first.
+    /// Waits for all of the log up to `last`, which is set to the end of the log at the first call.
     async fn catch_up(&self, last: &mut Option<u64>) -> Result<(), Error> {
         let last = match *last {
             Some(last) => last,
@@ -67,8 +67,8 @@ impl<S: ViewStore> Worker<S> {
         self.seen(last, |letter| letter.position.sequence <= last).await.map(drop)
     }
 
-    /// Waits until it has seen the events of a receipt, and has set none of them aside, nor one before them; returns
-    /// the build that has.
+    /// Waits for the events of a receipt, and returns the build that has applied them. Fails if one of them, or an
+    /// earlier event of the aggregate, was set aside.
     pub(crate) async fn applied(
         &self,
         aggregate: &AggregateKey,
@@ -78,7 +78,7 @@ impl<S: ViewStore> Worker<S> {
         self.seen(position.sequence, missing).await
     }
 
-    /// Waits until it is at `sequence`, and fails if one of its dead letters is missing there.
+    /// Waits for `sequence`, and fails if a dead letter for which `is_missing` holds is set aside.
     async fn seen(
         &self,
         sequence: u64,
@@ -100,7 +100,7 @@ impl<S: ViewStore> Worker<S> {
         })
     }
 
-    /// That it did not get from `at` to `sequence` in time.
+    /// The error that the projection did not get from `at` to `sequence` in time.
     pub(crate) fn behind(&self, at: u64, sequence: u64, waited: Duration) -> Error {
         match self.active_now() {
             Some(_) => Error::ViewBehind { view: self.name, at, sequence, waited },
@@ -108,7 +108,7 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    /// Where the build that answers is, for those who are late already. Many who ask at once are told the same.
+    /// The position of the active build, for a call that is late already. Concurrent calls share one answer.
     pub(crate) async fn position(&self, patience: Duration) -> u64 {
         let Some(id) = self.active_now() else { return 0 };
         let mut known = self.position.lock().await;
@@ -119,20 +119,20 @@ impl<S: ViewStore> Worker<S> {
         }
         let at = match timeout(patience, self.projection.checkpoint(&id)).await {
             Ok(Ok(saved)) => saved.checkpoint.map_or(0, |checkpoint| checkpoint.sequence),
-            // The store does not say: what the projector of this process has seen is the best that is known.
+            // The store does not answer: the position of this process's projector is the best known.
             _ => self.last_known(),
         };
         *known = Some((Instant::now(), at));
         at
     }
 
-    /// Where the build that answers is, as far as its projector in this process knows.
+    /// The position of the active build, as far as its projector in this process knows.
     fn last_known(&self) -> u64 {
         let Some(id) = self.active_now() else { return 0 };
         self.lock().get(&id.build).map_or(0, |running| running.status.borrow().sequence)
     }
 
-    /// What a store answers within the patience of those who wait.
+    /// A store's answer, or an error after the service's patience.
     pub(super) async fn in_time<T>(
         &self,
         what: impl Fn() -> String,
@@ -142,7 +142,7 @@ impl<S: ViewStore> Worker<S> {
         asked.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
     }
 
-    /// The build that is known to answer, once there is one.
+    /// The build that is known to be active, once there is one.
     async fn active(&self) -> ProjectionId {
         let mut known = self.answering.watch();
         match known.wait_for(|known| known.noted.active.is_some()).await.map(|known| known.noted.active) {
@@ -152,7 +152,7 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    /// The build that answers what is asked now, once there is one.
+    /// The active build as of now, once there is one.
     pub(crate) async fn answering(&self) -> Result<ProjectionId, Error> {
         loop {
             if let Some(build) = self.answering.build().await? {
@@ -162,17 +162,17 @@ impl<S: ViewStore> Worker<S> {
         }
     }
 
-    /// The build that answers what is asked now, if there is one.
+    /// The active build as of now, if there is one.
     pub(crate) async fn active_build(&self) -> Result<Option<ProjectionId>, Error> {
         Ok(self.answering.build().await?.map(|build| self.id(self.version, build)))
     }
 
-    /// The build that is known to answer, if there is one.
+    /// The build that is known to be active, if there is one.
     pub(super) fn active_now(&self) -> Option<ProjectionId> {
         self.answering.now().noted.active.map(|build| self.id(self.version, build))
     }
 
-    /// Waits until the build that answers is at `sequence`, or its projector has given up.
+    /// Waits until the active build is at `sequence`, or its projector has halted.
     async fn reached(&self, sequence: u64) -> Result<(ProjectionId, Reached), Error> {
         loop {
             let id = self.active().await;
@@ -190,7 +190,7 @@ impl<S: ViewStore> Worker<S> {
         let Some(mut status) = status else {
             return Ok(self.projection.reached(id, sequence).await?);
         };
-        // What was saved before may be of another log, which the projector sees when it starts.
+        // An earlier checkpoint may be of another log, which the projector finds out when it starts.
         let has_started = |status: &ProjectorStatus| status.state != ProjectorState::Starting;
         let _ = status.wait_for(has_started).await;
         tokio::select! {
