@@ -1,4 +1,4 @@
-//! What a context tells others: the trait.
+//! The trait of announcers: what a context publishes to other contexts.
 
 use crate::{
     log::envelope::Envelope,
@@ -13,35 +13,34 @@ use crate::{
 /// [several contexts](crate::guide::contexts).
 ///
 /// It is effectively once: each event is announced once and in the order of its aggregate, whatever crashes in between.
-/// The ids of announcements follow from the events', and each is appended to the public log under the condition that
-/// nothing came in between. What it costs is one append for each announcement, and one write for each batch of events.
+/// The ids of announcements are derived from the events' ids, and each is appended to the public log with
+/// compare-and-set. The cost is one append for each announcement, and one write for each batch of events.
 pub trait Announce: Send + Sync + 'static {
     /// The stored name, such as `shop-announcer`: `a-z`, `0-9`, `_` and `-`. The ids of announcements are derived from
-    /// it, and under it progress is kept: it stays as it is.
+    /// it, and progress is kept under it, so it must not change.
     const NAME: &'static str;
 
-    /// What becomes of an event that cannot be announced: it cannot be read, or the rule panics.
+    /// What happens with an event that cannot be announced: it cannot be read, or the rule panics.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
-    /// How long it waits for what may pass by itself, before it does that: a program that knows an event, during a
-    /// rolling update.
+    /// How long the announcer waits for a failure that may pass, before it does that: during a rolling update, a
+    /// program that knows the event may start.
     const RETRY: Retry = Retry::DEFAULT;
 
-    /// The stored names of events, such as `order.noted`, that the announcer passes over without reading them, in
-    /// all versions, also when this program does not know them.
+    /// The stored names of events, such as `order.noted`, that the announcer skips without reading them, in all
+    /// versions, also if this program does not know them.
     const IGNORED: &'static [&'static str] = &[];
 
-    /// Where in the log the announcer begins, the first time that it runs.
+    /// Where in the log the announcer begins when it runs for the first time.
     const START: Start = Start::Beginning;
 
-    /// The aggregate whose events it looks at.
+    /// The aggregate whose events it announces.
     type Of: EventSource;
 
-    /// What others see. Each aggregate's announcements stand under its own id.
+    /// The events that other contexts see. The announcements of each aggregate have its id.
     type As: EventSource;
 
-    /// What others are told about an event; nothing if it is none of their business. No clock, no randomness, no
-    /// input or output.
+    /// The announcement of an event; `None` if the event is not public. No clock, no randomness, no input or output.
     fn announce(
         event: &Envelope<<Self::Of as EventSource>::Event>,
     ) -> Option<<Self::As as EventSource>::Event>;

@@ -1,4 +1,4 @@
-//! Announcements: what a context tells others, in a log of its own.
+//! The projection of an announcer: it appends announcements to the public log.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -33,14 +33,14 @@ use crate::{
     },
 };
 
-/// How many aggregates' announcements are appended at once.
+/// For how many aggregates announcements are appended at the same time.
 const LANES: usize = 16;
 
-/// How long an append is tried again while the public log gives no definite answer.
+/// How long an append is sent again while the public log gives no definite answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What of an event's metadata is public: the distributed trace, so that it goes on in other contexts. What else
-/// travels with commands (users, tenants) is the context's own business.
+/// The public part of an event's metadata: the distributed trace, so that it continues in other contexts. The other
+/// metadata (users, tenants) is private to the context.
 const PUBLIC_METADATA: [&str; 2] = ["traceparent", "tracestate"];
 
 /// The progress of `A` in the view store `S`, and the public log `E`.
@@ -50,38 +50,40 @@ pub(crate) struct Announcer<A, E, S> {
     announce: PhantomData<fn() -> A>,
 }
 
-/// Where the announcements of one aggregate end in the public log, as far as is known: from there on it is looked at
-/// before anything is appended.
+/// The end of one aggregate's announcements in the public log, as far as it is known. The log is read from there only
+/// after a conflict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct End {
+    /// The sequence of the last known announcement in the public log; 0 if there is none.
     sequence: u64,
+    /// Its version in the public log.
     version: u64,
-    /// The version of the event that was announced last. Another instance of this announcer may have saved a later end.
-    /// If this instance is given the same batch again, it skips the events up to this version.
+    /// The version of the last event that was announced, in the context's own log. If a batch comes again after another
+    /// instance of this announcer has saved a later end, the events up to this version are skipped.
     announced: u64,
-    /// The id of the announcement at the end, by which the public log is known to be the one that has it.
+    /// The id of the last announcement. It shows whether the public log is still the one that has the announcement.
     #[serde(default)]
     event: Option<EventId>,
-    /// The public log's era in which it was known to have it.
+    /// The public log's era in which the log was known to have the announcement.
     #[serde(skip)]
     era: Option<u64>,
 }
 
 /// One event to announce.
 struct Announcement {
-    /// The event's place among its aggregate's.
+    /// The version of the event in its aggregate.
     version: u64,
     aggregate: AggregateKey,
     span: tracing::Span,
     event: RecordedEvent,
 }
 
-/// What is to be announced of one aggregate, and how far that got.
+/// The announcements of one aggregate, and how far they were appended.
 struct Lane {
     key: String,
     revision: u64,
     end: End,
-    /// Each with the index of its event in the batch.
+    /// Each announcement with the index of its event in the batch.
     announcements: Vec<(usize, Announcement)>,
     failure: Option<(usize, StoreError)>,
 }
@@ -91,7 +93,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
         Self { public, views, announce: PhantomData }
     }
 
-    /// What is to be announced, by aggregate, each with its end.
+    /// The announcements of a batch by aggregate, each list with its saved end.
     async fn lanes(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Vec<Lane>, ProjectError> {
         let announcements = announcements::<A>(batch)?;
         let sorted = lanes(announcements, |(_, announcement)| announcement.aggregate.clone());
@@ -114,7 +116,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
     }
 }
 
-/// What a batch leads to, in order.
+/// The announcements of a batch, in order.
 fn announcements<A: Announce>(batch: &Batch<'_>) -> Result<Vec<(usize, Announcement)>, ProjectError> {
     let told = batch.each(|event| {
         let envelope = event.decode::<<A::Of as EventSource>::Event>()?;
@@ -157,7 +159,7 @@ fn announcement<A: Announce>(
     Ok(Some(Announcement { version, aggregate, span, event: announced }))
 }
 
-/// Appends the announcements of one aggregate in order, up to one that fails.
+/// Appends the announcements of one aggregate in order, up to the first that fails.
 async fn append_all<E: EventStore>(public: Arc<E>, mut lane: Lane) -> Lane {
     for (index, announcement) in &lane.announcements {
         if announcement.version <= lane.end.announced {
@@ -173,8 +175,8 @@ async fn append_all<E: EventStore>(public: Arc<E>, mut lane: Lane) -> Lane {
     lane
 }
 
-/// Appends an announcement after `end`, unless it is there. Somebody who announces in our place, or we ourselves before
-/// a crash, may be further than we know.
+/// Appends an announcement after `end`, unless the log has it. Another instance, or this one before a crash, may have
+/// appended more than the saved end says.
 async fn append_one<E: EventStore>(
     public: &E,
     end: &mut End,
@@ -182,7 +184,7 @@ async fn append_one<E: EventStore>(
 ) -> Result<(), StoreError> {
     let Announcement { aggregate, event, .. } = announcement;
     loop {
-        // What was saved of the end may be of another log.
+        // The saved end may be of another log.
         let mut tip = Tip { sequence: end.sequence, event: end.event, era: end.era };
         let era = public.era();
         if tip.check(public, aggregate).await? != Holds::Yes {
@@ -201,7 +203,7 @@ async fn append_one<E: EventStore>(
                 end.event = Some(event.id);
                 return Ok(());
             }
-            // It was announced before the end that we know.
+            // It was announced before the known end.
             Outcome::CarriedOut(_) => return Ok(()),
             Outcome::Conflict => {
                 let before = end.sequence;
@@ -209,7 +211,7 @@ async fn append_one<E: EventStore>(
                     return Ok(());
                 }
                 if end.sequence == before {
-                    // Nothing has come after it, and it is not the end.
+                    // No commit comes after the known end, and yet it is not the end.
                     return Err(tip::lost(aggregate, before));
                 }
             }
@@ -219,7 +221,7 @@ async fn append_one<E: EventStore>(
     }
 }
 
-/// Moves the end forward over what stands behind it, up to the announcement if that is there.
+/// Moves the end forward over the commits after it, until one has the announcement. Returns whether one has it.
 async fn catch_up<E: EventStore>(
     public: &E,
     end: &mut End,
@@ -250,7 +252,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
             ignored: A::IGNORED,
             start: A::START,
             has_effects: true,
-            // Each event moves at most one end.
+            // Each event changes at most one end, which is one write.
             ..ProjectionSettings::new(vec![<A::Of as EventSource>::NAME], self.views.max_writes())
         }
     }
@@ -272,7 +274,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
         for ended in lanes::run(lanes, LANES, lane).await {
             let ended = ended.map_err(|error| StoreError::unavailable("announcing events", error))?;
             let Some(Lane { key, revision, end, failure: failed, .. }) = ended else { continue };
-            // The first of several failures is dealt with first; the others fail again, or do not.
+            // The projector handles the failure of the first event; the others fail again later, or succeed.
             if let Some(failed) = failed
                 && failure.as_ref().is_none_or(|(first, _)| failed.0 < *first)
             {
@@ -282,7 +284,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
             writes.push(Write { key, document: Some(document), revision });
         }
         match failure {
-            // That one alone cannot be announced; what others have been told stays told.
+            // Only this event cannot be announced. The other announcements are in the public log and stay there.
             Some((index, error @ StoreError::TooLarge { .. })) => {
                 return Err(cannot_apply(index, error.to_string()));
             }

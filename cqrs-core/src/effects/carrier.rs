@@ -1,4 +1,4 @@
-//! The outbox of policies. Intents (commands and deadlines) are saved with the policy's state and then executed in the
+//! The outbox of policies: executes intents (commands and deadlines), which were saved with the policy's state, in the
 //! order of each state, until each has a definite outcome.
 
 use std::sync::{Arc, OnceLock};
@@ -29,7 +29,7 @@ pub(crate) struct Carrier {
     clock: Arc<dyn Clock>,
 }
 
-/// Dispatch by name without the service's types.
+/// Dispatch of commands by name, without the service's types.
 pub(crate) trait Dispatch: Send + Sync + 'static {
     fn knows(&self, command: &str) -> bool;
     fn dispatch<'a>(
@@ -39,7 +39,7 @@ pub(crate) trait Dispatch: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Receipt, RouteError>>;
 }
 
-/// How the execution of an intent ended.
+/// The outcome of an intent.
 #[derive(Debug)]
 pub(crate) enum Sent {
     Done,
@@ -54,14 +54,14 @@ pub(crate) struct SendFailure {
     pub(crate) hope: Hope,
 }
 
-/// Whether the same may succeed later.
+/// Whether a retry may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hope {
-    /// By itself, or after somebody has helped the store.
+    /// By itself, or after an operator has repaired the store or granted a permission.
     Passes,
-    /// In a program that knows more than this one.
+    /// In a program that knows the command or the version of the event.
     OtherProgram,
-    /// Not before a person has changed something.
+    /// Only after an operator has changed something.
     None,
 }
 
@@ -78,7 +78,7 @@ impl SendFailure {
 impl From<StoreError> for SendFailure {
     fn from(error: StoreError) -> Self {
         let hope = match &error {
-            // Nothing about the intent is wrong, and a permission can be granted while the service runs.
+            // The intent itself is right, and a permission can be granted while the service runs.
             StoreError::NotPermitted { .. } => Hope::Passes,
             StoreError::UnknownEvent { .. } | StoreError::UnknownVersion { .. } => Hope::OtherProgram,
             error if error.is_transient() => Hope::Passes,
@@ -88,26 +88,26 @@ impl From<StoreError> for SendFailure {
     }
 }
 
-/// An intent as it is noted.
+/// An intent in the outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct PendingIntent {
-    /// Its place among the intents, by which they are sorted.
+    /// Its sort key; see [`noted`](super::policy_projection::notes::noted).
     pub(crate) place: String,
     pub(crate) intent: Intent,
-    /// How often somebody wanted it to be tried again.
+    /// How often an operator has retried it.
     pub(crate) attempts: u32,
 }
 
-/// What became of the intents of one state.
+/// The result of executing the intents of one state.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// The key of the state.
     pub(crate) key: String,
-    /// Those that are over, each with its refusal if it was refused.
+    /// The intents with a definite outcome, each with its refusal if it was refused.
     pub(crate) over: Vec<(PendingIntent, Option<Refusal>)>,
-    /// The others.
+    /// The intents that are not executed yet.
     pub(crate) rest: Vec<PendingIntent>,
-    /// Why the first of the others was not carried out.
+    /// Why the first of `rest` was not executed.
     pub(crate) failure: Option<SendFailure>,
 }
 
@@ -116,9 +116,9 @@ impl Carrier {
         Self { dispatch: OnceLock::new(), deadlines, clock }
     }
 
-    /// Lets it begin; the service's other parts are there from now on.
+    /// Sets the service's dispatch; before that, intents wait.
     pub(crate) fn set_dispatch(&self, dispatch: impl Dispatch) {
-        // It is set once, where the service starts.
+        // The service sets it once, when it starts.
         let _ = self.dispatch.set(Box::new(dispatch));
     }
 
@@ -126,7 +126,7 @@ impl Carrier {
         self.clock.now()
     }
 
-    /// What keeps an intent from ever being carried out by this program.
+    /// Fails if this program can never execute the intent.
     pub(crate) fn check(&self, intent: &Intent) -> Result<(), String> {
         let (Action::Send(request) | Action::Arm { request, .. }) = &intent.action else { return Ok(()) };
         if self.dispatch.get().is_none_or(|dispatch| dispatch.knows(&request.command)) {
@@ -135,7 +135,7 @@ impl Carrier {
         Err(unknown(request))
     }
 
-    /// Carries out the intents of one state in order, up to one that fails.
+    /// Executes the intents of one state in order, up to the first that fails.
     pub(crate) async fn carry_out(&self, key: String, pending: Vec<PendingIntent>) -> Ended {
         let mut ended = Ended { key, over: Vec::new(), rest: Vec::new(), failure: None };
         let mut pending = pending.into_iter();
@@ -183,14 +183,14 @@ impl Carrier {
                 failpoint!(AfterDisarm, deadline);
                 done(disarmed)
             }
-            // Policies cannot be added without deadlines.
+            // A service with policies always has a store of deadlines.
             (Action::Arm { .. } | Action::Disarm { .. }, None) => {
                 Sent::Failed(SendFailure::never("this service keeps no deadlines".to_owned()))
             }
         }
     }
 
-    /// Sends a command. A panic on the way is about this command.
+    /// Sends a command. A panic fails only this command.
     pub(crate) async fn send(&self, request: &Request) -> Sent {
         let Some(dispatch) = self.dispatch.get() else {
             let what = "the service is starting".to_owned();
@@ -207,7 +207,7 @@ impl Carrier {
     }
 }
 
-/// What an error says about a command: it was refused, it has to be sent again, or a person must look.
+/// Sorts an error: the command was refused, has to be sent again, or needs an operator.
 fn outcome(request: &Request, error: RouteError) -> Sent {
     let refused = |reason: String| {
         info!(command = request.command, id = %request.id, reason, "a policy's command is refused");

@@ -1,4 +1,5 @@
-//! Dead intents: what a policy wanted and could not be carried out, set aside in order, and what can be done about it.
+//! Dead intents: commands and deadlines of a policy that could not be executed, set aside in order, and the operations
+//! on them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,30 +23,30 @@ use crate::{
     },
 };
 
-/// The most dead intents of one policy, with those that stand behind them. With one more it halts, and loses nothing:
-/// somebody must look.
+/// The most dead intents of one policy, including those behind them. With one more the policy halts, until an operator
+/// resolves some. No intent is lost.
 pub const MAX_DEAD_INTENTS: usize = 1_000;
 
-/// Something that a policy wanted and that was not carried out: a command, or a deadline to be armed or disarmed.
+/// An intent of a policy that was not executed: a command, or a deadline to arm or disarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadIntent {
-    /// The key of the policy's state that wants it.
+    /// The key of the policy's state to which it belongs.
     pub key: String,
-    /// Its place among the policy's intents, by which they are sorted.
+    /// Its sort key among the policy's intents.
     pub place: String,
-    /// What it is about, in words.
+    /// A description for the operator.
     pub what: String,
-    /// The command that is to be sent, at once or by a deadline; none for a deadline to be disarmed, and where this
-    /// program cannot read the intent.
+    /// The command to send, at once or by a deadline. `None` for a deadline to disarm, and if this program cannot read
+    /// the intent.
     pub command: Option<DeadCommand>,
-    /// Why it was not carried out.
+    /// Why it was not executed.
     pub reason: String,
-    /// Whether it only stands behind an earlier dead intent of its state.
+    /// Whether the intent itself did not fail, but follows an earlier dead intent of its state.
     pub behind: bool,
-    /// How often it was tried again by hand.
+    /// How often an operator has retried it.
     pub attempts: u32,
-    /// When it was set aside; none if it stands behind another, and where this program cannot read the intent.
+    /// When it was set aside. `None` if it follows another dead intent, or if this program cannot read it.
     pub time: Option<Timestamp>,
 }
 
@@ -59,7 +60,7 @@ pub struct DeadCommand {
     pub aggregate: String,
     /// The id of its aggregate.
     pub aggregate_id: String,
-    /// Its id, under which it takes effect once.
+    /// Its id. A repeat with the same id takes no second effect.
     pub id: CommandId,
     /// Its fields, as JSON.
     pub body: String,
@@ -96,35 +97,35 @@ impl DeadIntent {
     }
 }
 
-/// The dead intents of one policy, to look at and to deal with; see [`Cqrs::dead_intents`](crate::Cqrs::dead_intents).
+/// The dead intents of one policy, to inspect and to resolve; see [`Cqrs::dead_intents`](crate::Cqrs::dead_intents).
 ///
-/// What one state of a policy wants is done in order or not at all. So the first dead intent of a key is the one to deal
-/// with: repair the program and [`retry`](Self::retry), [`edit`](Self::edit) the command, or [`drop`](Self::drop_first)
-/// it. Those behind it follow by a retry. The policy's other states go on meanwhile, and this one goes on reacting to
-/// events.
+/// The intents of one state of a policy are executed in order, without gaps. So the first dead intent of a key has to
+/// be resolved first: repair the program and [`retry`](Self::retry), [`edit`](Self::edit) the command, or
+/// [`drop`](Self::drop_first) it. A retry then executes those behind it. Meanwhile the policy's other states continue,
+/// and this one still reacts to events.
 ///
-/// What failed because its program does not know something (a command, a version of an event) is tried again without a
-/// person, once by each program that runs the policy: in a rolling update the newer one goes on with it.
+/// An intent that failed because its program does not know a command or a version of an event is retried without an
+/// operator, once by each program that runs the policy: in a rolling update the newer program executes it.
 pub struct DeadIntents {
     projection: Arc<dyn AnyProjection>,
     id: ProjectionId,
     clock: Arc<dyn Clock>,
 }
 
-/// What became of a [retry](DeadIntents::retry).
+/// The result of a [retry](DeadIntents::retry).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetriedIntents {
-    /// How many intents were carried out.
+    /// How many intents were executed.
     pub carried_out: usize,
-    /// How many still wait, such as for the store: the policy goes on with them by itself.
+    /// How many still wait, for example for the store: the policy retries them by itself.
     pub waiting: usize,
     /// The intent that has failed again, if there is one.
     pub stopped_at: Option<DeadIntent>,
 }
 
 impl DeadIntents {
-    /// Those of the policy that `worker` runs, in the build that answers.
+    /// The dead intents of the policy that `worker` runs, in the active build.
     pub(crate) async fn of<S: ViewStore>(worker: &Worker<S>) -> Result<Self, Error> {
         Ok(Self {
             projection: Arc::clone(&worker.projection),
@@ -133,7 +134,7 @@ impl DeadIntents {
         })
     }
 
-    /// All of them, by their keys and in their order; at most [`MAX_DEAD_INTENTS`].
+    /// All dead intents, by key and in order; at most [`MAX_DEAD_INTENTS`].
     ///
     /// # Errors
     ///
@@ -150,15 +151,16 @@ impl DeadIntents {
         Ok(all)
     }
 
-    /// Carries out the dead intents of a key in order, until one fails again or none is left.
+    /// Executes the dead intents of a key in order, until one fails again or no intent is left.
     ///
     /// # Errors
     ///
-    /// The store's. What was carried out before is over.
+    /// The store's. Intents that were executed before stay executed.
     ///
     /// # Cancel safety
     ///
-    /// Each command takes effect once, whenever the call is dropped. The policy goes on with what the call has begun.
+    /// Each command takes effect once, whenever the call is dropped. The policy continues the retries that the call has
+    /// begun.
     pub async fn retry(&self, key: &str) -> Result<RetriedIntents, Error> {
         let dead = from_first_dead(self.noted_of(key).await?);
         let attempts = |noted: Noted| (noted.place, noted.mark.map_or(0, |mark| mark.attempts));
@@ -167,7 +169,7 @@ impl DeadIntents {
             let mut notes = Vec::new();
             for noted in self.noted_of(key).await?.into_iter().filter(Noted::is_dead) {
                 let Some(mark) = noted.mark else { continue };
-                // One that has failed again meanwhile has had its turn.
+                // An intent that has failed again meanwhile was retried already.
                 if targets.get(&noted.place) == Some(&mark.attempts) {
                     let mark = Mark { again: true, attempts: mark.attempts + 1, ..mark };
                     notes.push(mark.note(&noted.place).map_err(unwritten)?);
@@ -184,8 +186,8 @@ impl DeadIntents {
         Ok(RetriedIntents { carried_out: targets.len() - is_left, waiting, stopped_at })
     }
 
-    /// Sets the fields of a command that a policy could not send, as JSON; its id stays as it is. Returns the changed
-    /// intent, which is to be [retried](Self::retry); none if no command stands at that place.
+    /// Sets the fields of a command that a policy could not send, as JSON; its id stays. Returns the changed intent,
+    /// which then has to be [retried](Self::retry); `None` if no command has that place.
     ///
     /// # Errors
     ///
@@ -218,8 +220,8 @@ impl DeadIntents {
         set_aside::change(&*self.projection, &self.id, decide).await
     }
 
-    /// Gives up the first dead intent of a key: it is not carried out, and the policy's state is told nothing. What
-    /// stands behind it waits for a [`retry`](Self::retry). Returns it; none if there was none.
+    /// Drops the first dead intent of a key: it is not executed, and the policy's state learns nothing of it. Those
+    /// behind it wait for a [`retry`](Self::retry). Returns it; `None` if there was none.
     ///
     /// # Errors
     ///
@@ -254,7 +256,7 @@ impl DeadIntents {
     }
 }
 
-/// The first dead intent of a state and those behind it.
+/// The first dead intent of a state, and those behind it.
 fn from_first_dead(noted: Vec<Noted>) -> impl Iterator<Item = Noted> {
     noted.into_iter().skip_while(|noted| !noted.is_dead())
 }

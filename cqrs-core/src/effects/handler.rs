@@ -1,4 +1,4 @@
-//! Event handlers: what is done in the world when something has happened, at least once.
+//! Event handlers: effects outside the framework, at least once.
 
 use std::{error::Error as StdError, fmt, future::Future, sync::Arc};
 
@@ -12,22 +12,22 @@ use crate::{
     },
 };
 
-/// Does something outside the framework when events happen: sends mails, calls other services.
+/// Causes effects outside the framework when events happen: sends mails, calls other services.
 ///
-/// It is at least once: an event is handled until [`On::on`] returns without an error, and then progress is saved.
-/// After a crash in between, the last events come again, up to some hundreds of them. So whatever is done must
-/// bear to be done twice: give the event's id, which is unique in the world, to whom you call, as the key by
-/// which repeats are noticed. What it costs is one small write for each batch of events.
+/// It is at-least-once: an event is handled until [`On::on`] returns without an error, and then progress is saved.
+/// After a crash in between, the last events are delivered again, up to some hundreds of them. So the effect must be
+/// idempotent: pass the event's id, which is unique in the world, to the called service as the idempotency key. The
+/// cost is one small write for each batch of events.
 ///
-/// Events of one aggregate are handled in order, those of different aggregates at the same time. An error is taken for an
-/// outage, unless it is [permanent](HandlerError::permanent): the event is tried again, with growing pauses of at most
-/// two seconds, for as long as [`RETRY`](Self::RETRY) says. Nothing behind its batch is begun meanwhile, and what went well
-/// is not done again. Then, or at once after a permanent error, the event is set aside with the later ones of its
-/// aggregate, see [`Cqrs::dead_letters`](crate::Cqrs::dead_letters), and the others go on.
+/// Events of one aggregate are handled in order, those of different aggregates at the same time. An error counts as an
+/// outage, unless it is [permanent](HandlerError::permanent): the event is retried, with a backoff of at most two
+/// seconds, for as long as [`RETRY`](Self::RETRY) says. Meanwhile nothing behind its batch is begun, and events that
+/// succeeded are not repeated. After that, or at once after a permanent error, the event is set aside with the later
+/// ones of its aggregate, see [`Cqrs::dead_letters`](crate::Cqrs::dead_letters), and the other aggregates continue.
 ///
-/// Where twice is too often and the work is rows in a database, write a [`Projection`](crate::port::Projection) that
-/// saves its checkpoint in the same transaction; where it is another command, a [`Policy`](crate::Policy). Where
-/// once is not needed, listen to [`notices`](crate::Cqrs::notices), which cost nothing.
+/// If a repeat is not acceptable and the effect is rows in a database, write a [`Projection`](crate::port::Projection)
+/// that saves its checkpoint in the same transaction; if the effect is another command, write a
+/// [`Policy`](crate::Policy). If a loss is acceptable, listen to [`notices`](crate::Cqrs::notices), which cost nothing.
 ///
 /// ```
 /// use cqrs_core::{Envelope, EventHandler, HandlerError, On};
@@ -73,22 +73,22 @@ pub trait EventHandler: Send + Sync + 'static {
     /// The stored name, such as `mailer`, under which its progress is kept: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
 
-    /// What becomes of an event that cannot be handled.
+    /// What happens with an event that cannot be handled.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
-    /// How long it waits for what may pass by itself, before it does that: the end of an outage, or a program that
-    /// knows an event.
+    /// How long the handler waits for a failure that may pass, before it does that: an outage may end, or a program
+    /// that knows the event may start.
     const RETRY: Retry = Retry::DEFAULT;
 
-    /// The stored names of events, such as `order.noted`, that the handler passes over without reading them, in
-    /// all versions, also when this program does not know them. Name what a newer program may record and the handler is
-    /// certain not to need.
+    /// The stored names of events, such as `order.noted`, that the handler skips without reading them, in all versions,
+    /// also if this program does not know them. Name events that a newer program may record and that the handler will
+    /// never need.
     const IGNORED: &'static [&'static str] = &[];
 
-    /// Where in the log it begins, the first time that it runs.
+    /// Where in the log it begins when it runs for the first time.
     const START: Start = Start::Beginning;
 
-    /// How many aggregates' events are handled at the same time, at most.
+    /// For how many aggregates events are handled at the same time, at most.
     const LANES: usize = 16;
 
     /// The aggregate (or any [`EventSource`]) whose events it handles, or a tuple of several: `(Order, Stock)`.
@@ -104,26 +104,26 @@ pub trait EventHandler: Send + Sync + 'static {
     note = "add `impl On<{E}> for {Self}` with `async fn on`, or take the aggregate out of `EventHandler::Of`"
 )]
 pub trait On<E: Event>: EventHandler {
-    /// Does what is to be done.
+    /// Causes the effect of the event.
     ///
     /// # Errors
     ///
-    /// [`HandlerError`]: any error, which is tried again, or a [permanent](HandlerError::permanent) one.
+    /// [`HandlerError`]: any error, after which the event is retried, or a [permanent](HandlerError::permanent) one.
     ///
     /// # Cancel safety
     ///
-    /// It is dropped where it stands when the service ends, and called again for the same event.
+    /// It is dropped at its await point when the service stops, and called again for the same event.
     fn on(&self, event: &Envelope<E>) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }
 
-/// Why an event was not handled. Every error converts into one that is tried again.
+/// Why an event was not handled. Every other error converts into a `HandlerError` after which the event is retried.
 pub struct HandlerError {
     pub(crate) reason: String,
     pub(crate) transient: bool,
 }
 
 impl HandlerError {
-    /// An error that trying again does not help.
+    /// An error that a retry does not cure: the event is set aside at once.
     pub fn permanent(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string(), transient: false }
     }
@@ -154,7 +154,7 @@ pub trait HandlerSources<H>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;
 
-    /// The handling of an event: none for events of other aggregates.
+    /// The call that handles an event; `None` for events of other aggregates.
     ///
     /// # Errors
     ///
@@ -163,10 +163,10 @@ pub trait HandlerSources<H>: 'static {
     fn handling(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>;
 }
 
-/// The handling of one event.
+/// The call that handles one event.
 pub(crate) type Handling = BoxFuture<'static, Result<(), HandlerError>>;
 
-/// The handling of an event of the aggregate.
+/// The call that handles an event of the aggregate.
 fn handling<A, H>(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>
 where
     A: EventSource,

@@ -1,4 +1,4 @@
-//! The projection of a handler: nothing but its progress is kept, and the work is done before that is saved.
+//! The projection of an event handler: it saves only progress, after the events were handled.
 
 use std::{
     collections::HashSet,
@@ -22,14 +22,15 @@ use crate::{
     projector::rules::save,
 };
 
-/// How many events are handled before progress is saved, and come again after a crash, at most.
+/// How many events are handled before progress is saved; at most so many are repeated after a crash.
 const MAX_EVENTS: usize = 256;
 
 /// The progress of `H` in the view store `S`.
 pub(crate) struct HandlerProjection<H, S> {
     handler: Arc<H>,
     views: Arc<S>,
-    /// What this process has handled since progress was last saved: it is not handled again when the batch is.
+    /// Events that this process has handled since progress was last saved: if their batch comes again, they are
+    /// skipped.
     handled: Mutex<HashSet<Position>>,
     under_way: Arc<UnderWay>,
 }
@@ -45,7 +46,7 @@ struct Work {
     handling: Handling,
 }
 
-/// How far a lane got.
+/// The result of a lane.
 struct Ended {
     done: Vec<Position>,
     failure: Option<(usize, HandlerError)>,
@@ -56,7 +57,7 @@ impl<H: EventHandler, S: ViewStore> HandlerProjection<H, S> {
         Self { handler: Arc::new(handler), views, handled: Mutex::default(), under_way: Arc::default() }
     }
 
-    /// What is still to be done of a batch.
+    /// The calls for the events of a batch that are not handled yet.
     fn work(&self, batch: &Batch<'_>) -> Result<Vec<(usize, Work)>, ProjectError> {
         batch.each(|event| {
             let position = event.position();
@@ -78,7 +79,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Handles the events of one aggregate, up to one that fails.
+/// Handles the events of one aggregate, up to the first that fails.
 async fn handle(work: Vec<(usize, Work)>, under_way: Arc<UnderWay>) -> Ended {
     let mut ended = Ended { done: Vec::with_capacity(work.len()), failure: None };
     for (index, Work { aggregate, position, span, handling }) in work {
@@ -96,7 +97,7 @@ async fn handle(work: Vec<(usize, Work)>, under_way: Arc<UnderWay>) -> Ended {
     ended
 }
 
-/// Runs the handling of an event; a panic is an error about this event.
+/// Runs the call for an event; a panic is a permanent error of this event.
 async fn unless_panics(handling: Handling) -> Result<(), HandlerError> {
     let handled = awaited_unless_panics(handling).await;
     handled.unwrap_or_else(|panic| Err(HandlerError::permanent(format!("the handler panicked: {panic}"))))
@@ -110,7 +111,7 @@ impl<H: EventHandler, S: ViewStore> Projection for HandlerProjection<H, S> {
     }
 
     fn settings(&self) -> ProjectionSettings {
-        // So that each may become a dead letter.
+        // Each event may become a dead letter, which is one write.
         let max_events = MAX_EVENTS.min(self.views.max_writes());
         ProjectionSettings {
             on_failure: H::ON_FAILURE,
@@ -131,13 +132,13 @@ impl<H: EventHandler, S: ViewStore> Projection for HandlerProjection<H, S> {
     async fn project(&self, projection: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
         let lanes = lanes(self.work(&batch)?, |(_, work)| work.aggregate.clone());
         let mut failure: Option<(usize, HandlerError)> = None;
-        // What a dropped attempt had begun is not under way any more.
+        // The calls of a dropped attempt have ended.
         lock(&self.under_way).clear();
         let handle = |work| handle(work, Arc::clone(&self.under_way));
         for ended in lanes::run(lanes, H::LANES.max(1), handle).await {
             let ended = ended.map_err(|error| StoreError::unavailable("handling events", error))?;
             self.handled().extend(ended.done);
-            // The first of several failures is dealt with first; the others fail again, or do not.
+            // The projector handles the failure of the first event; the others fail again later, or succeed.
             if ended
                 .failure
                 .as_ref()
@@ -150,7 +151,7 @@ impl<H: EventHandler, S: ViewStore> Projection for HandlerProjection<H, S> {
             return Err(ProjectError::Event { index, reason, transient });
         }
         let revision = save(&*self.views, projection, &batch, &[], batch.notes).await?;
-        // Lanes may have come further than what is saved.
+        // Some lanes may have handled events behind the saved checkpoint.
         self.handled().retain(|position| position.sequence > batch.checkpoint.sequence);
         Ok(revision)
     }

@@ -1,4 +1,4 @@
-//! What a policy wants to be done, as data: commands with derived ids, and deadlines.
+//! The intents of a policy, as data: commands with derived ids, and deadlines.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// Where a policy says what it wants to be done. Nothing is done at once: it is saved together with the policy's
-/// state and progress, and then carried out, in this order.
+/// Collects the intents of a policy. Nothing is executed at once: the intents are saved together with the policy's
+/// state and progress (transactional outbox), and then executed in this order.
 #[derive(Debug)]
 pub struct Effects {
     cause: CausedBy,
     pub(crate) intents: Vec<Intent>,
-    /// The first thing that cannot be saved.
+    /// Why an intent cannot be saved; the first such reason.
     problem: Option<String>,
 }
 
@@ -35,13 +35,13 @@ pub(crate) struct CausedBy {
     pub(crate) policy: &'static str,
     /// The key of the policy's state.
     pub(crate) key: String,
-    /// The event, or the command that was refused.
+    /// The id of the event, or of the refused command.
     pub(crate) id: Uuid,
-    /// The event that all of it began with: a refused command leaves nothing in the log that could be a cause.
+    /// The first event in the chain of causes: a refused command leaves nothing in the log that could be a cause.
     pub(crate) causation_id: CausationId,
     pub(crate) correlation_id: CorrelationId,
     pub(crate) metadata: Metadata,
-    /// The sequence of the event that all of it began with.
+    /// The sequence of that first event.
     pub(crate) order: u64,
 }
 
@@ -76,8 +76,8 @@ impl Effects {
         Self { cause, intents: Vec::new(), problem: None }
     }
 
-    /// Sends a command. Its id follows from the policy and the event, so that it takes effect once, however
-    /// often the event is delivered and the command sent.
+    /// Sends a command. Its id is derived from the policy and the event, so that it takes effect once, however often
+    /// the event is delivered and the command sent.
     #[expect(clippy::needless_pass_by_value, reason = "a command is sent once")]
     pub fn send<C: Command>(&mut self, command: C) {
         if let Some(request) = self.request(&command) {
@@ -85,11 +85,11 @@ impl Effects {
         }
     }
 
-    /// Arms a deadline: `command` is sent at `time`, unless the deadline is disarmed or armed again before.
-    /// A deadline's name (`a-z`, `0-9`, `_` and `-`) is good within this state of this policy.
+    /// Arms a deadline: `command` is sent at `time`, unless the deadline is disarmed or armed again before. A
+    /// deadline's name (1 to 64 of `a-z`, `0-9`, `_` and `-`) belongs to this state of this policy.
     ///
-    /// A command can be on its way when its deadline is disarmed. So the aggregate has the last word: it
-    /// refuses what is out of date.
+    /// The command may already be in flight when its deadline is disarmed. So the aggregate decides: it must refuse a
+    /// command that is out of date.
     #[expect(clippy::needless_pass_by_value, reason = "a command is sent once")]
     pub fn at<C: Command>(&mut self, deadline: &str, time: Timestamp, command: C) {
         let (deadline, request) = (self.deadline(deadline), self.request(&command));
@@ -105,7 +105,7 @@ impl Effects {
         }
     }
 
-    /// What was wanted, or what of it cannot be saved.
+    /// The intents, or why one of them cannot be saved.
     pub(crate) fn into_intents(self) -> Result<Vec<Intent>, String> {
         self.problem.map_or(Ok(self.intents), Err)
     }
@@ -150,7 +150,7 @@ impl Effects {
     }
 }
 
-/// The fields of a command, from which whoever sends it reads the same command.
+/// The fields of a command, as JSON from which the same command can be read.
 fn body_of<C: Command>(command: &C) -> Result<Box<RawValue>, String> {
     let fields = command::to_json(command).map_err(|error| error.to_string())?;
     serde_json::from_slice(&fields).map_err(|error| error.to_string())
@@ -159,8 +159,9 @@ fn body_of<C: Command>(command: &C) -> Result<Box<RawValue>, String> {
 /// An entry of the outbox: a command to send, or a deadline to arm or disarm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Intent {
-    /// The key of the state that wants it: what one state wants is done in order.
+    /// The key of the state to which it belongs: the intents of one state are executed in order.
     pub(crate) key: String,
+    /// The sequence of the event that it began with; the order in which a deadline was armed or disarmed.
     pub(crate) order: u64,
     pub(crate) action: Action,
 }
@@ -174,7 +175,7 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// What it is about, for people.
+    /// A description for the operator.
     pub(crate) fn shown(&self) -> String {
         match self {
             Self::Send(request) => request.shown(),
@@ -184,7 +185,7 @@ impl Action {
     }
 }
 
-/// A command that is to be sent.
+/// A command to send.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) command: String,
@@ -208,14 +209,14 @@ impl Request {
         }
     }
 
-    /// The command and its aggregate, for people.
+    /// A description of the command and its aggregate for the operator.
     pub(crate) fn shown(&self) -> String {
         format!("command {} ({}) on {}/{}", self.command, self.id, self.aggregate, self.aggregate_id)
     }
 }
 
-/// A command of a policy that the business refused: the aggregate's rejection, a lifecycle that does not fit, or
-/// an interceptor that did not let it through.
+/// A refusal of a policy's command by the business: a rejection of the aggregate, an error of the command's lifecycle,
+/// or a refusal of an interceptor.
 #[derive(Debug)]
 pub struct Refusal {
     pub(crate) request: Request,
@@ -223,7 +224,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The command, if it is one of this type.
+    /// The command, if it has this type.
     pub fn command<C: Command>(&self) -> Option<C> {
         let Request { command, aggregate, body, .. } = &self.request;
         let same = C::NAMES.contains(&command.as_str()) && aggregate == C::Aggregate::NAME;
@@ -240,7 +241,7 @@ impl Refusal {
         self.request.id
     }
 
-    /// Why it was refused, in the words of the rejection.
+    /// The text of the rejection.
     pub fn reason(&self) -> &str {
         &self.reason
     }

@@ -1,4 +1,4 @@
-//! What follows from events: policies (sagas), event handlers, announcers and deadlines.
+//! Effects of events: policies (sagas), event handlers, announcers and deadlines.
 //!
 //! Imports all up to `write` and `projector`.
 

@@ -1,4 +1,4 @@
-//! Policies: what is to be done when something has happened.
+//! Policies: commands and deadlines that follow from events.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -14,12 +14,12 @@ use crate::{
     projector::kept::Step,
 };
 
-/// Turns events into commands and deadlines. With fields it is what the field calls a process manager: each
-/// key has a state of its own, which remembers what has happened so far.
+/// Turns events into commands and deadlines. A policy with fields is a process manager (saga): each key has a state of
+/// its own, which remembers what has happened so far.
 ///
 /// It is effectively once: an event changes the state once, and each command takes effect once. State, progress and
-/// what is to be done are saved in one write; then it is done, and whatever a crash leaves undone is done again
-/// under the same command ids. What it costs is one write before the commands and one after them.
+/// intents are saved in one write; then the intents are executed. After a crash, intents without a recorded outcome are
+/// executed again under the same command ids. The cost is one write before the commands and one after them.
 ///
 /// ```
 /// use cqrs_core::{Effects, Envelope, Policy, React};
@@ -63,66 +63,67 @@ use crate::{
 /// }
 /// ```
 ///
-/// # The order of things
+/// # Order and failures
 ///
-/// What one state wants is done in the order in which it was wanted; different states are served at the same
-/// time. Events that come together may all have been reacted to before the first command is sent, so a policy
-/// goes by the events that its commands lead to, not by having sent them.
+/// The intents of one state are executed in their order; those of different states at the same time. A policy may react
+/// to several events before the first of its commands is sent. So it must rely on the events that its commands lead to,
+/// not on having sent a command.
 ///
-/// A command that the business refuses is told to [`refused`](Policy::refused), and is over. A technical failure that may
-/// pass is not told: the command is sent again until it has an answer, and until then what comes after it of the same
-/// state waits. What cannot be carried out at all is set aside with what comes after it of the same state, and
-/// [`Cqrs::dead_intents`](crate::Cqrs::dead_intents) is for dealing with it: the command's handler panics, its event
-/// cannot be recorded, the commit is too large, no command of that name is known, `refused` panics or does not come to an
-/// end. The policy's other states go on. Dropping such a command tells the state nothing.
+/// A command that the business refuses is reported to [`refused`](Policy::refused), and has ended. A technical failure
+/// that may pass is not reported: the command is sent again until it has an answer, and meanwhile the later intents of
+/// the same state wait. An intent that cannot be executed is set aside with the later intents of the same state, and an
+/// operator resolves it with [`Cqrs::dead_intents`](crate::Cqrs::dead_intents): the command's handler panics, its event
+/// cannot be recorded, the commit is too large, no command of that name is known, or `refused` panics or leads to an
+/// endless chain of refusals. The policy's other states continue. If the operator drops such a command, the state
+/// learns nothing of it.
 ///
-/// Commands are found by their names: each must be in its aggregate's list `commands(…)` or `internal(…)`, and the
-/// aggregate part of the service. A [`Router`](crate::by_name::Router) offers the first list only: put a command that policies
-/// send and nobody else may into the second.
+/// Commands are found by name: each must be in its aggregate's list `commands(…)` or `internal(…)`, and the aggregate
+/// must be a part of the service. A [`Router`](crate::by_name::Router) offers only the first list: put a command that
+/// only policies may send into the second.
 ///
 /// # How often a command takes effect
 ///
-/// A command that is sent again, after a crash or a lost answer, has the id that it had, and takes effect once as long
-/// as its aggregate remembers it. Each aggregate remembers its last 1,000 command ids
-/// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)). A policy that stood still (no process ran, an aggregate was
-/// busy) while 1,000 other commands were carried out on that aggregate may send a command again that is forgotten, and
-/// the command takes effect twice. Where that matters, let the aggregate itself remember what it was told, such as the
-/// id of the order that a bonus was paid for, and do nothing the second time.
+/// A command that is sent again, after a crash or a lost answer, has the same id, and takes effect once as long as its
+/// aggregate remembers the id. Each aggregate remembers its last 1,000 command ids
+/// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)). If a policy made no progress (no process ran, an
+/// aggregate was busy) while 1,000 other commands were carried out on that aggregate, it may repeat a forgotten
+/// command, and the command takes effect twice. If that matters, store the cause in the aggregate, such as the id of
+/// the order that a bonus was paid for, and let the aggregate ignore a repeat.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a policy",
     note = "add `impl Policy for {Self}` with its `NAME` and the aggregate `Of` whose events it reacts to"
 )]
 pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The stored name, such as `fulfilment`: `a-z`, `0-9`, `_` and `-`. Command ids are derived from it, and
-    /// under it progress and states are kept: it stays as it is.
+    /// The stored name, such as `fulfilment`: `a-z`, `0-9`, `_` and `-`. Command ids are derived from it, and progress
+    /// and states are kept under it, so it must not change.
     const NAME: &'static str;
 
-    /// What becomes of an event that cannot be reacted to: it cannot be read, or the rules panic.
+    /// What happens with an event that the policy cannot react to: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
-    /// How long it waits for what may pass by itself, before it does that: a program that knows an event, during a
-    /// rolling update.
+    /// How long the policy waits for a failure that may pass, before it does that: during a rolling update, a program
+    /// that knows the event may start.
     const RETRY: Retry = Retry::DEFAULT;
 
-    /// The stored names of events, such as `order.noted`, that the policy passes over without reading them, in
-    /// all versions, also when this program does not know them. Name what a newer program may record and the policy is
-    /// certain not to need.
+    /// The stored names of events, such as `order.noted`, that the policy skips without reading them, in all versions,
+    /// also if this program does not know them. Name events that a newer program may record and that the policy will
+    /// never need.
     const IGNORED: &'static [&'static str] = &[];
 
-    /// Where in the log the policy begins, the first time that it runs.
+    /// Where in the log the policy begins when it runs for the first time.
     const START: Start = Start::Beginning;
 
     /// The aggregate (or any [`EventSource`]) whose events it reacts to, or a tuple of several: `(Order, Stock)`.
     type Of: Reactions<Self>;
 
-    /// Whether the state is still wanted. It is asked after events have changed the state; one that is not
-    /// wanted is removed, and a later event of its key begins with the default one again.
+    /// Whether the state is still wanted. It is called after events have changed the state. A state that is not wanted
+    /// is removed, and a later event of its key begins with the default state again.
     fn is_kept(&self) -> bool {
         true
     }
 
-    /// A command of this state was refused. What follows from it is done as what follows from an event is. No
-    /// clock, no randomness, no input or output.
+    /// Reacts to the refusal of a command of this state. Its effects are executed like those of an event. No clock, no
+    /// randomness, no input or output.
     fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {
         let _ = (refusal, effects);
     }
@@ -135,14 +136,14 @@ pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static
     note = "add `impl React<{E}> for {Self}` with `fn react`, or take the aggregate out of `Policy::Of`"
 )]
 pub trait React<E: Event>: Policy {
-    /// The key of the state that the event concerns; none if it does not concern this policy. Unless it is
-    /// written otherwise, each aggregate has a state of its own, under its id.
+    /// The key of the state that the event concerns; `None` if the event does not concern this policy. By default, each
+    /// aggregate has a state of its own, under its id.
     fn key(event: &Envelope<E>) -> Option<String> {
         Some(event.subject().to_owned())
     }
 
-    /// Changes the state by what happened, and says what is to be done. A state that is not there yet is the
-    /// default one. No clock, no randomness, no input or output: the time is the event's.
+    /// Changes the state by the event, and adds effects. A state that does not exist yet is the default one. No clock,
+    /// no randomness, no input or output: the time is the event's.
     fn react(&mut self, event: &Envelope<E>, effects: &mut Effects);
 }
 
@@ -156,7 +157,7 @@ pub trait Reactions<P>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;
 
-    /// What the policy does about an event: nothing for events of other aggregates.
+    /// The policy's reaction to an event; `None` for events of other aggregates.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ pub trait Reactions<P>: 'static {
     fn step(event: &Recorded<'_>) -> Result<Option<Step<P, Effects>>, StoreError>;
 }
 
-/// What an event of the aggregate does to a state, and what is wanted then.
+/// The change of the state by an event of the aggregate, and its effects.
 fn step<A, P>(event: &Recorded<'_>) -> Result<Option<Step<P, Effects>>, StoreError>
 where
     A: EventSource,

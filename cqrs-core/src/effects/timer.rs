@@ -1,4 +1,4 @@
-//! The timer: commands whose deadline has come.
+//! The timer: sends the commands of deadlines that are due.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,20 +19,20 @@ use crate::{
     },
 };
 
-/// How many commands are sent at once.
+/// How many commands are sent at the same time.
 const AT_ONCE: usize = 16;
 
-/// How long the timer waits before it asks the store again after a failure, at first and at most: how late it notices
+/// The pause before the timer asks a failing store again, at first and at most. It bounds how late the timer notices
 /// that the failure has passed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// When a command comes again that could not be sent, at first and at most: how late it is after a failure has passed.
+/// The pause before a command is sent again after a transient failure, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// When a command comes again that this program cannot send at all: how late it is after a program runs that can.
+/// The pause before a command comes again that this program cannot send, at first and at most: for a program that can.
 const HOPELESS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
-/// Sends the commands of deadlines that are due, until it is told to stop.
+/// Sends the commands of deadlines that are due, until the service stops.
 pub(crate) async fn run<D: Deadlines>(
     deadlines: Arc<D>,
     carrier: Arc<Carrier>,
@@ -81,7 +81,7 @@ async fn follow<D: Deadlines>(
     }
 }
 
-/// Sends the command of a deadline. That the business refuses is an answer: it came too late.
+/// Sends the command of a deadline. A refusal by the business ends the deadline: the command came too late.
 async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
     let request: Request = match json::decode(due.payload()) {
         Ok(request) => request,
@@ -104,8 +104,8 @@ async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
     }
 }
 
-/// Lets a deadline come again, later each time. It stays armed, for a program that can send its command, and keeps no
-/// other from coming. What is wrong is said when it comes for the first time.
+/// Delays a deadline, longer each time (backoff). It stays armed, for a program that can send its command, and holds up
+/// no other deadline. Only the first failure is a warning in the log.
 async fn put_off(due: Due, pauses: (Duration, Duration), what: &str, reason: &str) -> Result<(), StoreError> {
     let pause = backoff::pause(2 * pauses.0, pauses.1, due.put_off());
     if due.put_off() == 0 {

@@ -1,13 +1,14 @@
-//! The projection of a policy: events become a changed state and intents, in one write with the checkpoint; then
-//! the intents are carried out, and their end is written.
+//! The projection of a policy. Events become a changed state and intents, in one write with the checkpoint
+//! (transactional outbox). Then the intents are executed, and their outcomes are written.
 //!
-//! An intent is a note beside the states from the write that its event is in until the write after it was carried
-//! out. Whatever happens in between, the notes say what is still to be done, and it is done again under the same
-//! ids. A refusal is told to the state in the same write that removes the refused intent, and what follows from it
-//! is noted there too: so a compensation is never sent for a refusal that nobody remembers.
+//! An intent is a note beside the states, from the write of its event until the write after its execution. After a
+//! crash in between, the notes show what is left, and it is executed again under the same ids. The write that removes a
+//! refused intent also changes the state by the refusal, and notes the intents that follow: so no compensation is sent
+//! for a refusal that the state does not know.
 //!
-//! What each state wants is a lane. A passing failure makes its lane wait and try again; any other sets the intent aside,
-//! and what comes after it in its lane waits for a person. The other lanes and the events go on.
+//! The intents of each state are a lane. After a failure that may pass, the lane waits and tries again. Any other
+//! failure sets the intent aside, and the later intents of the lane wait for an operator. The other lanes and the
+//! events continue.
 
 pub(crate) mod notes;
 mod work;
@@ -43,7 +44,8 @@ use crate::{
 use notes::{MARKS, Mark, PENDING};
 use work::{Step, Work};
 
-/// How many intents may wait for failures to pass. With more, no further events are taken.
+/// The most intents that may be under way or wait for a failure to pass. With more, the policy takes no further events
+/// (back-pressure).
 const MAX_WAITING: usize = 1_000;
 
 /// The states of `P` in the view store `S`.
@@ -54,33 +56,33 @@ pub(crate) struct PolicyProjection<P, S> {
     policy: PhantomData<fn() -> P>,
 }
 
-/// What this process knows between two calls.
+/// What this process remembers between two calls.
 #[derive(Default)]
 struct Known {
-    /// What is to be done; none while a call has it, and when it has to be read.
+    /// The outbox; `None` while a call uses it, and when it has to be read.
     work: Option<Work>,
-    /// Why not all of it is done.
+    /// Why the outbox is not empty.
     waiting: Option<Waiting>,
-    /// The places of intents that another program has given up and this one has tried.
+    /// The places of intents that another program has set aside and this one has retried.
     tried: HashSet<String>,
 }
 
-/// What a batch leads to.
+/// The result of a batch.
 struct Reacted {
     writes: Vec<Write>,
     pending: Vec<PendingIntent>,
 }
 
-/// What is written about steps, and what follows from them.
+/// The write that records the outcomes of intents, and the intents that follow from them.
 struct Settled {
     writes: Vec<Write>,
     notes: Vec<Note>,
     follow: Vec<PendingIntent>,
 }
 
-/// Why steps cannot be settled together.
+/// Why outcomes cannot be recorded together.
 enum Unsettled {
-    /// What follows from the step of that index cannot be done.
+    /// The intents that follow from the step of that index are not possible.
     Step(usize, String),
     Store(StoreError),
 }
@@ -96,7 +98,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         Self { views, carrier, known: Mutex::default(), policy: PhantomData }
     }
 
-    /// The states after the events, and what is wanted.
+    /// The states after the events, and the new intents.
     async fn react(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Reacted, ProjectError> {
         let applied = applied(&*self.views, id, batch, Self::states(), || batch.each(P::Of::step)).await?;
         let mut pending = Vec::new();
@@ -108,7 +110,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         Ok(Reacted { writes: applied.writes, pending })
     }
 
-    /// What is wanted, which this program must be able to carry out.
+    /// The intents, if this program can execute all of them.
     fn checked(&self, effects: Effects) -> Result<Vec<Intent>, String> {
         let intents = effects.into_intents()?;
         intents.iter().try_for_each(|intent| self.carrier.check(intent))?;
@@ -119,7 +121,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         Kind { what: "the policy's state", is_kept: P::is_kept }
     }
 
-    /// Carries out what can be carried out now, and what follows from refusals, and writes how it ended.
+    /// Executes the intents that are ready, and those that follow from refusals, and writes their outcomes.
     async fn carry_out(
         &self,
         id: &ProjectionId,
@@ -137,7 +139,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         }
     }
 
-    /// Writes how intents ended, in as many writes as it takes.
+    /// Writes outcomes, in as many writes as necessary.
     async fn settle(
         &self,
         id: &ProjectionId,
@@ -147,7 +149,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
     ) -> Result<(), SaveError> {
         loop {
             match self.settle_at_once(id, checkpoint, work, &mut steps).await {
-                // Which of several needs too much is found by writing them one by one.
+                // One write cannot take them together: write them one by one to find the one that needs too much.
                 Err(SaveError::Failed(error)) if is_too_large(&error) && steps.len() > 1 => {
                     for step in steps {
                         Box::pin(self.settle(id, checkpoint, work, vec![step])).await?;
@@ -165,7 +167,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         }
     }
 
-    /// Writes how intents ended, in one write. A step from which nothing can follow becomes one that has failed.
+    /// Writes outcomes in one write. A refusal that the policy's rules cannot handle becomes a failed intent.
     async fn settle_at_once(
         &self,
         id: &ProjectionId,
@@ -200,7 +202,8 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         Ok(())
     }
 
-    /// What is written: notes of intents that are over go, refusals change the states, and what follows is noted.
+    /// Prepares the write: removes the notes of ended intents, applies refusals to states, and notes the intents that
+    /// follow.
     async fn settled(&self, id: &ProjectionId, work: &Work, steps: &[Step]) -> Result<Settled, Unsettled> {
         let refused = |step: &Step| match step {
             Step::Over(pending, Some(_)) => Some(pending.intent.key.clone()),
@@ -232,7 +235,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         Ok(Settled { writes, notes, follow })
     }
 
-    /// Tells a state of a refusal; what it wants then.
+    /// Applies a refusal to a state, and returns the intents that follow.
     fn told(
         &self,
         states: &mut Kept<P>,
@@ -262,7 +265,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         mark.note(&pending.place)
     }
 
-    /// What is to be done as of that revision: as this process knows it, or as it is noted.
+    /// The outbox as of that revision: as this process knows it, or as it is noted.
     async fn work(&self, id: &ProjectionId, revision: u64) -> Result<Work, StoreError> {
         let known = self.known().work.take();
         if let Some(known) = known.filter(|work| work.revision == revision) {
@@ -282,7 +285,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         Ok(Work::of(revision, notes::read(pending, marks), |place| known.tried.insert(place.to_owned())))
     }
 
-    /// What is left is known to the next call.
+    /// Keeps the outbox for the next call.
     fn keep(&self, work: Work) {
         let mut known = self.known();
         let waiting = work.waits();
@@ -297,7 +300,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies the batch, and carries out what can be carried out.
+    /// Applies the batch, and executes the intents that are ready.
     async fn apply(&self, id: &ProjectionId, batch: Batch<'_>, work: &mut Work) -> Result<(), ProjectError> {
         let Reacted { writes, pending } = self.react(id, &batch).await?;
         check_dead(id, work.dead(&pending), &[])?;
@@ -310,7 +313,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
             failpoint!(BeforeCarryOut, &id.to_string());
         }
         work.add(pending);
-        // Somebody has changed what is noted: retried, edited or given up.
+        // The batch is an operator's change of the notes (retry, edit or drop): read them again.
         if batch.notes.iter().any(|note| note.key.starts_with(PENDING) || note.key.starts_with(MARKS)) {
             *work = self.read(id, work.revision).await?;
         }
@@ -326,7 +329,7 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
     }
 
     fn settings(&self) -> ProjectionSettings {
-        // Room for a state and some intents of each event; a batch that needs more is split.
+        // Room for a state and some intents of each event; the projector splits a batch that needs more.
         let max_events = (self.views.max_writes() / 4).max(1);
         ProjectionSettings {
             on_failure: P::ON_FAILURE,
@@ -348,7 +351,7 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
         }
         let applied = self.apply(projection, batch, &mut work).await;
         let revision = work.revision;
-        // After any other error it is not known what is noted.
+        // After any other error it is unknown which notes are stored.
         if let Ok(()) | Err(ProjectError::Event { .. } | ProjectError::Unknown { .. }) = applied {
             self.keep(work);
         }
@@ -378,15 +381,15 @@ impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
     }
 }
 
-/// The rules cannot cope with a refusal. There is no event to set aside, so the refused intent is, before the refusal
-/// is forgotten.
+/// The policy's rules cannot handle a refusal. There is no event to set aside, so the refused intent is set aside
+/// instead of being removed.
 fn rule_failed(pending: PendingIntent, refusal: &Refusal, reason: &str) -> Step {
     let refused = refusal.reason();
     let reason = format!("it was refused ({refused}), and what follows cannot be done: {reason}");
     Step::Dead(pending, SendFailure::never(reason))
 }
 
-/// Whether so many intents may wait for a person.
+/// Fails if more than the limit of intents would wait for an operator.
 fn check_dead(id: &ProjectionId, number: usize, steps: &[Step]) -> Result<(), StoreError> {
     if number <= MAX_DEAD_INTENTS {
         return Ok(());
@@ -401,7 +404,8 @@ fn check_dead(id: &ProjectionId, number: usize, steps: &[Step]) -> Result<(), St
     Err(StoreError::TooManyDeadIntents { policy: id.to_string(), limit: MAX_DEAD_INTENTS, reason })
 }
 
-/// Parts that fit into one write each: a removal and a state for each intent, and room for what follows.
+/// Divides steps into parts that fit into one write each: a removal and a state for each intent, and room for intents
+/// that follow.
 fn parts<T>(over: Vec<T>, limit: usize) -> Vec<Vec<T>> {
     let size = (limit / 8).max(1);
     let mut parts = Vec::new();

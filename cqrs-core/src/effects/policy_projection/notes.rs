@@ -1,7 +1,7 @@
-//! What a policy notes beside its states: intents, and which of them have failed.
+//! The notes of a policy beside its states: the outbox of intents, and the marks of those that have failed.
 //!
-//! An intent's note stays where it is from the write that its event is in until it is over. One that fails gets a mark
-//! beside it. It waits then, and so do those behind it of the same state.
+//! The note of an intent is stored with its event, and removed when the intent has ended. An intent that fails gets a
+//! mark. It then waits, and so do the later intents of the same state.
 
 use std::collections::BTreeMap;
 
@@ -16,29 +16,29 @@ use crate::{
     port::view_store::Note,
 };
 
-/// What the keys of the intents' notes begin with.
+/// The prefix of the keys of intents: `pending/<place>`.
 pub(crate) const PENDING: &str = "pending/";
 
-/// What the keys of the marks begin with.
+/// The prefix of the keys of marks: `failed/<place>`.
 pub(crate) const MARKS: &str = "failed/";
 
-/// The most refusals that follow one from the other; a policy that goes on like that would never end.
+/// The most refusals in a chain, each of a command that the refusal before has caused: such a chain might never end.
 const MAX_CHAIN: u32 = 8;
 
-/// How much of a reason is kept.
+/// The longest stored reason, in bytes.
 const MAX_REASON: usize = 2_000;
 
-/// That an intent has failed, or may not be carried out before a person says so.
+/// The mark of an intent that has failed, or must not be executed before an operator retries it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) reason: String,
-    /// Whether another program may know what to do with it.
+    /// Whether another program may be able to execute it.
     #[serde(default)]
     pub(crate) other_program: bool,
-    /// Whether somebody wants it to be tried again.
+    /// Whether an operator has retried it.
     #[serde(default)]
     pub(crate) again: bool,
-    /// How often somebody wanted that.
+    /// How often an operator has retried it.
     #[serde(default)]
     pub(crate) attempts: u32,
     pub(crate) time: Timestamp,
@@ -69,17 +69,17 @@ pub(crate) fn removal(place: &str) -> Note {
     Note { key: format!("{PENDING}{place}"), content: None }
 }
 
-/// An intent with its place in the outbox: `<sequence:020>/<index:010>/<depth:02>/<path>`.
+/// Makes an intent with its place in the outbox: `<sequence:020>/<index:010>/<depth:02>/<path>`.
 ///
-/// `sequence` and `index` are the position of the event that the intent began with, `depth` is the number of refusals
-/// before it, and `path` is its number among the intents of that reaction, with one more part for each refusal. The
-/// lexicographic order of the keys is the order of execution.
+/// `sequence` and `index` are the position of the event at the start of the chain of causes, and `depth` is the number
+/// of refusals since. `path` is the intent's number among the intents of that event (`:06`); each refusal appends `.`
+/// and the number among the intents of that refusal. The lexicographic order of the places is the order of execution.
 pub(crate) fn noted(position: Position, number: u32, intent: Intent) -> PendingIntent {
     let Position { sequence, index } = position;
     PendingIntent { place: format!("{sequence:020}/{index:010}/00/{number:06}"), intent, attempts: 0 }
 }
 
-/// An intent that follows from the refusal of the one at `refused`.
+/// Makes an intent that follows from the refusal of the intent at `refused`.
 pub(crate) fn following(refused: &str, number: u32, intent: Intent) -> Result<PendingIntent, String> {
     let mut parts = refused.rsplitn(3, '/');
     let (path, depth, event) = (parts.next(), parts.next(), parts.next());
@@ -91,23 +91,23 @@ pub(crate) fn following(refused: &str, number: u32, intent: Intent) -> Result<Pe
     Ok(PendingIntent { place: format!("{event}/{depth:02}/{path}.{number:06}"), intent, attempts: 0 })
 }
 
-/// An intent as it stands in the notes.
+/// An intent as it is noted.
 #[derive(Debug)]
 pub(crate) struct Noted {
     pub(crate) place: String,
-    /// The intent; else why this program cannot read it.
+    /// The intent, or why this program cannot read it.
     pub(crate) intent: Result<Intent, String>,
     pub(crate) mark: Option<Mark>,
 }
 
 impl Noted {
-    /// Whether it has failed, or cannot be read.
+    /// Whether it has failed and was not retried, or cannot be read.
     pub(crate) fn is_dead(&self) -> bool {
         self.intent.is_err() || self.mark.as_ref().is_some_and(|mark| !mark.again)
     }
 }
 
-/// All intents that are noted, by the keys of their states, in order.
+/// All noted intents, by the keys of their states, in order.
 pub(crate) fn read(
     pending: Vec<(String, Bytes)>,
     marks: Vec<(String, Bytes)>,
@@ -130,14 +130,14 @@ pub(crate) fn read(
     all
 }
 
-/// A mark that cannot be read is a mark.
+/// A mark that cannot be read still marks its intent.
 fn mark(content: &[u8]) -> Mark {
     json::decode(content).unwrap_or_else(|error| {
         Mark::new(&format!("this program cannot read why it failed: {error}"), Timestamp::UNIX_EPOCH)
     })
 }
 
-/// The state that wants an intent that cannot be read. If not even that can be read, the intent stands for itself.
+/// The state of an intent that cannot be read. If even that cannot be read, the intent gets the empty key.
 fn key_of(content: &[u8]) -> String {
     #[derive(Deserialize)]
     struct OfState {

@@ -1,7 +1,7 @@
-//! What a policy still has to do, as this process knows it: a lane of intents for each state that wants something.
+//! The outbox of a policy, as this process knows it: a lane of intents for each state that has some.
 //!
-//! Lanes go on beside each other. One that waits after a passing failure, or that takes long, holds up no other, nor
-//! the events that come; one with a dead intent stands still behind it.
+//! Lanes run at the same time. A lane that waits after a transient failure, or that takes long, holds up no other lane
+//! and no event; the intents behind a dead intent wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -21,35 +21,36 @@ use crate::{
     port::projection::Waiting,
 };
 
-/// How many states of a policy are served at once, not counting those that take long.
+/// How many lanes run at the same time, not counting those that take long.
 const LANES: usize = 16;
 
-/// How long the others wait for a lane.
+/// How long a call waits for a running lane.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a lane waits before it tries again, at first and at most: how late it notices that a failure has passed.
+/// The pause of a lane before it tries again, at first and at most. It bounds how late it notices that a failure has
+/// passed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// How often it is looked whether a lane that takes long has ended.
+/// How often the projector checks whether a lane that takes long has ended.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What a policy has to do, as of a revision of its checkpoint.
+/// The outbox, as of a revision of the policy's checkpoint.
 #[derive(Default)]
 pub(crate) struct Work {
     pub(super) revision: u64,
     lanes: BTreeMap<String, Lane>,
-    /// Dropped, it ends those under way; they are begun again under the same ids.
+    /// Dropping it ends the lanes that run; their intents are executed again later under the same ids.
     running: JoinSet<Ended>,
     /// The places of the intents that have marks.
     marked: HashSet<String>,
 }
 
-/// What one state wants.
+/// The intents of one state.
 #[derive(Default)]
 struct Lane {
-    /// By their places.
+    /// By place.
     pending: BTreeMap<String, PendingIntent>,
-    /// The places of those that have failed; what comes after the first of them waits.
+    /// The places of the failed intents; the intents after the first of them wait.
     dead: BTreeSet<String>,
     state: State,
     /// How many of its intents are under way.
@@ -62,7 +63,7 @@ struct Lane {
 enum State {
     #[default]
     Ready,
-    /// Since then.
+    /// Since that time.
     Running(Instant),
     Waits {
         until: Instant,
@@ -70,12 +71,12 @@ enum State {
     },
 }
 
-/// What is to be written about an intent.
+/// The outcome of an intent, to be written.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// It is over, and was refused or not.
+    /// The intent has ended, with its refusal if it was refused.
     Over(PendingIntent, Option<Refusal>),
-    /// It has failed for good.
+    /// The intent has failed permanently.
     Dead(PendingIntent, SendFailure),
 }
 
@@ -92,7 +93,8 @@ impl Work {
         Self { revision, ..Self::default() }
     }
 
-    /// What is noted. Marks of intents that another program might carry out do not count for those in `first_time`.
+    /// The noted intents. `first_time` says whether this process sees an intent for the first time: then a mark of
+    /// another program is ignored, if this program might execute the intent.
     pub(super) fn of(
         revision: u64,
         noted: BTreeMap<String, Vec<Noted>>,
@@ -119,7 +121,7 @@ impl Work {
         work
     }
 
-    /// What is wanted in addition.
+    /// Adds intents.
     pub(super) fn add(&mut self, pending: Vec<PendingIntent>) {
         for pending in pending {
             let lane = self.lanes.entry(pending.intent.key.clone()).or_default();
@@ -135,8 +137,8 @@ impl Work {
         self.marked.contains(place)
     }
 
-    /// Carries out what can be carried out now, until each lane has ended or had its time; what is to be written about
-    /// those that have ended. None where nothing has ended, and nothing can be begun.
+    /// Runs all lanes that are ready, until each has ended or taken longer than [`PATIENCE`]. Returns the outcomes to
+    /// write; an empty list if no intent has ended and no lane can start.
     pub(super) async fn ended(&mut self, carrier: &Arc<Carrier>) -> Result<Vec<Step>, StoreError> {
         let interrupted = |error| StoreError::unavailable("carrying out what a policy wants", error);
         let begun = Instant::now();
@@ -147,7 +149,7 @@ impl Work {
             match tokio::time::timeout_at(until, self.running.join_next()).await {
                 Ok(Some(ended)) => self.receive(ended.map_err(interrupted)?, &mut steps),
                 Ok(None) => break,
-                // It is not waited for any longer.
+                // The call waits for this lane no longer.
                 Err(_) => {}
             }
         }
@@ -157,7 +159,7 @@ impl Work {
         Ok(steps)
     }
 
-    /// Lets lanes begin that have waited long enough at `begun`: one that fails meanwhile has its turn another time.
+    /// Starts the lanes that were ready at `begun`: a lane that fails meanwhile starts with a later call.
     fn start(&mut self, carrier: &Arc<Carrier>, begun: Instant) {
         let mut at_once = self.lanes.values().filter(|lane| lane.has_time().is_some()).count();
         for (key, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.is_ready(begun)) {
@@ -205,7 +207,7 @@ impl Work {
         }
     }
 
-    /// These steps are written.
+    /// Records that these outcomes are written.
     pub(super) fn written(&mut self, steps: &[Step]) {
         for step in steps {
             let place = &step.pending().place;
@@ -224,7 +226,7 @@ impl Work {
         self.lanes.values().map(|lane| lane.under_way + lane.pending.len() - lane.behind()).sum()
     }
 
-    /// How many intents have failed or stand behind one that has, if these are added.
+    /// How many intents have failed or are behind a failed one, if `more` is added.
     pub(super) fn dead(&self, more: &[PendingIntent]) -> usize {
         let here: usize = self.lanes.values().map(|lane| lane.dead.len() + lane.behind()).sum();
         let is_behind = |pending: &&PendingIntent| {
@@ -234,7 +236,7 @@ impl Work {
         here + more.iter().filter(is_behind).count()
     }
 
-    /// When to go on with what is not finished, and why it is not.
+    /// When the next call is due for unfinished lanes, and why they are unfinished.
     pub(super) fn waits(&self) -> Option<Waiting> {
         let now = Instant::now();
         let one = |(key, lane): (&String, &Lane)| match &lane.state {
@@ -255,7 +257,7 @@ impl Work {
 }
 
 impl Lane {
-    /// Until when the others wait for it, if it is under way and has time left.
+    /// The time until which the call waits for the lane; `None` if it does not run, or takes too long.
     fn has_time(&self) -> Option<Instant> {
         match self.state {
             State::Running(since) => Some(since + PATIENCE).filter(|until| *until > Instant::now()),
@@ -271,7 +273,7 @@ impl Lane {
         }
     }
 
-    /// What does not stand behind a dead intent.
+    /// Takes the intents that are not behind a dead one.
     fn take(&mut self) -> Vec<PendingIntent> {
         let behind = match self.dead.first() {
             Some(dead) => self.pending.split_off(dead),
