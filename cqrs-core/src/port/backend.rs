@@ -1,8 +1,8 @@
-//! A store for events and one for views, as a pair.
+//! A pair of stores: one for events and one for views.
 
 use crate::port::{event_store::EventStore, view_store::ViewStore};
 
-/// Where a service keeps its events and its views.
+/// The stores of a service: where it keeps its events and its views.
 ///
 /// An adapter for both implements it; a pair `(events, views)` combines two adapters.
 #[diagnostic::on_unimplemented(

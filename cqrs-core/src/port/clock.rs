@@ -1,4 +1,4 @@
-//! Time and new ids, as a port: the domain and the loops never ask the machine themselves.
+//! The port to the time and to new ids: the domain and the loops never read the machine's clock themselves.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::base::future::BoxFuture;
 
-/// How long a wait for a time lasts at most before the clock is looked at again: somebody may have set it.
+/// The longest wait before the clock is read again: an operator may have set it.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Where the time and new message ids come from.
+/// The source of the time and of new message ids.
 pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
@@ -55,7 +55,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests: it stands still until it is told to move, and its ids count up.
+/// A clock for tests: it moves only when a test advances it, and its ids count up.
 ///
 /// ```
 /// use std::time::Duration;
@@ -83,7 +83,7 @@ impl ManualClock {
     ///
     /// # Panics
     ///
-    /// When `by` is longer than 292,000 years.
+    /// If `by` is longer than 292,000 years.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).expect("a duration within the calendar");
         self.microseconds.send_modify(|microseconds| *microseconds += by);
@@ -98,7 +98,7 @@ impl Clock for ManualClock {
     fn sleep_until(&self, time: Timestamp) -> BoxFuture<'_, ()> {
         let mut shown = self.microseconds.subscribe();
         Box::pin(async move {
-            // The sender lives in `self`, so waiting ends only with the time.
+            // The sender lives in `self`, so the wait ends only when the time has come.
             let _ = shown.wait_for(|shown| *shown >= time.as_microsecond()).await;
         })
     }

@@ -1,4 +1,4 @@
-//! The port to deadlines: something to be done at a time, unless it is disarmed before.
+//! The port to deadlines: payloads that are delivered at a time, unless they are disarmed before.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -14,17 +14,18 @@ use crate::{
 /// The longest id of a deadline, in bytes.
 pub const MAX_DEADLINE_ID_BYTES: usize = 272;
 
-/// Keeps deadlines, and hands them out when they are due.
+/// Keeps deadlines, and delivers them when they are due.
 ///
 /// An event store has this port beside its own, so that every pair of stores has it. The contract in words;
 /// `contract::deadlines` (feature `contract`) is the same as tests:
 ///
-/// - A deadline that was armed comes once its time has come, and not before. A time that is past has come.
-/// - Armed again under its id, the newer one takes the place of the older. Disarmed, it does not come any more,
-///   not even if its time has come already, unless somebody was handed it before.
-/// - It comes again and again until somebody says that it is [`done`](Due::done). Of those who wait, one gets it.
-/// - Those that come again [later](Due::later) keep no others from coming, however many they are, and count how often
-///   they were put off.
+/// - An armed deadline is delivered after its time, and not before. A deadline whose time has passed is due at once.
+/// - A deadline that is armed again under its id replaces the older one. A disarmed deadline is not delivered any more,
+///   also if its time has passed, unless it was delivered before.
+/// - It is delivered again and again until a receiver calls [`done`](Due::done) (at-least-once). Each delivery goes to
+///   one of the waiting receivers.
+/// - Deadlines that are delivered again [later](Due::later) hold up no others, however many they are, and count how
+///   often they were delayed.
 /// - It survives whatever the store's events survive.
 /// - Ids are opaque: any text of at most [`MAX_DEADLINE_ID_BYTES`] bytes is an id of its own.
 #[diagnostic::on_unimplemented(
@@ -32,45 +33,45 @@ pub const MAX_DEADLINE_ID_BYTES: usize = 272;
     note = "keep the events in memory or on NATS, or implement `Deadlines` for their store"
 )]
 pub trait Deadlines: Send + Sync + 'static {
-    /// What [`due`](Deadlines::due) returns.
+    /// The type that [`due`](Deadlines::due) returns.
     type Queue: DueQueue;
 
-    /// Prepares the place for deadlines, if it is not there.
+    /// Creates the place for deadlines, if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Refused`] where the store can keep no deadlines.
+    /// [`StoreError::Refused`] if the store can keep no deadlines.
     ///
     /// # Cancel safety
     ///
     /// It can be called again.
     fn prepare(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Arms a deadline, in the place of the one of that id if there is one, unless that was armed with a higher
-    /// [`order`](Deadline::order). Armed again with the same [`arming`](Deadline::arming), it is armed once.
+    /// Arms a deadline, in place of the one of that id if it exists, unless that was armed with a higher
+    /// [`order`](Deadline::order). Idempotent: with the same [`arming`](Deadline::arming), it is armed once.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; it may be armed all the same.
+    /// [`StoreError`]; the deadline may be armed all the same.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may be carried out, now or later.
     fn arm(&self, deadline: &Deadline) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Disarms the deadline of that id, unless it was armed with a higher [`order`](Deadline::order). Nothing
-    /// happens if there is none.
+    /// Disarms the deadline of that id, unless it was armed with a higher [`order`](Deadline::order). Nothing happens
+    /// if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; it may be disarmed all the same.
+    /// [`StoreError`]; the deadline may be disarmed all the same.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may be carried out, now or later.
     fn disarm(&self, id: &str, order: u64) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The deadlines that are due, as they come. A store in memory goes by `clock`, another by its own.
+    /// The queue of due deadlines. A store in memory uses `clock`; other stores use their own.
     ///
     /// # Errors
     ///
@@ -110,30 +111,30 @@ pub trait DueQueue: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; after any error the queue is over: ask for another.
+    /// [`StoreError`]; after any error the queue has ended: call [`Deadlines::due`] again.
     ///
     /// # Cancel safety
     ///
-    /// A deadline that a dropped call had taken comes again.
+    /// A deadline that a dropped call had taken is delivered again.
     fn next(&mut self) -> impl Future<Output = Result<Due, StoreError>> + Send;
 }
 
-/// A deadline to be armed.
+/// A deadline to arm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadline {
-    /// Which one. Of each id there is at most one.
+    /// Its id. Of each id there is at most one deadline.
     pub id: String,
     /// When it is due.
     pub at: Timestamp,
-    /// What comes back then.
+    /// The content of its delivery.
     pub payload: Bytes,
-    /// When it was decided, as a number that grows: what was decided earlier never undoes it.
+    /// When it was decided, as a number that grows: an earlier decision never undoes a later one.
     pub order: u64,
-    /// The id of this arming, which is new whenever a deadline is armed anew.
+    /// The id of this arming; each arming has a new id, and a repeat of the same arming has the same.
     pub arming: Uuid,
 }
 
-/// A deadline whose time has come. Dropped, it comes again a little later.
+/// A deadline that is due. If it is dropped, it is delivered again a little later.
 pub struct Due {
     id: String,
     payload: Bytes,
@@ -144,8 +145,8 @@ pub struct Due {
 type SettleDue = Box<dyn FnOnce(Option<Duration>) -> BoxFuture<'static, Result<(), StoreError>> + Send>;
 
 impl Due {
-    /// A deadline that is over when `settle` is called with none, and comes again after the time that it is
-    /// called with. For adapters.
+    /// Makes a due deadline. `settle(None)` ends it; `settle(Some(pause))` delivers it again after the pause. For
+    /// adapters.
     pub fn new<F>(
         id: String,
         payload: Bytes,
@@ -157,48 +158,49 @@ impl Due {
         Self { id, payload, put_off: 0, settle: Box::new(|again| Box::pin(settle(again))) }
     }
 
-    /// With the number of times that it was put off before. For adapters.
+    /// Sets how often it was delayed before. For adapters.
     pub fn put_off_before(self, times: u32) -> Self {
         Self { put_off: times, ..self }
     }
 
-    /// Which one.
+    /// The deadline's id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What it was armed with.
+    /// The payload with which it was armed.
     pub fn payload(&self) -> &Bytes {
         &self.payload
     }
 
-    /// How often somebody wanted it [later](Self::later), since it was armed.
+    /// How often it was [delayed](Self::later) since it was armed.
     pub fn put_off(&self) -> u32 {
         self.put_off
     }
 
-    /// It is over: it does not come again.
+    /// Ends the deadline: it is not delivered again.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; it may come again then.
+    /// [`StoreError`]; then it may be delivered again.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may come again.
+    /// If it is dropped, the deadline may be delivered again.
     pub async fn done(self) -> Result<(), StoreError> {
         (self.settle)(None).await
     }
 
-    /// It comes again after `pause`, and until then it keeps no other from coming, however many are put off.
+    /// Delays the deadline: it is delivered again after `pause`. Until then it holds up no other deadline, however many
+    /// are delayed.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; it comes again at some other time then.
+    /// [`StoreError`]; then it is delivered again at some other time.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it comes again at some other time.
+    /// If it is dropped, the deadline is delivered again at some other time.
     pub async fn later(self, pause: Duration) -> Result<(), StoreError> {
         (self.settle)(Some(pause)).await
     }
@@ -210,7 +212,7 @@ impl fmt::Debug for Due {
     }
 }
 
-/// [`Deadlines`] without its type: what policies need of it.
+/// [`Deadlines`] without its type: the part that policies need.
 pub(crate) trait AnyDeadlines: Send + Sync + 'static {
     fn arm<'a>(&'a self, deadline: &'a Deadline) -> BoxFuture<'a, Result<(), StoreError>>;
     fn disarm<'a>(&'a self, id: &'a str, order: u64) -> BoxFuture<'a, Result<(), StoreError>>;

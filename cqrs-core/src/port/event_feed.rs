@@ -1,4 +1,4 @@
-//! The half of an event store that projectors need, without its type.
+//! The part of an event store that projectors need, without its type.
 
 use crate::{
     base::{error::StoreError, future::BoxFuture, id::AggregateKey},
@@ -9,7 +9,8 @@ use crate::{
     },
 };
 
-/// [`EventStore`] without its type, so that one service can follow several: its calls are one for each batch.
+/// [`EventStore`] without its type, so that one service can follow several logs. The dynamic calls are one for each
+/// batch.
 pub(crate) trait AnyEvents: Send + Sync + 'static {
     fn era(&self) -> u64;
     fn commit_at(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Delivery>, StoreError>>;

@@ -14,31 +14,31 @@ use crate::{
     port::subscription::{Delivery, Subscribe, Subscription},
 };
 
-/// A log of commits: appended with a condition, read by aggregate, followed from any place.
+/// A log of commits: appended with optimistic concurrency, read by aggregate, followed from any sequence.
 ///
 /// The contract in words; `contract::event_store` (feature `contract`) is the same as tests:
 ///
-/// - An append is atomic, and stored only if the aggregate's last commit is the expected one. Of any
+/// - An append is atomic, and stored only if the aggregate's last commit is the expected one (compare-and-set). Of any
 ///   number of concurrent appends with the same expectation at most one is stored.
 /// - Sequences grow over the whole log; a reader sees an aggregate's commits in the order of appends.
-/// - Ids are opaque: any text of at most [`MAX_ID_BYTES`](crate::model::MAX_ID_BYTES) bytes is an id of its
-///   own, and no id can reach another aggregate's commits.
+/// - Ids are opaque: any text of at most [`MAX_ID_BYTES`](crate::model::MAX_ID_BYTES) bytes is an id of its own, and no
+///   id can reach another aggregate's commits.
 pub trait EventStore: Send + Sync + 'static {
-    /// What [`subscribe`](EventStore::subscribe) returns.
+    /// The type that [`subscribe`](EventStore::subscribe) returns.
     type Subscription: Subscription;
 
-    /// The CloudEvents `source` of what this log records, such as `/orders`.
+    /// The CloudEvents `source` of the commits in this log, such as `/orders`.
     fn source(&self) -> &str;
 
-    /// What tells this log from all others: several contexts that follow one log are known there by the names of their
-    /// own. Unless an adapter knows better, it is the [`source`](EventStore::source).
+    /// A name for this log that no other log has: contexts that follow another context's log subscribe there under the
+    /// names of their own logs. By default it is the [`source`](EventStore::source).
     fn name(&self) -> &str {
         self.source()
     }
 
-    /// A number that changes whenever this log may have become another one: the connection was lost, the log was
-    /// deleted, made again or restored from a copy, or it has lost its end. What was read in one era is compared with
-    /// the log before it is relied on in another. It is asked for with every command, so it waits for nothing.
+    /// A number that changes whenever this log may be another one: the connection was lost, the log was deleted,
+    /// created again or restored from a copy, or it has lost its end. Data that was read in one era is compared with
+    /// the log before it is used in another. It is called with every command, so it must not block.
     ///
     /// A store whose log lives as long as the process, and never changes but by appends, has one era.
     fn era(&self) -> u64 {
@@ -76,8 +76,8 @@ pub trait EventStore: Send + Sync + 'static {
         max: usize,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
-    /// The aggregate's last commit, as far as whoever answers knows: like a [`read`](EventStore::read) it may miss
-    /// what was stored right before.
+    /// The aggregate's last commit, as far as the answering replica knows: like a [`read`](EventStore::read) it may
+    /// miss the newest commits.
     ///
     /// # Errors
     ///
@@ -91,7 +91,8 @@ pub trait EventStore: Send + Sync + 'static {
         aggregate: &AggregateKey,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
 
-    /// The aggregate's last commit, from the log's current leader: what was stored before the call is seen.
+    /// The aggregate's last commit, from the log's current leader: it includes everything that was stored before the
+    /// call.
     ///
     /// # Errors
     ///
@@ -105,8 +106,8 @@ pub trait EventStore: Send + Sync + 'static {
         aggregate: &AggregateKey,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
 
-    /// The aggregate's first commit with a sequence greater than `after`, from the log's current
-    /// leader: what was stored before the call is seen.
+    /// The aggregate's first commit with a sequence greater than `after`, from the log's current leader: it includes
+    /// everything that was stored before the call.
     ///
     /// # Errors
     ///
@@ -121,10 +122,10 @@ pub trait EventStore: Send + Sync + 'static {
         after: u64,
     ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send;
 
-    /// What each of some aggregates has last before `sequence`, in the order of the aggregates, as far as whoever
-    /// answers knows: like a [`read`](EventStore::read) it may miss what was stored right before.
+    /// The last message of each aggregate before `sequence`, in the order of `aggregates`, as far as the answering
+    /// replica knows: like a [`read`](EventStore::read) it may miss the newest commits.
     ///
-    /// Unless an adapter knows better, it reads each aggregate from its beginning.
+    /// The default reads each aggregate from its beginning.
     ///
     /// # Errors
     ///
@@ -161,7 +162,7 @@ pub trait EventStore: Send + Sync + 'static {
         }
     }
 
-    /// What stands at `sequence`, from the log's current leader; none where nothing does.
+    /// The message at `sequence`, from the log's current leader; `None` if there is none.
     ///
     /// # Errors
     ///
@@ -172,8 +173,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Dropping it loses nothing.
     fn commit_at(&self, sequence: u64) -> impl Future<Output = Result<Option<Delivery>, StoreError>> + Send;
 
-    /// Which log this is, and how far it goes for the aggregate types of these names.
-    /// What was stored before the call is seen.
+    /// The identity of this log, and its end for the aggregate types of these names. It includes everything that was
+    /// stored before the call.
     ///
     /// # Errors
     ///
@@ -184,9 +185,10 @@ pub trait EventStore: Send + Sync + 'static {
     /// Dropping it loses nothing.
     fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send;
 
-    /// How much there is for some aggregate types after a place. What was stored before the call is counted.
+    /// How many commits of some aggregate types come after a sequence. It includes everything that was stored before
+    /// the call.
     ///
-    /// Unless an adapter knows better, every place up to the last one is counted, whosever it is.
+    /// The default counts every sequence up to the last commit, also those of other aggregate types.
     ///
     /// # Errors
     ///
@@ -208,9 +210,10 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// The commits that have an event of a business transaction, in the order of the log.
     ///
-    /// There is no index for it: the log is read from the search's time on, and no more is kept than what is found. What
-    /// is stored while it goes on may be missing, and if it is not [`confirmed`](Page::confirmed), what was stored right
-    /// before. Commits that are left out since they cannot be read count as [`more`](Page::more).
+    /// There is no index for it: the log is read from the search's time on, and only matching commits are kept in
+    /// memory. Commits that are stored during the search may be missing; if the page is not
+    /// [`confirmed`](Page::confirmed), commits that were stored right before it may be missing, too. Commits that
+    /// cannot be read are left out, and then the page says that there are [`more`](Page::more).
     ///
     /// # Errors
     ///
@@ -221,8 +224,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Dropping it loses nothing.
     fn search(&self, search: Search) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
-    /// Follows the commits of some aggregate types from a place on, first the stored ones and then
-    /// new ones as they come.
+    /// Follows the commits of some aggregate types after a sequence, first the stored ones and then new ones as they
+    /// come.
     ///
     /// # Errors
     ///
@@ -236,8 +239,7 @@ pub trait EventStore: Send + Sync + 'static {
         request: Subscribe<'_>,
     ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send;
 
-    /// Forgets what the store keeps about a subscriber that will not come back. Nothing happens if it keeps
-    /// nothing.
+    /// Removes what the store keeps about a subscriber that will not return. Nothing happens if it keeps nothing.
     ///
     /// # Errors
     ///
@@ -248,8 +250,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// It can be called again.
     fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The aggregate's snapshot that was saved last, or an older one, or none: whoever asks checks it against
-    /// the log. A store that keeps none has nothing to implement.
+    /// The aggregate's snapshot that was saved last, or an older one, or `None`: the caller compares it with the log.
+    /// The default keeps no snapshots.
     ///
     /// # Errors
     ///
@@ -266,8 +268,8 @@ pub trait EventStore: Send + Sync + 'static {
         std::future::ready(Ok(None))
     }
 
-    /// Keeps a snapshot of the aggregate instead of the one before. It is a cache that belongs to this log: it
-    /// may be lost, also at once.
+    /// Keeps a snapshot of the aggregate in place of the one before. It is a cache that belongs to this log, so the
+    /// store may lose it at any time.
     ///
     /// # Errors
     ///
@@ -397,18 +399,18 @@ impl<S: EventStore> EventStore for Arc<S> {
     }
 }
 
-/// Which commits are looked for.
+/// A search for commits; see [`EventStore::search`].
 #[derive(Debug, Clone, Copy)]
 pub struct Search {
     /// The business transaction.
     pub correlation_id: CorrelationId,
-    /// What was stored before this time need not be looked at.
+    /// Commits that were stored before this time need not be read.
     pub since: Timestamp,
-    /// How many commits are returned, at most.
+    /// The most commits to return.
     pub max: usize,
 }
 
-/// The belief about an aggregate under which a commit may be appended.
+/// The condition of an append: the aggregate's last commit must be this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// The aggregate has no commit.
@@ -418,7 +420,7 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// The expectation as a number: 0 for [`NoStream`](Expected::NoStream).
+    /// The expected sequence: 0 for [`NoStream`](Expected::NoStream).
     pub fn sequence(self) -> u64 {
         match self {
             Self::NoStream => 0,
@@ -426,7 +428,7 @@ impl Expected {
         }
     }
 
-    /// The expectation that the aggregate's last commit is `sequence`, where 0 is none.
+    /// The condition that the aggregate's last commit has this sequence; 0 means that it has no commit.
     pub fn after(sequence: u64) -> Self {
         if sequence == 0 { Self::NoStream } else { Self::Exact(sequence) }
     }
@@ -435,56 +437,56 @@ impl Expected {
 /// A successful append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    /// The commit's place in the log.
+    /// The commit's sequence in the log.
     pub sequence: u64,
-    /// The store says that a commit of the same command was there already. It does not say whether it
-    /// has the same content: the caller compares.
+    /// Whether the store reports an earlier commit with the id of the same command. It does not compare the content;
+    /// the caller does.
     pub duplicate: bool,
 }
 
-/// An append that did not succeed, by what is known about the commit.
+/// A failed append, by what is known about the commit.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// The aggregate's last commit is another than the expected one.
     #[error("the aggregate's last commit is another than the expected one")]
     Conflict,
-    /// Not stored, for a reason that passes: another write is under way, or there is no connection at
-    /// the moment. The same append can be sent again.
+    /// Not stored, for a reason that passes: another write is in progress, or the connection is lost. The same append
+    /// can be sent again.
     #[error("the append has to wait")]
     Busy(#[source] StoreError),
-    /// No answer: it may be stored now, or later.
+    /// No answer: the commit may be stored, now or later.
     #[error("no answer to the append")]
     Unknown(#[source] StoreError),
-    /// Not stored.
+    /// Not stored, and never will be.
     #[error("the append failed")]
     Failed(#[source] StoreError),
 }
 
-/// Some commits.
+/// Some commits of a read or a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The commits, in order.
     pub commits: Vec<StoredCommit>,
     /// Whether there are more after them.
     pub more: bool,
-    /// Whether the answer is certain to be up to date; a replica may answer with an older state.
+    /// Whether the answer is certain to be current; a replica may lag.
     pub confirmed: bool,
 }
 
-/// Which log it is.
+/// The identity of a log, and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// What tells this log from any other, also from a later one of the same name.
+    /// An id that no other log has, also not a later one of the same name.
     pub id: String,
-    /// The sequence of the last commit of the aggregate types that were asked about; 0 for none.
+    /// The sequence of the last commit of the requested aggregate types; 0 if there is none.
     pub last_sequence: u64,
 }
 
-/// What there is after a place in a log.
+/// The part of a log after a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
-    /// How many commits.
+    /// The number of commits.
     pub commits: u64,
-    /// When the first of them happened, where that is known.
+    /// The time of the first of them, if known.
     pub since: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! The port to notices: what has just been stored, told to whoever listens, at most once.
+//! The port to notices: a stored commit is announced to the current listeners, at most once.
 
 use std::{collections::VecDeque, future::Future, marker::PhantomData, sync::Arc};
 
@@ -9,21 +9,21 @@ use crate::{
     port::subscription::Delivery,
 };
 
-/// Announces what is stored, to those who listen at that time. An event store has this port beside its own.
+/// Announces stored commits to the current listeners. An event store has this port beside its own.
 ///
 /// The contract in words; `contract::notices` (feature `contract`) is the same as tests:
 ///
-/// - A commit is announced after it is stored, and at most once. What was refused is never announced.
-/// - Whoever does not listen, or listens too slowly, misses it. Nothing is kept, nothing is repeated.
+/// - A commit is announced after it is stored, and at most once. A commit that is not stored is never announced.
+/// - A program that does not listen, or listens too slowly, misses it. Nothing is kept, nothing is repeated.
 pub trait Notices: Send + Sync + 'static {
-    /// What [`listen`](Notices::listen) returns.
+    /// The type that [`listen`](Notices::listen) returns.
     type Listener: Notice;
 
     /// Listens to the commits of the aggregate types of these names from now on.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Refused`] where nothing is announced.
+    /// [`StoreError::Refused`] if the store announces nothing.
     ///
     /// # Cancel safety
     ///
@@ -49,7 +49,7 @@ impl<N: Notices> Notices for Arc<N> {
 
 /// Commits as they are announced; see [`Notices::listen`].
 pub trait Notice: Send + 'static {
-    /// Waits for the next one; none when no more can come.
+    /// Waits for the next commit; `None` when no more can come.
     ///
     /// # Cancel safety
     ///
@@ -60,7 +60,7 @@ pub trait Notice: Send + 'static {
 /// The events of one aggregate type as they are announced; see [`Cqrs::notices`](crate::Cqrs::notices).
 pub struct NoticesOf<E, L> {
     listener: L,
-    /// The later events of a commit whose first was returned.
+    /// The later events of a commit whose first event was returned.
     rest: VecDeque<Result<Envelope<E>, StoreError>>,
     event: PhantomData<fn() -> E>,
 }
@@ -70,8 +70,8 @@ impl<E: Event, L: Notice> NoticesOf<E, L> {
         Self { listener, rest: VecDeque::new(), event: PhantomData }
     }
 
-    /// Waits for the next event; none when no more can come. Commits that cannot be read are passed over: who
-    /// has to see each event follows the log.
+    /// Waits for the next event; `None` when no more can come. Commits that cannot be read are skipped: a program that
+    /// must see each event follows the log.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,4 @@
-//! What a projector drives: something that applies events to a store, in one write with its checkpoint.
+//! The port that a projector drives: it applies events to a store, in one write with the checkpoint.
 
 use std::{future::Future, time::Duration};
 
@@ -15,30 +15,30 @@ use crate::{
     port::view_store::{Checkpoint, Note, Reached, SaveError, SavedCheckpoint, ViewStore},
 };
 
-/// A projection that keeps its results itself, such as rows in tables of its own.
+/// A projection that keeps its own results, such as rows in its own tables.
 ///
-/// A [`View`](crate::View) needs none of this: its documents are kept by a [`ViewStore`](crate::port::ViewStore). This
-/// port is for adapters that apply events in a transaction of their own store. The projector calls
-/// [`project`](Projection::project) with events in order, never two calls at once, and does the rest:
-/// following the log, trying again, setting events aside that cannot be applied, and reading the checkpoint
-/// again after anything that is not a success.
+/// A [`View`](crate::View) does not implement it: its documents are kept by a [`ViewStore`](crate::port::ViewStore).
+/// This port is for adapters that apply events in a transaction of their own store. The projector calls
+/// [`project`](Projection::project) with events in order, never two calls at the same time, and does the rest: it
+/// follows the log, retries, sets aside events that cannot be applied, and reads the checkpoint again after any
+/// failure.
 pub trait Projection: Send + Sync + 'static {
-    /// The view store that keeps its checkpoint and notes and, unless it says otherwise, its results.
+    /// The view store that keeps the checkpoint, the notes and, by default, the results.
     type Store: ViewStore;
 
     /// The view store.
     fn store(&self) -> &Self::Store;
 
-    /// Which events it applies, and what its projector does about those that it cannot.
+    /// Which events it applies, and what its projector does about events that it cannot apply.
     fn settings(&self) -> ProjectionSettings;
 
-    /// The events that it has begun with and not finished, as far as it knows them: a service that stops before they
-    /// are finished names them, see [`Unfinished`](crate::operate::Unfinished).
+    /// The events that it has begun and not finished, if it knows them: a service that stops before they are finished
+    /// reports them, see [`Unfinished`](crate::operate::Unfinished).
     fn under_way(&self) -> Vec<(AggregateKey, Position)> {
         Vec::new()
     }
 
-    /// Prepares the place for the results, if it is not there.
+    /// Creates the place for the results, if it does not exist.
     ///
     /// # Errors
     ///
@@ -51,8 +51,8 @@ pub trait Projection: Send + Sync + 'static {
         self.store().open(projection)
     }
 
-    /// How far the projection is, with the revision that the next [`project`](Projection::project) names.
-    /// What was saved before the call is seen.
+    /// The saved checkpoint, with the revision that the next [`project`](Projection::project) names. It includes
+    /// everything that was saved before the call.
     ///
     /// # Errors
     ///
@@ -68,8 +68,8 @@ pub trait Projection: Send + Sync + 'static {
         self.store().checkpoint(projection)
     }
 
-    /// The projection's notes whose keys begin with `prefix`, sorted by key. What was saved before the call
-    /// is seen.
+    /// The projection's notes whose keys begin with `prefix`, sorted by key. They include everything that was saved
+    /// before the call.
     ///
     /// # Errors
     ///
@@ -86,32 +86,33 @@ pub trait Projection: Send + Sync + 'static {
         self.store().notes(projection, prefix)
     }
 
-    /// Applies events in their order and saves the notes and the checkpoint, all in one write, if the
-    /// checkpoint's revision is still the named one; returns the new revision.
+    /// Applies events in order and saves the notes and the checkpoint, all in one write, if the checkpoint's revision
+    /// is still the named one (compare-and-set). Returns the new revision.
     ///
     /// # Errors
     ///
-    /// [`ProjectError`]. Nothing is saved when it names an event; after any other error the write may have
-    /// been stored, as a whole.
+    /// [`ProjectError`]. If it names an event, nothing is saved; after any other error the write may be stored, as a
+    /// whole.
     ///
     /// # Cancel safety
     ///
-    /// A dropped call may be carried out, now or later; it is whole or absent.
+    /// A dropped call may be carried out, now or later; it is stored as a whole or not at all.
     fn project(
         &self,
         projection: &ProjectionId,
         batch: Batch<'_>,
     ) -> impl Future<Output = Result<u64, ProjectError>> + Send;
 
-    /// Carries out what an earlier [`project`](Projection::project) has noted and not finished, such as the intents of a
-    /// policy; returns the revision of the checkpoint, which may be a new one.
+    /// Continues work that an earlier [`project`](Projection::project) has noted and not finished, such as the intents
+    /// of a policy. Returns the revision of the checkpoint, which may be a new one.
     ///
-    /// The active projector calls it before its first batch, and without any event as often as
-    /// [`waiting`](Projection::waiting) says. It must be idempotent. A projection without effects keeps the default.
+    /// The active projector calls it before its first batch, and later, without new events, whenever the time of
+    /// [`waiting`](Projection::waiting) has passed. It must be idempotent. A projection without effects keeps the
+    /// default.
     ///
     /// # Errors
     ///
-    /// [`SaveError`]; it is called again later.
+    /// [`SaveError`]; the projector calls it again later.
     ///
     /// # Cancel safety
     ///
@@ -126,13 +127,13 @@ pub trait Projection: Send + Sync + 'static {
         std::future::ready(Ok(revision))
     }
 
-    /// What earlier calls have left to be done without any event, and when [`resume`](Projection::resume) is to be called
-    /// for it. None where nothing is left.
+    /// Work that earlier calls have left unfinished, and when [`resume`](Projection::resume) should continue it. `None`
+    /// if there is no such work.
     fn waiting(&self) -> Option<Waiting> {
         None
     }
 
-    /// Its projector ends: what is under way is not to go on in this process.
+    /// Called when its projector ends: work in progress must not continue in this process.
     fn let_go(&self) {}
 
     /// Waits, without polling, until the checkpoint is at or after `sequence`; see [`ViewStore::reached`](crate::port::ViewStore::reached).
@@ -166,30 +167,30 @@ pub trait Projection: Send + Sync + 'static {
     }
 }
 
-/// Which events a projection applies, and what its projector does about those that it cannot apply.
+/// Which events a projection applies, and what its projector does about events that it cannot apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectionSettings {
     /// The stored names of the aggregates whose events it applies.
     pub aggregates: Vec<&'static str>,
-    /// What to do with an event that cannot be applied.
+    /// What happens with an event that cannot be applied.
     pub on_failure: OnFailure,
-    /// How long it waits for what may pass by itself, before it does that.
+    /// How long it waits for a failure that may pass, before it does that.
     pub retry: Retry,
-    /// The stored names of events that it passes over without reading them, also when this program does not know
-    /// them or their version. They count as applied.
+    /// The stored names of events that it skips without reading them, also if this program does not know them or their
+    /// version. They count as applied.
     pub ignored: &'static [&'static str],
-    /// Where in the log it begins, the first time that it runs.
+    /// Where in the log it begins when it runs for the first time.
     pub start: Start,
     /// Whether it has effects outside of its own store, such as mails or commands. Such a projection cannot be rebuilt,
-    /// since a rebuild would repeat its effects.
+    /// because a rebuild would repeat its effects.
     pub has_effects: bool,
-    /// How many events one [`project`](Projection::project) takes at most, where a single commit does not have
-    /// more; at least 1.
+    /// The most events in one [`project`](Projection::project), unless a single commit has more; at least 1.
     pub max_events: usize,
 }
 
 impl ProjectionSettings {
-    /// The usual ones: events that cannot be applied are set aside, and it begins with the first event.
+    /// The default settings: events that cannot be applied are set aside, and the projection begins with the first
+    /// event.
     pub fn new(aggregates: Vec<&'static str>, max_events: usize) -> Self {
         Self {
             aggregates,
@@ -203,10 +204,10 @@ impl ProjectionSettings {
     }
 }
 
-/// What a projection has still to do without any event; see [`Projection::waiting`].
+/// Unfinished work of a projection; see [`Projection::waiting`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// When it is to be gone on with.
+    /// After how long it should continue.
     pub after: Duration,
     /// Why it is not finished.
     pub reason: String,
@@ -217,11 +218,11 @@ pub struct Waiting {
 pub struct Batch<'a> {
     /// The events, in order.
     pub events: &'a [Recorded<'a>],
-    /// Notes to save.
+    /// The notes to save.
     pub notes: &'a [Note],
-    /// How far the projection is with them.
+    /// The checkpoint after the events.
     pub checkpoint: &'a Checkpoint,
-    /// The revision of the checkpoint that this one follows.
+    /// The revision of the checkpoint that this one replaces.
     pub revision: u64,
 }
 
@@ -233,12 +234,12 @@ pub enum ProjectError {
     Event {
         /// Its index in [`Batch::events`].
         index: usize,
-        /// Why not.
+        /// Why it cannot be applied.
         reason: String,
-        /// Whether the same may succeed a little later.
+        /// Whether a retry may succeed.
         transient: bool,
     },
-    /// This program does not know one event: a newer one may. Nothing was saved.
+    /// This program does not know one event; a newer program may. Nothing was saved.
     #[error("an event is unknown to this program: {reason}")]
     Unknown {
         /// Its index in [`Batch::events`].
@@ -246,13 +247,13 @@ pub enum ProjectError {
         /// What is unknown.
         reason: String,
     },
-    /// The write as a whole did not succeed.
+    /// The write as a whole failed.
     #[error(transparent)]
     Save(#[from] SaveError),
 }
 
 impl ProjectError {
-    /// That one event cannot be applied, since it [cannot be decoded](Recorded::decode).
+    /// The error that one event cannot be applied because it [cannot be decoded](Recorded::decode).
     #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
     pub fn undecodable(index: usize, error: StoreError) -> Self {
         let reason = error.to_string();
@@ -271,13 +272,14 @@ impl From<StoreError> for ProjectError {
     }
 }
 
-/// [`Projection`] without its type, so that one projector serves them all: its calls are one for each batch.
+/// [`Projection`] without its type, so that one projector serves all projections. The dynamic calls are one for each
+/// batch.
 pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn settings(&self) -> ProjectionSettings;
     fn under_way(&self) -> Vec<(AggregateKey, Position)>;
     fn waiting(&self) -> Option<Waiting>;
     fn let_go(&self);
-    /// The name under which the projector of a build follows the log.
+    /// The name under which the projector of a build subscribes to its own context's log.
     fn subscriber(&self, id: &ProjectionId) -> String;
     fn open<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
     fn checkpoint<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<SavedCheckpoint, StoreError>>;
@@ -305,8 +307,8 @@ pub(crate) trait AnyProjection: Send + Sync + 'static {
     fn remove<'a>(&'a self, id: &'a ProjectionId) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
-/// The name under which the projector of a build follows its own context's log. `=` is in no other name, so that no
-/// view is taken for another one elsewhere.
+/// The name under which the projector of a build subscribes to its own context's log. `=` is in no other name, so that
+/// it cannot equal the name of a view.
 pub(crate) fn subscriber(id: &ProjectionId, place: Option<&str>) -> String {
     place.map_or_else(|| id.to_string(), |place| format!("{id}=at={place}"))
 }

@@ -1,4 +1,4 @@
-//! The port to where views are kept.
+//! The port to the store of views.
 
 use std::{future::Future, sync::Arc};
 
@@ -15,11 +15,11 @@ use crate::base::{
 /// The contract in words; `contract::view_store` (feature `contract`) is the same as tests:
 ///
 /// - [`save`](ViewStore::save) stores all its documents, its notes and the checkpoint, or nothing.
-/// - Of two saves that started from the same checkpoint at most one succeeds.
+/// - Of two saves that started from the same checkpoint at most one succeeds (optimistic concurrency).
 /// - Keys are opaque: any text of at most [`MAX_ID_BYTES`](crate::model::MAX_ID_BYTES) bytes is a key. Documents and
-///   notes are apart: the same key may stand for one of each.
+///   notes have separate keys: the same key may name one of each.
 pub trait ViewStore: Send + Sync + 'static {
-    /// Prepares the place for a projection's documents, if it is not there.
+    /// Creates the place for a projection's documents, if it does not exist.
     ///
     /// # Errors
     ///
@@ -30,8 +30,8 @@ pub trait ViewStore: Send + Sync + 'static {
     /// It can be called again.
     fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// How far the projection is, with the revision that the next [`save`](ViewStore::save) names.
-    /// What was saved before the call is seen.
+    /// The saved checkpoint, with the revision that the next [`save`](ViewStore::save) names. It includes everything
+    /// that was saved before the call.
     ///
     /// # Errors
     ///
@@ -45,8 +45,8 @@ pub trait ViewStore: Send + Sync + 'static {
         projection: &ProjectionId,
     ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send;
 
-    /// The documents of `keys`, each with its revision, in the order of the keys. For the projector:
-    /// a save that starts from what this returned never overwrites newer documents.
+    /// The documents of `keys`, each with its revision, in the order of the keys. For the projector: a save that starts
+    /// from this answer never overwrites newer documents.
     ///
     /// # Errors
     ///
@@ -61,8 +61,8 @@ pub trait ViewStore: Send + Sync + 'static {
         keys: &[String],
     ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send;
 
-    /// The projection's notes whose keys begin with `prefix`, sorted by key. What was saved before the call
-    /// is seen.
+    /// The projection's notes whose keys begin with `prefix`, sorted by key. They include everything that was saved
+    /// before the call.
     ///
     /// # Errors
     ///
@@ -77,16 +77,17 @@ pub trait ViewStore: Send + Sync + 'static {
         prefix: &str,
     ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
 
-    /// Stores documents, notes and checkpoint in one write; returns the checkpoint's new revision.
+    /// Stores documents, notes and checkpoint in one write, if the checkpoint's revision is still the named one
+    /// (compare-and-set). Returns the checkpoint's new revision.
     ///
     /// # Errors
     ///
-    /// [`SaveError`]. After any error the caller reads the checkpoint again and goes on from there: the
-    /// write may have been stored.
+    /// [`SaveError`]. After any error the caller must read the checkpoint again and continue from there: the write may
+    /// be stored.
     ///
     /// # Cancel safety
     ///
-    /// A dropped save may be stored, now or later; it is whole or absent.
+    /// A dropped save may be stored, now or later, as a whole or not at all.
     fn save(
         &self,
         projection: &ProjectionId,
@@ -99,8 +100,8 @@ pub trait ViewStore: Send + Sync + 'static {
     /// A name for this store among all stores that keep views of the same log: at most 32 of `a-z`, `0-9`, `_` and `-`.
     ///
     /// It is part of the consumer's name. Projectors on one store share a consumer, so one of them is active at a time;
-    /// projectors on two stores have two consumers, and both are active. `None` only for a store that belongs to the log,
-    /// of which there cannot be two, such as the key-value buckets beside a stream.
+    /// projectors on two stores have two consumers, and both are active. `None` only for a store that belongs to the
+    /// log and exists once, such as the key-value buckets beside a stream.
     fn name(&self) -> Option<String>;
 
     /// The document of one key, for queries.
@@ -118,8 +119,7 @@ pub trait ViewStore: Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
-    /// All documents of a projection with their keys, in no particular order, for queries over small
-    /// views.
+    /// All documents of a projection with their keys, in no particular order, for queries over small views.
     ///
     /// # Errors
     ///
@@ -133,10 +133,10 @@ pub trait ViewStore: Send + Sync + 'static {
         projection: &ProjectionId,
     ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send;
 
-    /// At most `max` documents of a projection whose keys come after `after`, in the order of their keys as
-    /// bytes; the first ones where it is none.
+    /// At most `max` documents of a projection whose keys are greater than `after`, in the byte order of their keys;
+    /// with `None`, the first ones.
     ///
-    /// Unless an adapter knows better, it reads all documents for each page.
+    /// The default reads all documents for each page.
     ///
     /// # Errors
     ///
@@ -160,8 +160,8 @@ pub trait ViewStore: Send + Sync + 'static {
         }
     }
 
-    /// Waits, without polling, until the projection's checkpoint is at or after `sequence`. Returns where it was seen
-    /// and how many dead letters it counted there; it may have moved on since.
+    /// Waits, without polling, until the projection's checkpoint is at or after `sequence`. Returns the checkpoint's
+    /// sequence and its number of dead letters at that time; it may have moved on since.
     ///
     /// # Errors
     ///
@@ -176,8 +176,7 @@ pub trait ViewStore: Send + Sync + 'static {
         sequence: u64,
     ) -> impl Future<Output = Result<Reached, StoreError>> + Send;
 
-    /// Removes everything of a projection: documents, notes and checkpoint. Nothing happens if it is not
-    /// there.
+    /// Removes everything of a projection: documents, notes and checkpoint. Nothing happens if it does not exist.
     ///
     /// # Errors
     ///
@@ -188,8 +187,8 @@ pub trait ViewStore: Send + Sync + 'static {
     /// A dropped removal may have happened, or happen later.
     fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What is noted about the view of this name as a whole, whatever its versions and builds, with its
-    /// revision; none, and revision 0, at first. What was noted before the call is seen.
+    /// The record of the view of this name as a whole, for all its versions and builds, with its revision; at first
+    /// `None` and revision 0. It includes everything that was saved before the call.
     ///
     /// # Errors
     ///
@@ -200,12 +199,12 @@ pub trait ViewStore: Send + Sync + 'static {
     /// Dropping it loses nothing.
     fn about(&self, view: &str) -> impl Future<Output = Result<SavedDocument, StoreError>> + Send;
 
-    /// Notes something about the view of this name, if `revision` is still the current one; returns the
-    /// new revision.
+    /// Replaces the record of the view of this name, if `revision` is still the current one (compare-and-set). Returns
+    /// the new revision.
     ///
     /// # Errors
     ///
-    /// [`SaveError`]; after any error it may be noted all the same.
+    /// [`SaveError`]; after any error the record may be replaced all the same.
     ///
     /// # Cancel safety
     ///
@@ -317,19 +316,19 @@ impl<S: ViewStore> ViewStore for Arc<S> {
 /// How far a projection is in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The log that it is about; see [`Log::id`](crate::port::Log::id).
+    /// The log; see [`Log::id`](crate::port::Log::id).
     pub log: String,
     /// The last sequence whose events are in the view, or are dead letters.
     pub sequence: u64,
-    /// The last event of the commit at that sequence, by which a log that lost its end and grew again is
-    /// told from the one that it was.
+    /// The last event of the commit at that sequence. It shows whether the log has lost its end and has grown again
+    /// since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EventId>,
-    /// How many dead letters the projection has: without any, nobody needs to look for them.
+    /// The number of dead letters of the projection: with 0, a reader need not look for them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dead_letters: u64,
-    /// Set when another build takes the place of this one, by the number of the attempt: nothing is projected after
-    /// it.
+    /// The number of the attempt to switch, while another build becomes active in place of this one: a sealed build
+    /// projects nothing more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<u32>,
 }
@@ -340,36 +339,37 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Checkpoint {
-    /// What those who wait for it want to know.
+    /// The part of the checkpoint for calls that wait for it.
     pub fn reached(&self) -> Reached {
         Reached { sequence: self.sequence, dead_letters: self.dead_letters }
     }
 }
 
-/// Where a checkpoint was seen; see [`ViewStore::reached`].
+/// The position at which a checkpoint was seen; see [`ViewStore::reached`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reached {
     /// The last sequence whose events are in the view, or are dead letters.
     pub sequence: u64,
-    /// How many dead letters there were.
+    /// The number of dead letters at that time.
     pub dead_letters: u64,
 }
 
 /// A checkpoint as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedCheckpoint {
-    /// The checkpoint; none before the first save.
+    /// The checkpoint; `None` before the first save.
     pub checkpoint: Option<Checkpoint>,
-    /// What the next save names, so that it fails if another came between; 0 where there is none.
+    /// The revision that the next save names, so that it fails if another save came between; 0 if there is no
+    /// checkpoint.
     pub revision: u64,
 }
 
 /// A document as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedDocument {
-    /// The document; none where there is none.
+    /// The document; `None` if there is none.
     pub document: Option<Bytes>,
-    /// What a save of this key names; 0 where there is no document.
+    /// The revision that a save of this key names; 0 if there is no document.
     pub revision: u64,
 }
 
@@ -380,9 +380,9 @@ pub struct Save<'a> {
     pub writes: &'a [Write],
     /// The changed notes; each key once.
     pub notes: &'a [Note],
-    /// How far the view is with them.
+    /// The checkpoint after these changes.
     pub checkpoint: &'a Checkpoint,
-    /// The revision of the checkpoint that they follow.
+    /// The revision of the checkpoint that this one replaces.
     pub revision: u64,
 }
 
@@ -391,30 +391,30 @@ pub struct Save<'a> {
 pub struct Write {
     /// Its key.
     pub key: String,
-    /// Its new content; none removes it.
+    /// Its new content; `None` removes it.
     pub document: Option<Bytes>,
-    /// The revision of the content that it replaces; 0 where there was none.
+    /// The revision of the content that it replaces; 0 if there was none.
     pub revision: u64,
 }
 
-/// A changed note: what a projector keeps beside the documents, such as an event that it could not apply.
+/// A changed note: data that a projector keeps beside the documents, such as an event that it could not apply.
 ///
-/// It names no revision: notes change only together with the checkpoint, whose revision is compared.
+/// It has no revision of its own: notes change only together with the checkpoint, whose revision is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// Its key; at most [`MAX_ID_BYTES`](crate::model::MAX_ID_BYTES) bytes.
     pub key: String,
-    /// Its new content; none removes it.
+    /// Its new content; `None` removes it.
     pub content: Option<Bytes>,
 }
 
-/// A save that did not succeed.
+/// A failed save.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// Another save came between: someone else runs this projection, or an earlier save arrived late.
+    /// Another save came between: another instance runs this projection, or an earlier save arrived late.
     #[error("another save of the view came between")]
     Conflict,
-    /// The store failed; the save may have been stored.
+    /// The store failed; the save may be stored.
     #[error("the save failed")]
     Failed(#[from] StoreError),
 }
