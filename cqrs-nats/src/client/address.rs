@@ -1,22 +1,22 @@
-//! The addresses of servers as a text, and the secrets that it may have in it.
+//! The addresses of servers, and the secrets that they may contain.
 //!
-//! An address is untrusted in one way: nobody knows where in a text that cannot be read the password is. So nothing of
-//! such a text is ever shown, and of one that can be read only scheme, host and port. The client gets the addresses
-//! without user, password and token, which it would ignore there and show, and gets those apart.
+//! If an address cannot be parsed, the place of the password in it is unknown. So no part of such a text is ever shown;
+//! of a parsed address only scheme, host and port are shown. The client gets the addresses without user, password and
+//! token, which it would ignore there and show, and gets those separately.
 
 use std::fmt;
 
 use async_nats::ServerAddr;
 use percent_encoding::percent_decode_str;
 
-/// Where the servers are, and who connects.
+/// The addresses of the servers, and the identity of the user.
 #[derive(Clone)]
 pub(crate) struct Addresses {
     pub(crate) servers: Vec<ServerAddr>,
     pub(crate) identity: Option<Identity>,
 }
 
-/// Who connects, as an address says it.
+/// The identity that an address contains.
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) enum Identity {
@@ -27,11 +27,11 @@ pub(crate) enum Identity {
 const UNREADABLE: &str = "it cannot be read";
 
 impl Addresses {
-    /// Reads addresses with commas between them.
+    /// Parses addresses that are separated by commas.
     ///
     /// # Errors
     ///
-    /// Why it cannot be used, without a part of it.
+    /// Why the text cannot be used, without any part of it.
     pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
         let mut servers = Vec::new();
         let mut identities = Vec::new();
@@ -41,7 +41,7 @@ impl Addresses {
             identities.push(identity);
         }
         let identity = identities.first().cloned().flatten();
-        // Where a password has a comma in it, its end begins the next address and looks like another identity.
+        // If a password contains a comma, its end begins the next address and looks like another identity.
         if identities.iter().flatten().any(|other| Some(other) != identity.as_ref()) {
             return Err(
                 "all its servers get the user and password of the first one, and others have other ones",
@@ -52,11 +52,11 @@ impl Addresses {
 }
 
 fn read_one(address: &str) -> Result<(ServerAddr, Option<Identity>), &'static str> {
-    // Some of these would be dropped in silence.
+    // The parser would silently drop some of these.
     if address.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err("there is a space, a tab or a line break in it");
     }
-    // The parser drops these two. Where a password has commas in it, they are what is left of it around a comma.
+    // The parser drops a trailing `:`. If a password contains commas, its parts may end so.
     if address.ends_with(':') {
         return Err("a port is missing");
     }
@@ -81,12 +81,12 @@ fn read_one(address: &str) -> Result<(ServerAddr, Option<Identity>), &'static st
 }
 
 impl fmt::Display for Addresses {
-    /// Without what is secret.
+    /// Writes the addresses without their secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, server) in self.servers.iter().enumerate() {
             let comma = if number > 0 { "," } else { "" };
             let host = server.host();
-            // The brackets of an address of IPv6 are not part of it.
+            // The brackets of an IPv6 address are not part of the host.
             let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             write!(f, "{comma}{}://{host}:{}", server.scheme(), server.port())?;
         }

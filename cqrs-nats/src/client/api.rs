@@ -1,8 +1,7 @@
-//! The requests of JetStream's API, and the subjects that it has beside them.
+//! The requests of the JetStream API, and related subjects.
 //!
-//! A request is asked on a subject that names it. A user must be permitted to publish there, and the server's refusal
-//! names the subject. So each call tells the subjects that it publishes to, and this is the one place where they are
-//! spelled.
+//! A request is published to a subject that names it. The user needs the permission to publish there, and the server's
+//! refusal names the subject. So each call passes the subjects that it publishes to, and only this module spells them.
 
 use std::{fmt::Display, sync::Arc};
 
@@ -15,10 +14,10 @@ use crate::client::{
     errors::store_error,
 };
 
-/// Where JetStream is asked about itself.
+/// The subject for information about JetStream itself.
 pub(crate) const INFO: &str = "$JS.API.INFO";
 
-/// What the subjects of all requests begin with. The client adds it by itself.
+/// The prefix of the subjects of all requests. The client adds it by itself.
 const PREFIX: &str = "$JS.API.";
 
 /// A request about a stream, or about a consumer of a stream.
@@ -41,7 +40,7 @@ pub(crate) enum Api {
 }
 
 impl Api {
-    /// The subject on which it is asked about `place`: a stream, or a stream and a consumer with a dot between them.
+    /// The subject of the request for `place`: a stream, or a stream and a consumer separated by a dot.
     pub(crate) fn of(self, place: impl Display) -> String {
         format!("{PREFIX}{}.{place}", self.name())
     }
@@ -63,22 +62,22 @@ impl Api {
     }
 }
 
-/// Where messages of a consumer are acknowledged; `place` is the stream and the consumer with a dot between them.
+/// The subjects of acknowledgments; `place` is the stream and the consumer, separated by a dot.
 pub(crate) fn acknowledgments(place: impl Display) -> String {
     format!("$JS.ACK.{place}")
 }
 
-/// Where the server says what happens to a stream.
+/// The subjects of the server's advisories about a stream.
 pub(crate) fn advisories(stream: &str) -> String {
     format!("$JS.EVENT.ADVISORY.STREAM.*.{stream}")
 }
 
-/// A request that failed.
+/// A failed request.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The server said so.
+    /// The server's error.
     Server(jetstream::Error),
-    /// No answer came in time, or none that can be read.
+    /// No answer arrived in time, or no readable one.
     Client(RequestError),
 }
 
@@ -97,7 +96,7 @@ impl Failure {
         }
     }
 
-    /// As what a store says; `what` was being done.
+    /// The failure as a store's error; `what` describes the operation.
     pub(crate) fn into_store_error(self, what: impl Into<String>) -> StoreError {
         match self {
             Self::Server(error) => store_error(what, error),
@@ -107,7 +106,7 @@ impl Failure {
 }
 
 impl Connection {
-    /// Asks JetStream about a stream or a consumer, and waits for as long as `context` does.
+    /// Sends a request about a stream or a consumer, with the timeout of `context`.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         context: &jetstream::Context,

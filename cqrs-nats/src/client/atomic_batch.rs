@@ -1,10 +1,9 @@
-//! Publishing several messages to a stream as one: JetStream's atomic batch.
+//! Publishes several messages to a stream atomically: JetStream's atomic batch.
 //!
-//! The client has no call for it. The messages carry the batch's id and their numbers, the last one asks
-//! for the commit, and only its answer counts; each message's own expectation is checked at the commit.
-//! Servers before 2.12 do not know the headers and would store the messages one by one, and 2.12.0 checks the
-//! expectations against the wrong subject (`MIN_SERVER`), which is why the version is checked
-//! when connecting.
+//! The client has no call for it. The messages carry the batch's id and their numbers, the last message asks for the
+//! commit, and only its answer counts; the expected sequence of each message is checked at the commit. Servers before
+//! 2.12 do not know the headers and would store the messages one by one, and 2.12.0 checks the expected sequences
+//! against the wrong subject. So the version (`MIN_SERVER`) is checked when connecting.
 
 use async_nats::jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck};
 use bytes::Bytes;
@@ -12,26 +11,26 @@ use uuid::Uuid;
 
 use crate::client::{connection::Connection, headers::Headers};
 
-/// The most messages that a batch may have; the server's limit is 1,000.
+/// The most messages in a batch; the server's limit is 1,000.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
 
 /// One message of a batch.
 pub(crate) struct Message {
     pub(crate) subject: String,
-    /// None marks the subject's value as deleted, as key-value clients do.
+    /// `None` marks the subject's value as deleted, as key-value clients do.
     pub(crate) payload: Option<Bytes>,
-    /// The sequence that the last message on the subject must have, or the batch is not stored. The batch's
-    /// last message always has one.
+    /// The sequence that the last message on the subject must have; otherwise the batch is not stored. The last message
+    /// of a batch always has one.
     pub(crate) expected: Option<u64>,
 }
 
-/// The header by which key-value clients tell a deletion from a value.
+/// The header by which key-value clients distinguish a deletion from a value.
 pub(crate) const OPERATION: &str = "KV-Operation";
 
 /// The header with the sequence that the last message on the subject must have.
 pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
-/// Stores all of `messages` in order, or none; the answer names the last one's sequence.
+/// Stores all of `messages` in order, or none; the answer names the sequence of the last one.
 pub(crate) async fn publish(
     connection: &Connection,
     stream: &str,
@@ -72,13 +71,13 @@ pub(crate) async fn publish(
     Ok(PublishAck::default())
 }
 
-/// A test may let the process die here, when the server has all of the batch but its end.
+/// A test may end the process here, when the server has all of the batch except the commit.
 #[cfg(feature = "failpoints")]
 async fn before_commit(connection: &Connection, stream: &str) {
     use cqrs_core::failpoint::{Point, is_armed, reached};
 
     if is_armed(Point::InSave, stream) {
-        // Without a connection there is nothing to be sent.
+        // An error means that there is no connection, and nothing to flush.
         let _ = connection.client.flush().await;
     }
     reached(Point::InSave, stream).await;

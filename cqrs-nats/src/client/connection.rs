@@ -1,4 +1,4 @@
-//! A connection that can tell when an answer will not come: it broke, or the server refused the question.
+//! A connection that reports when an answer cannot come: the connection was lost, or the server denied the request.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// A client with its JetStream context, and whatever takes its place when its task has ended. Clones share it.
+/// A client with its JetStream context, and the clients that replace it after its task has ended. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     first: Arc<Live>,
@@ -29,18 +29,18 @@ impl Deref for Connection {
     }
 }
 
-/// A client that is in use, or was before another took its place.
+/// A client in use, or one that was replaced.
 pub(crate) struct Live {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
-    /// The same for appends, which are sent again when no answer comes.
+    /// The same context for appends, which are sent again if no answer comes.
     pub(crate) appends: jetstream::Context,
-    /// The same for reads, which are answered soon or not at all, and can be asked for again.
+    /// The same context for reads, which have a short timeout and can be sent again.
     pub(crate) reads: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,
-    /// The client counts a connection here before it hands on what comes over it.
+    /// The client counts a connection here before it delivers what comes over it.
     pub(crate) statistics: Arc<Statistics>,
-    /// What took its place. Who has a reference may go on using it: every call fails.
+    /// The client that replaced this one. A caller may still hold this one: every call on it fails.
     pub(crate) next: OnceLock<Box<Live>>,
 }
 
@@ -54,7 +54,7 @@ impl Live {
     }
 }
 
-/// The subjects on which messages were seen whose headers the client cannot parse. They are read one by one.
+/// The subjects with messages whose headers the client cannot parse. They are read message by message from the leader.
 #[derive(Clone, Default)]
 pub(crate) struct Unreadable(Arc<Mutex<HashSet<String>>>);
 
@@ -64,7 +64,7 @@ impl Unreadable {
         !subjects.is_empty() && subjects.contains(subject)
     }
 
-    /// Notes a subject, or that nothing is wrong on it any more.
+    /// Notes a subject, or removes it when its messages are readable again.
     pub(crate) fn note(&self, subject: &str, is_unreadable: bool) {
         let mut subjects = self.subjects();
         if !is_unreadable {
@@ -86,47 +86,47 @@ impl Unreadable {
     }
 }
 
-/// How many subjects with unreadable messages are remembered: as many as fit into a megabyte or two. One that was
-/// forgotten costs another loss of the connection.
+/// How many subjects with unreadable messages are remembered: about one or two megabytes. A forgotten subject costs
+/// another loss of the connection.
 const REMEMBERED_UNREADABLE: usize = 10_000;
 
-/// How many refused subjects are remembered; a call that waits looks at once, so there are rarely two.
+/// How many denied subjects are remembered; a waiting call looks at once, so there are rarely two.
 const REMEMBERED: usize = 256;
 
-/// How long a call waits for the connection to come back before it says that there is none.
+/// How long a call waits for a reconnect before it fails.
 const RECONNECT: Duration = Duration::from_secs(2);
 
-/// How long the news that something was not permitted may be on its way behind an answer that came after it.
+/// How long the event of a denied permission may arrive after an answer that the server sent later.
 pub(crate) const LAST_WORD: Duration = Duration::from_millis(20);
 
-/// About how long news of a new consumer takes through a cluster.
+/// About how long it takes until all servers of a cluster know a new consumer.
 pub(crate) const NEWS: Duration = Duration::from_millis(10);
 
 /// How often a new consumer may be unknown before that is an error: about a second.
 pub(crate) const UNHEARD: u32 = 100;
 
-/// How long it may take to find or make a consumer. A server that is starting drops requests without an answer; what
-/// it does late is found at the next attempt.
+/// How long it may take to find or create a consumer. A starting server drops requests without an answer; a consumer
+/// that it creates late is found by the next attempt.
 pub(crate) const OPENING: Duration = Duration::from_secs(2);
 
-/// How often it looks meanwhile.
+/// How often `is_up` checks the state of the connection.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What went wrong on the connection, as the client's events tell it.
+/// What went wrong on the connection, from the client's events.
 ///
-/// The client drops events when too many come at once. A lost loss or refusal costs those who wait for an
-/// answer their whole time, no more; whether the connection is up is asked of the client itself.
+/// The client drops events when too many arrive at once. Then a call that waits for an answer takes its whole timeout,
+/// and nothing else is lost; whether the connection is up is asked of the client itself.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
-    /// What the subjects begin with on which answers come.
+    /// The prefix of the subjects on which answers arrive.
     inbox: String,
     /// How often the connection was lost.
     losses: u64,
-    /// How often the server refused a subject.
+    /// How often the server denied a subject.
     refusals: u64,
-    /// The last subjects to which it did not let us publish or subscribe, the newest last.
+    /// The last subjects to which it denied publishing or subscribing, the newest last.
     refused: VecDeque<Refused>,
-    /// Whether the server has refused the subscription to the inbox, so that no answer can be received.
+    /// Whether the server has denied the subscription to the inbox: then no answer can be received.
     deaf: bool,
 }
 
@@ -139,16 +139,16 @@ pub(crate) enum NoAnswer {
     NotPermitted(String),
 }
 
-/// The counters of losses and refusals at the start of a call: only what is added during the call is about it.
+/// The counters of losses and denials at the start of a call: only those that are counted during the call end it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Before {
-    /// None for a call that the client sends again after a reconnect, such as a pull request.
+    /// `None` for a call that the client repeats after a reconnect, such as a pull request.
     losses: Option<u64>,
     refusals: u64,
 }
 
 impl Before {
-    /// For a call that the client makes again when it is connected again.
+    /// For a call that the client repeats after a reconnect.
     pub(crate) fn through_losses(self) -> Self {
         Self { losses: None, ..self }
     }
@@ -159,8 +159,8 @@ impl Connection {
         Self { first: Arc::new(live), unreadable: Unreadable::default() }
     }
 
-    /// Connects another client whenever the task of the last one has ended, for as long as anybody has the connection.
-    /// It ends by a panic when a header has a carriage return in it, which anybody who may publish can write.
+    /// Connects another client whenever the task of the last one has ended, as long as a handle of the connection
+    /// exists. The task panics when a header contains a carriage return, which any user who may publish can write.
     pub(crate) fn keep<F>(&self, connect: impl Fn(u64) -> F + Send + 'static)
     where
         F: Future<Output = Option<Live>> + Send,
@@ -186,28 +186,27 @@ impl Connection {
                 };
                 let Some(first) = first.upgrade() else { return };
                 link = live.link.clone();
-                // Nobody else sets it.
+                // Only this task sets it.
                 let _ = first.last().next.set(Box::new(live));
             }
         });
     }
 
-    /// How often a connection to a server was made, by all clients one after the other.
+    /// How often a connection to a server was established, by all clients so far.
     pub(crate) fn connects(&self) -> u64 {
         let clients = iter::successors(Some(&*self.first), |live| live.next.get().map(|next| &**next));
         clients.map(|live| live.statistics.connects.load(Ordering::Relaxed)).sum()
     }
 
-    /// What has gone wrong until now.
+    /// The counters as of now.
     pub(crate) fn before(&self) -> Before {
         let link = self.link.borrow();
         Before { losses: Some(link.losses), refusals: link.refusals }
     }
 
-    /// Runs `call`, which publishes to `subjects` or to subjects beneath them, unless it turns out that its
-    /// answer cannot come: the client does not fail what is under way when the connection breaks, and the
-    /// server says only beside the call that a subject is not permitted. The caller would wait until the
-    /// call's time is up.
+    /// Runs `call`, which publishes to `subjects` or to subjects beneath them, and fails as soon as its answer cannot
+    /// come. The client does not fail pending requests when the connection breaks, and the server reports a denied
+    /// subject only as an event of the connection. Without this check the caller would wait for the whole timeout.
     pub(crate) fn answer<T, S: AsRef<str>>(
         &self,
         subjects: &[S],
@@ -216,7 +215,7 @@ impl Connection {
         self.answer_since(self.before(), subjects, call)
     }
 
-    /// The same for a call that began earlier.
+    /// The same for a call that began earlier, at `before`.
     pub(crate) async fn answer_since<T, S: AsRef<str>>(
         &self,
         before: Before,
@@ -234,8 +233,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the connection to be there; false when it does not come back soon. What is published
-    /// while it is down would be sent later, long after the caller has given up.
+    /// Waits until the connection is up; returns false if it does not come back soon. A message that is published while
+    /// it is down would be sent later, long after the caller has given up.
     pub(crate) async fn is_up(&self) -> bool {
         let deadline = Instant::now() + RECONNECT;
         while self.client.connection_state() != State::Connected || self.link.has_changed().is_err() {
@@ -255,12 +254,12 @@ impl fmt::Debug for Connection {
 }
 
 impl Link {
-    /// Of a connection whose inboxes are beneath `inbox`.
+    /// For a connection whose inboxes are beneath `inbox`.
     pub(crate) fn of(inbox: String) -> Self {
         Self { inbox, ..Self::default() }
     }
 
-    /// Of one that takes the place of others, which were lost so often.
+    /// For a connection that replaces others, which were lost so often.
     pub(crate) fn after(self, losses: u64) -> Self {
         Self { losses, ..self }
     }
@@ -270,10 +269,10 @@ impl Link {
         self.losses
     }
 
-    /// Keeps what an event says about those who wait for answers; false when it says nothing.
+    /// Counts an event that ends calls; returns false for any other event.
     pub(crate) fn note(&mut self, event: &Event) -> bool {
         match event {
-            // A new connection may have other permissions, and subscribes anew.
+            // A new connection may have other permissions, and subscribes again.
             Event::Disconnected => {
                 let inbox = std::mem::take(&mut self.inbox);
                 *self = Self { losses: self.losses + 1, refusals: self.refusals, ..Self::of(inbox) };
@@ -310,12 +309,12 @@ impl Link {
     }
 }
 
-/// Whether a subject is another one or has more tokens after it.
+/// Whether `subject` equals `top`, or has more tokens after it.
 fn is_beneath(subject: &str, top: &str) -> bool {
     subject.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// What the server did not let us do.
+/// An operation that the server denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Refused {
     Publish(String),
@@ -338,7 +337,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// What is in the server's text about a missing permission.
+/// Parses the server's text about a missing permission.
 fn refused(text: &str) -> Option<Refused> {
     let rest = text.strip_prefix("Permissions Violation for ")?;
     let (kind, rest) = rest.split_once(" to \"")?;

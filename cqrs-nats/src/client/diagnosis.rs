@@ -1,8 +1,8 @@
-//! Finding out why a stream gives no answer.
+//! Finds out why a stream gives no answer.
 //!
-//! A stream that was deleted, one without a leader, and a JetStream that is switched off all look alike to
-//! who publishes or reads: nobody is there, or no answer comes. A full disk looks like a slow server. So
-//! after such an end the server is asked about the stream itself.
+//! A deleted stream, a stream without a leader, and a JetStream that is switched off look alike to a publisher or a
+//! reader: no responders, or no answer. A full disk looks like a slow server. So after such a failure the server is
+//! asked about the stream itself.
 
 use std::{error::Error as StdError, time::Duration};
 
@@ -16,23 +16,23 @@ use crate::client::{
     errors::{disabled, missing, no_answer, no_leader, unavailable},
 };
 
-/// How long the question may take: it must not keep the next attempt waiting.
+/// How long this request may take: it must not delay the next attempt.
 const ASK: Duration = Duration::from_millis(250);
 
-/// What got no answer.
+/// The call that got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Read,
     /// A message was published, and was neither stored nor refused in time.
     Write,
-    /// Nobody was there to take the message.
+    /// A message was published, and the server reported no responders.
     Nobody,
 }
 
-/// What the server says about a stream.
+/// The server's answer about a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Finding {
-    /// It has a leader who answers.
+    /// It has a leader that answers.
     Leads,
     NoLeader,
     Missing,

@@ -1,11 +1,12 @@
-//! Reading messages of a stream without a consumer, from any replica: JetStream's direct get.
+//! Reads messages of a stream without a consumer, from any replica: JetStream's direct get.
 //!
-//! The client has no call for several messages with one request. The request names a subject and a first sequence, or a list of
-//! subjects of which the last messages are wanted; any replica may answer; the messages come one by one,
-//! and an empty one with status 204 ends them and says how many more there are.
+//! The client has no call for several messages with one request (batched direct get). The request names a subject and a
+//! first sequence, or a list of subjects whose last messages are wanted; any replica may answer. The messages arrive
+//! one by one; an empty message with status 204 ends them, and says how many more there are.
 //!
-//! The connection may end because of what is read: the client ends it at headers that it cannot parse. So what was
-//! asked for when it ended is read one by one from the leader, and subjects on which there are such headers always are.
+//! The connection may end because of a message: the client ends it at headers that it cannot parse. So if it ends
+//! during a read, the same messages are read one by one from the leader, and subjects with such headers are always read
+//! so.
 
 use async_nats::{
     HeaderName, Message, Request, StatusCode,
@@ -27,7 +28,7 @@ use crate::client::{
 /// How long to wait for the next message of an answer.
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What to read.
+/// The messages to read.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Get<'a> {
@@ -50,21 +51,21 @@ impl Get<'_> {
     }
 }
 
-/// The last message of one subject, which is answered with one message.
+/// The last message of one subject; the answer is a single message.
 #[derive(Debug, Serialize)]
 struct LastOf<'a> {
     last_by_subj: &'a str,
 }
 
-/// What the messages of one answer were taken for.
+/// What `take` made of the messages of one answer.
 #[derive(Debug)]
 pub(crate) struct Batch<T> {
     pub(crate) found: Vec<T>,
-    /// Whether there are more than were asked for.
+    /// Whether there are more messages than were requested.
     pub(crate) more: bool,
 }
 
-/// Reads from `stream`, and has each message taken while the next ones are on their way.
+/// Reads from `stream`, and calls `take` with each message while the next ones arrive.
 pub(crate) async fn direct_get<T>(
     connection: &Connection,
     stream: &str,
@@ -104,8 +105,7 @@ pub(crate) async fn direct_get_last(
     last_of(connection, stream, of, || format!("reading stream {stream}")).await
 }
 
-/// What comes of a question about `stream` that is asked on `subject`; none if the connection was lost over it, and is
-/// there again.
+/// The answer to a request about `stream` on `subject`; `None` if the connection was lost during it, and is up again.
 async fn answered<T>(
     connection: &Connection,
     stream: &str,
@@ -124,7 +124,7 @@ async fn answered<T>(
     }
 }
 
-/// The same as a direct get, with one question to the leader for each message.
+/// The same as a direct get, with one request to the leader for each message.
 async fn one_by_one<T>(
     connection: &Connection,
     stream: &str,
@@ -166,7 +166,7 @@ async fn one_by_one<T>(
     Ok(batch)
 }
 
-/// Asks, and reads the answer to its end.
+/// Sends the request, and reads the answer to its end.
 async fn ask<T>(
     connection: &Connection,
     subject: &str,
@@ -206,7 +206,7 @@ pub(crate) fn read(message: Message) -> Result<Answer, String> {
             headers: Ok(headers),
             payload: message.payload,
         })),
-        // Some servers store a message with a status, which then looks like their own word.
+        // Some servers store a message with a status, which then looks like a status of the answer.
         (Some(sequence), Some(status)) => Ok(Answer::Message(Found {
             sequence,
             subject: headers.get_last(NATS_SUBJECT).map(ToString::to_string),

@@ -1,4 +1,4 @@
-//! The client's errors as the ports' errors.
+//! Translates the client's errors into the ports' errors.
 
 use std::error::Error as StdError;
 
@@ -14,16 +14,16 @@ use cqrs_core::StoreError;
 
 use crate::client::connection::NoAnswer;
 
-/// Another write to that subject is under way on a replicated stream (server error codes that the
-/// client has no names for): not stored, and to be sent again.
+/// Another write to that subject is in progress on a replicated stream (server error codes for which the client has no
+/// names): the message is not stored, and should be sent again.
 pub(crate) const IN_FLIGHT: [u64; 2] = [10_164, 10_158];
 
-/// How the server names the limits of a stream, all under the code of whatever else fails in its store.
-/// Every replica decides by the same state, so that one stores the message if and only if all do.
+/// The texts by which the server names the limits of a stream; their error code is shared with all other failures of
+/// its store. Every replica decides on the same state, so that either all replicas store the message or none does.
 pub(crate) const STREAM_LIMITS: [&str; 3] =
     ["maximum bytes exceeded", "maximum messages exceeded", "maximum messages per subject exceeded"];
 
-/// The server's own words somewhere among an error's causes.
+/// The server's error among the causes of an error.
 fn server_error(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -35,7 +35,7 @@ fn server_error(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
     None
 }
 
-/// Some errors of the client keep the server's in their kind, and do not show it as their source.
+/// Some errors of the client keep the server's error in their kind, and do not return it as their source.
 fn in_kind(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
     if let Some(error) = error.downcast_ref::<ConsumerError>()
         && let ConsumerErrorKind::JetStream(found) = error.kind()
@@ -55,7 +55,7 @@ fn in_kind(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
     None
 }
 
-/// The server's code for what went wrong.
+/// The server's code for the error.
 pub(crate) fn code(error: &(dyn StdError + 'static)) -> Option<ErrorCode> {
     server_error(error).map(|error| error.error_code())
 }
@@ -67,14 +67,14 @@ pub(crate) fn is_overtaken(error: &jetstream::context::PublishError) -> bool {
         || code(error).is_some_and(|code| IN_FLIGHT.contains(&code.0))
 }
 
-/// A failed write.
+/// The store's error for a failed write.
 pub(crate) fn write_error<E>(what: impl Into<String>, error: E) -> StoreError
 where
     E: StdError + Send + Sync + 'static,
 {
     match code(&error) {
         _ if is_stream_limit(&error) => full(what, "raise the stream's max_bytes or max_msgs", error),
-        // To other requests it is also the answer when there are too many of them at once.
+        // For other requests it also means that too many of them are in progress.
         Some(ErrorCode::INSUFFICIENT_RESOURCES) => full(what, SERVER_LIMIT, error),
         _ => store_error(what, error),
     }
@@ -82,7 +82,7 @@ where
 
 const SERVER_LIMIT: &str = "raise max_file_store or max_memory_store of the server, or make room";
 
-/// A failed call, by what to do about it.
+/// The store's error for a failed call, by its meaning for the caller.
 pub(crate) fn store_error<E>(what: impl Into<String>, error: E) -> StoreError
 where
     E: StdError + Send + Sync + 'static,
@@ -97,18 +97,18 @@ where
     }
 }
 
-/// What an answer of the server means for those who asked.
+/// The meaning of a server's error for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     Missing,
     Disabled,
     NoLeader,
-    /// Some limit is reached, and what to raise.
+    /// A limit is reached; with the limit to raise.
     Full(&'static str),
-    /// It is the same each time: something is wrong with the request, or with how the stream is set up for it.
+    /// Permanent: something is wrong with the request, or with the stream's settings for it.
     Permanent,
-    /// It may be otherwise the next time. That is also said of what nobody knows: who tries again in vain is seen, and
-    /// goes on by itself if the server was at fault; who gives up has to be started again.
+    /// It may pass. Unknown codes count as this, too: a caller that retries in vain is visible, and continues by itself
+    /// if the server was at fault; a caller that gives up has to be started again.
     Passing,
 }
 
@@ -125,16 +125,16 @@ fn meaning(code: ErrorCode) -> Meaning {
     }
 }
 
-/// Answers about the request itself or the stream's settings.
+/// Errors about the request itself or the stream's settings.
 const PERMANENT: &[ErrorCode] = &[
-    // A request that no server takes.
+    // A request that no server accepts.
     ErrorCode::BAD_REQUEST,
     ErrorCode::INVALID_JSON,
     ErrorCode::NOT_EMPTY_REQUEST,
     ErrorCode::NAME_NOT_MATCH_SUBJECT,
     ErrorCode::REQUIRED_API_LEVEL,
     ErrorCode::PEDANTIC,
-    // A stream that cannot be made.
+    // A stream that cannot be created.
     ErrorCode::STREAM_INVALID_CONFIG,
     ErrorCode::STREAM_MISMATCH,
     ErrorCode::STREAM_NAME_EXIST,
@@ -144,7 +144,7 @@ const PERMANENT: &[ErrorCode] = &[
     ErrorCode::STREAM_MAX_BYTES_REQUIRED,
     ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED,
     ErrorCode::REPLICAS_COUNT_CANNOT_BE_NEGATIVE,
-    // A message that the stream does not take.
+    // A message that the stream does not accept.
     ErrorCode::STREAM_NOT_MATCH,
     ErrorCode::STREAM_SEALED,
     ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
@@ -168,7 +168,7 @@ const PERMANENT: &[ErrorCode] = &[
     ErrorCode::ATOMIC_PUBLISH_INVALID_BATCH_ID,
     ErrorCode::ATOMIC_PUBLISH_INVALID_BATCH_COMMIT,
     ErrorCode::ATOMIC_PUBLISH_TOO_LARGE_BATCH,
-    // A consumer that cannot be made.
+    // A consumer that cannot be created.
     ErrorCode::CONSUMER_EPHEMERAL_WITH_DURABLE,
     ErrorCode::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME,
     ErrorCode::CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT,
@@ -212,7 +212,7 @@ const PERMANENT: &[ErrorCode] = &[
     ErrorCode::CONSUMER_PINNED_TTL_WITHOUT_PRIORITY_POLICY_NONE,
 ];
 
-/// What to raise when the server answers that what it was given, or what the account may have, is used up.
+/// The limit to raise when the server reports that its resources, or those of the account, are used up.
 pub(crate) fn quota(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => Some("raise the account's max_file or max_mem"),
@@ -237,25 +237,25 @@ where
     StoreError::Full { what: format!("{}: {advice}", what.into()), source: Some(std::sync::Arc::new(error)) }
 }
 
-/// A stream is not there that was.
+/// The error for a stream that does not exist any more.
 pub(crate) fn missing(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
     let advice = "was it deleted? restore it, or start the service again, which makes it anew and empty";
     StoreError::Missing { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
 }
 
-/// There is no JetStream.
+/// The error for a server or an account without JetStream.
 pub(crate) fn disabled(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
     let advice = "start the server with -js, and enable JetStream for the account";
     StoreError::Disabled { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
 }
 
-/// A stream has no leader at the moment.
+/// The error for a stream that has no leader at the moment.
 pub(crate) fn no_leader(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
     let advice = "more than half of the cluster's servers must run and reach each other";
     StoreError::NoLeader { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
 }
 
-/// A call that cannot get its answer any more.
+/// The error for a call that cannot get its answer any more.
 pub(crate) fn no_answer(what: impl Into<String>, why: NoAnswer) -> StoreError {
     match why {
         NoAnswer::NotPermitted(permission) => StoreError::NotPermitted { what: what.into(), permission },

@@ -1,4 +1,4 @@
-//! A message of a stream, in whichever way it was read.
+//! A message of a stream, independent of the way in which it was read.
 
 use async_nats::{HeaderMap, header::NATS_SUBJECT};
 use bytes::Bytes;
@@ -7,9 +7,9 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) sequence: u64,
-    /// Where it is not among the headers.
+    /// The subject, if it is not among the headers.
     pub(crate) subject: Option<String>,
-    /// What is wrong with them, where they are not as the client can be sent them.
+    /// The headers, or why the client could not parse them.
     pub(crate) headers: Result<HeaderMap, String>,
     pub(crate) payload: Bytes,
 }

@@ -1,8 +1,8 @@
-//! The headers of a message that is to be sent, as the text that they are on the wire.
+//! The headers of a message to send, as the text on the wire.
 //!
-//! The client's own map takes three allocations and two hashes for each header, and turns all of them into one text
-//! in the end: for a commit with its seventeen that costs more than all the rest of publishing it. So the text is
-//! written at once, and handed over as the value of its first header.
+//! The client's own map takes three allocations and two hashes for each header, and writes all of them into one text in
+//! the end: for the seventeen headers of a commit that costs more than the rest of publishing it. So this module writes
+//! the text at once, and passes it as the value of its first header.
 
 use std::{
     fmt::{Display, Write as _},
@@ -16,46 +16,47 @@ use serde::{
     de::{IntoDeserializer as _, value::Error},
 };
 
-/// What the HTTP binding of CloudEvents encodes in header values: controls, space, quote, percent, and all non-ASCII.
+/// The characters that the HTTP binding of CloudEvents encodes in header values: controls, space, quote, percent, and
+/// all non-ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// What most messages need, so that the text grows once.
+/// The size that is enough for most messages, so that the text is allocated once.
 const USUAL: usize = 1024;
 
-/// Whether the client takes a value with several lines in it. It does when the value comes from serde, of which it makes
-/// no promise; a version that does not gets the headers one by one.
+/// Whether the client takes a value with several lines. It does when the value comes from serde, but does not promise
+/// that; a version that does not gets the headers one by one.
 static LINES: LazyLock<bool> = LazyLock::new(|| value_of("1\r\nb: 2".to_owned()).is_ok());
 
-/// Headers in the order in which they were added, none of them twice.
+/// Headers in the order in which they were added. Each name must be added once.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Headers {
-    /// The name of the first one.
+    /// The name of the first header.
     first: &'static str,
-    /// The value of the first one and the lines of the others.
+    /// The value of the first header, and the lines of the others.
     text: String,
 }
 
 impl Headers {
-    /// One header; its value stays as it is, but for controls, which could begin a line.
+    /// Begins with one header. Its value is unchanged, except for controls (which could begin a line) and non-ASCII.
     pub(crate) fn new(name: &'static str, value: &str) -> Self {
         let mut headers = Self { first: name, text: String::with_capacity(USUAL) };
         headers.push(value, CONTROLS, |byte| !byte.is_ascii_control() && byte.is_ascii());
         headers
     }
 
-    /// One more, whose value is of our own making and printable ASCII.
+    /// Adds a header whose value must be printable ASCII.
     pub(crate) fn add(&mut self, name: &str, value: impl Display) {
         self.begin(name);
         write!(self.text, "{value}").expect("a text takes all that is written");
     }
 
-    /// One more, whose value may be any text.
+    /// Adds a header whose value may be any text.
     pub(crate) fn add_encoded(&mut self, name: &str, value: &str) {
         self.begin(name);
         self.push(value, ENCODED, |byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'%');
     }
 
-    /// Few values have anything to encode, which is told sooner than it is encoded.
+    /// Few values need encoding, and the check is cheaper than the encoding.
     fn push(&mut self, value: &str, encoded: &'static AsciiSet, is_plain: impl Fn(u8) -> bool) {
         if value.bytes().all(is_plain) {
             self.text.push_str(value);
@@ -70,12 +71,12 @@ impl Headers {
         self.text.push_str(": ");
     }
 
-    /// How many bytes they take in a message, with what begins and ends all headers.
+    /// How many bytes the headers take in a message, with the first line and the final line break.
     pub(crate) fn bytes(&self) -> usize {
         "NATS/1.0\r\n".len() + self.first.len() + ": ".len() + self.text.len() + "\r\n\r\n".len()
     }
 
-    /// What the client takes.
+    /// The headers as the client takes them.
     pub(crate) fn into_map(self) -> HeaderMap {
         if !*LINES {
             return self.one_by_one();
@@ -85,7 +86,7 @@ impl Headers {
         map
     }
 
-    /// The same as those who receive it see it.
+    /// The headers one by one, as a receiver sees them.
     pub(crate) fn one_by_one(&self) -> HeaderMap {
         let mut lines = self.text.split("\r\n");
         let mut map = HeaderMap::new();
@@ -97,7 +98,7 @@ impl Headers {
     }
 }
 
-/// A value of the client that has not looked into it.
+/// A value of the client that was not validated.
 fn value_of(text: String) -> Result<HeaderValue, Error> {
     HeaderValue::deserialize(text.into_deserializer())
 }

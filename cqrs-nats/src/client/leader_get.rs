@@ -1,9 +1,9 @@
-//! One message of a stream, from its leader.
+//! Reads one message of a stream from its leader.
 //!
-//! The answer is JSON, with the headers in it as they were written. So what is wrong with them is told here, whereas the
-//! client ends its connection when it is sent a message whose headers it cannot parse: anybody who may publish can write
-//! one, and it is sent again after the reconnect. Whoever lost the connection over what it was reading therefore reads
-//! on from here.
+//! The answer is JSON, and contains the headers as they were written. So unreadable headers are an error of this
+//! message. In contrast, the client ends its connection when it receives a message whose headers it cannot parse: any
+//! user who may publish can write one, and the server sends it again after the reconnect. So a caller that lost the
+//! connection while it was reading continues here.
 
 use std::str::FromStr as _;
 
@@ -20,15 +20,15 @@ use crate::client::{
     found::Found,
 };
 
-/// Which message.
+/// Which message to read.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Which<'a> {
-    /// The one at a place.
+    /// The message at a sequence.
     At { seq: u64 },
-    /// The last one on a subject, which may have wildcards.
+    /// The last message on a subject, which may have wildcards.
     Last { last_by_subj: &'a str },
-    /// The first one on a subject, which may have wildcards, from a place on.
+    /// The first message on a subject, which may have wildcards, from a sequence on.
     Next { next_by_subj: &'a str, seq: u64 },
 }
 
@@ -47,7 +47,7 @@ struct Raw {
     data: String,
 }
 
-/// Reads a message from the leader of `stream`, if it is there.
+/// Reads a message from the leader of `stream`, if it exists.
 pub(crate) async fn leader_get(
     connection: &Connection,
     stream: &str,
@@ -88,12 +88,12 @@ fn found(Raw { subject, seq, hdrs, data }: Raw) -> Result<Found, base64::DecodeE
     Ok(Found { sequence: seq, subject: Some(subject), headers, payload: STANDARD.decode(data)?.into() })
 }
 
-/// The headers of a message from what was written, if that is what the client can be sent.
+/// Parses the stored headers of a message; fails if the client could not parse them.
 fn parse(written: &[u8]) -> Result<HeaderMap, String> {
     let text = str::from_utf8(written).map_err(|error| format!("its headers are not UTF-8: {error}"))?;
     let mut lines = text.lines().peekable();
     let begin = lines.next().unwrap_or_default();
-    // Behind the version stands a status in what a server says itself.
+    // In the server's own messages, a status comes after the version.
     if begin.trim_end() != "NATS/1.0" {
         return Err(format!("its headers begin with {begin:?}"));
     }
@@ -118,29 +118,29 @@ fn parse(written: &[u8]) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// The messages on some subjects, in the order of the log, each read by itself.
+/// The messages on some subjects, in the order of the log, each read with its own request.
 pub(crate) struct OneByOne {
-    /// The last place that is read.
+    /// The last sequence to read.
     until: u64,
     subjects: Vec<Ahead>,
 }
 
-/// What one subject has next.
+/// The next message of one subject.
 struct Ahead {
     subject: String,
-    /// Where to read on.
+    /// The sequence from which to read on.
     from: u64,
     found: Option<Found>,
 }
 
 impl OneByOne {
-    /// Those after a place, up to another one.
+    /// The messages after the sequence `after`, up to `until`.
     pub(crate) fn new(subjects: impl IntoIterator<Item = String>, after: u64, until: u64) -> Self {
         let ahead = |subject| Ahead { subject, from: after.saturating_add(1), found: None };
         Self { until, subjects: subjects.into_iter().map(ahead).collect() }
     }
 
-    /// The next one, if there is one. After an error, it can be asked for again.
+    /// The next message, if there is one. After an error, it can be called again.
     pub(crate) async fn next(
         &mut self,
         connection: &Connection,

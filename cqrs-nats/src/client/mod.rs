@@ -1,4 +1,4 @@
-//! What knows the server and its API, and nothing of what is kept there.
+//! The server and its API, without knowledge of what the streams contain.
 //!
 //! It imports nothing else of this crate; of `cqrs-core` it has the errors of stores, and no port.
 

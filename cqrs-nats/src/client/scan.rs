@@ -1,4 +1,4 @@
-//! Reading a stream from a place to an end, by a consumer that is made for it and deleted after it.
+//! Reads a stream from a position to its end, with a consumer that is created for it and deleted after it.
 
 use std::time::Duration;
 
@@ -22,21 +22,21 @@ use crate::client::{
     stream::handle,
 };
 
-/// How long the server keeps the consumer if it is not deleted and nobody asks it for messages.
+/// How long the server keeps the consumer if it is not deleted and gets no requests.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// How many messages are under way at once.
+/// How many messages one pull request asks for.
 const PULL: usize = 2_048;
 
-/// How long one request for messages lasts.
+/// How long one pull request lasts.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// How often the server says during a request that it is there. A request that it has forgotten is noticed after two of
+/// How often the server sends a heartbeat during a request. A request that the server has lost is noticed after two of
 /// these.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The settings that all these consumers have in common. One replica keeps it in its memory, since nothing is lost with
-/// it.
+/// The settings that all these consumers share. One replica keeps the consumer in memory, because its loss costs
+/// nothing.
 pub(crate) fn passing(name: &str, description: &str) -> pull::Config {
     pull::Config {
         name: Some(name.to_owned()),
@@ -49,26 +49,26 @@ pub(crate) fn passing(name: &str, description: &str) -> pull::Config {
     }
 }
 
-/// What is published to by reading `stream` with a consumer of this name.
+/// The subjects that a scan of `stream` with a consumer of this name publishes to.
 pub(crate) fn subjects(stream: &str, name: &str) -> [String; 3] {
     let place = format!("{stream}.{name}");
     [Api::ConsumerCreate, Api::ConsumerNext, Api::ConsumerDelete].map(|api| api.of(&place))
 }
 
-/// A reading that is under way.
+/// A scan in progress.
 pub(crate) struct Scan {
     what: String,
     stream: Stream<()>,
     consumer: PullConsumer,
-    /// The request for messages, once there is one.
+    /// The pull requests, once they have begun.
     messages: Option<pull::Stream>,
-    /// How many messages were read. The consumer counts those that it sends without gaps.
+    /// How many messages were read. The consumer counts its deliveries without gaps.
     read: u64,
-    /// How often the consumer may still be unknown to the server that is asked.
+    /// How often a server may still answer that the consumer is unknown.
     unheard: u32,
 }
 
-/// A message of a reading.
+/// A message of a scan.
 pub(crate) struct Passed {
     pub(crate) found: Found,
     /// How many messages the consumer had after this one.
@@ -76,7 +76,7 @@ pub(crate) struct Passed {
 }
 
 impl Scan {
-    /// Makes the consumer; `what` is what it is made for.
+    /// Creates the consumer; `what` describes the operation for errors.
     pub(crate) async fn open(
         connection: &Connection,
         stream: &str,
@@ -88,7 +88,7 @@ impl Scan {
         Ok(Self { what, stream, consumer, messages: None, read: 0, unheard: UNHEARD })
     }
 
-    /// How many messages the consumer had when it was made.
+    /// How many messages the consumer had when it was created.
     pub(crate) fn pending(&self) -> u64 {
         self.consumer.cached_info().num_pending
     }
@@ -105,7 +105,7 @@ impl Scan {
                 }
             };
             match messages.next().await.ok_or_else(|| unavailable(&*self.what, "it ended"))? {
-                // A consumer that was just made is not known on every server of a cluster at once.
+                // A new consumer is not known on every server of a cluster at once.
                 Err(error) if error.kind() == MessagesErrorKind::NoResponders && self.unheard > 0 => {
                     self.unheard -= 1;
                     self.messages = None;
@@ -133,7 +133,7 @@ impl Scan {
         Ok(Passed { found, pending })
     }
 
-    /// Deletes the consumer. The server does it by itself later; until then it counts against the stream's limit.
+    /// Deletes the consumer. The server would delete it later; until then it counts against the stream's limit.
     pub(crate) async fn close(self) {
         let _ = self.stream.delete_consumer(&self.consumer.cached_info().name).await;
     }

@@ -1,46 +1,46 @@
-//! The settings of a stream: what each must be, and what an operator may choose.
+//! The settings of a stream: which values are required, and which an operator may choose.
 //!
-//! Each field of a stream's configuration is judged, by one question: can something be lost under it that was
-//! acknowledged, or be there that nobody wrote? The judgement is of what the server says, not of what the client
-//! understands of it, so that a setting that a later server has is noticed.
+//! Each field of a stream's configuration is judged by one question: can the setting lose acknowledged messages, or add
+//! messages that no program wrote? The judgement is of the server's answer as JSON, not of the fields that the client
+//! knows, so that a setting of a later server is noticed.
 
 use std::fmt;
 
 use async_nats::jetstream::stream::Config;
 use serde_json::{Map, Value};
 
-/// What a stream is for.
+/// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The commits of a context, or its public log.
     Log,
-    /// The documents of a view, or what is noted about views. A bucket of snapshots is not judged: it is a cache, so
-    /// that whatever its settings lose is read from the log.
+    /// The documents of a view, or the records of views. A bucket of snapshots is not judged: it is a cache, and a lost
+    /// snapshot is replaced by reading the log.
     View,
     Deadlines,
 }
 
-/// A judgement about one setting.
+/// The judgement of one setting.
 #[derive(Debug)]
 struct Setting {
-    /// As the server names it.
+    /// The name of the setting on the server.
     key: &'static str,
-    /// What it must be; none where an operator may choose it.
+    /// The required value; `None` if an operator may choose it.
     must: Option<Value>,
-    /// Why it must be so, or why it may be chosen.
+    /// Why it is required, or why it may be chosen.
     reason: &'static str,
 }
 
-/// A setting of a stream that is not as it must be.
+/// A setting of a stream that does not have its required value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The setting, as the server names it.
+    /// The name of the setting on the server.
     pub setting: String,
-    /// What it must be.
+    /// The required value.
     pub wanted: String,
-    /// What it is.
+    /// The value that was found.
     pub found: String,
-    /// What could happen.
+    /// What could happen with it.
     pub reason: &'static str,
 }
 
@@ -54,10 +54,10 @@ pub(crate) fn list(differences: &[Difference]) -> String {
     differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A judgement about each setting that the client knows.
+/// The judgement of each setting that the client knows.
 #[expect(clippy::too_many_lines, reason = "it is a list")]
 fn judge(kind: Kind, wanted: &Config) -> Vec<Setting> {
-    // Without `..`: a setting that the client learns about is judged below, or this does not compile.
+    // Without `..`: a setting that the client adds must be judged below, or this does not compile.
     let Config {
         name: _,
         max_bytes: _,
@@ -104,7 +104,7 @@ fn judge(kind: Kind, wanted: &Config) -> Vec<Setting> {
     let as_made = |key| made.get(key).cloned().unwrap_or_default();
     let must = |key, reason| Setting { key, must: Some(as_made(key)), reason };
     let free = |key, reason| Setting { key, must: None, reason };
-    // Where `holds`, as it is made.
+    // Requires the value with which the stream is created, if `holds`.
     let must_if = |holds: bool, key, reason| if holds { must(key, reason) } else { free(key, reason) };
     let (view, deadlines) = (kind == Kind::View, kind == Kind::Deadlines);
     vec![
@@ -164,7 +164,7 @@ fn judge(kind: Kind, wanted: &Config) -> Vec<Setting> {
     ]
 }
 
-/// What is not as it must be, or is set without being known.
+/// The settings that do not have their required values, and those that are set and unknown.
 pub(crate) fn differences(kind: Kind, wanted: &Config, found: &Map<String, Value>) -> Vec<Difference> {
     let settings = judge(kind, wanted);
     let known = settings.iter().filter_map(|Setting { key, must, reason }| {
@@ -188,8 +188,7 @@ pub(crate) fn differences(kind: Kind, wanted: &Config, found: &Map<String, Value
     known.chain(unknown).collect()
 }
 
-/// The value of a setting without what is unset in it; the server leaves out what is unset, or says so in one of these
-/// ways.
+/// The value of a setting without its unset parts. The server leaves out what is unset, or writes one of these values.
 fn is_set(value: Value) -> Option<Value> {
     match value {
         Value::Null | Value::Bool(false) => None,

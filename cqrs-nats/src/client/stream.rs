@@ -1,4 +1,4 @@
-//! A stream as a whole: opening it or creating it, with a check of its settings, and deleting it or a consumer of it.
+//! A stream as a whole: opens or creates it with a check of its settings, deletes it, or deletes a consumer of it.
 
 use std::time::Duration;
 
@@ -19,33 +19,33 @@ use crate::client::{
     settings::{Difference, Kind, differences, list},
 };
 
-/// How long opening a stream is tried again. It is as long as a server that is busy with its start, or a cluster that
-/// elects a leader, may take.
+/// How long opening a stream is tried again: as long as a busy server may take to start, or a cluster to elect a
+/// leader.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The pause before it is tried again.
+/// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Why a stream is not open as it is needed.
+/// Why a stream could not be opened.
 #[derive(Debug)]
 pub(crate) enum NotOpened {
     NoAnswer(NoAnswer),
-    /// The server did not say what there is.
+    /// The server did not answer whether the stream exists.
     Unknown(Failure),
     NotCreated(Failure),
     Differs(Vec<Difference>),
-    /// What happens to the stream cannot be heard.
+    /// The advisories of the stream do not arrive.
     Deaf(async_nats::Error),
 }
 
 impl NotOpened {
-    /// Whether it may pass within seconds, though nobody does anything about it.
+    /// Whether it may pass within seconds without an operator.
     fn may_pass(&self) -> bool {
         match self {
             Self::NoAnswer(why) => *why == NoAnswer::Lost,
             Self::Unknown(failure) | Self::NotCreated(failure) => match failure {
                 Failure::Server(error) => error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE,
-                // A server without JetStream says so at once: nobody responds.
+                // A server without JetStream answers at once with no responders.
                 Failure::Client(error) => error.kind() == RequestErrorKind::TimedOut,
             },
             Self::Differs(_) => false,
@@ -53,7 +53,7 @@ impl NotOpened {
         }
     }
 
-    /// As what a store says; `what` was being done to the stream, and `advice` tells what to do if it differs.
+    /// The store's error; `what` describes the operation, and `advice` says what to do if the settings differ.
     pub(crate) fn into_store_error(self, stream: &str, what: String, advice: &str) -> StoreError {
         match self {
             Self::NoAnswer(why) => no_answer(what, why),
@@ -70,8 +70,7 @@ impl NotOpened {
     }
 }
 
-/// Tries to open something until it is open, or the failure is one that does not pass by itself, or the patience is at
-/// its end. The last failure is the one that is told.
+/// Tries to open something until it is open, a failure is permanent, or the time is up. Returns the last failure.
 pub(crate) async fn patiently<T, F>(open: impl Fn() -> F) -> Result<T, NotOpened>
 where
     F: Future<Output = Result<T, NotOpened>>,
@@ -90,19 +89,19 @@ where
     opened
 }
 
-/// A stream as the server describes it.
+/// The server's description of a stream.
 #[derive(Deserialize)]
 struct Info {
     config: Map<String, Value>,
 }
 
-/// Creates the stream, or checks the one that is there; true when it was created.
+/// Creates the stream, or checks the existing one. Returns true if it was created.
 pub(crate) async fn provide(connection: &Connection, kind: Kind, wanted: &Config) -> Result<bool, NotOpened> {
     let (created, found) = match described(connection, Api::StreamInfo, &wanted.name, &()).await? {
         Ok(info) => (false, info),
         Err(failure) if failure.code() == Some(ErrorCode::STREAM_NOT_FOUND) => {
             let made = described(connection, Api::StreamCreate, &wanted.name, wanted).await?;
-            // A server drops settings that it does not know, so what it says that it made is checked as well.
+            // A server drops settings that it does not know, so the created stream is checked as well.
             (true, made.map_err(NotOpened::NotCreated)?)
         }
         Err(failure) => return Err(NotOpened::Unknown(failure)),
@@ -131,7 +130,7 @@ pub(crate) async fn create(
     created.map(drop).map_err(|failure| failure.into_store_error(what()))
 }
 
-/// The client's handle of a stream, for which the server is not asked.
+/// The client's handle of a stream, without a request to the server.
 pub(crate) async fn handle(
     connection: &Connection,
     stream: &str,
@@ -141,7 +140,7 @@ pub(crate) async fn handle(
     handle.map_err(|error| store_error(what(), error))
 }
 
-/// Deletes a stream, if it is there.
+/// Deletes a stream, if it exists.
 pub(crate) async fn delete(
     connection: &Connection,
     stream: &str,
@@ -150,7 +149,7 @@ pub(crate) async fn delete(
     remove(connection, Api::StreamDelete, stream, ErrorCode::STREAM_NOT_FOUND, what).await
 }
 
-/// Deletes a consumer of a stream, if it is there.
+/// Deletes a consumer of a stream, if it exists.
 pub(crate) async fn delete_consumer(
     connection: &Connection,
     stream: &str,

@@ -1,4 +1,4 @@
-//! What a failed append says about the commit.
+//! Classifies a failed append by what is known about the commit.
 
 use async_nats::jetstream::{
     ErrorCode,
@@ -8,8 +8,8 @@ use cqrs_core::{StoreError, port::AppendError};
 
 use crate::client::errors::{IN_FLIGHT, code, is_stream_limit, unavailable, write_error};
 
-/// Answers that a server gives before it stores or replicates anything. Any other error may come from a
-/// leader whose own disk failed after the others had the message.
+/// Errors that a server returns before it stores or replicates a message. Any other error may come from a leader whose
+/// own disk failed after the replicas had the message.
 const NOT_STORED: [ErrorCode; 6] = [
     ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
     ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
@@ -19,8 +19,8 @@ const NOT_STORED: [ErrorCode; 6] = [
     ErrorCode::STREAM_SEALED,
 ];
 
-/// What a failed publish with an expectation says about the message. On a `replicated` stream a leader may
-/// find its own server full when the others have the message.
+/// The error of an append, from a failed publish with an expected sequence. On a `replicated` stream, a leader may
+/// report that its own storage is full after the replicas have the message.
 pub(crate) fn append_error(what: impl Into<String>, error: PublishError, replicated: bool) -> AppendError {
     let what = what.into();
     let code = code(&error);

@@ -1,4 +1,4 @@
-//! How much there is after a place: the server counts it for a consumer, which is made for that and removed.
+//! Counts the messages after a sequence: the server counts them for a consumer, which is created for that and deleted.
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use cqrs_core::{StoreError, port::Backlog};
@@ -15,7 +15,7 @@ use crate::{
     wire::{stored::delivered_found, subject::filter_of},
 };
 
-/// The commits of some types of aggregates after a place.
+/// The commits of some aggregate types after a sequence.
 pub(crate) async fn after(
     connection: &Connection,
     topology: &Topology,

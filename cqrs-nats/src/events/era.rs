@@ -1,13 +1,13 @@
-//! Whether a stream may have become another one: each reason to think so begins another era.
+//! Watches whether a stream may be another one: each sign of that begins a new era.
 //!
-//! A sequence that the server compares tells nothing about which stream it is in: a store that was put back from a
-//! copy, or a stream that was made again, has other commits at the same sequences. No append can ask for more, and to
-//! look before each one would double its cost. So what is free is watched:
+//! A sequence does not identify a stream: a store that was restored from a copy, or a stream that was created again,
+//! has other commits at the same sequences. An append cannot check more than the sequence, and a read before each
+//! append would double its cost. So signs that cost no request are watched:
 //!
-//! - The connection, when it is lost and when it is there again: a store is put back while its server is down.
-//! - What the server says about the stream on `$JS.EVENT.ADVISORY.STREAM.*.<stream>`: it was created, deleted, changed
-//!   or restored, or has another leader. It says so before it answers the request that has caused it.
-//! - Answers: nobody takes a message, or the stream is not there.
+//! - The connection, when it is lost and when it is established again: a store is restored while its server is down.
+//! - The advisories of the stream on `$JS.EVENT.ADVISORY.STREAM.*.<stream>`: it was created, deleted, changed or
+//!   restored, or has another leader. The server sends them before it answers the request that has caused them.
+//! - Answers: no responders for a message, or no such stream.
 //! - Sequences: an append that is stored at or before a sequence that was seen before it was sent. The stream has lost
 //!   its end.
 
@@ -36,27 +36,27 @@ use crate::client::{
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long to wait before listening is tried again.
+/// The pause before another attempt to subscribe.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// In the place of what has happened, in the answer that shows whether advisories arrive.
+/// The token in place of an advisory's kind, in the answer that proves that advisories arrive.
 const ASKED: &str = "ASKED";
 
-/// What happens to a stream and leaves it as it is.
+/// Advisories after which the stream is the same.
 const HARMLESS: [&str; 4] = [ASKED, "SNAPSHOT_CREATE", "SNAPSHOT_COMPLETE", "BATCH_ABANDONED"];
 
-/// The era of one stream, as far as this process has seen it.
+/// The era of one stream, as far as this process has observed it.
 #[derive(Debug)]
 pub(crate) struct Era {
     connection: Connection,
     doubts: Arc<AtomicU64>,
-    /// The highest sequence that was seen.
+    /// The highest sequence that this process has seen.
     seen: AtomicU64,
     listener: AbortHandle,
 }
 
 impl Era {
-    /// Begins to listen to what happens to `stream`, which must be there.
+    /// Begins to watch `stream`, which must exist.
     pub(crate) async fn watch(connection: &Connection, stream: &str) -> Result<Self, NotOpened> {
         let advisories = subscribe(connection, stream).await?;
         let doubts = Arc::new(AtomicU64::new(0));
@@ -70,7 +70,7 @@ impl Era {
         self.connection.connects() + self.doubts.load(Ordering::Acquire)
     }
 
-    /// The stream may have become another one.
+    /// Begins a new era: the stream may be another one.
     pub(crate) fn end(&self) {
         self.doubts.fetch_add(1, Ordering::Release);
     }
@@ -80,12 +80,12 @@ impl Era {
         self.seen.load(Ordering::Acquire)
     }
 
-    /// A message of the stream has this sequence.
+    /// Notes that the stream has a message with this sequence.
     pub(crate) fn saw(&self, sequence: u64) {
         self.seen.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// A message was stored at this sequence, after `before` had been seen.
+    /// Notes that a message was stored at `sequence`, after `before` had been seen.
     pub(crate) fn stored(&self, sequence: u64, before: u64) {
         if sequence > before {
             return self.saw(sequence);
@@ -102,7 +102,7 @@ impl Drop for Era {
     }
 }
 
-/// Hears what happens to `stream` from now on.
+/// Subscribes to the advisories of `stream`, and proves that they arrive.
 async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, NotOpened> {
     let before = connection.before();
     let subject = advisories(stream);
@@ -110,7 +110,8 @@ async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, 
     let listening = async {
         let client = &connection.client;
         let mut advisories = client.subscribe(subject.clone()).await?;
-        // A subscription that is not permitted is only mentioned beside it. So an answer is sent there.
+        // The server reports a denied subscription only as an event of the connection. So an answer is sent to the
+        // subscribed subject: if it arrives, advisories arrive as well.
         let reply = subject.replacen('*', ASKED, 1);
         client.publish_with_reply(question.clone(), reply, "".into()).await?;
         timeout(ANSWER, advisories.next()).await?.ok_or("the subscription ended")?;
@@ -120,8 +121,8 @@ async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, 
     listening.map_err(NotOpened::NoAnswer)?.map_err(NotOpened::Deaf)
 }
 
-/// Counts what may have made the stream another one. A subscription ends with its client, and begins again with the one
-/// that takes its place: what happened in between was not heard.
+/// Counts the signs that the stream may be another one. A subscription ends with its client, and is made again with the
+/// next client: the advisories in between are lost, which counts as a sign.
 async fn listen(connection: Connection, stream: String, mut advisories: Subscriber, doubts: Arc<AtomicU64>) {
     loop {
         hear(advisories, connection.link.clone(), &doubts).await;

@@ -1,4 +1,4 @@
-//! The event store on JetStream, and what is kept or told beside it: snapshots and notices.
+//! The event store on JetStream, with snapshots and notices beside it.
 //!
 //! Of this crate it imports `client`, `wire` and `topology`, and no view.
 
@@ -45,13 +45,13 @@ use crate::{
     },
 };
 
-/// How many bytes of headers a stream takes: the server counts them in 16 bits.
+/// The most bytes of headers in a message: the server counts them in 16 bits.
 const MAX_HEADERS: usize = 65_535;
 
-/// What the protocol's own lines add to a message, at most.
+/// The most bytes that the lines of the protocol add to a message.
 const OVERHEAD: usize = 512;
 
-/// How many aggregates' last commits are read with one request: each may be as large as a message can be.
+/// How many aggregates' last commits one request reads: each may be as large as a message can be.
 const LAST_AT_ONCE: usize = 64;
 
 /// A bounded context's log in a JetStream stream. Clones share the connection.
@@ -75,7 +75,7 @@ impl NatsEvents {
         subject_of(self.topology.log(), aggregate)
     }
 
-    /// Notes what an answer says about the stream: one that is not there may be another one when it is there again.
+    /// Notes what an answer says about the stream: a missing stream may be another one when it exists again.
     fn noted(
         &self,
         read: Result<Option<StoredCommit>, StoreError>,
@@ -147,7 +147,7 @@ impl EventStore for NatsEvents {
             return Err(AppendError::Busy(unavailable(what(), "there is no connection")));
         }
         if self.era.number() != era {
-            // Whoever waited for the connection has to look what is at its other end.
+            // The connection was established again while this append waited: the caller must first check the stream.
             return Err(AppendError::Busy(unavailable(what(), "the connection is another one")));
         }
         let subject = self.subject(&commit.aggregate);
@@ -167,7 +167,7 @@ impl EventStore for NatsEvents {
                 Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate })
             }
             Ok(Err(error)) => Err(match error.kind() {
-                // Nobody was there to take it.
+                // No responders: no server took the message.
                 PublishErrorKind::StreamNotFound => {
                     self.era.end();
                     AppendError::Busy(diagnose(Call::Nobody, error.into()).await)
@@ -230,7 +230,7 @@ impl EventStore for NatsEvents {
         sequence: u64,
     ) -> Result<Vec<Option<Delivery>>, StoreError> {
         let mut all = Vec::with_capacity(aggregates.len());
-        // 0 would be no bound at all.
+        // 0 would mean no bound.
         let Some(up_to_seq) = sequence.checked_sub(1).filter(|up_to| *up_to > 0) else {
             all.resize(aggregates.len(), None);
             return Ok(all);
@@ -246,7 +246,7 @@ impl EventStore for NatsEvents {
             let get = Get::LastUpTo { multi_last: &subjects, batch, up_to_seq };
             let mut found = direct_get(&self.connection, stream, get, take).await?.found;
             if found.is_empty() {
-                // A server whose stream ends before the bound, such as a replica that lags, finds nothing by it.
+                // A server whose stream ends before the bound, such as a lagging replica, finds no messages with it.
                 let get = Get::Last { multi_last: &subjects, batch };
                 found = direct_get(&self.connection, stream, get, take).await?.found;
             }

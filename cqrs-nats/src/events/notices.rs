@@ -1,4 +1,4 @@
-//! Notices: the stream says on core NATS what it has stored.
+//! Notices: the stream republishes stored messages on core NATS.
 
 use async_nats::{Message, Subscriber, header::NATS_SEQUENCE};
 use cqrs_core::{
@@ -17,7 +17,7 @@ use crate::{
     wire::{stored::delivered, subject::filter_of},
 };
 
-/// The header with the subject that a message was stored under.
+/// The header with the subject of the stored message.
 const STORED_UNDER: &str = "Nats-Subject";
 
 impl Notices for NatsEvents {
@@ -37,7 +37,8 @@ impl Notices for NatsEvents {
             let subscriber = client.subscribe(filter_of(&notices, aggregate)).await;
             subscribers.push(subscriber.map_err(|error| unavailable(what(), error))?);
         }
-        // The server answers in order: after this answer what is stored is heard, or it has said that it is not.
+        // The server answers in order: after this answer the subscription is active, or the server has reported that it
+        // is not permitted.
         let settled = async {
             let log = self.topology.log_id(&self.connection).await;
             sleep(LAST_WORD).await;
@@ -59,7 +60,8 @@ impl Notice for NatsNotices {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
             let message = self.subscribers.next().await?;
-            // Anyone can publish there; what the stream has not announced is none of its notices.
+            // Any user with the permission can publish to this subject; only messages with the stream's headers are
+            // notices.
             if let Some(delivery) = delivery(&self.log, message) {
                 return Some(delivery);
             }

@@ -1,8 +1,8 @@
-//! Looking through the stream for one business transaction.
+//! Searches the stream for the commits of one business transaction.
 //!
-//! There is no index by transaction: the stream is read from a time on, by a consumer that the server forgets by
-//! itself. Messages come whole, since the events of a batch carry their ids in the payload; what does not mention the
-//! transaction is dropped undecoded.
+//! There is no index by transaction: the stream is read from a time on, with a consumer that the server deletes when it
+//! is not used any more. Messages are read whole, because the events of a batch carry their ids in the payload; a
+//! message that does not contain the id is dropped without decoding.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,18 +28,19 @@ use crate::{
     wire::{self, stored::delivered_found},
 };
 
-/// What was found so far, and where to go on.
+/// The result so far, and where to continue.
 struct Looking {
     search: Search,
     page: Page,
-    /// The last place that was looked at.
+    /// The last sequence that was read.
     seen: u64,
-    /// How many messages are still to be looked at. What comes later is not, so that the search ends while others write.
+    /// How many messages are left to read. Messages that are stored later do not count, so that the search ends while
+    /// other programs write.
     left: Option<u64>,
 }
 
 impl Looking {
-    /// Looks at a message; false when enough was found.
+    /// Examines a message; returns false when enough commits were found.
     fn look(&mut self, log: &str, found: Found) -> bool {
         self.seen = found.sequence;
         self.left = self.left.map(|left| left.saturating_sub(1));
@@ -47,7 +48,7 @@ impl Looking {
         if found.headers.as_ref().is_ok_and(|headers| !wire::may_mention(headers, &found.payload, &id)) {
             return true;
         }
-        // What has no headers that can be read says of no transaction that it belongs to it.
+        // A message without readable headers does not prove that it belongs to the transaction.
         let mentions_it = found.headers.is_ok();
         let stored = match delivered_found(log, &[], found) {
             Ok(stored) => stored,
@@ -71,7 +72,7 @@ impl Looking {
     }
 }
 
-/// The commits of one business transaction, as far as the search asks for them.
+/// The commits of one business transaction that the search asks for.
 pub(crate) async fn look_through(
     connection: &Connection,
     topology: &Topology,
@@ -84,7 +85,8 @@ pub(crate) async fn look_through(
         let (asked, seen) = (scan::subjects(topology.stream(), &name), looking.seen);
         match connection.answer(&asked, Box::pin(look_on(connection, topology, &name, &mut looking))).await {
             Ok(looked) => return looked.map(|()| looking.page),
-            // What was sent may be what ended the connection. Nothing more is sent of this consumer then.
+            // A message that was sent may have ended the connection. Then the server sends nothing more for this
+            // consumer.
             Err(NoAnswer::Lost) if connection.is_up().await => {
                 if !look_one_by_one(connection, topology, &name, &mut looking).await? {
                     return Ok(looking.page);
@@ -98,7 +100,7 @@ pub(crate) async fn look_through(
     }
 }
 
-/// Looks at what comes after the last place, as a consumer of this name delivers it.
+/// Reads on after the last sequence, with a consumer of this name.
 async fn look_on(
     connection: &Connection,
     topology: &Topology,
@@ -121,7 +123,8 @@ async fn collect(scan: &mut Scan, topology: &Topology, looking: &mut Looking) ->
     Ok(())
 }
 
-/// Looks at what a consumer has been sent and this process has not got; false when enough was found.
+/// Reads the messages that the server sent to a consumer and that did not arrive here; returns false when enough
+/// commits were found.
 async fn look_one_by_one(
     connection: &Connection,
     topology: &Topology,
@@ -131,7 +134,8 @@ async fn look_one_by_one(
     let stream = handle(connection, topology.stream(), || what(topology)).await?;
     let sent = stream.consumer_info(name).await.map_err(|error| unavailable(what(topology), error))?;
     let _ = stream.delete_consumer(name).await;
-    // It has been sent all of them, and none is ever deleted.
+    // The consumer delivers every message, and no message of the log is ever deleted, so the deliveries are consecutive
+    // sequences.
     let until = sent.delivered.stream_sequence;
     let after = looking.seen.max(until.saturating_sub(sent.delivered.consumer_sequence));
     let mut messages = OneByOne::new([">".to_owned()], after, until);

@@ -1,8 +1,8 @@
 //! Snapshots of aggregates in a key-value bucket beside the log, `<context>__snapshots`.
 //!
-//! The key is `<aggregate>.<encoded id>`, the value what `cqrs-core` wrote, and a header names the log that it was
-//! made of, so that those of a stream which was deleted and created again are not looked at. The bucket is a cache
-//! and may be deleted at any time; the first save creates it.
+//! The key is `<aggregate>.<encoded id>`, the value is the snapshot that `cqrs-core` wrote. A header names the log, so
+//! that snapshots of a stream that was deleted and created again are ignored. The bucket is a cache and may be deleted
+//! at any time; the first save creates it.
 
 use std::{
     sync::{
@@ -39,7 +39,7 @@ use crate::{
     wire::{names::Bucket, subject::encode_token},
 };
 
-/// How long reading a snapshot may take; replaying the log is better than waiting for longer.
+/// How long reading a snapshot may take; after that, replaying the log is better.
 const READ: Duration = Duration::from_secs(1);
 
 /// How long saving a snapshot may take, with the creation of the bucket.
@@ -48,7 +48,7 @@ const SAVE: Duration = Duration::from_secs(5);
 /// The header that names the log.
 const LOG: &str = "Cqrs-Log";
 
-/// What the protocol's own lines and headers add to a message, at most.
+/// The most bytes that the protocol's lines and headers add to a message.
 const OVERHEAD: usize = 1_024;
 
 /// The bucket of a context's snapshots.
@@ -57,9 +57,9 @@ pub(crate) struct SnapshotBucket {
     connection: Connection,
     topology: Arc<Topology>,
     bucket: Bucket,
-    /// The log's id, which is asked for when the first snapshot is there.
+    /// The log's id, which is requested when the first snapshot is found.
     log: OnceCell<String>,
-    /// Whether the server does not permit to ask for snapshots; then none is asked for again.
+    /// Whether the server denies reading snapshots; then no further one is requested.
     denied: AtomicBool,
 }
 
@@ -69,16 +69,16 @@ impl SnapshotBucket {
         Self { connection, topology, bucket, log: OnceCell::new(), denied: AtomicBool::new(false) }
     }
 
-    /// The last snapshot of the aggregate that this replica knows of, if there is one of this log.
+    /// The last snapshot of the aggregate that the answering replica has, if it is of this log.
     pub(crate) async fn load(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
         if self.denied.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let Some(found) = self.read(aggregate).await? else { return Ok(None) };
-        // Whatever cannot be read is none: it is a cache.
+        // An unreadable snapshot counts as missing: it is a cache.
         let log = found.headers.as_ref().ok().and_then(|headers| headers.get(LOG));
         if log.map(async_nats::HeaderValue::as_str) == Some(self.log_id().await?) {
-            // Whoever deletes a key with a client leaves an empty message there.
+            // A client that deletes a key leaves an empty message.
             return Ok(Some(found.payload).filter(|snapshot| !snapshot.is_empty()));
         }
         tracing::debug!(%aggregate, ?log, "the snapshot is of another log");
@@ -99,7 +99,7 @@ impl SnapshotBucket {
         let get = self.connection.client.send_request(subject.clone(), request);
         let answer = match self.connection.answer(&[&subject], get).await {
             Ok(answer) => answer,
-            // It may be what was to be read that ended the connection.
+            // The message itself may have ended the connection.
             Err(NoAnswer::Lost) if self.connection.is_up().await => {
                 let found = last_of(&self.connection, &self.bucket.stream, &key, what).await;
                 return found.inspect_err(|_| self.connection.unreadable.note(&key, true));
@@ -113,13 +113,13 @@ impl SnapshotBucket {
             Ok(Ok(Answer::Message(found))) => Ok(Some(found)),
             Ok(Ok(Answer::End { .. })) => Ok(None),
             Ok(Err(error)) => Err(unavailable(what(), error)),
-            // Nobody answers for a bucket that is not there yet.
+            // A bucket that does not exist yet has no responders.
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
             Err(error) => Err(store_error(what(), error)),
         }
     }
 
-    /// Saves a snapshot of the aggregate instead of the one before.
+    /// Saves a snapshot of the aggregate in place of the one before.
     pub(crate) async fn save(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
         let what = || format!("saving a snapshot of {aggregate} in stream {}", self.bucket.stream);
         let (bytes, limit) = (snapshot.len() + OVERHEAD, self.connection.client.max_payload());

@@ -1,4 +1,4 @@
-//! The bucket of a projection: where its documents, notes and checkpoint are, and a save as the messages of a batch.
+//! The bucket of a projection: the subjects of its documents, notes and checkpoint, and the messages of a save.
 
 use bytes::Bytes;
 use cqrs_core::{
@@ -11,10 +11,10 @@ use crate::{
     wire::{names::Bucket, subject::encode_token},
 };
 
-/// What the keys of documents begin with in a bucket.
+/// The prefix of the keys of documents.
 pub(super) const DOCUMENTS: &str = "d.";
 
-/// What the keys of notes begin with in a bucket.
+/// The prefix of the keys of notes.
 pub(super) const NOTES: &str = "n.";
 
 impl Bucket {
@@ -34,8 +34,8 @@ impl Bucket {
         format!("{doing} bucket {}", self.name)
     }
 
-    /// The documents, the notes and the checkpoint as messages. The checkpoint comes last: a consumer sees the
-    /// messages of a batch one by one, and who sees the checkpoint may read the documents.
+    /// The documents, the notes and the checkpoint as messages of a batch. The checkpoint is the last one: a consumer
+    /// sees the messages of a batch one by one, so a reader that sees the checkpoint can read the documents.
     pub(super) fn messages(
         &self,
         projection: &ProjectionId,
@@ -64,9 +64,9 @@ impl Bucket {
     }
 }
 
-/// What one message of a batch takes must fit into a message.
+/// Fails if the content does not fit into one message of a batch.
 fn check_size(limit: usize, content: Option<&Bytes>, what: impl Fn() -> String) -> Result<(), StoreError> {
-    // The headers of a batch's message are far smaller than this.
+    // The headers of a message in a batch are far smaller than this.
     let bytes = content.map_or(0, Bytes::len) + 1_024;
     if bytes > limit { Err(StoreError::TooLarge { what: what(), bytes, limit }) } else { Ok(()) }
 }

@@ -1,9 +1,9 @@
 //! The view store in JetStream key-value buckets: one bucket for each projection.
 //!
-//! A document is the value of `d.<encoded key>`, a note that of `n.<encoded key>`, the checkpoint that of
-//! `checkpoint`, all in the same bucket, so that one atomic batch writes them together, the checkpoint last. The
-//! documents and the checkpoint name the revision that they replace: a stale read can make a save fail, never
-//! make it overwrite what is newer. What is noted about views as a whole is in a bucket of its own.
+//! A document is the value of `d.<encoded key>`, a note that of `n.<encoded key>`, the checkpoint that of `checkpoint`,
+//! all in the same bucket, so that one atomic batch writes them together, the checkpoint last. The documents and the
+//! checkpoint name the revision that they replace (compare-and-set): a stale read can make a save fail, but never
+//! overwrite a newer document. The records of views as a whole are in a bucket of their own.
 //!
 //! Of this crate it imports `client`, `wire` and `topology`, and nothing of the log.
 
@@ -56,7 +56,7 @@ use crate::{
 /// How long listing a view may take.
 const LISTING: Duration = Duration::from_secs(30);
 
-/// About how far a leader may be behind what one of its replicas shows.
+/// About how far a leader may lag behind the deliveries of one of its replicas.
 const LEADER_LAG: Duration = Duration::from_millis(1);
 
 /// The views of a bounded context in key-value buckets. Clones share the connection.
@@ -86,7 +86,7 @@ impl KvViews {
         }))
     }
 
-    /// Creates the bucket, or checks the one that is there.
+    /// Creates the bucket, or checks the existing one.
     async fn open_bucket(&self, bucket: &Bucket) -> Result<(), StoreError> {
         let advice = "change it, or delete it and the view is built anew";
         let (connection, wanted) = (&self.connection, self.config(bucket));
@@ -103,7 +103,8 @@ impl KvViews {
             Ok(ack) => Ok(ack.sequence),
             Err(error) if is_overtaken(&error) => Err(SaveError::Conflict),
             Err(error) if code(&error).is_some() => {
-                // A batch with a message that was not permitted is refused as one that is not whole.
+                // If one message of a batch was not permitted, the server refuses the batch as incomplete: wait for the
+                // event that names the permission.
                 let word = self.connection.answer_since(before, &[&subjects], sleep(LAST_WORD)).await;
                 word.map_err(|why| no_answer(bucket.what("writing"), why))?;
                 Err(write_error(bucket.what("writing"), error).into())
@@ -133,7 +134,7 @@ impl KvViews {
             let listing = Box::pin(self.list_at(&bucket, kind, &all, &name));
             match self.connection.answer(&scan::subjects(&bucket.stream, &name), listing).await {
                 Ok(listed) => return listed,
-                // What was to be listed may be what ended the connection.
+                // One of the listed messages may have ended the connection.
                 Err(NoAnswer::Lost) if self.connection.is_up().await => {}
                 Err(why) => return Err(no_answer(bucket.what("listing"), why)),
             }
@@ -160,7 +161,7 @@ impl KvViews {
 
     fn config(&self, bucket: &Bucket) -> Config {
         let description = format!("a view of the context {}", self.topology.context());
-        // What lets documents and checkpoint be written together.
+        // Atomic batches write documents and checkpoint together.
         Config { allow_atomic_publish: true, ..self.topology.bucket_config(bucket, description) }
     }
 
@@ -187,12 +188,12 @@ impl KvViews {
         listed.map_err(|elapsed| unavailable(what(), elapsed))?
     }
 
-    /// Where the checkpoint is that the leader has.
+    /// The position of the checkpoint on the leader.
     async fn confirmed_reached(&self, projection: &ProjectionId) -> Result<Reached, StoreError> {
         Ok(self.checkpoint(projection).await?.checkpoint.unwrap_or_default().reached())
     }
 
-    /// Where the projection's checkpoint is, as it changes.
+    /// The position of the projection's checkpoint, as it changes.
     fn watch(&self, projection: &ProjectionId) -> watch::Receiver<Seen> {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || Watcher::start(self.connection.clone(), self.bucket(projection));
@@ -255,7 +256,7 @@ impl ViewStore for KvViews {
         if !self.connection.is_up().await {
             return Err(unavailable(bucket.what("writing"), "there is no connection").into());
         }
-        // The checkpoint is the last message of the batch, which is the one that the answer names.
+        // The checkpoint is the last message of the batch, and the answer names its sequence.
         let revision = self.publish(&bucket, messages).await?;
         if let Some(watcher) = self.watchers.lock().unwrap_or_else(PoisonError::into_inner).get(projection) {
             watcher.raise(Seen { reached: save.checkpoint.reached(), revision });
@@ -264,7 +265,7 @@ impl ViewStore for KvViews {
     }
 
     fn max_writes(&self) -> usize {
-        // Half of what a batch takes: the rest is latency that nobody gains from.
+        // Half of what a batch takes: larger batches take longer and gain nothing.
         atomic_batch::MAX_MESSAGES / 2
     }
 
@@ -277,7 +278,7 @@ impl ViewStore for KvViews {
         let bucket = self.bucket(projection);
         let subject = bucket.document(key);
         if self.topology.is_replicated() {
-            // A replica may not have what the leader has confirmed, and queries read their own writes.
+            // A replica may not have what the leader has confirmed, and queries must read their own writes.
             return Ok(self.confirmed(&bucket, &subject).await?.document);
         }
         let get = Get::Last { multi_last: &[subject], batch: 1 };
@@ -293,7 +294,8 @@ impl ViewStore for KvViews {
         let mut reached = self.watch(projection);
         let waited = reached.wait_for(|seen| seen.reached.sequence >= sequence).await;
         let mut reached = waited.map_err(|error| unavailable("waiting for a view", error))?.reached;
-        // What a replica's consumer has seen, the leader, which answers the queries, may be about to see.
+        // The replica of the watcher's consumer may have a checkpoint that the leader, which answers the queries, does
+        // not show yet.
         while self.topology.is_replicated() {
             reached = self.confirmed_reached(projection).await?;
             if reached.sequence >= sequence {
@@ -313,7 +315,7 @@ impl ViewStore for KvViews {
     async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
         let bucket = self.topology.names().views_bucket();
         match self.confirmed(&bucket, &bucket.document(view)).await {
-            // Nothing has been noted yet about any view.
+            // No view has a record yet.
             Err(StoreError::Missing { .. }) => Ok(SavedDocument { document: None, revision: 0 }),
             answer => answer,
         }
@@ -334,8 +336,8 @@ impl ViewStore for KvViews {
     }
 }
 
-/// Reads the documents of a bucket, at least up to the sequence `last`. The consumer may be on a replica
-/// that has not got there yet, so that it has nothing more pending says nothing by itself.
+/// Reads the documents of a bucket, at least up to the sequence `last`. The consumer may be on a replica that lags, so
+/// that `pending` 0 alone does not show the end.
 async fn read_until(
     scan: &mut Scan,
     bucket: &Bucket,
@@ -353,7 +355,7 @@ async fn read_until(
     }
 }
 
-/// Keeps what a message says about a key.
+/// Applies a message to the documents: it sets a key or deletes it.
 fn put(documents: &mut HashMap<String, Bytes>, bucket: &Bucket, kind: &str, found: Found) {
     let key = found.subject().strip_prefix(&bucket.prefix).and_then(|key| key.strip_prefix(kind));
     let Some(key) = key.and_then(|token| decode_token(token).ok()) else { return };
@@ -363,7 +365,7 @@ fn put(documents: &mut HashMap<String, Bytes>, bucket: &Bucket, kind: &str, foun
     };
 }
 
-/// The value in a message; none where it says that the value was deleted.
+/// The value in a message; `None` if the message is a deletion.
 fn value(found: Found) -> Option<Bytes> {
     let is_deleted = found.headers.is_ok_and(|headers| headers.get(OPERATION).is_some());
     (!is_deleted).then_some(found.payload)

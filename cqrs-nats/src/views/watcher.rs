@@ -1,4 +1,4 @@
-//! Waiting for a checkpoint to get somewhere, without asking for it.
+//! Watches a checkpoint with a push consumer, without polling.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::{
     wire::names::Bucket,
 };
 
-/// Where a checkpoint was seen, and under which revision: what comes late is not newer.
+/// The position of a checkpoint, and its revision: a late message with a lower revision is ignored.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
     pub(super) reached: Reached,
     pub(super) revision: u64,
 }
 
-/// Follows one projection's checkpoint, for all who wait for it in this process.
+/// Watches one projection's checkpoint, for all calls in this process that wait for it.
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) reached: watch::Sender<Seen>,
@@ -83,8 +83,8 @@ async fn follow(
     name: String,
     reached: &watch::Sender<Seen>,
 ) -> Result<(), async_nats::Error> {
-    // Whatever ends the connection when it is received is not waited for. Beginning again after each loss, this is
-    // asked again.
+    // A message whose headers end the connection is not consumed: it is first read from the leader, and the watch
+    // fails. After each loss of the connection this check runs again.
     let found = last_of(connection, &bucket.stream, &bucket.checkpoint(), || bucket.what("watching")).await?;
     found.map_or(Ok(()), |found| found.headers.map(drop))?;
     let stream = connection.jetstream.get_stream_no_info(&bucket.stream).await?;

@@ -1,22 +1,22 @@
-//! What was read ahead of the projector, bounded in messages and in bytes.
+//! The queue of messages that are read ahead of the projector, bounded in messages and in bytes (back-pressure).
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// How many messages are read ahead: as many as the projector takes at once.
+/// How many messages are read ahead: as many as the projector takes in one batch.
 pub(super) const MESSAGES: usize = 512;
 
-/// How many bytes of messages are read ahead. A message that is larger comes alone.
+/// How many bytes of messages are read ahead. A larger message is alone in the queue.
 pub(super) const BYTES: u32 = 8 * 1024 * 1024;
 
-/// A message with the room that it takes until the projector has it.
+/// A message with the permit for its bytes, until the projector takes it.
 struct Held<T> {
     what: T,
     _room: OwnedSemaphorePermit,
 }
 
-/// The end of the one who reads.
+/// The end of the task that reads.
 pub(super) struct Sender<T> {
     to: mpsc::Sender<Held<T>>,
     room: Arc<Semaphore>,
@@ -28,7 +28,7 @@ pub(super) struct Receiver<T> {
     from: mpsc::Receiver<Held<T>>,
 }
 
-/// A queue for so many messages of so many bytes in all.
+/// A queue for at most so many messages, and so many bytes in all.
 pub(super) fn queue<T>(messages: usize, bytes: u32) -> (Sender<T>, Receiver<T>) {
     let (to, from) = mpsc::channel(messages);
     let room = Arc::new(Semaphore::new(bytes as usize));
@@ -36,7 +36,7 @@ pub(super) fn queue<T>(messages: usize, bytes: u32) -> (Sender<T>, Receiver<T>) 
 }
 
 impl<T> Sender<T> {
-    /// Waits for room; false when the projector's end is gone.
+    /// Waits for room; returns false when the projector's end is gone.
     pub(super) async fn send(&self, what: T, bytes: usize) -> bool {
         let bytes = u32::try_from(bytes).unwrap_or(self.bytes).min(self.bytes);
         let Ok(room) = Arc::clone(&self.room).acquire_many_owned(bytes).await else { return false };
@@ -45,7 +45,7 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Waits for a message, and takes the others only as far as they are there; none when there will be no more.
+    /// Waits for a message, and takes the others that have arrived; an empty list when no more will come.
     pub(super) async fn take(&mut self, max: usize) -> Vec<T> {
         let mut held = Vec::new();
         self.from.recv_many(&mut held, max).await;

@@ -1,4 +1,4 @@
-//! The consumer that a subscription reads from, and whose turn it is to read.
+//! The consumer of a subscription, and which client may read from it: the pinned client of its priority group.
 
 use std::{
     collections::HashMap,
@@ -15,24 +15,25 @@ use uuid::Uuid;
 
 use crate::{client::errors::store_error, topology::Topology, wire::subject::filter_of};
 
-/// How many messages the consumer sends before any of them is acknowledged; more than are asked for at
-/// once, so that it never waits for the projector's account.
+/// How many messages the consumer sends before any of them is acknowledged: more than are requested at once, so that it
+/// never waits for the projector's acknowledgment.
 const MAX_UNACKNOWLEDGED: i64 = 8_192;
 
-/// How long the server keeps a consumer that nobody asks for messages. Whoever comes later makes it anew; it is the
-/// ones of processes with views in memory that nobody comes back to.
+/// How long the server keeps a consumer that gets no requests. A later subscriber creates it again. It removes the
+/// consumers of processes with views in memory, which no later process uses.
 const KEPT: Duration = Duration::from_secs(3_600);
 
-/// How many messages are under way at once.
+/// How many messages one pull request asks for.
 const PULL: usize = 1_024;
 
-/// How long the server waits for an acknowledgment before it sends again, which the projector then skips.
+/// The ack wait: how long the server waits for an acknowledgment before it redelivers, which the subscription then
+/// reports as an error.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 
-/// How many bytes of messages are under way at once, unless one message may be larger.
+/// How many bytes one pull request asks for, unless one message may be larger.
 const PULL_BYTES: usize = 4 * 1024 * 1024;
 
-/// What the server counts beside a message's own bytes, at most: its subject, and where it is acknowledged.
+/// The most bytes that the server counts beside a message's own: its subject, and its reply subject.
 const OVERHEAD: usize = 64 * 1024;
 
 /// The `priority_timeout` of the consumer's priority group: the server moves the pin to another client this long after
@@ -40,27 +41,28 @@ const OVERHEAD: usize = 64 * 1024;
 /// loses the pin while it saves; the checkpoint's compare-and-set then makes one of the two saves a conflict.
 const TURN: Duration = Duration::from_secs(2);
 
-/// How long one pull request lasts; well below [`TURN`], so that an idle worker keeps the pin.
+/// How long one pull request lasts; well below [`TURN`], so that an idle subscriber keeps the pin.
 const REQUEST: Duration = Duration::from_secs(1);
 
-/// What the subscribers of this process, by name, know about their turn when they subscribe again.
+/// What this process remembers of the pins of its former subscriptions, by subscriber.
 pub(crate) type Turns = Arc<Mutex<HashMap<String, Turn>>>;
 
-/// Takes the lock, also after another holder has panicked: no change of these is made in two steps.
+/// Locks a mutex, also after another holder has panicked: each change of these values is a single step.
 pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a process remembers of the pin after its subscription has ended, to decide whether it may read at once when it
-/// subscribes again.
+/// What a process remembers of the pin after its subscription has ended. It decides whether the next subscription of
+/// the process may read at once, or stands by for another process.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// It may: deliveries meant for it went elsewhere, so the consumer is created again.
+    /// It may read: deliveries went to another client, which may be gone.
     Ours,
-    /// Its client had this pin. It may read if the consumer has no pin, or still this one.
+    /// This process had this pin. It may read if the consumer has no pin, or still this one.
     Held(String),
-    /// It had given the pin up. It may read if the consumer is of this group and has delivered nothing since. The pin
-    /// alone does not tell: the server also pins to a request that a dropped subscription has left behind.
+    /// This process had no pin, or the pin was free. It may read if the consumer still has this priority group and has
+    /// delivered nothing since. The pin alone does not show that: the server also pins the client of a request that a
+    /// dropped subscription has left behind.
     Free { group: String, delivered: u64 },
 }
 
@@ -76,26 +78,27 @@ impl Turn {
     }
 }
 
-/// Begins to ask for messages, for as long as the returned stream lives. No message is larger than `largest`.
+/// Starts pull requests, for as long as the returned stream lives. No message is larger than `largest`.
 pub(super) async fn requests(consumer: &PullConsumer, largest: usize) -> Result<pull::Stream, StreamError> {
     let requests = consumer.stream().max_messages_per_batch(PULL).group(group_of(consumer.cached_info()));
     let requests = requests.max_bytes_per_batch(PULL_BYTES.max(largest + OVERHEAD));
     requests.expires(REQUEST).heartbeat(REQUEST / 2).messages().await
 }
 
-/// A consumer, and what a worker who has it does first.
+/// A consumer, and how the subscriber begins with it.
 pub(super) struct Opened {
     pub(super) consumer: PullConsumer,
-    /// Another worker reads, and this one stands by.
+    /// Another client is pinned or waits for messages: this subscriber is a standby.
     pub(super) standby: bool,
-    /// Up to where the stream is read one by one, before what the consumer delivers.
+    /// The sequence up to which the stream is read message by message, before the deliveries of the consumer.
     pub(super) one_by_one: Option<u64>,
 }
 
-/// The consumer of this name, as another worker has it, with which this one stands by; or made anew for this one.
+/// Returns the consumer of this name, as it is if another client uses it (then this subscriber is a standby), or else
+/// created again for this subscriber.
 ///
-/// It begins right after `request.after`, or after what was sent to whoever had it before: one of those messages may be
-/// what ended the connection, and would do it again.
+/// The new consumer begins right after `request.after`, or after the messages that were sent to its last user: one of
+/// those may have ended the connection, and would end it again.
 pub(super) async fn consumer_at(
     stream: &jetstream::stream::Stream<()>,
     topology: &Topology,
@@ -113,9 +116,10 @@ pub(super) async fn consumer_at(
                 return Ok(Opened { consumer: found, standby, one_by_one });
             }
         }
-        // Where more was done than the checkpoint says, the view is built again, and there may be millions.
+        // If more was acknowledged than the checkpoint says, the view is being rebuilt, and there may be millions of
+        // messages: they are delivered by the consumer.
         if info.ack_floor.stream_sequence <= request.after && request.after < info.delivered.stream_sequence {
-            // A log that was restored may end before, and what is stored there later must not be passed over.
+            // A restored log may end before that, and messages that are stored there later must not be skipped.
             let log = stream.get_info().await.map_err(|error| store_error(what(), error))?;
             let sent = info.delivered.stream_sequence.min(log.state.last_sequence);
             one_by_one = Some(sent).filter(|sent| *sent > request.after);
@@ -126,7 +130,7 @@ pub(super) async fn consumer_at(
     if let Some(sent) = one_by_one {
         config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: sent.saturating_add(1) };
     }
-    // Strictly, since another worker may have made one in between, and nobody knows what it has received.
+    // Strictly: another subscriber may have created one in between, and it is unknown what that has received.
     let consumer = stream.create_consumer_strict(config).await.map_err(|error| store_error(what(), error))?;
     Ok(Opened { consumer, standby: false, one_by_one })
 }
@@ -143,15 +147,15 @@ fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
         max_ack_pending: MAX_UNACKNOWLEDGED,
         filter_subjects: filters,
         priority_policy: PriorityPolicy::PinnedClient,
-        // A name that no other consumer has, so that who asks for messages of one that is no more is refused:
-        // the numbers of the deliveries tell nothing across two consumers. Sixteen letters are the limit.
+        // A name that no other consumer has: a request to a consumer that was deleted and created again is then
+        // refused. Delivery numbers of two consumers cannot be compared. The server allows 16 characters.
         priority_groups: vec![Uuid::new_v4().simple().to_string()[..16].to_owned()],
         priority_timeout: TURN,
         ..pull::Config::default()
     }
 }
 
-/// Whether a consumer delivers the same messages in the same way, wherever it stands.
+/// Whether a consumer delivers the same messages in the same way, at whatever position it is.
 fn is_alike(info: &Info, config: &pull::Config) -> bool {
     let mut filters = info.config.filter_subjects.clone();
     if !info.config.filter_subject.is_empty() {
@@ -160,25 +164,25 @@ fn is_alike(info: &Info, config: &pull::Config) -> bool {
     filters == config.filter_subjects && info.config.priority_groups.len() == 1
 }
 
-/// The group in which the consumer's clients are pinned.
+/// The priority group of the consumer.
 pub(super) fn group_of(info: &Info) -> &str {
     info.config.priority_groups.first().map_or("", String::as_str)
 }
 
-/// The pin of the client to which the consumer belongs at the moment.
+/// The id of the pinned client, if there is one.
 pub(super) fn pin_of(info: &Info) -> Option<&str> {
     let mut pins = info.priority_groups.iter().filter_map(|group| group.pinned_client_id.as_deref());
     pins.find(|pin| !pin.is_empty())
 }
 
-/// Whether a worker reads: it has the pin, or has not been sent anything yet and waits for it. A request is forgotten
-/// by the server as soon as nobody is there for its answer.
+/// Whether a client reads: it is pinned, or it waits for its first message. The server drops a waiting request as soon
+/// as its client is gone.
 pub(super) fn is_taken(info: &Info) -> bool {
     pin_of(info).is_some() || info.num_waiting > 0
 }
 
-/// Whether the next delivery of a consumer is the first commit after `after`, and none was sent before
-/// that may come again behind it. A server that was killed may have forgotten how far it had delivered.
+/// Whether the next delivery of a consumer is the first commit after `after`, and no earlier delivery can be
+/// redelivered behind it. A server that was killed may have forgotten how far it had delivered.
 fn stands_at(info: &Info, after: u64) -> bool {
     let started = match info.config.deliver_policy {
         DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),

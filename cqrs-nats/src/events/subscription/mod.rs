@@ -1,9 +1,9 @@
-//! Following the stream: a durable pull consumer that starts at the projection's checkpoint.
+//! Follows the stream with a durable pull consumer that starts at the projection's checkpoint.
 //!
-//! The consumer is there for its name, its lag, its order, and so that one worker reads at a time: the
-//! server pins it to one client, and gives the pin to another when that one has not asked for more in a
-//! while. The truth about progress is the checkpoint, so a worker whose turn comes makes the consumer
-//! anew, right after the checkpoint, unless it stands there already.
+//! The consumer provides a name, a lag, an order, and a single reader: the server pins one client of the priority
+//! group, and pins another when that client has sent no request for `priority_timeout`. The checkpoint alone says how
+//! far the projection is, so a subscriber that becomes active creates the consumer again, right after the checkpoint,
+//! unless it is at that position already.
 
 pub(crate) mod consumer;
 mod ahead;
@@ -31,11 +31,11 @@ use crate::{
     topology::Topology,
 };
 
-/// Commits of a stream as they come.
+/// The commits of a stream, as they arrive.
 ///
-/// A task of its own reads ahead, so that the next ones are received and decoded while the projector is busy with the
-/// ones before them. What it has read is dropped with the subscription. The same task keeps the turn, for as long as
-/// the subscription lives, however long the projector takes.
+/// A task of its own reads ahead, so that the next messages are received and decoded while the projector applies the
+/// ones before them. Messages that were read ahead are dropped with the subscription. The same task keeps the pin for
+/// as long as the subscription lives, however long the projector takes.
 pub struct NatsSubscription {
     connection: Connection,
     stream: String,
@@ -45,13 +45,13 @@ pub struct NatsSubscription {
     reader: JoinHandle<()>,
     /// How many more messages the consumer had at the last delivery.
     pending: u64,
-    /// Another worker was reading when this one came: nothing is delivered before this one's turn.
+    /// Another client was active when this subscription began: this one is a standby and delivers nothing.
     standby: bool,
     noted: Noted,
     turns: Turns,
-    /// The last delivery's sequence and where to acknowledge it.
+    /// The last delivery's sequence and its reply subject.
     last: Option<(u64, async_nats::Subject)>,
-    /// An error was returned, after which nothing comes.
+    /// An error was returned, after which nothing is delivered.
     over: bool,
 }
 
@@ -118,12 +118,12 @@ impl Subscription for NatsSubscription {
         if self.standby {
             return;
         }
-        // Once it has ended, it asks for no more messages and notes no pin.
+        // After its end, the task requests no more messages and notes no pin.
         let _ = (&mut self.reader).await;
-        // Nothing is to be kept for the next subscription of this process.
+        // The next subscription of this process must not take the pin for its own.
         lock(&self.noted).pin = None;
         self.standby = true;
-        // Lets the next worker have its turn at once. It would come by itself a little later.
+        // Releases the pin, so that a standby becomes active at once and not after `priority_timeout`.
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
             let asked = Api::ConsumerUnpin.of(format_args!("{}.{}", self.stream, self.subscriber));
             let unpin = stream.unpin_consumer(&self.subscriber, &self.group);
@@ -137,15 +137,16 @@ impl Subscription for NatsSubscription {
         let Some((_, reply)) = self.last.take_if(|(last, _)| *last <= sequence) else {
             return Ok(());
         };
-        // One acknowledgment covers all deliveries before it.
+        // One acknowledgment covers all earlier deliveries.
         let ack = self.connection.client.publish(reply, Bytes::from_static(b"+ACK"));
         ack.await.map_err(|error| unavailable("acknowledging", error))
     }
 }
 
 impl Drop for NatsSubscription {
-    /// Nobody else reads until the server notices that this one does not, and what was delivered and not
-    /// acknowledged comes even later. So the next subscription of this process does not stand by for this one.
+    /// Notes the pin for the next subscription of this process, so that it does not stand by for this one: no other
+    /// client reads until the server notices that this one is gone, and unacknowledged deliveries are redelivered even
+    /// later.
     fn drop(&mut self) {
         self.reader.abort();
         let noted = std::mem::take(&mut *lock(&self.noted));

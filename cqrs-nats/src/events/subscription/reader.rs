@@ -1,4 +1,4 @@
-//! The task that reads ahead of the projector.
+//! The task that reads ahead of the projector, and keeps the pin.
 
 use std::{
     pin::pin,
@@ -45,23 +45,23 @@ use crate::{
     },
 };
 
-/// How often a worker that stands by looks whether the turn of its predecessor is over, which nothing tells it. [`TURN`]
-/// and two of these are what a death costs.
+/// How often a standby checks whether the pin is free, because the server does not notify it. A failover takes [`TURN`]
+/// and two of these.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How often a worker says that it is there while it has no room for more messages: a few times in each [`TURN`].
+/// How often a subscriber renews its pin while it has no room for more messages: several times in each [`TURN`].
 const ALIVE: Duration = Duration::from_millis(400);
 
-/// How often a worker whose turn it is, and to whom nothing comes, looks whether something was delivered that did not
-/// arrive: by itself it comes again only after [`ACK_WAIT`].
+/// How often a pinned subscriber that receives nothing checks whether a delivery got lost: the server redelivers it
+/// only after [`ACK_WAIT`].
 const CHECK: Duration = Duration::from_millis(1_500);
 
-/// What the reader notes about its turn, for the next subscription of this process.
+/// What the reader notes for the next subscription of this process.
 #[derive(Debug, Default)]
 pub(super) struct Note {
-    /// The pin under which messages came.
+    /// The pin under which messages were delivered.
     pub(super) pin: Option<String>,
-    /// The number of the last delivery: the consumer counts them without gaps.
+    /// The number of the last delivery: the consumer counts deliveries without gaps.
     pub(super) delivery: u64,
 }
 
@@ -73,16 +73,16 @@ pub(super) struct Read {
     pub(super) delivery: Delivery,
     /// How many more messages the consumer had.
     pub(super) pending: u64,
-    /// Where to acknowledge it.
+    /// Its reply subject, for the acknowledgment.
     pub(super) reply: Option<async_nats::Subject>,
-    /// How large it was.
+    /// Its size.
     bytes: usize,
 }
 
-/// What the client has for who asks for the next message.
+/// The client's answer to a call for the next message.
 type Next = Option<Result<jetstream::Message, MessagesError>>;
 
-/// Reads what a consumer delivers, one message after the other and none twice.
+/// Reads the deliveries of a consumer in order, each once.
 pub(super) struct Reader {
     connection: Connection,
     stream: String,
@@ -91,20 +91,20 @@ pub(super) struct Reader {
     subscriber: String,
     pub(super) consumer: PullConsumer,
     messages: pull::Stream,
-    /// What came while it only kept its turn.
+    /// A message that arrived while the reader only kept its pin.
     early: Option<Next>,
-    /// When it last did, at the latest.
+    /// The times at which the pin is renewed.
     alive: Interval,
-    /// What is read before anything that the consumer delivers.
+    /// Messages that are read before the deliveries of the consumer.
     one_by_one: Option<OneByOne>,
-    /// How often the consumer may still be unknown to the server that is asked.
+    /// How often a server may still answer that the consumer is unknown.
     unheard: u32,
     /// The last sequence that was read.
     seen: u64,
     pub(super) standby: bool,
     pub(super) noted: Noted,
     turns: Turns,
-    /// What it publishes to, and what had gone wrong on the connection before it began.
+    /// The subjects that it publishes to, and the state of the connection before it began.
     subjects: Vec<String>,
     before: Before,
 }
@@ -161,8 +161,8 @@ impl Reader {
         self.consumer.cached_info().num_pending
     }
 
-    /// Reads until something goes wrong, and keeps the turn for as long as nobody ends this task: whoever is busy with
-    /// what was read before is alive.
+    /// Reads until an error, and then keeps the pin until the subscription aborts this task: a projector that still
+    /// applies earlier messages is alive.
     pub(super) async fn run(mut self, ahead: ahead::Sender<Result<Read, StoreError>>) {
         let failed = loop {
             match self.read().await {
@@ -182,7 +182,7 @@ impl Reader {
         self.keeping_the_turn(told).await;
     }
 
-    /// Does what may take long, with nothing read meanwhile.
+    /// Waits for a future that may take long, and renews the pin meanwhile. Reads nothing.
     async fn keeping_the_turn<T>(&mut self, long: impl Future<Output = T>) -> T {
         let mut long = pin!(long);
         loop {
@@ -194,9 +194,8 @@ impl Reader {
         }
     }
 
-    /// Keeps the turn without taking more messages, as far as that is possible: a request under the pin keeps it,
-    /// also one that no message is small enough for. Without a pin the turn is kept by asking for messages; the first
-    /// one brings the pin.
+    /// Renews the pin without taking more messages: any request under the pin renews it, also one that no message is
+    /// small enough for. Without a pin, a normal request keeps the consumer taken; the first message brings the pin.
     async fn keep_turn(&mut self) {
         if self.standby || self.connection.client.connection_state() != State::Connected {
             return;
@@ -214,7 +213,7 @@ impl Reader {
         let request = json!({ "batch": 1, "max_bytes": 1, "no_wait": true, "group": group, "id": pin });
         let client = &self.connection.client;
         let subject = Api::ConsumerNext.of(format_args!("{}.{}", self.stream, self.subscriber));
-        // Nobody listens to the answer, which has nothing to say.
+        // The answer has no content and no receiver.
         let asked = client.publish_with_reply(subject, client.new_inbox(), request.to_string().into()).await;
         if let Err(error) = asked {
             tracing::debug!(subscriber = self.subscriber, %error, "the turn could not be kept");
@@ -240,7 +239,7 @@ impl Reader {
             };
             let what = || format!("following the stream as {}", self.subscriber);
             match next.ok_or_else(|| unavailable(what(), "the subscription ended"))? {
-                // A consumer that was just made is not known on every server of a cluster at once.
+                // A new consumer is not known on every server of a cluster at once.
                 Err(error) if error.kind() == MessagesErrorKind::NoResponders && self.unheard > 0 => {
                     self.unheard -= 1;
                     sleep(NEWS).await;
@@ -271,9 +270,9 @@ impl Reader {
         }
     }
 
-    /// Waits until the worker that reads has gone. It asks for nothing meanwhile: whoever asks is given a turn.
+    /// Waits until the consumer is free. A standby sends no requests for messages: the server would pin it.
     async fn stand_by(&self) -> StoreError {
-        // Between two requests of one that has no pin yet, there is none for a moment.
+        // Between two requests of a client without a pin, the consumer looks free for a moment.
         let mut was_free = false;
         loop {
             sleep(LOOK).await;
@@ -291,14 +290,14 @@ impl Reader {
         }
     }
 
-    /// Whether deliveries went elsewhere: nobody knows what became of them. Tells the number of the last delivery, which
-    /// is asked for at the next look.
+    /// Fails if a delivery got lost: its receiver is unknown. Returns the number of the last delivery, for the next
+    /// check.
     async fn check(&self, before: Option<u64>) -> Result<u64, StoreError> {
         let info = self.look().await?;
         let delivered = info.delivered.consumer_sequence;
         let last = lock(&self.noted).delivery;
         let is_free = pin_of(&info).is_none();
-        // One that is on its way here has come before the next look.
+        // A delivery that is still in flight has arrived before the next check.
         if delivered == last || !is_free && before != Some(delivered) {
             return Ok(delivered);
         }
@@ -341,11 +340,11 @@ impl Reader {
             .info()
             .map_err(|error| self.interrupted(format!("a delivery without its place: {error}")))?;
         let (sequence, delivery, pending) = (info.stream_sequence, info.consumer_sequence, info.pending);
-        // Whatever is wrong with the delivery, the turn is the one of whoever gets it.
+        // Whatever is wrong with the delivery, its receiver has the pin.
         self.note_pin(&message);
         let last = std::mem::replace(&mut lock(&self.noted).delivery, delivery);
         if delivery != last.saturating_add(1) {
-            // Deliveries went elsewhere, and whose they were may be gone: the consumer is ours now.
+            // Deliveries got lost, and their receiver may be gone: the next subscription creates the consumer again.
             lock(&self.turns).insert(self.subscriber.clone(), Turn::Ours);
             return Err(self.interrupted(format!("delivery {delivery} came after delivery {last}")));
         }
@@ -362,7 +361,7 @@ impl Reader {
     }
 
     fn note_pin(&self, message: &jetstream::Message) {
-        // Whoever wrote the message may have written such a header, too; the server's comes last.
+        // The author of the message may have set such a header, too; the server's is the last one.
         let pin = message.headers.as_ref().and_then(|headers| headers.get_last(NATS_PIN_ID));
         let Some(pin) = pin.map(async_nats::HeaderValue::as_str) else { return };
         let mut noted = lock(&self.noted);
@@ -372,7 +371,7 @@ impl Reader {
     }
 }
 
-/// What a subscriber publishes to: requests about its consumer, requests for messages, acknowledgments.
+/// The subjects that a subscriber publishes to: consumer API requests, pull requests, acknowledgments.
 fn subjects(stream: &str, subscriber: &str) -> Vec<String> {
     let place = format!("{stream}.{subscriber}");
     let requests = [Api::ConsumerInfo, Api::ConsumerCreate, Api::ConsumerDelete, Api::ConsumerNext];
