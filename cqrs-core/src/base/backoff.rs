@@ -1,15 +1,15 @@
-//! How long to wait before the same thing is tried again.
+//! Backoff: how long to pause before another attempt.
 
 use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
-/// A pause that doubles with each attempt (from 0) up to `longest`, between half and all of that at
-/// random, so that those who failed together do not try again together.
+/// A pause that doubles with each attempt (from 0) up to `longest`, with jitter: a random duration between half and all
+/// of that, so that callers that failed together do not try again together.
 pub(crate) fn pause(first: Duration, longest: Duration, attempt: u32) -> Duration {
     let whole = first.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(longest);
-    // Each `RandomState` has new keys, which makes its hash of anything a random number.
+    // Each `RandomState` has new keys, so its hash of any value is a random number.
     let random = RandomState::new().hash_one(attempt) % 1024;
     let half = whole / 2;
     half + half.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 1024.0)

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 /// The content type of JSON payloads.
 pub const JSON: &str = "application/json";
 
-/// The content type of payloads in bincode, as version 2 of it writes by its standard configuration.
+/// The content type of payloads in bincode (version 2, standard configuration).
 pub const BINCODE: &str = "application/x-bincode";
 
-/// The media type of a content type, which may have parameters and any case: `application/json` of
+/// The media type of a content type, which may have parameters and upper case: `application/json` of
 /// `Application/JSON; charset=utf-8`.
 pub fn media_type(content_type: &str) -> Cow<'_, str> {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -19,8 +19,8 @@ pub fn media_type(content_type: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a payload of this content type is JSON: `application/json`, with or without parameters, and whatever ends in
-/// `/json` or `+json`.
+/// Whether a payload of this content type is JSON: `application/json` with or without parameters, and every media type
+/// that ends in `/json` or `+json`.
 pub fn is_json(content_type: &str) -> bool {
     if content_type == JSON {
         return true;

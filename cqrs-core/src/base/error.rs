@@ -1,4 +1,4 @@
-//! What can go wrong, by what the caller does next.
+//! The errors, sorted by what the caller does next.
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
@@ -7,28 +7,28 @@ use crate::base::{
     metadata::InvalidMetadata,
 };
 
-/// The cause beneath an error of an adapter.
+/// The cause of an adapter's error.
 pub type Source = Arc<dyn StdError + Send + Sync>;
 
 /// Why a command had no effect, or may have had none.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError<R: StdError + 'static> {
-    /// The aggregate said no. Sending the command again changes nothing as long as the state stays.
+    /// The aggregate rejected the command. The same command is rejected again while the state is the same.
     #[error(transparent)]
     Rejected(R),
-    /// The command creates an aggregate, and there is one of that id.
+    /// The command creates an aggregate, and one of that id exists.
     #[error("{0} exists already")]
     AlreadyExists(AggregateKey),
-    /// The command needs an aggregate, and there is none of that id.
+    /// The command needs an aggregate, and none of that id exists.
     #[error("{0} does not exist")]
     NotFound(AggregateKey),
-    /// A technical failure: [`Error`] says whether the command can have taken effect.
+    /// A technical failure: [`Error`] says whether the command may have taken effect.
     #[error(transparent)]
     Failed(#[from] Error),
 }
 
 impl<R: StdError> CommandError<R> {
-    /// The aggregate's own refusal, if this is one.
+    /// The aggregate's rejection, if this is one.
     pub fn rejection(&self) -> Option<&R> {
         match self {
             Self::Rejected(rejection) => Some(rejection),
@@ -37,12 +37,12 @@ impl<R: StdError> CommandError<R> {
     }
 }
 
-/// A technical failure. Unless a variant says otherwise, this sending of the command has taken no effect
-/// and never will; an earlier one under the same id, whose answer was [`Unknown`](Error::Unknown), still may.
+/// A technical failure. Unless a variant says otherwise, this attempt has no effect and never will. An earlier attempt
+/// under the same id, whose answer was [`Unknown`](Error::Unknown), may still take effect.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Other writers were faster in every attempt. Send the command again, under the same id.
+    /// Other writers were faster in every attempt (optimistic concurrency). Send the command again, under the same id.
     #[error("{aggregate} was changed by others in each of {attempts} attempts, send the command again")]
     Conflict {
         /// The aggregate.
@@ -50,12 +50,12 @@ pub enum Error {
         /// How often the command was handled.
         attempts: u32,
     },
-    /// The store gave no definite answer: the events may be stored now, or later. Send the command
-    /// again under the same id until the answer is another one. It takes effect at most once, as long as the aggregate
-    /// remembers it: each aggregate remembers its last 1,000 command ids
-    /// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)), and a repeat that comes after 1,000 other commands on
-    /// the aggregate takes effect a second time. So send it again soon. A later refusal is about the later sending:
-    /// where the rules depend on the time, the earlier one may still have been accepted.
+    /// The store gave no definite answer: the events may be stored now, or later. Send the command again under the same
+    /// id until the answer is another one, and soon. It takes effect at most once as long as the aggregate remembers
+    /// it: each aggregate remembers its last 1,000 command ids
+    /// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)), and a repeat after 1,000 other commands on the
+    /// aggregate takes effect a second time. A later rejection concerns the later attempt: if the rules depend on the
+    /// time, the earlier attempt may still be stored.
     #[error(
         "it is not known whether command {command} on {aggregate} took effect, send it again under the same id"
     )]
@@ -67,9 +67,9 @@ pub enum Error {
         /// The last answer.
         source: Box<StoreError>,
     },
-    /// The log was restored from an older copy, or made again, while the command was under way. Its events are
-    /// recorded, and follow a history that it was not decided on. Compare the aggregate's events from that sequence
-    /// on: correct them by further commands, or restore the log.
+    /// The log was restored from an older copy, or created again, while the command was in progress. Its events are
+    /// stored, and follow a history that the command was not decided on. Check the aggregate's events from that
+    /// sequence on: correct them with further commands, or restore the log.
     #[error(
         "the log became another one while command {command} on {aggregate} was under way: its events are at sequence \
          {sequence}, after a history that it was not decided on; check the aggregate, then correct it or restore the log"
@@ -79,11 +79,11 @@ pub enum Error {
         aggregate: AggregateKey,
         /// The command.
         command: crate::base::id::CommandId,
-        /// Where its events are.
+        /// The sequence of its events.
         sequence: u64,
     },
-    /// The log does not have the command of a receipt any more: it was restored from an older copy, or made again.
-    /// What the receipt promised is lost. Send the command again, or restore the log.
+    /// The log does not have the command of a receipt any more: it was restored from an older copy, or created again.
+    /// The receipt is void. Send the command again, or restore the log.
     #[error(
         "the log does not have command {command} on {aggregate} at sequence {sequence} any more: it was restored from \
          an older copy, or made again; send the command again, or restore the log"
@@ -93,11 +93,11 @@ pub enum Error {
         aggregate: AggregateKey,
         /// The command.
         command: crate::base::id::CommandId,
-        /// Where it was.
+        /// The sequence in the receipt.
         sequence: u64,
     },
-    /// The id belongs to another command that was carried out on the aggregate: the name or a field
-    /// differs. Give each command an id of its own.
+    /// The id belongs to another command that was carried out on the aggregate: its name or a field differs. Give each
+    /// command its own id.
     #[error("command {command} was carried out on {aggregate} before, with other content")]
     AnotherCommand {
         /// The aggregate.
@@ -113,36 +113,36 @@ pub enum Error {
         /// How many wait.
         waiting: usize,
     },
-    /// The runtime shut down before the command's turn came.
+    /// The runtime shut down before the command was taken from the aggregate's queue.
     #[error("the service ended before the command on {aggregate} had its turn")]
     Interrupted {
         /// The aggregate.
         aggregate: AggregateKey,
     },
-    /// An interceptor did not let the call through.
+    /// An interceptor refused the call.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The id is none that a store would take.
+    /// No store takes the id.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
-    /// The metadata is more than an event can carry, or has a name that none can.
+    /// The metadata is too large for an event, or has a name that no event can have.
     #[error(transparent)]
     InvalidMetadata(#[from] InvalidMetadata),
-    /// The view had not got to the sequence in time. Whatever command was waited for has taken effect.
+    /// The view did not reach the sequence in time. A command that was waited for has taken effect.
     #[error("view {view} is at sequence {at} and did not reach {sequence} within {waited:?}")]
     ViewBehind {
         /// The view.
         view: &'static str,
-        /// Where it is.
+        /// The sequence of the view.
         at: u64,
         /// The sequence that was waited for.
         sequence: u64,
-        /// How long.
+        /// How long the call waited.
         waited: Duration,
     },
-    /// The view could not apply an event and has set it and the later ones of its aggregate aside: they are missing in
-    /// it. The command has taken effect. [`Cqrs::dead_letters`](crate::Cqrs::dead_letters) lists them and says what can
-    /// be done; without [`after`](crate::futures::Ask::after) the view answers as if they had not been.
+    /// The view could not apply an event, and has set it aside with the later events of its aggregate: the view does
+    /// not contain them. The command has taken effect. [`Cqrs::dead_letters`](crate::Cqrs::dead_letters) lists and
+    /// resolves them; without [`after`](crate::futures::Ask::after) the view answers as if they had not happened.
     #[error(
         "view {view} has set aside the event of {aggregate} at sequence {}, {dead_letters} dead letters are missing in it: \
          {reason}",
@@ -151,25 +151,25 @@ pub enum Error {
     SetAside {
         /// The view.
         view: String,
-        /// The aggregate of the first dead letter that is missing.
+        /// The aggregate of the first dead letter.
         aggregate: AggregateKey,
-        /// Its place in the log.
+        /// Its position in the log.
         position: Position,
         /// Why it was not applied.
         reason: String,
         /// How many dead letters are missing.
         dead_letters: usize,
     },
-    /// The view's projector has stopped and waits for a person. The command has taken effect.
+    /// The view's projector has halted and needs an operator. The command has taken effect.
     #[error("the projector of view {view} has halted: {reason}")]
     ProjectionHalted {
         /// The view.
         view: String,
-        /// Why.
+        /// Why it has halted.
         reason: String,
     },
-    /// A new version of the view is being built and does not answer yet. The old version answers in programs
-    /// that have it.
+    /// A new version of the view is being built and does not answer queries yet. Programs that have the old version
+    /// answer from it.
     #[error("view {view} is being built in version {version} and does not answer yet")]
     ViewBuilding {
         /// The view.
@@ -177,7 +177,7 @@ pub enum Error {
         /// The version.
         version: u32,
     },
-    /// Somebody has given up the build; see [`Cqrs::abandon_rebuild`](crate::Cqrs::abandon_rebuild).
+    /// The build was abandoned; see [`Cqrs::abandon_rebuild`](crate::Cqrs::abandon_rebuild).
     #[error("build {view} was given up, the one before it answers")]
     RebuildAbandoned {
         /// The build.
@@ -188,17 +188,17 @@ pub enum Error {
     UnknownProjection {
         /// The name.
         name: String,
-        /// Those that there are.
+        /// The names that it has.
         known: Vec<&'static str>,
     },
-    /// A policy or handler is never built anew: whatever it has done would be done again.
+    /// A policy or an event handler is never rebuilt: a rebuild would repeat its effects.
     #[error("{projection} is a policy or a handler and is not built anew, which would do everything again")]
     NotRebuilt {
         /// Its name.
         projection: &'static str,
     },
-    /// A command led to an event that is only read any more. Nothing is stored; the handler has to lead to
-    /// another event.
+    /// A command led to a retired event, which is read and not recorded any more. Nothing is stored; change the handler
+    /// so that it returns another event.
     #[error(
         "a command on {aggregate} led to {event_type}, which is retired: it is read and not recorded any more"
     )]
@@ -208,7 +208,7 @@ pub enum Error {
         /// The event's stored name.
         event_type: &'static str,
     },
-    /// An event cannot be stored, because it could not be read back as it is. Nothing is stored.
+    /// An event cannot be stored, because it would not be read back as the same. Nothing is stored.
     #[error("{event_type} of {aggregate} cannot be recorded: {reason}")]
     Unrecordable {
         /// The aggregate.
@@ -223,22 +223,22 @@ pub enum Error {
     Encode {
         /// The value.
         what: String,
-        /// serde's reason.
+        /// serde's error.
         source: serde_json::Error,
     },
-    /// The service is put together wrongly: a name is used twice, or is none that can be stored.
+    /// The service is configured wrongly: a name is used twice, or cannot be stored.
     #[error("the service cannot start: {0}")]
     Config(String),
-    /// The event store or the view store.
+    /// A failure of the event store or the view store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What an interceptor says when it does not let a call through.
+/// An interceptor's refusal of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("refused: {reason}")]
 pub struct Refused {
-    /// Why, in words for the caller.
+    /// The reason, for the caller.
     pub reason: String,
 }
 
@@ -249,76 +249,76 @@ impl Refused {
     }
 }
 
-/// A failure of a store, by what the caller can do about it.
+/// A failure of a store, sorted by what the caller can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No answer, or one that says "not now". Try again.
+    /// No answer, or an answer to try again later. Try again.
     #[error("the store did not answer: {what}")]
     Unavailable {
-        /// What was asked.
+        /// The operation.
         what: String,
-        /// The client's error, where there is one.
+        /// The client's error, if there is one.
         source: Option<Source>,
     },
-    /// The store answers and takes nothing in: what happens when its disk is full or fails. A person must
-    /// look at the server; trying again helps once the cause is gone.
+    /// The store answers and stores nothing, as when its disk is full or fails. An operator must check the server; a
+    /// retry helps once the cause is gone.
     #[error("the store takes nothing in: {what}")]
     Stalled {
-        /// What was asked, and what to do.
+        /// The operation, and what to do.
         what: String,
-        /// The client's error, where there is one.
+        /// The client's error, if there is one.
         source: Option<Source>,
     },
-    /// What is stored has reached a limit that somebody set. It is not stored; raise the limit, or make room.
+    /// A configured limit of the store is reached. Nothing is stored; raise the limit, or make room.
     #[error("the store has no room: {what}")]
     Full {
-        /// What was asked, and which limit to raise.
+        /// The operation, and which limit to raise.
         what: String,
-        /// The client's error, where there is one.
+        /// The client's error, if there is one.
         source: Option<Source>,
     },
-    /// What keeps the events or the views is not there: it was deleted, or never created.
+    /// The store of the events or the views does not exist: it was deleted, or never created.
     #[error("the store is not there: {what}")]
     Missing {
         /// What is missing, and what to do.
         what: String,
-        /// The client's error, where there is one.
+        /// The client's error, if there is one.
         source: Option<Source>,
     },
     /// The store is switched off. Switch it on; until then nothing is read or stored.
     #[error("the store is switched off: {what}")]
     Disabled {
-        /// What was asked, and what to do.
+        /// The operation, and what to do.
         what: String,
-        /// The client's error, where there is one.
+        /// The client's error, if there is one.
         source: Option<Source>,
     },
-    /// Too few of the store's replicas run for a decision. It goes on by itself when enough of them are back.
+    /// The store's replicas have no quorum. It continues by itself when enough of them run again.
     #[error("the store has no leader: {what}")]
     NoLeader {
-        /// What was asked, and what to do.
+        /// The operation, and what to do.
         what: String,
-        /// The client's error, where there is one.
+        /// The client's error, if there is one.
         source: Option<Source>,
     },
-    /// The service lacks a permission. It is not done; grant the permission.
+    /// The service's user lacks a permission. The operation was not carried out; grant the permission.
     #[error("{what} needs the permission to {permission}: grant it to the service's user")]
     NotPermitted {
-        /// What was asked.
+        /// The operation.
         what: String,
-        /// What the user must be allowed to do.
+        /// The permission that is missing.
         permission: String,
     },
-    /// The store refuses: something is not as it was expected. A person must look.
+    /// The store refuses the operation: something is not as expected. An operator must check it.
     #[error("the store refuses: {what}")]
     Refused {
-        /// What was asked, and what to do.
+        /// The operation, and what to do.
         what: String,
-        /// The client's error, where there is one.
+        /// The client's error, if there is one.
         source: Option<Source>,
     },
-    /// The message is larger than the store takes. Make it smaller.
+    /// The message is larger than the store accepts. Make it smaller.
     #[error("{what} takes {bytes} bytes, at most {limit} are accepted")]
     TooLarge {
         /// What is too large.
@@ -328,17 +328,17 @@ pub enum StoreError {
         /// The limit.
         limit: usize,
     },
-    /// One write changes more than the store takes.
+    /// One write changes more than the store accepts.
     #[error("{what} is {number} documents and notes, at most {limit} are accepted in one write")]
     TooMany {
-        /// What changes them.
+        /// The source of the changes.
         what: String,
-        /// How many they are.
+        /// The number of changes.
         number: usize,
         /// The limit.
         limit: usize,
     },
-    /// An aggregate's versions do not follow each other: events are missing or doubled in the log.
+    /// An aggregate's versions are not consecutive: events are missing or doubled in the log.
     #[error(
         "{aggregate} should have version {expected} at sequence {sequence}, found {found}: the log is damaged"
     )]
@@ -347,21 +347,21 @@ pub enum StoreError {
         aggregate: AggregateKey,
         /// The version that should come next.
         expected: u64,
-        /// The version that is there.
+        /// The version that was found.
         found: u64,
-        /// Where.
+        /// The sequence in the log.
         sequence: u64,
     },
     /// A message in the log is not a commit.
     #[error("the message at sequence {sequence} is not a commit: {reason}")]
     NotACommit {
-        /// Where.
+        /// The sequence in the log.
         sequence: u64,
         /// Why not.
         reason: String,
     },
-    /// A stored event has a name that this program does not know. Run a program that knows it; if the event was
-    /// renamed, give its old name as an alias.
+    /// This program does not know the name of a stored event. Run a program that knows it; if the event was renamed,
+    /// declare its old name as an alias.
     #[error(
         "event {event_type} of {aggregate} at sequence {sequence} is none that this program reads: it reads {}",
         .known.join(", ")
@@ -369,15 +369,15 @@ pub enum StoreError {
     UnknownEvent {
         /// The aggregate.
         aggregate: AggregateKey,
-        /// Where.
+        /// The sequence in the log.
         sequence: u64,
         /// The event's stored name.
         event_type: String,
         /// The names that this program reads.
         known: Vec<&'static str>,
     },
-    /// A stored event has a version that this program does not know, usually because a newer program has stored it.
-    /// Run that program, or one that is newer still.
+    /// This program does not know the version of a stored event, usually because a newer program has stored it. Run
+    /// that program, or a newer one.
     #[error(
         "event {event_type} of {aggregate} at sequence {sequence} was stored in version {version}, and this program \
          reads {}",
@@ -386,28 +386,28 @@ pub enum StoreError {
     UnknownVersion {
         /// The aggregate.
         aggregate: AggregateKey,
-        /// Where.
+        /// The sequence in the log.
         sequence: u64,
         /// The event's stored name.
         event_type: String,
-        /// The version that it was stored in.
+        /// The version in which it was stored.
         version: u32,
         /// The versions that this program reads.
         known: Vec<u32>,
     },
-    /// A stored event of a known name and version cannot be read by this program.
+    /// This program cannot read a stored event of a known name and version.
     #[error("event {event_type} of {aggregate} at sequence {sequence} cannot be read: {reason}")]
     Undecodable {
         /// The aggregate.
         aggregate: AggregateKey,
-        /// Where.
+        /// The sequence in the log.
         sequence: u64,
         /// The event's stored name.
         event_type: String,
         /// Why not.
         reason: String,
     },
-    /// More events cannot be applied than a projection sets aside. It stands before the next one.
+    /// The projection has as many dead letters as it may have. It stops before the next event that it cannot apply.
     #[error(
         "projection {projection} has {limit} dead letters and no room for more: deal with them; the next one \
          would be: {reason}"
@@ -415,24 +415,24 @@ pub enum StoreError {
     TooManyDeadLetters {
         /// The projection.
         projection: String,
-        /// How many it sets aside.
+        /// The most dead letters that it may have.
         limit: usize,
         /// Why the next event cannot be applied.
         reason: String,
     },
-    /// More intents of a policy cannot be carried out than it sets aside. It stands before the next one.
+    /// The policy has as many dead intents as it may have. It stops before the next one.
     #[error(
         "policy {policy} has {limit} dead intents and no room for more: deal with them; the next one would be: {reason}"
     )]
     TooManyDeadIntents {
         /// The policy.
         policy: String,
-        /// How many it sets aside.
+        /// The most dead intents that it may have.
         limit: usize,
         /// Why the next intent cannot be carried out.
         reason: String,
     },
-    /// A stored document of a view cannot be read by this program.
+    /// This program cannot read a stored document of a view.
     #[error("document {key:?} of view {view} cannot be read: {reason}")]
     BadDocument {
         /// The view.
@@ -442,36 +442,36 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
-    /// Deliveries were lost or repeated on the way. Subscribe again from the checkpoint.
+    /// Deliveries were lost or repeated. Subscribe again from the checkpoint.
     #[error("deliveries to {subscriber} are not contiguous: {what}")]
     Interrupted {
-        /// Who reads.
+        /// The subscriber's name.
         subscriber: String,
-        /// What was seen.
+        /// What was observed.
         what: String,
     },
-    /// The view was built from another log than the one that is there now.
+    /// The view was built from another log than the present one.
     #[error(
         "view {view} was built from log {built_from}, this is {found}: rebuild the view, or restore the log"
     )]
     ForeignLog {
         /// The view.
         view: String,
-        /// The log that its checkpoint names.
+        /// The log in its checkpoint.
         built_from: String,
-        /// The log that is there.
+        /// The present log.
         found: String,
     },
 }
 
 impl StoreError {
-    /// Whether the store gave no answer at all, where another error says what somebody has to do.
+    /// Whether the store gave no answer at all; any other error says what an operator has to do.
     pub(crate) fn is_no_answer(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::NoLeader { .. })
     }
 
-    /// Whether the same call may succeed later while the service runs on: by itself, or after somebody
-    /// has helped the store.
+    /// Whether the same call may succeed later while the service runs: by itself, or after an operator has repaired the
+    /// store.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable { .. }
@@ -508,7 +508,7 @@ impl StoreError {
     }
 }
 
-/// The versions that a program reads, in words.
+/// A text for the versions that a program reads.
 fn versions(known: &[u32]) -> String {
     let all: Vec<String> = known.iter().map(u32::to_string).collect();
     if let [only] = all.as_slice() {

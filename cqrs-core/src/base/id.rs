@@ -1,4 +1,4 @@
-//! Identities: of messages, and of the aggregate that a commit belongs to.
+//! Ids: of messages, and of the aggregate that a commit belongs to.
 
 use std::{borrow::Cow, fmt, io::Write as _, str::FromStr, sync::Arc};
 
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 /// The longest aggregate id or view key, in bytes of its text.
 ///
-/// Ids become part of a NATS subject, where each byte may take three, and a subject over 4,096 bytes
-/// makes the server close the connection; the limit holds for every adapter so that data can move.
+/// Ids become a part of a NATS subject, in which one byte may take three. A subject over 4,096 bytes makes the server
+/// close the connection. The limit is the same for every adapter so that data can be moved.
 pub const MAX_ID_BYTES: usize = 128;
 
 /// The namespace of ids that are derived from business data (a random UUID, fixed for ever).
@@ -67,11 +67,11 @@ message_id! {
 }
 
 impl CommandId {
-    /// The id that follows from business data: the same parts always give the same id.
+    /// The id that is derived from business data: the same parts always give the same id.
     ///
-    /// Use it where the same request can arrive twice with no id of its own, such as a row of a file.
-    /// It is a version 5 UUID (RFC 9562) over the parts, each preceded by its length, so that no two
-    /// lists of parts run into each other.
+    /// Use it if the same request can arrive twice without an id of its own, such as a row of a file. It is a version 5
+    /// UUID (RFC 9562) over the parts, each preceded by its length, so that two different lists of parts give different
+    /// ids.
     pub fn derived<Part: AsRef<str>>(parts: impl IntoIterator<Item = Part>) -> Self {
         let mut name = Vec::new();
         for part in parts {
@@ -145,10 +145,10 @@ impl AggregateKey {
     }
 }
 
-/// Lends the text of an id, which takes no allocation if it is one.
+/// Calls `read` with the text of an id, without an allocation if the id is short enough to be valid.
 pub(crate) fn with_text<T>(id: &impl fmt::Display, read: impl FnOnce(&str) -> T) -> T {
     let mut text = SmallVec::<[u8; MAX_ID_BYTES]>::new();
-    // A vector takes everything, and `Display` writes text.
+    // Writing to a vector cannot fail, and `Display` writes text.
     let _ = write!(text, "{id}");
     read(&String::from_utf8_lossy(&text))
 }
@@ -159,11 +159,11 @@ impl fmt::Display for AggregateKey {
     }
 }
 
-/// An id that no store would take.
+/// An id that no store takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id of {bytes} bytes is too long, at most {MAX_ID_BYTES} are accepted: it starts with {start:?}")]
 pub struct InvalidId {
-    /// How long it is.
+    /// Its length in bytes.
     pub bytes: usize,
     /// Its first characters.
     pub start: String,
@@ -192,24 +192,25 @@ pub(crate) const fn is_name(text: &str) -> bool {
     true
 }
 
-/// A place in the whole log: a commit, and an event in it. Later is greater.
+/// The position of an event in the whole log. A later position is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Position {
-    /// The commit's sequence number; 0 is before the first.
+    /// The sequence of the commit; 0 is before the first commit.
     pub sequence: u64,
-    /// The event's index in its commit, from 0.
+    /// The event's index in the commit, from 0.
     pub index: u32,
 }
 
-/// Which projection: its stored name, the version of its rules, and which build of that version. Each has a
-/// place of its own in a view store.
+/// A build of a projection: the projection's stored name, the version of its rules, and the number of the build. Each
+/// build has a place of its own in a view store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProjectionId {
     /// The stored name, such as `order-summary`.
     pub name: &'static str,
     /// The version of its rules, from 1.
     pub version: u32,
-    /// The build, from 1: another one is built from the beginning beside the one that answers.
+    /// The number of the build, from 1: another build of the same version is built from the first event, beside the
+    /// active one.
     pub build: u32,
 }
 
@@ -221,8 +222,7 @@ impl ProjectionId {
 }
 
 impl fmt::Display for ProjectionId {
-    /// `order-summary-v1` for the first build, then `order-summary-v1-b2`: legal as the name of a consumer
-    /// and of a bucket.
+    /// `order-summary-v1` for the first build, then `order-summary-v1-b2`: a legal name of a consumer and of a bucket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-v{}", self.name, self.version)?;
         if self.build > 1 { write!(f, "-b{}", self.build) } else { Ok(()) }

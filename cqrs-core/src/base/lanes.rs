@@ -1,10 +1,10 @@
-//! Several things at once, each lane in its order.
+//! Lanes: they run at the same time, and the items in each lane run in order.
 
 use std::{collections::HashMap, hash::Hash};
 
 use tokio::task::{JoinError, JoinSet};
 
-/// Sorts `items` into lanes by their keys: those of one key in one lane, in their order.
+/// Divides `items` into lanes by key: the items of one key are one lane, in order.
 pub(crate) fn lanes<K: Eq + Hash, T>(
     items: impl IntoIterator<Item = T>,
     key: impl Fn(&T) -> K,
@@ -21,7 +21,8 @@ pub(crate) fn lanes<K: Eq + Hash, T>(
     lanes
 }
 
-/// Runs the lanes, at most `limit` at a time, and returns how each ended. Dropped, it ends those under way.
+/// Runs the lanes, at most `limit` at a time, and returns the result of each. Dropping the future ends the running
+/// lanes.
 pub(crate) async fn run<T, R, F>(
     lanes: Vec<Vec<T>>,
     limit: usize,

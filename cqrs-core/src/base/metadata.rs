@@ -1,4 +1,4 @@
-//! What travels with a message beside its own fields.
+//! Metadata: text that a message carries beside its own fields.
 
 use std::collections::BTreeMap;
 
@@ -25,18 +25,18 @@ const RESERVED: [&str; 17] = [
     "causationid",
 ];
 
-/// How many bytes the names and values of a command's metadata may have together. Each event keeps them, and where they
-/// are headers a server takes 64 KB of these, with each byte that is not plain text written as three.
+/// The most bytes that the names and values of a command's metadata may have together. Each event keeps them; as
+/// headers they count against the server's limit of 64 KB, in which each byte that is not plain text takes three.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
-/// Where a distributed trace travels (W3C Trace Context, and the CloudEvents extension of the same name).
+/// The name of the distributed trace (W3C Trace Context, and the CloudEvents extension of the same name).
 const TRACEPARENT: &str = "traceparent";
 
 /// Text by name that a command carries and its events keep: the user, the tenant, `traceparent`.
 ///
-/// A name is 1–20 characters of `a-z` and `0-9` and none of the envelope's own, because each entry is
-/// stored as a CloudEvents extension attribute (CloudEvents 1.0.2, "Naming Conventions"). `traceparent` has the shape
-/// that W3C Trace Context gives it, so that whoever reads it later can go on with the trace.
+/// A name is 1–20 characters of `a-z` and `0-9` and not one of the envelope's own, because each entry is stored as a
+/// CloudEvents extension attribute (CloudEvents 1.0.2, "Naming Conventions"). `traceparent` must have the format of W3C
+/// Trace Context, so that a later reader can continue the trace.
 ///
 /// ```
 /// use cqrs_core::Metadata;
@@ -52,11 +52,11 @@ const TRACEPARENT: &str = "traceparent";
 pub struct Metadata(BTreeMap<String, String>);
 
 impl Metadata {
-    /// Sets `name` to `value`, in place of what was there.
+    /// Sets `name` to `value`, and replaces an earlier value.
     ///
     /// # Errors
     ///
-    /// [`InvalidMetadata`] when the name is none that an event can carry.
+    /// [`InvalidMetadata`] when an event cannot have the name, or `traceparent` the value.
     pub fn insert(
         &mut self,
         name: impl Into<String>,
@@ -98,7 +98,7 @@ impl Metadata {
         self.0.is_empty()
     }
 
-    /// Whether a command may have so much of it. What others have stored is read in any case.
+    /// Fails if it is too large for a command. Stored metadata is read whatever its size.
     pub(crate) fn check_size(&self) -> Result<(), InvalidMetadata> {
         let bytes = self.0.iter().map(|(name, value)| name.len() + value.len()).sum();
         let limit = MAX_METADATA_BYTES;
@@ -127,21 +127,21 @@ pub enum InvalidMetadata {
     /// The name belongs to the envelope itself.
     #[error("metadata name {0:?} belongs to the event itself")]
     Reserved(String),
-    /// The value is none that W3C Trace Context knows.
+    /// The value is not a `traceparent` of W3C Trace Context.
     #[error("traceparent {0:?} is not like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
     Traceparent(String),
-    /// A command has more of it than its events could carry.
+    /// A command's metadata is larger than its events could carry.
     #[error("the metadata takes {bytes} bytes, at most {limit} are accepted")]
     TooLarge {
-        /// How much it is.
+        /// The size.
         bytes: usize,
-        /// How much may be.
+        /// The limit.
         limit: usize,
     },
 }
 
 /// Whether the text is a `traceparent`: version, trace, span and flags in lower-case hexadecimal digits. A later
-/// version may have more behind them.
+/// version may have more after them.
 fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

@@ -1,4 +1,4 @@
-//! What everything stands on: ids, metadata, errors, and tools that know nothing of events.
+//! The base of all modules: ids, metadata, errors, and tools that do not know events.
 //!
 //! Imports nothing of this crate.
 

@@ -1,4 +1,4 @@
-//! Panics of users' code, as text: they are about what it was called with, and end nothing else.
+//! Turns panics of users' code into text, so that a panic fails only the call that caused it.
 
 use std::{
     any::Any,
@@ -8,16 +8,16 @@ use std::{
     task::Poll,
 };
 
-/// What comes of `rule`, or the words of its panic. Whatever it was changing is given up then.
+/// The result of `rule`, or the text of its panic. After a panic, discard what `rule` was changing.
 pub(crate) fn unless_panics<T>(rule: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(rule)).map_err(|panic| panic_text(&*panic))
 }
 
-/// What comes of `future`.
+/// The result of `future`.
 ///
 /// # Errors
 ///
-/// The words of its panic.
+/// The text of its panic.
 ///
 /// # Cancel safety
 ///
@@ -31,7 +31,7 @@ pub async fn awaited_unless_panics<F: Future>(future: F) -> Result<F::Output, St
     .await
 }
 
-/// The words of a panic.
+/// The text of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

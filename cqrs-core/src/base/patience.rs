@@ -1,4 +1,4 @@
-//! Trying again while a store does not answer.
+//! Retries while a store does not answer.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::base::{backoff, error::StoreError};
 
-/// For how long something is tried again that fails for a reason which may pass by itself.
+/// A time limit for the retries of an operation that fails transiently.
 pub(crate) struct Patience {
     pub(crate) deadline: Instant,
     failed: u32,
@@ -17,8 +17,8 @@ impl Patience {
         Self { deadline: Instant::now() + duration, failed: 0 }
     }
 
-    /// Lets a success pass. Pauses after a failure that may pass by itself, if there is time; then there is nothing, and
-    /// the same is to be tried again.
+    /// Returns a success. After a transient failure, pauses and returns `None` if there is time left: then the caller
+    /// tries again.
     pub(crate) async fn after<T>(&mut self, tried: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         let error = match tried {
             Ok(done) => return Ok(Some(done)),

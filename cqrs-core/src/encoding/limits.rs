@@ -1,10 +1,10 @@
-//! A deserializer around another that stops at nested or endless values.
+//! A deserializer around another one, with limits for nested and endless values.
 //!
-//! Two attacks are prevented. *Endless values*: bincode's data does not name its type, so a few bytes can be read as a
-//! list of a thousand million zero-sized elements; a limit on bytes does not stop that. *Stack overflow*: a few bytes can
-//! be read as half a million boxes inside each other. `serde_json` limits the nesting of brackets to 127, but options and
-//! newtypes have no brackets: `struct N(Option<Box<N>>)` is read from `1` without end. The guard limits the number of
-//! parts and the depth, and counts options and newtypes too.
+//! It prevents two attacks. *Endless values*: data in bincode does not name its type, so a few bytes can be read as a
+//! list of a thousand million zero-sized elements; a limit on bytes does not prevent that. *Stack overflow*: a few
+//! bytes can be read as half a million boxes inside each other. `serde_json` limits the nesting of brackets to 127, but
+//! options and newtypes have no brackets: `struct N(Option<Box<N>>)` is read from `1` without end. The guard limits the
+//! number of parts and the depth, and counts options and newtypes, too.
 
 use std::cell::Cell;
 
@@ -12,12 +12,12 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// How deep values may be nested in a format that has no limit of its own, counting each option, newtype, list, tuple,
-/// map, struct and enum.
+/// The limit of nested values in a format without a limit of its own, counting each option, newtype, list, tuple, map,
+/// struct and enum.
 #[cfg(feature = "bincode")]
 pub(crate) const DEPTH: usize = 128;
 
-/// Reads a value of at most so many parts by `seed`, nested no deeper than `depth`.
+/// Reads a value with `seed`, of at most so many parts, and nested at most `depth` deep.
 pub(crate) struct Limited<S> {
     pub(crate) seed: S,
     pub(crate) parts: usize,
@@ -33,7 +33,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<S> {
     }
 }
 
-/// Any of serde's parts of a deserialization; what it hands on is guarded as well.
+/// A guard around any part of a deserialization; it guards the parts that it passes on as well.
 struct Guard<'a, T> {
     inner: T,
     /// How many values may still be read.
@@ -48,7 +48,7 @@ impl<'a, T> Guard<'a, T> {
         Guard { inner, left: self.left, depth: self.depth }
     }
 
-    /// The guard of what is inside of this value.
+    /// The guard for the parts inside this value.
     fn enter<E: Error>(&mut self) -> Result<(), E> {
         let left = self.left.get().checked_sub(1).ok_or_else(|| E::custom("it has too many parts"))?;
         self.left.set(left);

@@ -1,4 +1,4 @@
-//! Tools for serde that know no event: JSON within limits, fingerprints, variants without their tag.
+//! Tools for serde that do not know events: JSON within limits, fingerprints, variants without their tag.
 //!
 //! Imports `base`.
 

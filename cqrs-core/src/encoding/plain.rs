@@ -1,19 +1,20 @@
-//! Which payloads are certain to come back from JSON, by the types of their fields alone.
+//! Types whose payloads are certain to come back from JSON.
 //!
-//! Reading an event back before it is recorded takes about as long as writing it. Text, whole numbers and lists of these
-//! come back whatever their values are, so that an event of nothing else need not be read: the derive asks for each
-//! field here. It is asked by type, so that a type of the same name is not taken for one of these.
+//! Reading an event back before it is recorded takes about as long as writing it. Text, whole numbers and lists of
+//! these come back whatever their values, so an event with only such fields need not be read back: the derive checks
+//! each field here. The check is by type and not by name, so that a user's type of the same name does not pass.
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use uuid::Uuid;
 
-/// A type of which serde writes no value as `null`, and reads each from what it wrote.
+/// A type whose values serde never writes as `null`, and always reads back from what it wrote.
 ///
-/// Floating point numbers are none, since JSON has not all of them; nor are types of users, whose serde may do anything.
+/// Floating point numbers are excluded, because JSON has no NaN and no infinities; so are types of users, whose serde
+/// impls may do anything.
 pub trait Plain {}
 
-/// The same, or an option of it. An option of an option is none: of both nothings only one comes back.
+/// The same, or an option of it. An option of an option is excluded: JSON cannot distinguish its two `None`s.
 pub trait PlainOrNone {}
 
 macro_rules! plain {
@@ -35,13 +36,13 @@ impl<T: Plain> PlainOrNone for Option<T> {}
 pub struct Field<T>(PhantomData<T>);
 
 impl<T: PlainOrNone> Field<T> {
-    /// Whether it comes back by its type alone. Found before [`OfAnyType::IS_PLAIN`] where there is this one.
+    /// Whether it comes back by its type alone. Rust prefers this constant to [`OfAnyType::IS_PLAIN`] if both exist.
     pub const IS_PLAIN: bool = true;
 }
 
-/// What is known of all types.
+/// The default for all types.
 pub trait OfAnyType {
-    /// Nothing is.
+    /// Not known to come back.
     const IS_PLAIN: bool = false;
 }
 

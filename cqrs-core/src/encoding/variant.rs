@@ -1,10 +1,9 @@
-//! The payload of one enum variant through the enum's own serde derives.
+//! Reads and writes the payload of one enum variant through the enum's own serde derives.
 //!
-//! serde writes `Created { customer }` as `{"Created": {"customer": …}}`. The log keeps the name apart
-//! from the payload, so these two adapters drop the outer tag when writing and supply it when reading.
-//! Every serde attribute on the fields keeps its meaning, and the payload's shape is what the fields
-//! say: a struct variant is a map, a newtype its content, a tuple a sequence, a unit an empty map (so
-//! that fields with defaults can be added to it later).
+//! serde writes `Created { customer }` as `{"Created": {"customer": …}}`. The log stores the name apart from the
+//! payload, so these two adapters drop the outer tag when writing and supply it when reading. Every serde attribute on
+//! the fields keeps its meaning. The fields determine the payload's shape: a struct variant is a map, a newtype its
+//! content, a tuple a sequence, a unit an empty map (so that fields with defaults can be added later).
 
 use std::{fmt, marker::PhantomData};
 
@@ -20,7 +19,7 @@ use serde::{
 ///
 /// # Errors
 ///
-/// The serializer's; and when `T` does not serialize as serde's external tagging does.
+/// The serializer's; and when the `Serialize` of `T` does not use serde's external tagging.
 pub fn serialize_variant<T: Serialize, S: Serializer>(event: &T, serializer: S) -> Result<S::Ok, S::Error> {
     event.serialize(VariantContent(serializer))
 }
@@ -37,7 +36,7 @@ pub fn deserialize_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(TaggedContent { index, data })
 }
 
-/// A serializer that lets only enum variants through, and writes their content.
+/// A serializer that accepts only enum variants, and writes their content.
 struct VariantContent<S>(S);
 
 fn untagged<T, E: ser::Error>() -> Result<T, E> {
@@ -62,7 +61,7 @@ impl<S: Serializer> Serializer for VariantContent<S> {
     type SerializeStructVariant = StructContent<S::SerializeStruct>;
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<S::Ok, S::Error> {
-        // Where maps have a length, an empty one could not get fields later anyway.
+        // In formats where maps have a length, fields could not be added to an empty map anyway.
         if self.0.is_human_readable() {
             self.0.serialize_map(Some(0))?.end()
         } else {
@@ -176,7 +175,7 @@ impl<S: ser::SerializeStruct> ser::SerializeStructVariant for StructContent<S> {
     }
 }
 
-/// A deserializer that hands an enum its variant's number, and then the content.
+/// A deserializer that gives an enum its variant's index, and then the content.
 struct TaggedContent<D> {
     index: u32,
     data: D,
@@ -200,7 +199,7 @@ impl<'de, D: Deserializer<'de>> EnumAccess<'de> for TaggedContent<D> {
     type Variant = Content<D>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Content<D>), D::Error> {
-        // serde's derive reads a variant by number as well as by name, so renames do not matter here.
+        // serde's derive reads a variant by index as well as by name, so renames do not matter here.
         let variant = seed.deserialize(self.index.into_deserializer())?;
         Ok((variant, Content(self.data)))
     }
@@ -237,7 +236,7 @@ impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Content<D> {
     }
 }
 
-/// Accepts a map and ignores what is in it: a unit variant that once had, or will have, fields.
+/// Accepts a map and ignores its entries: a unit variant that once had, or will have, fields.
 struct EmptyMap<T>(PhantomData<T>);
 
 impl<'de> Visitor<'de> for EmptyMap<()> {

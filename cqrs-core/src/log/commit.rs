@@ -1,4 +1,4 @@
-//! Commits: the events of one command, the unit in which everything is stored.
+//! Commits: the unit in which events are stored.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -14,15 +14,15 @@ use crate::{
     model::event::Events,
 };
 
-/// The events that were appended to one aggregate at once, as data: one message, all or nothing.
+/// The events that were appended to one aggregate at once, as data: one message, stored as a whole or not at all.
 ///
-/// Usually they are the events of one command. Each carries its own [`Origin`], so that commands which
-/// wait for the same aggregate can share an append.
+/// Usually they are the events of one command. Each has its own [`Origin`], so that several commands on the same
+/// aggregate can share an append (group commit).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// The aggregate that they happened to.
+    /// The aggregate of the events.
     pub aggregate: AggregateKey,
-    /// The version of the first of the events; the others follow without a gap.
+    /// The version of the first event; the others follow without a gap.
     pub first_version: u64,
     /// The context that recorded them, such as `/orders`.
     pub source: Arc<str>,
@@ -31,41 +31,41 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// The version of the event at `index`. Numbers that no log reaches, which a damaged or hostile one may have, end at
-    /// the largest.
+    /// The version of the event at `index`. A damaged or hostile log may have numbers too large to add to; they
+    /// saturate.
     pub fn version_of(&self, index: usize) -> u64 {
         self.first_version.saturating_add(index as u64)
     }
 
-    /// The version of the last of the events.
+    /// The version of the last event.
     pub fn last_version(&self) -> u64 {
         self.version_of(self.events.len().saturating_sub(1))
     }
 
-    /// Whether `other` is this very commit, stored: event ids are new in every attempt to decide.
+    /// Whether `other` is this same commit, stored: event ids are new in every attempt to decide.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let first = |commit: &Self| commit.events.first().map(|event| event.id);
         self.aggregate == other.aggregate && first(self) == first(other)
     }
 }
 
-/// What led to an event: the same for all events of one command.
+/// The cause of an event: the same for all events of one command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// When the command was handled.
     pub time: Timestamp,
     /// The command's name, such as `pay_order`.
     pub command: Cow<'static, str>,
-    /// The command.
+    /// The command's id.
     pub command_id: CommandId,
-    /// A hash of the command's name and of what its fields say (XXH3), by which another command under the
-    /// same id is noticed.
+    /// A hash of the command's name and of the content of its fields (XXH3). It detects another command under the same
+    /// id.
     pub fingerprint: u64,
     /// The business transaction that it belongs to.
     pub correlation_id: CorrelationId,
     /// The message that caused the command, if another message did.
     pub causation_id: Option<CausationId>,
-    /// What travelled with the command.
+    /// The metadata of the command.
     pub metadata: Metadata,
 }
 
@@ -74,28 +74,29 @@ pub struct Origin {
 pub struct RecordedEvent {
     /// The event's own id.
     pub id: EventId,
-    /// What led to it; shared with the other events of its command.
+    /// The cause of the event; shared with the other events of its command.
     pub origin: Arc<Origin>,
     /// The stored name of its type, such as `order.created`.
     pub event_type: Cow<'static, str>,
     /// The version of its payload's shape.
     pub schema_version: u32,
-    /// How the payload is encoded: [`JSON`](super::JSON) or [`BINCODE`](super::BINCODE), or whatever else [`is_json`](super::is_json).
+    /// The encoding of the payload: [`JSON`](super::JSON), [`BINCODE`](super::BINCODE), or any other for which
+    /// [`is_json`](super::is_json) holds.
     pub content_type: Cow<'static, str>,
     /// The payload.
     pub data: Bytes,
 }
 
-/// A commit with its place in the log.
+/// A commit with its sequence in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCommit {
-    /// The log's sequence number for it; later commits have higher ones, not always the next.
+    /// Its sequence in the log; later commits have higher ones, not always the next.
     pub sequence: u64,
     /// The commit itself.
     pub commit: Commit,
 }
 
-/// What a successful command returns: where its events are.
+/// The result of a successful command: where its events are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Receipt {
@@ -109,9 +110,9 @@ pub struct Receipt {
     pub version: u64,
     /// How many events the command led to; 0 when there was nothing to change.
     pub events: usize,
-    /// The place of the last of them. Where there are none: of the aggregate's last commit.
+    /// The position of the last of them; without events, that of the aggregate's last commit.
     pub position: Position,
-    /// Whether the command had been carried out before, and this is that time's receipt.
+    /// Whether the command had been carried out before, and this is its first receipt again.
     pub repeat: bool,
     /// When the log was known to have the command; only for the process that has made the receipt.
     #[serde(skip)]
@@ -119,19 +120,19 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Whether this is the commit that it names.
+    /// Whether `stored` is the commit that the receipt names.
     pub(crate) fn is_about(&self, stored: &StoredCommit) -> bool {
         let StoredCommit { sequence, commit } = stored;
         let has_command = || commit.events.iter().any(|event| event.origin.command_id == self.command_id);
         *sequence == self.position.sequence
             && commit.aggregate == self.aggregate
-            // Without events it names the commit before it.
+            // The receipt of a command without events names the commit before it.
             && if self.events == 0 { commit.last_version() == self.version } else { has_command() }
     }
 }
 
-/// The [era](crate::port::EventStore::era) in which something was known; none where it is not known. It says nothing about
-/// what was known, so it never makes two values differ.
+/// The [era](crate::port::EventStore::era) in which something was known; `None` if unknown. It is no part of the value,
+/// so it never makes two values differ.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct KnownIn(pub(crate) Option<u64>);
 

@@ -1,4 +1,4 @@
-//! An event with all that is known about it.
+//! An event with its context in the log.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     model::event::{Event, EventType},
 };
 
-/// An event as it stands in the log: what happened, to what, when, and because of what.
+/// An event in the log: the fact, its aggregate, its time and its cause.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Envelope<E> {
@@ -22,23 +22,23 @@ pub struct Envelope<E> {
     pub event_type: EventType,
     /// The context that recorded it, such as `/orders`.
     pub source: Arc<str>,
-    /// The aggregate that it happened to.
+    /// Its aggregate.
     pub aggregate: AggregateKey,
-    /// Its place among the aggregate's events, from 1.
+    /// Its version: its number among the aggregate's events, from 1.
     pub version: u64,
-    /// Its place in the whole log.
+    /// Its position in the whole log.
     pub position: Position,
-    /// When the command was handled that led to it.
+    /// The time at which its command was handled.
     pub time: Timestamp,
-    /// The command that led to it.
+    /// Its command.
     pub command_id: CommandId,
     /// The business transaction that it belongs to.
     pub correlation_id: CorrelationId,
     /// The message that caused the command, if another message did.
     pub causation_id: Option<CausationId>,
-    /// What travelled with the command.
+    /// The metadata of the command.
     pub metadata: Metadata,
-    /// The fact itself.
+    /// The event's own data.
     pub data: E,
 }
 

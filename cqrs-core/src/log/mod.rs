@@ -1,4 +1,4 @@
-//! Events as they stand in a log: commits, envelopes, and events as bytes.
+//! Events in a log: commits, envelopes, and the encoding of events.
 //!
 //! Imports `base`, `encoding` and `model`.
 

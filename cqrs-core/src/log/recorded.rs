@@ -1,4 +1,4 @@
-//! One event as it stands in a stored commit, not yet decoded.
+//! One event of a stored commit, not yet decoded.
 
 use crate::{
     base::{error::StoreError, id::Position},
@@ -6,7 +6,7 @@ use crate::{
     model::event::Event,
 };
 
-/// One event as it stands in a stored commit, not yet decoded.
+/// One event of a stored commit, not yet decoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Recorded<'a> {
     /// The commit.
@@ -16,7 +16,7 @@ pub struct Recorded<'a> {
 }
 
 impl Recorded<'_> {
-    /// The stored name of the aggregate that it happened to.
+    /// The stored name of its aggregate's type.
     pub fn aggregate(&self) -> &str {
         self.stored.commit.aggregate.name()
     }
@@ -26,27 +26,27 @@ impl Recorded<'_> {
         &self.stored.commit.events[self.index].event_type
     }
 
-    /// Its place in the whole log.
+    /// Its position in the whole log.
     pub fn position(&self) -> Position {
         Position { sequence: self.stored.sequence, index: u32::try_from(self.index).unwrap_or(u32::MAX) }
     }
 
-    /// Its place among the aggregate's events, from 1.
+    /// Its version: its number among the aggregate's events, from 1.
     pub fn version(&self) -> u64 {
         self.stored.commit.version_of(self.index)
     }
 
-    /// Whether the commit has so many events.
+    /// Whether the commit has an event at the index.
     pub(crate) fn is_there(&self) -> bool {
         self.index < self.stored.commit.events.len()
     }
 
-    /// The event with all that is known about it.
+    /// The decoded event with its envelope.
     ///
     /// # Errors
     ///
     /// [`StoreError::UnknownEvent`] or [`StoreError::UnknownVersion`] when `E` has no such event, and
-    /// [`StoreError::Undecodable`] when it has another shape.
+    /// [`StoreError::Undecodable`] when the payload does not fit its type.
     pub fn decode<E: Event>(&self) -> Result<Envelope<E>, StoreError> {
         codec::decode_envelope(self.stored, self.index)
     }

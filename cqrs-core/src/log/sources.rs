@@ -1,10 +1,10 @@
-//! Several sources at once: of a tuple of aggregates, an event belongs to one, and the rule for that one is asked.
+//! Tuples of event sources: an event belongs to one of them, and is passed to the rule for that one.
 
 /// Implements a trait of sources for tuples of up to eight aggregates and, in this crate, for each aggregate alone.
 ///
-/// The trait's method `$step` hands on to `$of`, a function that is generic over the aggregate and the follower, and is
-/// called for events of that aggregate only. (Another crate cannot implement a trait for each
-/// [`EventSource`](crate::model::EventSource) beside tuples, since this one could make a tuple an `EventSource`.)
+/// The trait's method `$step` calls `$of`, a function that is generic over the aggregate and the follower, for events
+/// of that aggregate only. (Another crate cannot implement a trait for each [`EventSource`](crate::model::EventSource)
+/// beside tuples, because this crate could make a tuple an `EventSource`.)
 #[doc(hidden)]
 #[macro_export]
 macro_rules! sources {

@@ -1,4 +1,4 @@
-//! Aggregates: the boundary of the rules, with state folded from events.
+//! Aggregates: the consistency boundary of the rules, with state folded from events.
 
 use std::{error::Error as StdError, fmt::Display};
 
@@ -8,7 +8,7 @@ use crate::model::{
     snapshot::Snapshots,
 };
 
-/// The boundary inside which the rules always hold; its state is the fold of its events.
+/// The consistency boundary inside which the rules always hold; its state is the fold of its events.
 ///
 /// Derive it (see the derive of the same name for its attributes), or write it by hand:
 ///
@@ -46,37 +46,37 @@ use crate::model::{
     note = "add `#[derive(cqrs_core::Aggregate)]` with `#[aggregate(id = …, event = …, rejection = …)]`"
 )]
 pub trait Aggregate: Default + Clone + Send + Sync + 'static {
-    /// The stored name, such as `order`: `a-z`, `0-9`, `_` and `-`. Never change it: it is in the log.
+    /// The stored name, such as `order`: `a-z`, `0-9`, `_` and `-`. It must not change, because it is in the log.
     const NAME: &'static str;
 
-    /// What tells one aggregate of this type from another. Its `Display` text is what is stored.
+    /// The id of an aggregate of this type. Its `Display` text is stored.
     type Id: Display + Send + Sync;
 
     /// The events that this aggregate records, and [applies](Apply).
     type Event: Event + AppliesTo<Self>;
 
-    /// Why a command may be refused: the business's own reasons, never a technical failure.
+    /// Why a command may be rejected: reasons of the business, never a technical failure.
     type Rejection: StdError + Send + Sync + 'static;
 
-    /// Shows every public command of this aggregate to `visitor`: those that a [`Router`](crate::by_name::Router), policies
-    /// and deadlines find by name.
+    /// Passes every public command of this aggregate to `visitor`: those that a [`Router`](crate::by_name::Router),
+    /// policies and deadlines find by name.
     ///
-    /// The derive writes it from `commands(…)`. Commands in neither list work through
-    /// [`Cqrs::execute`](crate::Cqrs::execute) only.
+    /// The derive writes it from `commands(…)`. Commands in neither list work only through
+    /// [`Cqrs::execute`](crate::Cqrs::execute).
     fn visit_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
         let _ = visitor;
     }
 
-    /// Shows every internal command of this aggregate to `visitor`: those that policies and deadlines find by name, and
-    /// a [`Router`](crate::by_name::Router) does not. Each command is in one list.
+    /// Passes every internal command of this aggregate to `visitor`: those that policies and deadlines find by name,
+    /// and a [`Router`](crate::by_name::Router) does not. Each command is in one list.
     ///
     /// The derive writes it from `internal(…)`.
     fn visit_internal_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
         let _ = visitor;
     }
 
-    /// Whether and how snapshots of this aggregate are kept, so that a load need not replay all of its events;
-    /// none unless the aggregate says so. See [`Snapshots`].
+    /// The settings of snapshots of this aggregate, with which a load need not replay all of its events. By default
+    /// `None`: no snapshots. See [`Snapshots`].
     fn snapshots() -> Option<Snapshots<Self>> {
         None
     }
@@ -89,12 +89,12 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     note = "add `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
 )]
 pub trait Apply<E> {
-    /// Changes the state by what happened. No clock, no randomness, no input or output.
+    /// Changes the state by the event. No clock, no randomness, no input or output.
     fn apply(&mut self, event: &E);
 }
 
-/// [`Apply`], seen from the event: a bound on [`Aggregate::Event`] is reported once, where the event is
-/// named, while a supertrait would be reported wherever the aggregate is used.
+/// [`Apply`], seen from the event: the compiler reports a missing bound on [`Aggregate::Event`] once, where the event
+/// is named. It would report a missing supertrait wherever the aggregate is used.
 #[doc(hidden)]
 pub trait AppliesTo<A> {
     fn apply_to(&self, aggregate: &mut A);
@@ -106,17 +106,17 @@ impl<E, A: Apply<E>> AppliesTo<A> for E {
     }
 }
 
-/// Decides about one kind of command.
+/// The decision on one type of command.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle `{C}`",
     label = "no `Handle<{C}>` for this aggregate",
     note = "add `impl Handle<{C}> for {Self} {{ fn handle(&self, command: &{C}, context: &Context) -> Handled<Self> {{ … }} }}`"
 )]
 pub trait Handle<C: Command<Aggregate = Self>>: Aggregate {
-    /// The events that follow from `command` in this state, or why it is refused.
+    /// The events that follow from `command` in this state, or why it is rejected.
     ///
-    /// It may run more than once for one command (when another writer was faster), so it only decides:
-    /// time and ids come from `context`.
+    /// It may run more than once for one command (when another writer was faster), so it only decides: time and ids
+    /// come from `context`.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ pub trait Handle<C: Command<Aggregate = Self>>: Aggregate {
 /// What [`Handle::handle`] returns: the events, or the aggregate's rejection.
 pub type Handled<A> = Result<Events<<A as Aggregate>::Event>, <A as Aggregate>::Rejection>;
 
-/// Something that wants to see each command type of an aggregate; see [`Aggregate::visit_commands`].
+/// A visitor of the command types of an aggregate; see [`Aggregate::visit_commands`].
 pub trait CommandVisitor<A: Aggregate> {
     /// Called once for each command.
     fn command<C>(&mut self)
@@ -136,7 +136,7 @@ pub trait CommandVisitor<A: Aggregate> {
         A: Handle<C>;
 }
 
-/// The state after `events`, from nothing.
+/// The state after `events`, from the default state.
 pub fn replay<'a, A: Aggregate>(events: impl IntoIterator<Item = &'a A::Event>) -> A {
     events.into_iter().fold(A::default(), |mut state, event| {
         event.apply_to(&mut state);

@@ -1,4 +1,4 @@
-//! A command as it comes off a wire, and why it got no receipt.
+//! A command as a message, and the errors of its dispatch by name.
 
 use std::error::Error as StdError;
 
@@ -10,22 +10,22 @@ use crate::base::{
     metadata::Metadata,
 };
 
-/// A command as it comes off a wire.
+/// A command as a message, for dispatch by name.
 #[derive(Debug, Clone, Default)]
 pub struct CommandMessage {
-    /// The command's id; a new one if there is none.
+    /// The command's id; `None` for a new one.
     pub id: Option<CommandId>,
-    /// The business transaction; one of its own if there is none.
+    /// The business transaction; `None` for a new one.
     pub correlation_id: Option<CorrelationId>,
     /// The message that caused it, if another message did.
     pub causation_id: Option<CausationId>,
-    /// What travels with it.
+    /// The metadata of the command.
     pub metadata: Metadata,
     /// The command's fields as JSON.
     pub body: Bytes,
 }
 
-/// Why a message off a wire got no receipt or answer.
+/// Why a message got no receipt or answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     /// No command or query has that name.
@@ -33,18 +33,18 @@ pub enum RouteError {
     Unknown {
         /// The name.
         name: String,
-        /// The names that there are.
+        /// The known names.
         known: String,
     },
-    /// The body is not what the message's type wants.
+    /// The body does not fit the message's type.
     #[error("the body of {name} cannot be read: {reason}")]
     BadBody {
         /// The message's name.
         name: &'static str,
-        /// What is wrong with it.
+        /// Why it does not fit.
         reason: String,
     },
-    /// The business said no: the rejection, or a lifecycle that does not fit.
+    /// The business refused: a rejection, or an error of the lifecycle.
     #[error(transparent)]
     Rejected(Box<dyn StdError + Send + Sync>),
     /// A technical failure.

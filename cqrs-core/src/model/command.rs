@@ -53,9 +53,9 @@ use crate::{
 ///
 /// # Commands as an enum
 ///
-/// An enum is several commands, with one [`Handle`](crate::Handle) that matches. Each variant has a name, a lifecycle
-/// and an id of its own, and on a wire, in what policies save and under a command's id it is the same as a struct of that
-/// name with those fields: one form can become the other.
+/// An enum is several commands, with one [`Handle`](crate::Handle) that matches. Each variant has its own name,
+/// lifecycle and id. In messages, in the intents of policies and in the fingerprint of a command id, it equals a struct
+/// of that name with those fields: one form can replace the other.
 ///
 /// ```
 #[doc = include_str!("../../examples/command_enum.rs")]
@@ -71,7 +71,7 @@ pub trait Command: Sized + Send + Sync + 'static {
     /// The aggregate that decides.
     type Aggregate: Aggregate;
 
-    /// Which one of them.
+    /// The id of that aggregate.
     fn aggregate_id(&self) -> &<Self::Aggregate as Aggregate>::Id;
 
     /// The name of this command; one of [`NAMES`](Command::NAMES).
@@ -79,7 +79,7 @@ pub trait Command: Sized + Send + Sync + 'static {
         Self::NAMES[0]
     }
 
-    /// What must be true of the aggregate's existence before the command is handled.
+    /// Whether the aggregate must exist before the command is handled.
     fn lifecycle(&self) -> Lifecycle {
         Lifecycle::Update
     }
@@ -108,18 +108,18 @@ impl<C: Command> Serialize for Fields<'_, C> {
     }
 }
 
-/// Whether a command expects its aggregate to exist; an aggregate exists once it has an event.
+/// Whether a command expects its aggregate to exist. An aggregate exists once it has an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifecycle {
-    /// There must be none yet.
+    /// It must not exist.
     Create,
-    /// There must be one.
+    /// It must exist.
     Update,
-    /// Either will do.
+    /// It may exist or not.
     Upsert,
 }
 
-/// What a handler may know beside the state and the command: all of it plain values.
+/// What a handler may know beside the state and the command: plain values only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Context {
@@ -129,9 +129,9 @@ pub struct Context {
     pub correlation_id: CorrelationId,
     /// The message that caused the command, if another message did.
     pub causation_id: Option<CausationId>,
-    /// When the command is handled.
+    /// The time at which the command is handled.
     pub time: Timestamp,
-    /// What travels with the command: the user, the tenant.
+    /// The metadata of the command: the user, the tenant.
     pub metadata: Metadata,
 }
 
@@ -148,11 +148,11 @@ impl Context {
     }
 }
 
-/// Encodes the fields of a command that is certain to be read back as the same.
+/// Encodes the fields of a command, and checks that they are read back as the same.
 ///
 /// # Errors
 ///
-/// As for [`encode_checked`](json::encode_checked).
+/// Like [`encode_checked`](json::encode_checked).
 pub(crate) fn to_json<C: Command>(command: &C) -> Result<Bytes, NotKept> {
     let fields = Fields(command);
     let seed = FieldsOf { name: command.name(), command: PhantomData::<C> };
@@ -178,7 +178,7 @@ impl<'de, C: Command> DeserializeSeed<'de> for FieldsOf<'_, C> {
     }
 }
 
-/// Reads the fields of the command called `name`, which has the place of its variant among the enum's names.
+/// Reads the fields of the command called `name`, which has the index of its variant among the enum's names.
 ///
 /// # Errors
 ///

@@ -13,7 +13,7 @@ use crate::base::content_type::BINCODE;
 /// The stored type of an event: its name and the version of its payload's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventType {
-    /// The stored name, such as `order.created`. Never change it: it is in the log.
+    /// The stored name, such as `order.created`. It must not change, because it is in the log.
     pub name: &'static str,
     /// The version of the payload's shape, from 1.
     pub version: u32,
@@ -54,9 +54,9 @@ impl EventType {
 /// assert_eq!(OrderEvent::Paid { amount: 7 }.event_type(), EventType::new("order.settled", 2));
 /// ```
 ///
-/// [Events that live for years](crate::guide::schema) tells how they change.
+/// [Events that live for years](crate::guide::schema) explains how to change them.
 ///
-/// By hand, a payload is whatever [`serialize_data`](Event::serialize_data) writes:
+/// Without the derive, the payload is whatever [`serialize_data`](Event::serialize_data) writes:
 ///
 /// ```
 /// use cqrs_core::{Event, model::EventType};
@@ -88,22 +88,22 @@ pub trait Event: Sized + Send + Sync + 'static {
     /// Every stored type that this Rust type reads: each name with each of its versions once.
     const TYPES: &'static [EventType];
 
-    /// How events are encoded that are recorded from now on. What is stored already is read in whichever way it
-    /// was encoded.
+    /// The encoding of events that are recorded from now on. Stored events are read in the encoding in which they were
+    /// stored.
     const CODEC: Codec = Codec::Json;
 
     /// The stored type of this event when it is recorded; one of [`TYPES`](Event::TYPES).
     fn event_type(&self) -> EventType;
 
-    /// Whether the event is only read any more: a command that leads to one fails with
+    /// Whether the event is read and not recorded any more: a command that leads to one fails with
     /// [`Error::Retired`](crate::Error::Retired), and nothing is stored.
     fn is_retired(&self) -> bool {
         false
     }
 
-    /// Whether the payload comes back from JSON whatever its values are, by the types of its fields alone. Any other is
-    /// read back before it is recorded. The derive says it of fields that are text, whole numbers, truth values, UUIDs,
-    /// options and lists of these, where serde's attributes change nothing.
+    /// Whether the types of the fields alone guarantee that the payload comes back from JSON. Any other event is read
+    /// back before it is recorded. The derive returns true for fields that are text, whole numbers, truth values,
+    /// UUIDs, options and lists of these, if no attribute of serde changes that.
     fn is_plain(&self) -> bool {
         false
     }
@@ -123,9 +123,9 @@ pub trait Event: Sized + Send + Sync + 'static {
     fn deserialize_data<'de, D: Deserializer<'de>>(event_type: EventType, data: D) -> Result<Self, D::Error>;
 }
 
-/// The events that one command led to, in order: none, one or several.
+/// The events of one command, in order: none, one or several.
 ///
-/// They are stored together or not at all. One event needs no allocation.
+/// They are stored together or not at all. A single event needs no allocation.
 ///
 /// ```
 /// use cqrs_core::Events;
@@ -207,21 +207,21 @@ impl<'a, E> IntoIterator for &'a Events<E> {
     }
 }
 
-/// How events are encoded when they are recorded: see [`Event::CODEC`].
+/// The encoding of events when they are recorded: see [`Event::CODEC`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Codec {
-    /// As JSON, which every reader of the log understands, and which may get more fields.
+    /// JSON: every reader of the log understands it, and fields can be added.
     #[default]
     Json,
-    /// As bincode: smaller and faster, readable by this program alone, and of a shape that never changes within a
-    /// version. See [what it is not for](crate::guide::schema#bincode).
+    /// bincode: smaller and faster, readable only by this program, and its shape must not change within a version. See
+    /// [what it is not for](crate::guide::schema#bincode).
     #[cfg(feature = "bincode")]
     Bincode,
 }
 
 impl Codec {
-    /// The content type by which what it wrote is recognised.
+    /// The content type of payloads in this encoding.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Json => JSON,

@@ -1,33 +1,32 @@
-//! What a projection says of itself: where it begins, and what happens to an event that cannot be applied.
+//! The settings of a projection: where it begins, and what happens with an event that cannot be applied.
 
 use std::time::Duration;
 
-/// What a projector does with an event that cannot be applied, once trying again has not helped.
+/// What a projector does with an event that cannot be applied, after the retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
-    /// Sets it and the later events of its aggregate aside as dead letters, and goes on with the others.
+    /// Sets it and the later events of its aggregate aside as dead letters, and continues with the others.
     #[default]
     Park,
-    /// Halts before it, so that nobody reads a view in which it is missing.
+    /// Halts before it, so that no query is answered from a view without it.
     Halt,
 }
 
-/// Where in the log a projection begins, the first time that it runs.
+/// Where in the log a projection begins when it runs for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// With the first event.
     #[default]
     Beginning,
-    /// After the last event that is there when it runs for the first time.
+    /// After the last event that the log has when the projection runs for the first time.
     Now,
 }
 
-/// How long a projection waits for what may pass by itself: an outage of what it needs, or a program that knows an event.
+/// How long a projection waits for a failure that may pass: an outage, or an event that only another program knows.
 ///
-/// Meanwhile nothing behind the event is applied, of no aggregate, so that order is kept and nobody is set aside for what
-/// is nobody's fault. The projector says what it waits for ([`ProjectorState::Retrying`](crate::operate::ProjectorState)) and
-/// goes on by itself. Only then the event is set aside, or the projector halts, as
-/// [`OnFailure`](crate::OnFailure) says.
+/// Meanwhile no later event of any aggregate is applied, so that order is kept and an outage sets no event aside. The
+/// projector reports the cause ([`ProjectorState::Retrying`](crate::operate::ProjectorState)) and continues by itself.
+/// After this time the event is set aside, or the projector halts, as [`OnFailure`](crate::OnFailure) says.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -36,22 +35,23 @@ pub enum Start {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// How long an event is tried again that fails for a reason which may pass, such as a mail server that does not
-    /// answer. What fails for another reason is set aside at once.
+    /// How long an event is retried that fails transiently, such as while a mail server does not answer. An event that
+    /// fails for another reason is set aside at once.
     pub outage: Duration,
-    /// How often it is tried at least, however long that takes.
+    /// The fewest attempts, however long they take.
     pub tries: u32,
-    /// How long an event waits that this program does not know. During a rolling update an instance of the newer program
-    /// takes its place, since this one gives up its turn. Where no instance knows it, one event of each type waits.
+    /// How long an unknown event waits. During a rolling update an instance of the newer program becomes active in
+    /// place of this one, which gives up its subscription. If no instance knows the event, only the first event of its
+    /// type and version waits: for five minutes after that, the others are set aside at once.
     pub unknown: Duration,
 }
 
 impl Retry {
-    /// What holds unless a projection says otherwise: ten minutes and five tries, and half a minute for what is unknown.
+    /// The default: ten minutes and five attempts, and half a minute for an unknown event.
     pub const DEFAULT: Self =
         Self { outage: Duration::from_secs(600), tries: 5, unknown: Duration::from_secs(30) };
 
-    /// Waits for nothing: what fails is set aside at once.
+    /// No wait: an event that fails is set aside at once.
     pub const NEVER: Self = Self { outage: Duration::ZERO, tries: 1, unknown: Duration::ZERO };
 }
 

@@ -1,4 +1,4 @@
-//! What users write: aggregates, commands, events and their snapshots.
+//! The types that users write: aggregates, commands, events and their snapshots.
 //!
 //! Imports `base` and `encoding`.
 

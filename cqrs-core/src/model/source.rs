@@ -1,9 +1,9 @@
-//! Whose events are followed.
+//! The sources of events that can be followed.
 
 use crate::model::{aggregate::Aggregate, event::Event};
 
-/// A kind of events in a log, and the name under which they stand there: every [`Aggregate`] is one, and what a context
-/// announces to others is one as well, which has a name and events but no rules.
+/// A type of events in a log, with the stored name of their aggregates. Every [`Aggregate`] is one. The announcements
+/// of a context are another, which have a name and events but no rules.
 ///
 /// ```
 /// use cqrs_core::{Event, model::EventSource};
@@ -31,7 +31,7 @@ pub trait EventSource: 'static {
     /// The stored name, such as `order`: `a-z`, `0-9`, `_` and `-`. Never change it: it is in the log.
     const NAME: &'static str;
 
-    /// The events.
+    /// The type of its events.
     type Event: Event;
 }
 

@@ -1,6 +1,6 @@
-//! The steps from an old version of an event's payload to the next, as the derive asks for them.
+//! The steps from an old version of an event's payload to the next, for the derive.
 
-/// One step; everything that the next version can be made [`From`] has it.
+/// One step. It is implemented for every type from which the next version has [`From`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be upcast: `From<{Self}>` is not implemented for `{Next}`",
     label = "events that were stored in this version could not be read",
@@ -18,8 +18,8 @@ impl<Old, Next: From<Old>> Upcast<Next> for Old {
     }
 }
 
-/// Makes the next version of `old`. It is a function, so that a step that is missing is reported where the old
-/// version is named.
+/// Makes the next version of `old`. A function, so that the compiler reports a missing step where the old version is
+/// named.
 pub fn upcast<Old: Upcast<Next>, Next>(old: Old) -> Next {
     old.upcast()
 }

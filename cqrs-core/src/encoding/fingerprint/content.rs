@@ -1,18 +1,18 @@
-//! Whether two values say the same, whatever their types are called.
+//! Whether two values have the same content, whatever the names of their types.
 //!
-//! It is what JSON would show, but for the order of elements and fields: names of types do not count, nor what kind of
-//! number a whole number is, nor whether a value is wrapped.
+//! The content is what JSON would show, apart from the order of elements and fields: type names do not count, nor the
+//! kind of number of a whole number, nor whether a value is wrapped.
 
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::encoding::fingerprint::{Element, Ordered, Unhashable, Unordered, fold};
 
-/// A number for what `value` says.
+/// The fingerprint of the content of `value`.
 ///
 /// # Errors
 ///
-/// What a `Serialize` impl refuses by itself.
+/// The error of a `Serialize` impl.
 pub(crate) fn content<T: Serialize + ?Sized>(value: &T) -> Result<u64, Unhashable> {
     value.serialize(Content)
 }
@@ -22,7 +22,7 @@ pub(crate) fn text(text: &str) -> u64 {
     xxh3_64(text.as_bytes())
 }
 
-/// What kind of content it is; a text is of none, and so is the name of a field.
+/// The kind of content; a text has no kind, and neither has a field name.
 #[derive(Clone, Copy)]
 enum Kind {
     Nothing = 1,
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(of(keys(one)), of(keys(other)));
     }
 
-    /// What is stored is compared with what a later version of this crate comes to.
+    /// The fingerprint is stored, so that every later version of this crate must compute the same.
     #[test]
     fn it_is_the_same_for_ever() {
         let line = Line { product: "a", pieces: 1 };

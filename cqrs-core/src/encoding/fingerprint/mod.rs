@@ -1,8 +1,8 @@
-//! A value as a number: what serde shows of it, folded into 64 bits with XXH3.
+//! Fingerprints: what serde shows of a value, folded into 64 bits with XXH3.
 //!
-//! There are two, since there are two questions: whether it is the same value of the same type, down to the kind of
-//! each number ([`exact`]), and whether it says the same, whatever its types are called ([`content`]). In both, the
-//! elements of sequences and maps count in any order, because that of a hash table changes from one table to the next.
+//! There are two kinds: [`exact`] tells whether two values are the same value of the same type, down to the kind of
+//! each number; [`content`] tells whether they have the same content, whatever the names of their types. Both ignore
+//! the order of elements in sequences and maps, because the order in a hash table differs from table to table.
 
 mod content;
 pub(crate) mod shape;
@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub(crate) use content::{content, text};
 pub(crate) use shape::{difference, exact};
 
-/// Why a value cannot be serialized, in the words of its `Serialize`.
+/// Why a value cannot be serialized: the error of its `Serialize`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Unhashable(String);
@@ -32,23 +32,23 @@ impl serde::ser::Error for Unhashable {
     }
 }
 
-/// Folds the next number into a hash, by its place.
+/// Folds the next number into a hash; the order counts.
 pub(crate) fn fold(hash: u64, next: u64) -> u64 {
     xxh3_64_with_seed(&next.to_le_bytes(), hash)
 }
 
-/// What the parts of a value are folded by.
+/// The serializer for the parts of a value.
 trait Element: Serializer<Ok = u64, Error = Unhashable> + Copy {
-    /// Is told of each field of a struct, after the fields in it.
+    /// Called for each field of a struct, after the fields inside it.
     fn field(self, _name: &'static str, _value: u64) {}
 
-    /// The same for elements whose order means nothing.
+    /// The serializer for elements whose order does not count.
     fn of_any_order(self) -> Self {
         self
     }
 }
 
-/// Values whose places mean something.
+/// Values whose order counts.
 struct Ordered<S> {
     hash: u64,
     element: S,
@@ -72,9 +72,9 @@ impl<S: Element> Ordered<S> {
     }
 }
 
-/// Elements and entries in any order.
+/// Elements and entries whose order does not count.
 struct Unordered<S> {
-    /// What they are of.
+    /// The hash of their kind.
     of: u64,
     sum: u64,
     count: u64,
@@ -89,7 +89,7 @@ impl<S: Element> Unordered<S> {
     }
 
     fn add(&mut self, element: u64) {
-        // Each was mixed before, so that a sum of them is as good as their sequence.
+        // Each element was mixed before, so a sum of them is as good as a sequence.
         self.sum = self.sum.wrapping_add(element);
         self.count += 1;
     }

@@ -1,8 +1,8 @@
 //! Whether two values are the same in every respect that serde shows.
 //!
-//! A format that stores values by their position alone reads the bytes of one type as another without
-//! noticing. The fingerprint notices: two values have the same one only if serde shows the same tree of them,
-//! with the same names of types, fields and variants, the same kinds of numbers, and the same content.
+//! A format that stores values by position alone reads the bytes of one type as another without an error. The
+//! fingerprint detects that: two values have the same one only if serde shows the same tree for them, with the same
+//! names of types, fields and variants, the same kinds of numbers, and the same content.
 
 use std::cell::RefCell;
 
@@ -11,19 +11,19 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::encoding::fingerprint::{Element, Ordered, Unhashable, Unordered, fold};
 
-/// The fingerprint of `value`, as serde shows it to a format that is `readable` for people, or is not.
+/// The fingerprint of `value`, as serde shows it to a format that is human-readable (`readable`) or not.
 ///
 /// # Errors
 ///
-/// What a `Serialize` impl refuses by itself.
+/// The error of a `Serialize` impl.
 pub(crate) fn exact<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<u64, Unhashable> {
     value.serialize(Exact { readable, fields: None })
 }
 
-/// In what a value differs from the one that was written.
+/// How a value that was read differs from the one that was written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Difference {
-    /// Its `Serialize` gives up.
+    /// Its `Serialize` fails.
     #[error("it cannot be compared: {0}")]
     Unhashable(#[from] Unhashable),
     /// serde shows another value.
@@ -35,12 +35,11 @@ fn in_field(field: Option<&str>) -> String {
     field.map(|field| format!(", with another `{field}`")).unwrap_or_default()
 }
 
-/// Whether serde shows the same of what was `written` and what was `read`, to a format that is `readable` for people,
-/// or is not.
+/// Whether serde shows `written` and `read` as the same, to a format that is human-readable (`readable`) or not.
 ///
 /// # Errors
 ///
-/// [`Difference`], with the innermost field that differs first, as far as that has one.
+/// [`Difference`], with the innermost field that differs first, if a field differs.
 pub(crate) fn difference<A, B>(written: &A, read: &B, readable: bool) -> Result<(), Difference>
 where
     A: Serialize + ?Sized,
@@ -54,8 +53,8 @@ where
     Err(Difference::Other(other.map(|(written, _)| written.0)))
 }
 
-/// The fields of a value, with those inside of it, and what each comes to; those within lists and maps aside, which may
-/// come in any order.
+/// The fields of a value and the fields inside them, with their fingerprints. Fields inside lists and maps are left
+/// out, because their order may differ.
 fn fields<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<Fields, Unhashable> {
     let fields = RefCell::default();
     value.serialize(Exact { readable, fields: Some(&fields) })?;
@@ -64,7 +63,7 @@ fn fields<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<Fields, Un
 
 type Fields = Vec<(&'static str, u64)>;
 
-/// What kind of value it is: the same content of another kind is another value.
+/// The kind of a value: the same content of another kind is another value.
 #[derive(Clone, Copy)]
 enum Kind {
     Bool = 1,
@@ -105,7 +104,7 @@ impl Kind {
     }
 }
 
-/// A variant by its type, its number and its name.
+/// A variant by its type, its index and its name.
 fn variant(kind: Kind, name: &str, index: u32, variant: &str) -> u64 {
     fold(fold(kind.of(name.as_bytes()), u64::from(index)), Kind::Str.of(variant.as_bytes()))
 }
@@ -113,7 +112,7 @@ fn variant(kind: Kind, name: &str, index: u32, variant: &str) -> u64 {
 #[derive(Clone, Copy)]
 struct Exact<'a> {
     readable: bool,
-    /// Where fields are noted.
+    /// The list to which fields are added.
     fields: Option<&'a RefCell<Fields>>,
 }
 

@@ -1,7 +1,8 @@
-//! JSON that is read back as the same value, and read within limits.
+//! JSON that is checked to be read back as the same value, and that is read within limits.
 //!
-//! `serde_json` writes NaN and the infinities as `null`, and nests without a limit when it writes; it refuses more than 127
-//! levels when it reads. serde's attributes can differ in the two directions. So what is stored is read once before.
+//! `serde_json` writes NaN and the infinities as `null`, and nests without a limit when it writes; when it reads, it
+//! refuses more than 127 levels. serde's attributes may differ between the two directions. So a value is read back
+//! before it is stored.
 
 mod place;
 
@@ -22,27 +23,27 @@ use crate::encoding::{
 /// The largest buffer that a thread keeps, in bytes: most values are far smaller.
 const LARGEST_BUFFER: usize = 64 * 1024;
 
-/// How deep the types of a value may be nested, counting each option, newtype, list, map, struct and enum: three for
-/// each of the 127 brackets that serde reads within each other.
+/// The limit of nested types in a value, counting each option, newtype, list, map, struct and enum: three for each of
+/// the 127 brackets that `serde_json` reads within each other.
 const DEPTH: usize = 3 * 128;
 
-/// Why a value cannot be kept as JSON.
+/// Why a value cannot be stored as JSON.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotKept {
-    /// serde does not write it, such as a map whose keys are not text.
+    /// serde cannot write it, such as a map whose keys are not text.
     #[error("it cannot be written as JSON: {reason}{}", in_field(.field.as_deref()))]
     Unwritable {
-        /// serde's words.
+        /// serde's error.
         reason: String,
-        /// Where.
+        /// The field.
         field: Option<String>,
     },
-    /// serde does not read what it wrote.
+    /// serde cannot read what it wrote.
     #[error("it could not be read back: {reason}{}", in_field(.field.as_deref()))]
     Unreadable {
-        /// serde's words.
+        /// serde's error.
         reason: String,
-        /// Where.
+        /// The field.
         field: Option<String>,
     },
     /// serde reads another value than it wrote.
@@ -61,24 +62,24 @@ impl NotKept {
 
     fn unreadable(error: &serde_json::Error, json: &[u8]) -> Self {
         let mut reason = error.to_string();
-        // The bytes are nobody's to look at, so a field says more than a column.
+        // The operator does not see the bytes, so the path of the field says more than a column.
         let at = reason.rfind(" at line ").unwrap_or(reason.len());
         reason.truncate(at);
         Self::Unreadable { reason, field: field_at(json, end_of(error, json)) }
     }
 }
 
-/// Encodes a value that is certain to be read back as the same.
+/// Encodes a value, and checks that it is read back as the same.
 ///
 /// # Errors
 ///
-/// [`NotKept`], when there is no JSON of it, or JSON from which another value or none is read.
+/// [`NotKept`], when the value has no JSON, or its JSON is read as another value or not at all.
 pub(crate) fn encode_checked<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, NotKept> {
     written_and_read(value, PhantomData::<T>, |read| fingerprint::difference(value, read, true))
         .map(|(json, _)| json)
 }
 
-/// Writes a value and reads it by `seed`; `compare` says in what the two differ.
+/// Writes a value and reads it with `seed`; `compare` returns the difference of the two.
 pub(crate) fn written_and_read<'a, T: Serialize, S: for<'de> DeserializeSeed<'de, Value = R>, R>(
     value: &'a T,
     seed: S,
@@ -90,23 +91,23 @@ pub(crate) fn written_and_read<'a, T: Serialize, S: for<'de> DeserializeSeed<'de
     Ok((json, read))
 }
 
-/// Encodes a value that need not be read back by this program.
+/// Encodes a value that this program need not read back.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
     write(value).map_err(|(error, _)| error)
 }
 
-/// The JSON of a value; or why there is none, and what was written of it.
+/// The JSON of a value; or the error, and what was written before it.
 fn write<T: Serialize>(value: &T) -> Result<Bytes, (serde_json::Error, Vec<u8>)> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    // A value that writes another one while it is written finds an empty buffer.
+    // A value whose serialization writes another value finds an empty buffer.
     let mut buffer = BUFFER.take();
     buffer.clear();
     if let Err(error) = value.serialize(&mut serde_json::Serializer::new(&mut buffer)) {
         return Err((error, buffer));
     }
-    // The bytes themselves are the one allocation.
+    // The only allocation is that of the bytes.
     let result = Bytes::copy_from_slice(&buffer);
     if buffer.capacity() <= LARGEST_BUFFER {
         BUFFER.set(buffer);
@@ -114,18 +115,18 @@ fn write<T: Serialize>(value: &T) -> Result<Bytes, (serde_json::Error, Vec<u8>)>
     Ok(result)
 }
 
-/// Decodes a value; the whole input must be one.
+/// Decodes a value; the whole input must be one value.
 pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     decode_seed(PhantomData, json)
 }
 
-/// Reads one value and nothing else, within the limits. All JSON that types of users are read from comes here.
+/// Reads one value and nothing else, within the limits. All JSON for types of users is read here.
 pub(crate) fn decode_seed<'de, S: DeserializeSeed<'de>>(
     seed: S,
     json: &'de [u8],
 ) -> serde_json::Result<S::Value> {
     let mut json = serde_json::Deserializer::from_slice(json);
-    // Each part takes at least a byte, or a level.
+    // No limit of parts is necessary: each part takes at least a byte, or a level.
     let value = Limited { seed, parts: usize::MAX, depth: DEPTH }.deserialize(&mut json)?;
     json.end()?;
     Ok(value)

@@ -1,13 +1,13 @@
-//! Which field of a JSON text a place in it belongs to, to say where something is wrong.
+//! Finds the field of a JSON text at a byte offset, for error messages.
 
-/// Where a reader of `json` noticed that something is wrong.
+/// The offset at which a reader of `json` noticed the error.
 pub(crate) fn end_of(error: &serde_json::Error, json: &[u8]) -> usize {
     let lines = json.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
     lines.map(<[u8]>::len).sum::<usize>() + error.column()
 }
 
 /// The path of the value that ends, or is still open, after the first `at` bytes of `json`, such as `lines[2].price`;
-/// nothing where that is all of it.
+/// `None` for the whole text.
 pub(crate) fn field_at(json: &[u8], at: usize) -> Option<String> {
     let mut steps: Vec<Step> = Vec::new();
     let mut rest = &json[..at.min(json.len())];
@@ -44,7 +44,7 @@ pub(crate) fn field_at(json: &[u8], at: usize) -> Option<String> {
     (!path.is_empty()).then_some(path)
 }
 
-/// A level of brackets, and where in it.
+/// A level of brackets, and the position in it.
 enum Step {
     Field(Option<String>),
     Index(usize),

@@ -1,7 +1,7 @@
-//! Events in bincode, which stores values by their place alone and knows nothing of their types.
+//! Events in bincode, which stores values by position alone and does not store their types.
 //!
-//! So an event is read back before it is recorded, and recorded only if it is the same then; and what is read may be
-//! anything: of limited size, depth and number of values, with nothing left over.
+//! So an event is read back before it is recorded, and recorded only if it is the same; and reading expects any bytes:
+//! it limits the size, the depth and the number of values, and allows no bytes after the value.
 
 use bincode::{
     config,
@@ -18,17 +18,17 @@ use crate::{
     model::event::{Event, EventType},
 };
 
-/// The largest payload; most servers take no larger messages.
+/// The largest payload; most servers accept no larger messages.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How many values may be in a payload beside those that its bytes account for: the elements of lists of values that
-/// take no bytes, such as `Vec<()>`.
+/// How many values a payload may have beyond those that its bytes account for: the elements of lists whose values take
+/// no bytes, such as `Vec<()>`.
 const SPARE_PARTS: usize = 4096;
 
 /// How many values one byte may account for, counting each struct, option and newtype around it.
 const PARTS_PER_BYTE: usize = 16;
 
-/// The payload of an event, and the event that is read back from it, which is the same.
+/// The payload of an event, and the equal event that is read back from it.
 pub(crate) fn encode<E: Event>(event: &E) -> Result<(Bytes, E), NotKept> {
     let reason = |error: bincode::error::EncodeError| error.to_string();
     let bytes = encode_to_vec(Data(event), config::standard())

@@ -37,7 +37,7 @@ impl<E: Event> Serialize for Data<'_, E> {
     }
 }
 
-/// How a payload is read.
+/// The seed to read a payload with.
 struct Payload<E> {
     event_type: EventType,
     event: PhantomData<E>,
@@ -57,7 +57,7 @@ impl<'de, E: Event> DeserializeSeed<'de> for Payload<E> {
     }
 }
 
-/// Encodes one event of `aggregate` under a new id. The event becomes the one that will be read back, which is the same
+/// Encodes one event of `aggregate` under a new id. Replaces the event with the one that is read back, which is equal
 /// in all that serde shows.
 pub(crate) fn encode<E: Event>(
     event: &mut E,
@@ -89,12 +89,12 @@ fn encode_data<E: Event>(event: &mut E, aggregate: &AggregateKey) -> Result<Byte
         event_type: event_type.name,
         reason: error.to_string(),
     })?;
-    // What serde does not show is lost; so it is lost now, and not when the log is read.
+    // Data that serde does not show are lost; so the state is folded without them now, as it will be after a load.
     *event = read;
     Ok(data)
 }
 
-/// The payload of an event, and the event that is read back from it, which is the same in all that serde shows.
+/// The payload of an event, and the event that is read back from it, which is equal in all that serde shows.
 pub(crate) fn written_and_read<E: Event>(event: &E) -> Result<(Bytes, E), json::NotKept> {
     match E::CODEC {
         Codec::Json => {
@@ -106,7 +106,7 @@ pub(crate) fn written_and_read<E: Event>(event: &E) -> Result<(Bytes, E), json::
     }
 }
 
-/// In what an event differs that was read from the payload of another.
+/// The difference between an event and the one that was read back from its payload.
 fn difference<E: Event>(written: &E, read: &E, readable: bool) -> Result<(), Difference> {
     if read.event_type() == written.event_type() {
         fingerprint::difference(&Data(written), &Data(read), readable)
@@ -120,7 +120,7 @@ pub(crate) fn decode<E: Event>(stored: &StoredCommit, index: usize) -> Result<E,
     decode_event::<E>(stored, index).map(|(_, event)| event)
 }
 
-/// Decodes one event of a stored commit, with all that is known about it.
+/// Decodes one event of a stored commit, with its envelope.
 pub(crate) fn decode_envelope<E: Event>(
     stored: &StoredCommit,
     index: usize,
@@ -179,7 +179,7 @@ fn event_type<E: Event>(stored: &StoredCommit, index: usize) -> Result<EventType
     Err(StoreError::UnknownVersion { aggregate, sequence, event_type, version, known: versions })
 }
 
-/// Decodes a payload as its content type says; all of it must be one value.
+/// Decodes a payload by its content type; the whole input must be one value.
 pub(crate) fn decode_data<E: Event>(
     event_type: EventType,
     content_type: &str,

@@ -7,7 +7,7 @@ pub(crate) use binary::{CODEC, READABLE, read, write};
 #[cfg(not(feature = "bincode"))]
 pub(crate) use json::{CODEC, READABLE, read, write};
 
-/// Bytes up to a limit.
+/// A buffer with a limit.
 struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
@@ -19,7 +19,7 @@ impl Bounded {
         Self { bytes: Vec::with_capacity(512), limit, is_full: false }
     }
 
-    /// False when there is no room for them.
+    /// Appends the bytes; returns false if there is no room for them.
     fn push(&mut self, bytes: &[u8]) -> bool {
         self.is_full |= bytes.len() > self.limit - self.bytes.len();
         if !self.is_full {
@@ -28,7 +28,7 @@ impl Bounded {
         !self.is_full
     }
 
-    /// What was written, as the end of the writing says.
+    /// The written bytes, or the error of the writing.
     fn finish<E: std::fmt::Display>(self, written: Result<(), E>) -> Result<Vec<u8>, WriteFault> {
         match written {
             Ok(()) => Ok(self.bytes),
@@ -59,8 +59,8 @@ mod binary {
     pub(crate) const CODEC: u8 = 1;
     pub(crate) const READABLE: bool = false;
 
-    /// How many values may be in a snapshot, counting each struct and each of its fields: many more than there
-    /// are bytes only where a list is of values that take none.
+    /// The most values in a snapshot, counting each struct and each of its fields. There can be many more values than
+    /// bytes only in lists of values that take no bytes.
     const PARTS: usize = 8 * MAX_BYTES;
 
     impl Writer for Bounded {

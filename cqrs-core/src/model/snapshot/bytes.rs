@@ -1,4 +1,4 @@
-//! A snapshot as bytes and back.
+//! The encoding of a snapshot.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -26,28 +26,28 @@ use crate::{
 
 const FORMAT: u8 = 1;
 
-/// Where the checked part begins.
+/// The offset of the part under the checksum.
 const CHECKED: usize = 10;
 
-/// Where the head and the state begin.
+/// The offset of the head and the state.
 const BODY: usize = 22;
 
-/// What a snapshot says beside the state.
+/// The fields of a snapshot beside the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
     /// The number of the aggregate's events.
     pub(crate) version: u64,
-    /// The place of the last of them.
+    /// The position of the last event.
     pub(crate) position: Position,
-    /// Its id, by which the log is known to be the one that the snapshot was made of.
+    /// The id of the last event. It shows whether the log is the one that the snapshot was made of.
     pub(crate) last_event: EventId,
     pub(crate) remembered: Remembered,
 }
 
-/// What a snapshot holds, if it is what was written and means what it meant.
+/// The content of a snapshot, if it is intact and of this program's version of the state.
 pub(crate) type Found<A> = Result<(Head, A), ReadFault>;
 
-/// The bytes of a snapshot, which are certain to be read back as the same state.
+/// The bytes of a snapshot. It is checked that they are read back as the same state.
 pub(crate) fn write<A: Serialize + DeserializeOwned>(
     version: u32,
     head: &Head,
@@ -87,7 +87,7 @@ pub(crate) fn read<A: Serialize + DeserializeOwned>(version: u32, bytes: &[u8]) 
         return Err(ReadFault::Version { wanted: version, found });
     }
     let expected = u64::from_le_bytes(part(start, 14));
-    // A `Deserialize` of the user's that meets what it never wrote must not end a command.
+    // The user's `Deserialize` may meet bytes that its `Serialize` never wrote: a panic of it must not end a command.
     let read = catch_unwind(AssertUnwindSafe(|| {
         let (head, state): (Head, A) = body::read(body)?;
         let is_same = fingerprint::exact(&state, body::READABLE).is_ok_and(|found| found == expected);

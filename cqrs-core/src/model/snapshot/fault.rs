@@ -1,6 +1,7 @@
 //! Why a snapshot was not written or read.
 
-/// The largest snapshot that is saved or read. It is read on the way of a command, and has to fit a message.
+/// The largest snapshot that is saved or read. A command waits for the read, and the snapshot has to fit into a
+/// message.
 pub(crate) const MAX_BYTES: usize = 512 * 1024;
 
 /// Why a state is not saved.

@@ -1,13 +1,13 @@
-//! Reading snapshots from any bytes, for the fuzz targets.
+//! Reads snapshots from any bytes, for the fuzz targets.
 
 use crate::model::{aggregate::Aggregate, snapshot::bytes::frame};
 
-/// Reads a snapshot of `A`; whether it is one.
+/// Whether the bytes are a snapshot of `A`.
 pub fn read_snapshot<A: Aggregate>(bytes: &[u8]) -> bool {
     A::snapshots().is_some_and(|snapshots| snapshots.read(bytes).is_ok())
 }
 
-/// Reads a snapshot whose head and state are these bytes, under a checksum that fits; the first of them are the
+/// Reads a snapshot with these bytes as head and state, and a valid checksum. The first eight bytes are the
 /// fingerprint.
 pub fn read_framed_snapshot<A: Aggregate>(bytes: &[u8]) -> bool {
     let Some((fingerprint, body)) = bytes.split_first_chunk() else { return false };

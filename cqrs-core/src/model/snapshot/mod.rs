@@ -1,7 +1,7 @@
-//! Snapshots: an aggregate's state kept beside its log, so that a load need not replay all of it.
+//! Snapshots: an aggregate's state kept beside its log, so that a load need not replay all events.
 //!
-//! A snapshot is a cache. One that is missing, damaged, of another shape or about another log leads to a
-//! replay from the beginning, and one that cannot be saved to a warning; neither is ever a command's error.
+//! A snapshot is a cache. If it is missing, damaged, of another shape or of another log, the aggregate is replayed from
+//! its first event. If it cannot be saved, a warning is logged. Neither is ever an error of a command.
 
 mod body;
 pub(crate) mod bytes;
@@ -23,7 +23,7 @@ use crate::model::{
 
 use bytes::Found;
 
-/// That and how an aggregate keeps snapshots; see [`Aggregate::snapshots`].
+/// The settings of an aggregate's snapshots; see [`Aggregate::snapshots`].
 ///
 /// ```
 /// # use cqrs_core::{Apply, Event};
@@ -55,31 +55,30 @@ use bytes::Found;
 ///
 /// # When to use them
 ///
-/// For aggregates that live long: with hundreds of events, or with fewer that lie far apart in a large log. A
-/// short aggregate is read as fast without. Every cold load (of an aggregate that is not in memory) then
-/// reads the last snapshot and the events since: one round trip when there are none, two when there are few.
+/// For aggregates that live long: with hundreds of events, or with fewer that are far apart in a large log. A short
+/// aggregate is read as fast without. Every cold load (of an aggregate that is not in memory) then reads the last
+/// snapshot and the events since: one round trip if there are no later events, two if there are few.
 ///
-/// # What is in one
+/// # Content
 ///
-/// The state as serde writes it, in bincode (JSON without the feature `bincode`), with the aggregate's version,
-/// its place in the log, and the commands that it [remembers](crate::model::REMEMBERED_COMMANDS), so that repeats are
-/// recognised as before. At most 512 KiB; a larger one is not saved, and a warning says so once.
+/// The state as serde writes it, in bincode (JSON without the feature `bincode`), with the aggregate's version, its
+/// position in the log, and the commands that it [remembers](crate::model::REMEMBERED_COMMANDS), so that repeats are
+/// recognised as before. At most 512 KiB; a larger one is not saved, and a warning is logged once.
 ///
 /// # When the state's type changes
 ///
-/// Nothing has to be done: a snapshot keeps a fingerprint of the names, kinds and values of all that is in the
-/// state, and one that does not come back with the same fingerprint is discarded, also when only a type deep
-/// inside has changed. What serde does not show cannot be noticed, so **raise the
-/// [`version`](Self::version) when `apply` changes its meaning**: when it would make another state of the same
-/// events, or when the same number comes to mean another thing.
+/// Usually nothing has to be done: a snapshot has a fingerprint of the names, kinds and values in the state, and is
+/// discarded if it does not come back with the same fingerprint, also if only a nested type has changed. A change that
+/// serde does not show cannot be detected, so **raise the [`version`](Self::version) when `apply` changes its
+/// meaning**: when it makes another state of the same events, or when the same number gets another meaning.
 ///
-/// # Which states it cannot keep
+/// # States that cannot be saved
 ///
-/// The state must be all in what serde writes: a field with `#[serde(skip)]` comes back as its default, so an
-/// aggregate with snapshots cannot have one that `apply` changes. bincode cannot read back what describes
-/// itself (`#[serde(untagged)]`, `#[serde(tag = …)]`, `#[serde(flatten)]`, `serde_json::Value`), nor fields that
-/// `skip_serializing_if` left out, and JSON no maps whose keys are not texts or numbers. Each snapshot is read
-/// back before it is saved; of those that are not what they were, none is saved, and a warning says so once.
+/// The state must be complete in what serde writes: a field with `#[serde(skip)]` comes back as its default, so an
+/// aggregate with snapshots must not have such a field that `apply` changes. bincode cannot read back self-describing
+/// data (`#[serde(untagged)]`, `#[serde(tag = …)]`, `#[serde(flatten)]`, `serde_json::Value`), nor fields that
+/// `skip_serializing_if` left out. JSON cannot write maps whose keys are not texts or numbers. Each snapshot is read
+/// back before it is saved; if it is not the same, it is not saved, and a warning is logged once.
 pub struct Snapshots<A> {
     every: u32,
     version: u32,
@@ -90,20 +89,20 @@ pub struct Snapshots<A> {
 impl<A: Aggregate + Serialize + DeserializeOwned> Snapshots<A> {
     /// A snapshot about every so many events, at least one; 50 to 500 is usual.
     ///
-    /// The fewer, the shorter is what a cold load reads after the snapshot, and the more is written beside the
-    /// log: each is the whole state.
+    /// A smaller number makes the tail of a cold load shorter, and the writes beside the log more: each snapshot is the
+    /// whole state.
     pub fn every(events: u32) -> Self {
         Self { every: events.max(1), version: 1, write: bytes::write, read: bytes::read }
     }
 
-    /// The version of what the state means; 1 unless it is set. Snapshots of any other are discarded.
+    /// The version of the state's meaning; 1 by default. Snapshots of any other version are discarded.
     pub fn version(self, version: u32) -> Self {
         Self { version, ..self }
     }
 }
 
 impl<A> Snapshots<A> {
-    /// Whether the aggregate should be saved at `version`, when it was last at `saved`.
+    /// Whether a snapshot is due at `version`, if the last one was at `saved`.
     pub(crate) fn is_due(&self, version: u64, saved: u64) -> bool {
         version / u64::from(self.every) > saved / u64::from(self.every)
     }

@@ -1,4 +1,4 @@
-//! The commands that an aggregate remembers, so that a repeated one gets its first receipt.
+//! The commands that an aggregate remembers, so that a repeat gets the first receipt.
 
 use std::{collections::VecDeque, fmt};
 
@@ -11,22 +11,22 @@ use uuid::Uuid;
 
 use crate::base::id::{CommandId, Position};
 
-/// How many commands an aggregate remembers, so that a repeated one gets its first receipt.
+/// How many commands an aggregate remembers, so that a repeat gets the first receipt.
 ///
-/// For older ones, see "Idempotency" at [`Cqrs`](crate::Cqrs).
+/// For older commands, see "Idempotency" at [`Cqrs`](crate::Cqrs).
 pub const REMEMBERED_COMMANDS: usize = 1_000;
 
-/// A command that was carried out, as its commit tells.
+/// A command that was carried out, as recorded in its commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CarriedOut {
     pub(crate) command: CommandId,
-    /// What its content comes to; see [`Origin::fingerprint`](crate::log::Origin::fingerprint).
+    /// The hash of its content; see [`Origin::fingerprint`](crate::log::Origin::fingerprint).
     pub(crate) fingerprint: u64,
     /// The aggregate's version after it.
     pub(crate) version: u64,
     /// How many events it led to.
     pub(crate) events: usize,
-    /// The place of the last of them.
+    /// The position of the last of them.
     pub(crate) position: Position,
 }
 
@@ -34,13 +34,13 @@ pub(crate) struct CarriedOut {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Remembered {
     commands: VecDeque<CarriedOut>,
-    /// The last 16 bits of each id. Nearly every command is a new one, which these two kilobytes tell faster than the
+    /// The last 16 bits of each id. Nearly every command is new, and these two kilobytes show that faster than the
     /// commands themselves.
     short: VecDeque<u16>,
 }
 
 impl Remembered {
-    /// Remembers one more, and forgets the oldest if there are too many.
+    /// Remembers a command, and forgets the oldest if there are too many.
     pub(crate) fn push(&mut self, command: CarriedOut) {
         if self.commands.len() == REMEMBERED_COMMANDS {
             self.commands.pop_front();
@@ -50,7 +50,7 @@ impl Remembered {
         self.commands.push_back(command);
     }
 
-    /// What is remembered of a command.
+    /// The record of a command, if it is remembered.
     pub(crate) fn find(&self, command: CommandId) -> Option<CarriedOut> {
         let wanted = short(command);
         let (one, other) = self.short.as_slices();
@@ -71,11 +71,11 @@ impl CarriedOut {
         out.put_u64(self.version);
         out.put_u64(self.position.sequence);
         out.put_u32(self.position.index);
-        // A message has no room for more.
+        // A message has no room for more events.
         out.put_u32(u32::try_from(self.events).unwrap_or(u32::MAX));
     }
 
-    /// What was written to these [`RECORD`] bytes.
+    /// Reads the command from these [`RECORD`] bytes.
     fn read(mut bytes: &[u8]) -> Self {
         let command = CommandId(Uuid::from_u128(bytes.get_u128()));
         let (fingerprint, version) = (bytes.get_u64(), bytes.get_u64());
@@ -84,7 +84,8 @@ impl CarriedOut {
     }
 }
 
-/// In a binary format as one text of bytes, since a thousand commands are most of a snapshot and are read in a hurry.
+/// In a binary format all commands are one byte string: a thousand commands are most of a snapshot, and reading must be
+/// fast.
 impl Serialize for Remembered {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -131,13 +132,13 @@ impl FromIterator<CarriedOut> for Remembered {
     }
 }
 
-/// Ids made anew and derived ones alike end in bits that look random.
+/// The last bits of random ids and of derived ids look random.
 fn short(command: CommandId) -> u16 {
     let [.., a, b] = *command.0.as_bytes();
     u16::from_be_bytes([a, b])
 }
 
-/// Looks at all of them, which the compiler does several at a time.
+/// Compares all elements without an early end, so that the compiler can vectorise it.
 fn has(all: &[u16], wanted: u16) -> bool {
     all.iter().fold(0, |found, short| found | u16::from(*short == wanted)) != 0
 }

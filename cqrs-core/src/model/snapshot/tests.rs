@@ -1,4 +1,4 @@
-//! What is written is read back as it was, or not at all.
+//! A snapshot is read back as the same state, or not at all.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -215,7 +215,7 @@ struct Tree {
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(body in vec(any::<u8>(), 0..300), start in any::<bool>()) {
-        // With a head that is right, the state is reached.
+        // With a valid head, the state is read.
         let mut bytes = written(&());
         bytes.extend(body.iter());
         let bytes = if start { bytes.split_off(22) } else { body };
@@ -232,7 +232,7 @@ fn a_state_that_is_too_large_is_not_written() {
     assert!(write(1, &head(0), &fits.to_owned()).unwrap().len() <= MAX_BYTES);
 }
 
-/// What serde writes for it is not what it reads.
+/// serde writes another value than it reads.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Lossy {
     #[serde(serialize_with = "rounded")]
@@ -251,7 +251,7 @@ fn a_state_that_does_not_come_back_is_not_written() {
     assert!(write(0).is_ok());
 }
 
-/// What bincode cannot read back.
+/// Types that bincode cannot read back.
 #[cfg(feature = "bincode")]
 mod bincodes_limits {
     use super::*;
@@ -317,7 +317,7 @@ mod bincodes_limits {
         assert!(is_refused(&Tagged::Number { number: 1 }));
         assert!(is_refused(&Flat { all: BTreeMap::from([("a".to_owned(), 1)]) }));
         assert!(is_refused(&serde_json::json!({"a": 1})));
-        // Left out, the next one stands in its place: whatever it looks like, it is not read.
+        // If a field is left out, the next one takes its position: it is not read, whatever its value.
         for number in 0..=u8::MAX {
             assert!(is_refused(&LeavesOut { note: None, number }));
         }

@@ -85,7 +85,7 @@ fn json_that_could_not_be_read_back_is_not_recorded() {
     }
 }
 
-/// Writes a value as JSON while it is itself written as JSON.
+/// A value whose serialization writes another value as JSON.
 struct Nesting(Vec<u64>);
 
 impl Serialize for Nesting {
@@ -172,7 +172,7 @@ fn what_this_program_does_not_know_is_named() {
     assert!(error.contains(r#"content type "text/plain" is none"#), "{error}");
 }
 
-/// As other writers call it.
+/// Other writers may use these content types.
 #[test]
 fn json_is_read_by_whatever_name_it_goes() {
     for name in [

@@ -1,4 +1,4 @@
-//! What serde writes and does not read, or reads as something else.
+//! Values that serde writes and does not read, or reads as another value.
 
 use crate::{base::content_type::JSON, model::event::Event};
 
@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 
-/// An event that is whatever is in it.
+/// An event with any payload.
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 #[event(name = "kept.as_it_is", crate = crate)]
 struct Kept<T>(T);
@@ -19,7 +19,7 @@ trait Value: Debug + Clone + Serialize + serde::de::DeserializeOwned + Send + Sy
 
 impl<T: Debug + Clone + Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Value for T {}
 
-/// The value as an event, a document and a state have it after they were kept; or why they cannot be.
+/// The value as an event, a document and a state have it after they were stored; or why they cannot be.
 fn kept<T: Value>(value: &T) -> Result<T, String> {
     let mut event = Kept(value.clone());
     let as_event = encode_data(&mut event, &key());
@@ -186,7 +186,7 @@ fn what_comes_in_another_order_is_the_same() {
     assert!(kept(&set).unwrap() == set);
 }
 
-/// It cannot be told that such a value is lost; so it is lost before the event is applied.
+/// The loss of such a value cannot be detected; so it is lost before the event is applied.
 #[test]
 fn what_serde_does_not_show_is_lost_at_once() {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -200,7 +200,7 @@ fn what_serde_does_not_show_is_lost_at_once() {
     assert_eq!(event.0, Partly { shown: 1, hidden: 0 });
 }
 
-/// It is read without end from anything but `null`.
+/// From any JSON but `null`, it is read without end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Endless(Option<Box<Endless>>);
 
