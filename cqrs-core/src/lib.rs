@@ -17,11 +17,11 @@
 //! | [`announce`] | events for other contexts, and following theirs |
 //! | [`memory`], [`testing`] | stores in the process; given/when/then and schema locks |
 
-/// Marks a place at which a test can let the process die; see [`failpoint`]. Without the feature it is nothing.
+/// Marks a point at which a test can abort the process; see [`failpoint`]. Without the feature it does nothing.
 #[cfg(feature = "failpoints")]
 macro_rules! failpoint {
     ($point:ident, $whom:expr) => {
-        // Whom it concerns is only worth telling where something is armed.
+        // The subject is computed only if a point is armed.
         if crate::base::failpoint::is_any_armed() {
             crate::base::failpoint::reached(crate::base::failpoint::Point::$point, $whom).await
         }
@@ -81,7 +81,7 @@ pub use model::follow::{OnFailure, Retry, Start};
 
 pub use base::error::{CommandError, Error, StoreError};
 
-/// The guides, each a page.
+/// The guides, one page each.
 pub mod guide {
     #[doc = include_str!("../docs/events.md")]
     pub mod events {}
@@ -96,7 +96,7 @@ pub mod guide {
     pub mod contexts {}
 }
 
-/// What an operator looks at and deals with: the status of projectors, rebuilds, dead letters, dead intents, traces.
+/// The operator's interface: the status of projectors, rebuilds, dead letters, dead intents, traces.
 pub mod operate {
     pub use crate::{
         effects::dead_intent::{DeadCommand, DeadIntent, DeadIntents, MAX_DEAD_INTENTS, RetriedIntents},
@@ -121,7 +121,7 @@ pub mod by_name {
     };
 }
 
-/// What stands around every dispatch: authorization, validation, logging.
+/// Interceptors around every dispatch: authorization, validation, logging.
 pub mod intercept {
     pub use crate::{
         base::error::Refused,
@@ -134,13 +134,13 @@ pub mod announce {
     pub use crate::{effects::announce::Announce, service::builder::following::Following};
 }
 
-/// What [`Cqrs::execute`] and [`Cqrs::query`] return: futures with settings.
+/// The futures with settings that [`Cqrs::execute`] and [`Cqrs::query`] return.
 pub mod futures {
     pub use crate::service::{ask::Ask, execute::Execute};
 }
 
-/// The lists of what is registered, as types, for functions that are generic over services; and the traits by which
-/// tuples of aggregates are sources of events.
+/// The types of the lists of registered aggregates and views, for functions that are generic over services; and the
+/// traits by which tuples of aggregates are sources of events.
 pub mod lists {
     pub use crate::{
         effects::{handler::HandlerSources, policy::Reactions},
@@ -159,14 +159,14 @@ pub mod decisions {
 #[cfg(feature = "failpoints")]
 pub use base::failpoint;
 
-/// What the fuzz targets reach that nobody else does.
+/// Functions for the fuzz targets only.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::model::snapshot::fuzzing::{read_framed_snapshot, read_snapshot};
 }
 
-/// What the derives' output refers to; not for people.
+/// Items for the output of the derives; not for users.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{

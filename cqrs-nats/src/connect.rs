@@ -90,8 +90,8 @@ impl Nats {
         self.open(Topology::new(name)).await
     }
 
-    /// Opens a bounded context as `topology` describes it, and creates what is not there. It is tried again for up to 15
-    /// seconds while the server does not answer or the stream has no leader.
+    /// Opens a bounded context as `topology` describes it, and creates what is not there. It is tried again for up to
+    /// 15 seconds while the server does not answer or the stream has no leader.
     ///
     /// # Errors
     ///

@@ -4,8 +4,8 @@
 //! and `Nats-Schedule-Target: <context>.deadline.<encoded id>.due`. When its time comes, the server removes it and
 //! stores its payload and headers on the target, in one step. A work queue's consumer hands those out; acknowledged,
 //! they are gone. So each deadline has at most one message, which says where it stands. One that comes again later is
-//! scheduled again, on `<context>.deadline.<encoded id>.later`: what waits is no message that was handed out, of which a
-//! consumer has a limited number.
+//! scheduled again, on `<context>.deadline.<encoded id>.later`: what waits is no message that was handed out, of which
+//! a consumer has a limited number.
 //!
 //! The stream is not the events' own: one that allows schedules must allow rollups and purges, too.
 
@@ -224,8 +224,8 @@ impl Deadlines for NatsEvents {
                 // This very arming, and it may be due already.
                 Some(standing) if standing.arming.as_ref() == Some(&arming) => return Ok(()),
                 Some(standing) if standing.is_armed => standing.sequence,
-                // It is due, or waits to be due again. Whoever was handed it may be putting it off, which ends here: so it
-                // is looked again where it stands.
+                // It is due, or waits to be due again. Whoever was handed it may be putting it off, which ends here: so
+                // it is looked again where it stands.
                 Some(standing) => {
                     self.purge(&stream, format!("{subject}.*"), standing.sequence).await?;
                     continue;
@@ -341,8 +341,8 @@ fn put_off(message: &jetstream::Message) -> u32 {
     times.and_then(|times| times.as_str().parse().ok()).unwrap_or(0)
 }
 
-/// Schedules what is due for another time, unless it was disarmed or armed again since it was handed out; how the message
-/// that was handed out is to be acknowledged then.
+/// Schedules what is due for another time, unless it was disarmed or armed again since it was handed out; how the
+/// message that was handed out is to be acknowledged then.
 async fn schedule_again(
     connection: &Connection,
     message: &jetstream::Message,

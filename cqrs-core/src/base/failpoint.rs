@@ -18,8 +18,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The environment variable that arms a point: `die|wait POINT [SUBJECT|any] [N]`. The action happens at the N-th hit of
-/// the point for that subject; at the first hit for any subject if the last two are missing.
+/// The environment variable that arms a point: `die|wait POINT [SUBJECT|any] [N]`. The action happens at the N-th hit
+/// of the point for that subject; at the first hit for any subject if the last two are missing.
 pub const VARIABLE: &str = "CQRS_FAILPOINT";
 
 /// The word that a waiting process writes.

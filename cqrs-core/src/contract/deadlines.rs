@@ -1,4 +1,4 @@
-//! What everything that keeps deadlines must do.
+//! The contract for stores of deadlines.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// Far enough ahead for what a case does before.
+/// Far enough ahead for the steps of a case before it.
 const AHEAD: Duration = Duration::from_secs(2);
 
-/// So far ahead that it does not come while a case runs.
+/// So far ahead that it is not due while a case runs.
 const FAR: Duration = Duration::from_secs(3_600);
 
 fn deadline(id: &str, at: Timestamp, order: u64) -> Deadline {
@@ -28,7 +28,7 @@ fn ahead(by: Duration) -> Timestamp {
     SystemClock.now() + by
 }
 
-/// What is due at once.
+/// A deadline that is due at once.
 fn past(id: &str, order: u64) -> Deadline {
     deadline(id, Timestamp::UNIX_EPOCH, order)
 }
@@ -37,7 +37,7 @@ async fn arm<D: Deadlines>(store: &D, deadline: &Deadline) {
     store.arm(deadline).await.expect("arming");
 }
 
-/// Waits for the next one; a queue may end at any time, and is asked for anew then.
+/// Waits for the next deadline; a queue may end at any time, and is then opened again.
 async fn next<D: Deadlines>(store: &D, queue: &mut D::Queue) -> Due {
     soon("a deadline", async {
         loop {
@@ -55,14 +55,14 @@ async fn due<D: Deadlines>(store: &D) -> D::Queue {
     opened("a queue", || store.due(Arc::new(SystemClock))).await
 }
 
-/// The next deadline must be this one; it is over then.
+/// The next deadline must be this one; ends it.
 async fn expect<D: Deadlines>(store: &D, queue: &mut D::Queue, expected: &Deadline) {
     let due = next(store, queue).await;
     assert_eq!((due.id(), due.payload()), (expected.id.as_str(), &expected.payload));
     due.done().await.expect("done");
 }
 
-/// On time, with what it was armed with.
+/// It is delivered on time, with its payload.
 pub async fn a_deadline_comes_when_it_is_due_and_not_before<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     store.prepare().await.expect("the same place");
@@ -85,14 +85,14 @@ pub async fn a_time_that_is_past_has_come<D: Deadlines>(store: &D) {
         arm(store, &armed).await;
         expect(store, &mut due(store).await, &armed).await;
     }
-    // And the end of time is far.
+    // The largest time is in the future.
     arm(store, &deadline("never", Timestamp::MAX, 1)).await;
     let marker = past("marker", 1);
     arm(store, &marker).await;
     expect(store, &mut due(store).await, &marker).await;
 }
 
-/// What comes next is what would have come after it.
+/// The next delivery is the next armed deadline.
 pub async fn a_disarmed_deadline_does_not_come<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     store.disarm("unknown", 1).await.expect("nothing to do");
@@ -102,16 +102,16 @@ pub async fn a_disarmed_deadline_does_not_come<D: Deadlines>(store: &D) {
     store.disarm("disarmed", 2).await.expect("disarming");
     store.disarm("disarmed", 2).await.expect("disarming again");
     expect(store, &mut due(store).await, &kept).await;
-    // Disarmed, it can be armed again.
+    // A disarmed deadline can be armed again.
     let again = past("disarmed", 3);
     arm(store, &again).await;
     expect(store, &mut due(store).await, &again).await;
 }
 
-/// As long as nobody was handed it.
+/// As long as no receiver has it.
 pub async fn a_deadline_that_is_due_can_be_disarmed<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
-    // Whoever sees the second one knows that the first one is due as well.
+    // When the second is delivered, the first is due as well.
     let [first, second] = [past("first", 1), past("second", 1)];
     arm(store, &first).await;
     arm(store, &second).await;
@@ -125,7 +125,7 @@ pub async fn a_deadline_that_is_due_can_be_disarmed<D: Deadlines>(store: &D) {
     arm(store, &marker).await;
     let mut queue = due(store).await;
     loop {
-        // What the first queue had taken may come once more.
+        // Deadlines that the first queue had taken may be delivered once more.
         let due = next(store, &mut queue).await;
         let id = due.id().to_owned();
         due.done().await.expect("done");
@@ -138,7 +138,7 @@ pub async fn a_deadline_that_is_due_can_be_disarmed<D: Deadlines>(store: &D) {
     expect(store, &mut queue, &last).await;
 }
 
-/// The newer one takes the place of the older: earlier, later, and when the older one is due already.
+/// The newer one replaces the older: at an earlier time, at a later time, and when the older one is already due.
 pub async fn armed_again_it_comes_once_with_what_is_newest<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     arm(store, &deadline("put off", ahead(AHEAD), 1)).await;
@@ -156,7 +156,7 @@ pub async fn armed_again_it_comes_once_with_what_is_newest<D: Deadlines>(store: 
     }
 }
 
-/// Arming is tried again whenever its answer is lost.
+/// A service arms again whenever the answer is lost.
 pub async fn the_same_arming_is_armed_once<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     let armed = past("once", 1);
@@ -169,7 +169,7 @@ pub async fn the_same_arming_is_armed_once<D: Deadlines>(store: &D) {
     expect(store, &mut queue, &marker).await;
 }
 
-/// Whoever comes late with what was decided before.
+/// A late call with an earlier decision.
 pub async fn what_is_older_undoes_nothing<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     let newer = deadline("ordered", ahead(AHEAD), 5);
@@ -199,7 +199,7 @@ pub async fn no_id_reaches_another<D: Deadlines>(store: &D) {
     }
 }
 
-/// Until somebody says that it is done; a crash leaves it as it was.
+/// Until a receiver calls `done`; after a crash the deadline is as before.
 pub async fn what_is_not_done_comes_again<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     let armed = past("again", 1);
@@ -215,7 +215,7 @@ pub async fn what_is_not_done_comes_again<D: Deadlines>(store: &D) {
     expect(store, &mut queue, &marker).await;
 }
 
-/// Several instances of a service share the work.
+/// Several instances of a service share the deadlines.
 pub async fn of_those_who_wait_one_gets_it<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     let (mut first, mut second) = (due(store).await, due(store).await);
@@ -236,7 +236,7 @@ pub async fn of_those_who_wait_one_gets_it<D: Deadlines>(store: &D) {
     }
 }
 
-/// However long it takes for what it does: it is alive.
+/// However long the receiver takes: it is alive.
 pub async fn whoever_holds_a_deadline_keeps_it<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     let [first, second] = [past("first", 1), past("second", 1)];
@@ -250,7 +250,7 @@ pub async fn whoever_holds_a_deadline_keeps_it<D: Deadlines>(store: &D) {
     expect(store, &mut others, &second).await;
 }
 
-/// Disarmed or armed again, it does not come any more: not while it is put off, and not when it is put off afterwards.
+/// A deadline that is disarmed or armed again is not delivered any more, also if it is delayed before or afterwards.
 pub async fn what_comes_again_later_says_how_often<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     let armed = past("again", 1);
@@ -287,7 +287,7 @@ pub async fn what_comes_again_later_says_how_often<D: Deadlines>(store: &D) {
     expect(store, &mut queue, &marker).await;
 }
 
-/// More than any store hands out at once.
+/// More deadlines than any store delivers at once.
 pub async fn those_that_come_again_later_hold_up_no_others<D: Deadlines>(store: &D) {
     const MANY: usize = 1_100;
     store.prepare().await.expect("the place");
@@ -306,7 +306,7 @@ pub async fn those_that_come_again_later_hold_up_no_others<D: Deadlines>(store: 
     expect(store, &mut queue, &marker).await;
 }
 
-/// Whichever of the two the store hears of first.
+/// Whichever of the two calls the store receives first.
 pub async fn what_is_armed_while_it_is_disarmed_comes<D: Deadlines>(store: &D) {
     store.prepare().await.expect("the place");
     let mut queue = due(store).await;

@@ -1,4 +1,4 @@
-//! What every event store must do.
+//! The contract for event stores.
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,7 +81,7 @@ async fn read_all<S: EventStore>(store: &S, aggregate: &AggregateKey) -> Vec<Sto
     page.commits
 }
 
-/// An empty store answers, and says that there is nothing.
+/// An empty store answers, and has nothing.
 pub async fn nothing_is_there_at_first<S: EventStore>(store: &S) {
     let aggregate = key("thing", "1");
     assert_eq!(read_all(store, &aggregate).await, []);
@@ -103,7 +103,7 @@ pub async fn what_is_appended_is_read_back<S: EventStore>(store: &S) {
     );
 }
 
-/// Nothing is stored on a wrong belief: too early, too late, or about nothing.
+/// An append with a wrong expected sequence stores nothing: one that is too low, too high, or of no commit.
 pub async fn an_append_with_another_expectation_stores_nothing<S: EventStore>(store: &S) {
     let aggregate = key("thing", "expected");
     let conflict = |answer| assert!(matches!(answer, Err(AppendError::Conflict)), "{answer:?}");
@@ -135,7 +135,7 @@ pub async fn of_appends_at_once_one_is_stored<S: EventStore>(store: &S) {
     assert_eq!(read_all(store, &aggregate).await.len(), 10);
 }
 
-/// Sending an append again is what is done when an answer is lost.
+/// A caller sends an append again when the answer is lost.
 pub async fn the_same_append_again_is_not_stored_twice<S: EventStore>(store: &S) {
     let aggregate = key("thing", "again");
     let commit = commit(&aggregate, 1, 2);
@@ -150,7 +150,7 @@ pub async fn the_same_append_again_is_not_stored_twice<S: EventStore>(store: &S)
     assert_eq!(read_all(store, &aggregate).await, [StoredCommit { sequence: first.sequence, commit }]);
 }
 
-/// A page says whether there is more, and the next one goes on after it.
+/// A page says whether there is more, and the next one continues after it.
 pub async fn long_aggregates_are_read_in_pages<S: EventStore>(store: &S) {
     let aggregate = key("thing", "long");
     let other = key("thing", "longer");
@@ -172,7 +172,7 @@ pub async fn long_aggregates_are_read_in_pages<S: EventStore>(store: &S) {
     assert_eq!(read, stored);
 }
 
-/// What is asked after an unclear answer: what stands right after a place.
+/// The read after an unclear answer: the first commit after a sequence.
 pub async fn the_next_commit_after_a_place_is_found<S: EventStore>(store: &S) {
     let aggregate = key("thing", "next");
     let stored = append_chain(store, &aggregate, 3).await;
@@ -186,7 +186,7 @@ pub async fn the_next_commit_after_a_place_is_found<S: EventStore>(store: &S) {
     assert_eq!(store.next_after(&aggregate, after).await.expect("a read"), None);
 }
 
-/// What a snapshot is compared with.
+/// The read that a snapshot is compared with.
 pub async fn the_last_commit_is_found<S: EventStore>(store: &S) {
     let aggregate = key("thing", "last");
     let mut last = 0;
@@ -202,7 +202,7 @@ pub async fn the_last_commit_is_found<S: EventStore>(store: &S) {
     assert_eq!(store.last_confirmed(&key("other", "last")).await.expect("a read"), None);
 }
 
-/// The aggregate's last commit, once that has a sequence of at least `sequence`: a replica may take a moment.
+/// The aggregate's last commit, once that has a sequence of at least `sequence`: a replica may lag.
 async fn last_from<S: EventStore>(store: &S, aggregate: &AggregateKey, sequence: u64) -> StoredCommit {
     let found = async {
         loop {
@@ -232,7 +232,7 @@ pub async fn no_id_reaches_another<S: EventStore>(store: &S) {
     }
 }
 
-/// The log's end is asked for by aggregate type, and its id stays.
+/// The log's end is returned by aggregate type, and its id does not change.
 pub async fn a_log_knows_its_end_by_aggregate_type<S: EventStore>(store: &S) {
     let things = append_chain(store, &key("thing", "end"), 2).await;
     let others = append_chain(store, &key("other", "end"), 1).await;
@@ -244,8 +244,7 @@ pub async fn a_log_knows_its_end_by_aggregate_type<S: EventStore>(store: &S) {
     assert_eq!(store.log(&["other"]).await.expect("the log").id, log.id);
 }
 
-/// Takes exactly `count` commits from a subscription.
-/// What comes after a place is counted by aggregate type, and it is told when the first of it happened.
+/// The commits after a sequence are counted by aggregate type, with the time of the first one.
 pub async fn what_comes_after_a_place_is_counted<S: EventStore>(store: &S) {
     let things = append_chain(store, &key("thing", "1"), 2).await;
     let others = append_chain(store, &key("other", "1"), 3).await;
@@ -273,7 +272,7 @@ async fn take<S: Subscription>(subscription: &mut S, count: usize) -> Vec<Stored
     taken
 }
 
-/// Stored commits and new ones come one after the other, without a gap in between.
+/// Stored commits and new ones are delivered in order, without a gap in between.
 pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: EventStore>(store: &S) {
     let aggregate = key("thing", "follow");
     let mut stored = append_chain(store, &aggregate, 3).await;
@@ -290,7 +289,7 @@ pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: Event
     subscription.leave().await;
 }
 
-/// The checkpoint decides where a subscriber of the same name starts: later, earlier, wherever.
+/// The checkpoint decides where a subscriber of the same name starts, before or after its last position.
 pub async fn a_subscription_starts_where_it_is_told<S: EventStore>(store: &S) {
     let stored = append_chain(store, &key("thing", "start"), 6).await;
     for (after, done) in [(0, 6), (3, 6), (1, 4), (5, 6), (2, 2), (0, 0), (0, 0)] {
@@ -317,7 +316,7 @@ pub async fn a_subscription_has_only_the_aggregates_it_asks_for<S: EventStore>(s
     assert_eq!(take(&mut subscription, 3).await, expected);
 }
 
-/// All that belongs to a business transaction is found, wherever it stands, and nothing else; not too much at once.
+/// All commits of a business transaction are found, wherever they are, and no others; at most `max` at once.
 pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
     let transaction = CorrelationId(Uuid::new_v4());
     let mut stored = Vec::new();
@@ -339,7 +338,7 @@ pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
         let searching = async {
             loop {
                 let found = store.search(search).await.expect("a search");
-                // A replica that lags may not show the last ones for a while.
+                // A lagging replica may not show the last ones for a while.
                 if found.confirmed || found.commits.len() == max.min(2) {
                     return found;
                 }
@@ -359,7 +358,7 @@ pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
     assert_eq!(store.search(none).await.expect("a search").commits, []);
 }
 
-/// What a subscriber of the same name asked for before counts for nothing.
+/// An earlier request of a subscriber of the same name has no effect.
 pub async fn a_subscriber_that_asks_for_other_aggregates_gets_them<S: EventStore>(store: &S) {
     let request = |aggregates| Subscribe { subscriber: "changer", aggregates, after: 0 };
     opened("a subscription", || store.subscribe(request(&["thing"]))).await.leave().await;
@@ -368,7 +367,7 @@ pub async fn a_subscriber_that_asks_for_other_aggregates_gets_them<S: EventStore
     assert_eq!(soon("the other", turn(store, request(&["other"]))).await, other);
 }
 
-/// The first commits that are handed out to a subscriber, whenever its turn comes.
+/// The first commits that a subscriber gets, once it is active.
 async fn turn<S: EventStore>(store: &S, request: Subscribe<'_>) -> Vec<StoredCommit> {
     loop {
         let mut subscription = opened("a subscription", || store.subscribe(request)).await;
@@ -383,7 +382,8 @@ async fn turn<S: EventStore>(store: &S, request: Subscribe<'_>) -> Vec<StoredCom
     }
 }
 
-/// However long it takes for what it was given: it is alive. Others of its name wait, and have nothing handed out.
+/// However long the subscriber takes for its commits: it is alive. Other subscribers of its name are standbys, and get
+/// nothing.
 pub async fn whoever_reads_keeps_its_turn_until_it_leaves<S: EventStore>(store: &S) {
     let stored = append_chain(store, &key("thing", "1"), 3).await;
     let request = |after| Subscribe { subscriber: "worker", aggregates: &["thing"], after };
@@ -399,7 +399,7 @@ pub async fn whoever_reads_keeps_its_turn_until_it_leaves<S: EventStore>(store: 
     assert_eq!(soon("its turn", turn(store, request(stored[1].sequence))).await, stored[2..]);
 }
 
-/// Any place of the log can be looked at, whatever stands there.
+/// Any sequence of the log can be read, whatever message is there.
 pub async fn what_stands_at_a_place_is_found<S: EventStore>(store: &S) {
     assert_eq!(store.commit_at(1).await.expect("a read"), None);
     let stored = append_chain(store, &key("thing", "1"), 2).await;
@@ -408,10 +408,10 @@ pub async fn what_stands_at_a_place_is_found<S: EventStore>(store: &S) {
     }
 }
 
-/// Numbers at the end of their range, which no log reaches and anybody can write, are answered like any others.
+/// Numbers at the end of their range, which no log reaches but any writer can send, are answered like any others.
 pub async fn numbers_that_no_log_reaches_harm_nothing<S: EventStore>(store: &S) {
     let aggregate = key("thing", "end");
-    // Whether such a version is stored, and what is read of it then, is for the store to say.
+    // Whether such a version is stored, and what is then read of it, is up to the store.
     let stored = store.append(&commit(&aggregate, u64::MAX, 2), Expected::NoStream).await;
     assert!(matches!(stored, Ok(_) | Err(AppendError::Failed(_))), "{stored:?}");
     let _ = store.read(&aggregate, 0, 10).await;
@@ -433,7 +433,7 @@ pub async fn numbers_that_no_log_reaches_harm_nothing<S: EventStore>(store: &S) 
     assert_eq!(read_all(store, &key("thing", "other")).await, appended);
 }
 
-/// More metadata than the store can take is refused with a definite answer that says so.
+/// More metadata than the store accepts is refused with a definite error that says so.
 pub async fn metadata_is_stored_or_refused_by_its_size<S: EventStore>(store: &S) {
     let aggregate = key("thing", "much");
     let mut stored = Vec::new();
@@ -452,7 +452,7 @@ pub async fn metadata_is_stored_or_refused_by_its_size<S: EventStore>(store: &S)
     assert_eq!(read_all(store, &aggregate).await, stored);
 }
 
-/// What some aggregates have last before a place, in the order in which they are asked for.
+/// The last commit of each aggregate before a sequence, in the order of the request.
 pub async fn what_stands_before_a_place_is_found<S: EventStore>(store: &S) {
     let [one, other, none] = ["one", "other", "none"].map(|id| key("thing", id));
     let all = [other.clone(), none.clone(), one.clone()];
@@ -467,7 +467,7 @@ pub async fn what_stands_before_a_place_is_found<S: EventStore>(store: &S) {
         assert_eq!(store.last_before(&all, sequence).await.expect("a read"), expected, "before {sequence}");
     }
     assert_eq!(store.last_before(&[], 5).await.expect("a read"), []);
-    // Ids like any others, and more than one request takes.
+    // With unusual ids, and more aggregates than one request takes.
     let mut many: Vec<_> = HOSTILE.iter().map(|id| key("thing", id)).collect();
     many.extend((0..100).map(|id| key("thing", &format!("more-{id}"))));
     let mut ends = Vec::new();
@@ -478,7 +478,7 @@ pub async fn what_stands_before_a_place_is_found<S: EventStore>(store: &S) {
     assert_eq!(store.last_before(&many, last + 1).await.expect("a read"), ends);
 }
 
-/// A subscriber that was forgotten can come again, and starts where it is told.
+/// A forgotten subscriber can subscribe again, and starts where the request says.
 pub async fn a_subscriber_can_be_forgotten<S: EventStore>(store: &S) {
     store.forget("nobody").await.expect("nothing to forget");
     let stored = append_chain(store, &key("thing", "forget"), 3).await;
@@ -503,7 +503,7 @@ pub async fn no_snapshot_is_there_at_first<S: EventStore>(store: &S) {
     assert_eq!(snapshot(store, &key("thing", "1")).await, None);
 }
 
-/// The snapshot that was saved last is there, byte for byte; or none in a store that keeps none.
+/// The snapshot that was saved last is returned, byte for byte; or `None` by a store that keeps no snapshots.
 pub async fn the_last_snapshot_is_kept_if_any_is<S: EventStore>(store: &S) {
     let aggregate = key("thing", "kept");
     append_chain(store, &aggregate, 2).await;
@@ -512,7 +512,7 @@ pub async fn the_last_snapshot_is_kept_if_any_is<S: EventStore>(store: &S) {
         store.save_snapshot(&aggregate, saved.clone()).await.expect("a save");
         let Some(first) = snapshot(store, &aggregate).await else { return };
         if first != saved {
-            // A replica that lags may show an older one for a while.
+            // A lagging replica may show an older one for a while.
             soon("the last snapshot", async {
                 while snapshot(store, &aggregate).await.as_ref() != Some(&saved) {
                     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,9 +1,9 @@
-//! The contracts of the ports as tests, for everyone who writes an adapter (feature `contract`).
+//! The contracts of the ports as tests, for the authors of adapters (feature `contract`).
 //!
-//! Each case is an async function that takes a store and panics when the store breaks the contract. The
-//! macros [`event_store_contract!`](crate::event_store_contract), [`view_store_contract!`](crate::view_store_contract),
-//! [`deadlines_contract!`](crate::deadlines_contract) and [`notices_contract!`](crate::notices_contract) make a test
-//! of every case:
+//! Each case is an async function that takes a store and panics when the store breaks the contract. The macros
+//! [`event_store_contract!`](crate::event_store_contract), [`view_store_contract!`](crate::view_store_contract),
+//! [`deadlines_contract!`](crate::deadlines_contract) and [`notices_contract!`](crate::notices_contract) make a test of
+//! every case:
 //!
 //! ```
 //! # #[cfg(feature = "contract")] mod tests {
@@ -14,8 +14,7 @@
 //! # }
 //! ```
 //!
-//! The expression is a future of an empty store for one test, and of a guard that is dropped after the
-//! test.
+//! The expression is a future of an empty store for one test, and of a guard that is dropped after the test.
 
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a case fails")]
 
@@ -28,10 +27,10 @@ use std::time::Duration;
 
 use crate::base::{error::StoreError, patience::Patience};
 
-/// How long a case waits for what must come; far longer than any store takes.
+/// How long a case waits for an expected event; far longer than any store takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longer than a store takes to notice that a worker died.
+/// Longer than a store takes to notice that an instance has died.
 const LONG: Duration = Duration::from_secs(5);
 
 /// Fails the case when `wait` does not end.

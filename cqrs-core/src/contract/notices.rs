@@ -1,4 +1,4 @@
-//! What everything that announces commits must do.
+//! The contract for stores that announce commits.
 
 use crate::{
     contract::{
@@ -24,7 +24,7 @@ async fn append<S: EventStore>(store: &S, id: &str, version: u64, expected: Expe
     StoredCommit { sequence, commit }
 }
 
-/// Whole, in the order of the log, and not again; to each who listens.
+/// Whole, in the order of the log, and once; to each listener.
 pub async fn what_is_stored_is_announced_once<S: EventStore + Notices>(store: &S) {
     append(store, "before", 1, Expected::NoStream).await;
     let mut first = opened("a listener", || store.listen(&["thing"])).await;
@@ -39,7 +39,7 @@ pub async fn what_is_stored_is_announced_once<S: EventStore + Notices>(store: &S
     }
 }
 
-/// Nobody hears of what has not happened.
+/// A refused append is not announced.
 pub async fn what_is_refused_is_not_announced<S: EventStore + Notices>(store: &S) {
     let mut listener = opened("a listener", || store.listen(&["thing"])).await;
     let refused = store.append(&commit(&key("thing", "7"), 1, 1), Expected::Exact(99)).await;
@@ -48,7 +48,7 @@ pub async fn what_is_refused_is_not_announced<S: EventStore + Notices>(store: &S
     expect(&mut listener, &stored).await;
 }
 
-/// Each hears of the aggregate types that it asked for.
+/// Each listener gets the aggregate types that it asked for.
 pub async fn only_those_who_ask_are_told<S: EventStore + Notices>(store: &S) {
     let mut both = opened("a listener", || store.listen(&["thing", "other"])).await;
     let mut things = opened("a listener", || store.listen(&["thing"])).await;

@@ -1,4 +1,4 @@
-//! What every view store must do.
+//! The contract for view stores.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -46,7 +46,7 @@ async fn revision<S: ViewStore>(store: &S, key: &str) -> u64 {
     store.load(&VIEW, &[key.to_owned()]).await.expect("a load")[0].revision
 }
 
-/// An empty place answers, and says that there is nothing.
+/// An empty place answers, and has nothing.
 pub async fn nothing_is_there_at_first<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     let none = SavedCheckpoint { checkpoint: None, revision: 0 };
@@ -57,7 +57,7 @@ pub async fn nothing_is_there_at_first<S: ViewStore>(store: &S) {
     assert_eq!((loaded.len(), &loaded[0].document, loaded[0].revision), (1, &None, 0));
 }
 
-/// What one save writes is there for every kind of read, and the next save follows it.
+/// Every kind of read shows what a save has written, and the next save follows it.
 pub async fn documents_and_checkpoint_are_saved_together<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     let writes = [write("a", "one", 0), write("b", "two", 0)];
@@ -81,7 +81,7 @@ pub async fn documents_and_checkpoint_are_saved_together<S: ViewStore>(store: &S
     assert_eq!(content(store, &VIEW).await, all.map(|(key, text)| (key.to_owned(), document(text))));
 }
 
-/// Two workers of one projection: the one that was overtaken changes nothing.
+/// Two instances of one projection: the save of the one that was overtaken changes nothing.
 pub async fn a_save_after_an_old_checkpoint_changes_nothing<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     let old = save(store, &VIEW, &[write("a", "one", 0)], 1).await;
@@ -98,7 +98,7 @@ pub async fn a_save_after_an_old_checkpoint_changes_nothing<S: ViewStore>(store:
     assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
 }
 
-/// A document that was read before it changed is not written back, nor anything beside it.
+/// A save that would overwrite a newer document writes nothing.
 pub async fn a_save_over_a_newer_document_changes_nothing<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     save(store, &VIEW, &[write("a", "one", 0)], 1).await;
@@ -115,7 +115,7 @@ pub async fn a_save_over_a_newer_document_changes_nothing<S: ViewStore>(store: &
     assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
 }
 
-/// A document that has changed since it was read is not removed, nor is anything beside it written.
+/// A save that would remove a newer document writes nothing.
 pub async fn a_removal_of_a_newer_document_changes_nothing<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     save(store, &VIEW, &[write("a", "one", 0), write("b", "one", 0)], 1).await;
@@ -135,7 +135,8 @@ pub async fn a_removal_of_a_newer_document_changes_nothing<S: ViewStore>(store: 
     assert_eq!(store.checkpoint(&VIEW).await.expect("the checkpoint").checkpoint, Some(checkpoint(2)));
 }
 
-/// A sealed checkpoint comes back sealed, and keeps off whoever knew the one before it, until the seal is taken back.
+/// A sealed checkpoint is returned sealed, and fails the save of an instance that knew the one before it, until the
+/// seal is removed.
 pub async fn a_seal_is_kept_with_the_checkpoint<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     let before = save(store, &VIEW, &[write("a", "one", 0)], 1).await;
@@ -182,7 +183,7 @@ pub async fn of_saves_at_once_one_succeeds<S: ViewStore>(store: &S) {
     }
 }
 
-/// Events that change no document still count as seen.
+/// A batch without changed documents moves the checkpoint.
 pub async fn a_save_without_documents_moves_the_checkpoint<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     save(store, &VIEW, &[], 3).await;
@@ -270,7 +271,7 @@ pub async fn views_are_read_in_pages<S: ViewStore>(store: &S) {
     }
 }
 
-/// Waiting ends at once for what is behind, and with the save for what is ahead.
+/// The wait ends at once for a reached sequence, and with the save for a later one.
 pub async fn waiting_ends_when_the_checkpoint_gets_there<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     soon("position 0", store.reached(&VIEW, 0)).await.expect("a wait");
@@ -287,7 +288,7 @@ pub async fn waiting_ends_when_the_checkpoint_gets_there<S: ViewStore>(store: &S
     tokio::join!(waiting, saving);
 }
 
-/// Who waits is told how many dead letters there were, also when they go while the sequence stays.
+/// The wait returns the number of dead letters, also when only that changes.
 pub async fn waiting_tells_of_dead_letters<S: ViewStore>(store: &S) {
     store.open(&VIEW).await.expect("the place");
     let saved = async |sequence, dead_letters| {
@@ -397,7 +398,7 @@ pub async fn a_projection_can_be_removed<S: ViewStore>(store: &S) {
     soon("position 1", store.reached(&VIEW, 1)).await.expect("a wait");
 }
 
-/// What is noted about a view is kept, and of two who change it at once one succeeds.
+/// The record of a view is kept, and of two concurrent changes one succeeds.
 pub async fn a_view_can_be_noted_about<S: ViewStore>(store: &S) {
     let none = SavedDocument { document: None, revision: 0 };
     assert_eq!(store.about("contract").await.expect("what is noted"), none);
@@ -414,7 +415,7 @@ pub async fn a_view_can_be_noted_about<S: ViewStore>(store: &S) {
     assert_eq!(store.about("contract-2").await.expect("what is noted"), none);
 }
 
-/// What tells a store from others can be part of a subscriber's name.
+/// The store's name can be a part of a subscriber's name.
 pub async fn its_place_is_a_name_that_stays<S: ViewStore>(store: &S) {
     let Some(place) = store.name() else { return };
     assert!(is_name(&place) && place.len() <= 32, "{place:?}");

@@ -1,4 +1,4 @@
-//! Deadlines in memory: a map by id, and whoever waits for the first of them to become due.
+//! Deadlines in memory: a map by id, and receivers that wait for the first of them to become due.
 
 use std::{
     collections::HashMap,
@@ -19,23 +19,23 @@ use crate::{
     },
 };
 
-/// When a deadline comes again that somebody was handed and dropped.
+/// After how long a deadline is delivered again that a receiver has taken and dropped.
 const TAKEN: Duration = Duration::from_secs(15);
 
 /// Deadlines in memory, by the clock of the service that follows them. Clones share the same deadlines.
 #[derive(Clone, Default)]
 pub struct MemoryDeadlines {
     armed: Arc<Mutex<HashMap<String, Armed>>>,
-    /// How often something was armed or put back, for those who wait.
+    /// How often a deadline was armed or released, to wake the receivers.
     changes: watch::Sender<u64>,
 }
 
-/// A deadline that is not over.
+/// A deadline that has not ended.
 struct Armed {
     deadline: Deadline,
-    /// When it comes: at its time, or later if it was handed out before.
+    /// When it is delivered: at its time, or later if it was delivered before.
     at: Timestamp,
-    /// There as long as somebody has it.
+    /// Alive as long as a receiver holds the deadline.
     held: Weak<()>,
     put_off: u32,
 }
@@ -45,7 +45,7 @@ impl MemoryDeadlines {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Changes the deadline of `id` if it is still the one of this arming.
+    /// Changes the deadline of `id` if it still has this arming.
     fn settle(&self, deadline: &Deadline, again: Option<Timestamp>) {
         let mut all = lock(&self.armed);
         let Some(armed) = all.get_mut(&deadline.id).filter(|armed| armed.deadline.arming == deadline.arming)
@@ -107,7 +107,8 @@ pub struct MemoryDueQueue {
 }
 
 impl MemoryDueQueue {
-    /// The first deadline if it is due, which nobody else gets while it is held; else when one is due.
+    /// Takes the first deadline if it is due; no other receiver gets it while it is held. Otherwise the time at which
+    /// one is due.
     fn take(&self) -> Result<(Deadline, u32, Arc<()>), Option<Timestamp>> {
         let now = self.clock.now();
         let mut all = lock(&self.deadlines.armed);

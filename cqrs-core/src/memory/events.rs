@@ -31,16 +31,16 @@ use crate::{
 #[derive(Clone)]
 pub struct MemoryEvents {
     log: Arc<Mutex<Commits>>,
-    /// The last sequence, for those who wait for the next commit.
+    /// The last sequence, for subscribers that wait for the next commit.
     last: watch::Sender<u64>,
-    /// How often the log was put back; see [`MemoryEvents::put_back`].
+    /// How often the log was restored; see [`MemoryEvents::put_back`].
     era: Arc<AtomicU64>,
     news: broadcast::Sender<StoredCommit>,
     deadlines: MemoryDeadlines,
     turns: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
 }
 
-/// How many commits a listener may be behind before it misses some.
+/// How many commits a listener may lag behind before it misses some.
 const NEWS: usize = 1_024;
 
 /// The commit of sequence `n` is `all[n - 1]`.
@@ -48,7 +48,7 @@ struct Commits {
     id: Arc<str>,
     all: Vec<Arc<Commit>>,
     by_aggregate: HashMap<AggregateKey, Vec<u64>, RandomState>,
-    /// The sequences of each type of aggregate.
+    /// The sequences of each aggregate type.
     by_type: HashMap<String, Vec<u64>, RandomState>,
     snapshots: HashMap<AggregateKey, Bytes>,
 }
@@ -84,13 +84,13 @@ impl Commits {
         Some(StoredCommit { sequence, commit: Commit::clone(commit) })
     }
 
-    /// The sequences of a type of aggregate after `after`.
+    /// The sequences of an aggregate type after `after`.
     fn after_of_type(&self, aggregate: &str, after: u64) -> &[u64] {
         let all = self.by_type.get(aggregate).map_or(&[][..], Vec::as_slice);
         &all[all.partition_point(|sequence| *sequence <= after)..]
     }
 
-    /// How many commits of some types of aggregates come after `after`, and the first of them.
+    /// How many commits of some aggregate types come after `after`, and the first of them.
     fn backlog(&self, aggregates: &[&'static str], after: u64) -> (u64, Option<u64>) {
         let parts = aggregates.iter().map(|aggregate| self.after_of_type(aggregate, after));
         let first = parts.clone().filter_map(<[u64]>::first).min().copied();
@@ -125,8 +125,8 @@ impl fmt::Debug for MemoryEvents {
 
 #[cfg(any(test, feature = "contract"))]
 impl MemoryEvents {
-    /// Puts the log back to its first `commits`, as an operator does with an older copy; with none of them it is
-    /// another log. For tests.
+    /// Restores the log to its first `commits`, as an operator does with an older copy; with 0 it is another log. For
+    /// tests.
     pub fn put_back(&self, commits: usize) {
         let mut log = lock(&self.log);
         let mut kept = std::mem::replace(&mut *log, Commits::new());
@@ -162,10 +162,10 @@ impl EventStore for MemoryEvents {
             return Err(AppendError::Conflict);
         }
         let sequence = log.push(Arc::new(commit.clone()));
-        // Still under the lock, so that waiters never see the number fall.
+        // Still under the lock, so that waiting subscribers never see the number fall.
         self.last.send_replace(sequence);
         if self.news.receiver_count() > 0 {
-            // It fails where nobody listens any more.
+            // It fails when no listener is left.
             let _ = self.news.send(StoredCommit { sequence, commit: commit.clone() });
         }
         Ok(Appended { sequence, duplicate: false })
@@ -274,7 +274,7 @@ impl EventStore for MemoryEvents {
 /// Follows a [`MemoryEvents`].
 pub struct MemorySubscription {
     subscriber: String,
-    /// What one subscriber of a name has at a time, and whether this one has it.
+    /// The permit of the active subscriber of this name; `held` has it if this one is active.
     turn: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
     log: Arc<Mutex<Commits>>,
@@ -313,7 +313,7 @@ impl Subscription for MemorySubscription {
 
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, StoreError> {
         if self.is_standby() {
-            // Whoever had the turn may have saved more since: it begins again from the checkpoint.
+            // The former active subscriber may have saved more since: this one begins again from the checkpoint.
             let _over = self.turn.acquire().await;
             let what = "the worker that was reading has gone".to_owned();
             return Err(StoreError::Interrupted { subscriber: self.subscriber.clone(), what });
@@ -385,7 +385,7 @@ impl Notice for MemoryNotices {
                 Ok(stored) if self.aggregates.contains(&stored.commit.aggregate.name()) => {
                     return Some(Ok(stored));
                 }
-                // What was missed is missed.
+                // A listener that lags has missed these commits.
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }

@@ -1,6 +1,6 @@
-//! Both ports in the process's memory: for tests, examples and the first steps.
+//! Both ports in the process's memory: for tests, examples and first steps.
 //!
-//! Nothing outlives the process. Otherwise it keeps the same contracts as every other adapter.
+//! Nothing outlives the process. Apart from that it fulfils the same contracts as every other adapter.
 
 mod deadlines;
 pub(crate) mod events;
@@ -32,12 +32,12 @@ impl Backend for Memory {
     }
 }
 
-/// Takes a lock whose holder cannot have panicked half-way: all changes under it are single steps.
+/// Locks a mutex, also after another holder has panicked: each change under it is a single step.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Two numbers from two newly keyed hashers: enough to tell two stores apart.
+/// Two numbers from two newly keyed hashers: enough to make the ids of two stores differ.
 fn random() -> u128 {
     use std::hash::{BuildHasher, RandomState};
     let number = || u128::from(RandomState::new().hash_one(0));

@@ -24,7 +24,7 @@ pub struct MemoryViews {
     about: Arc<Mutex<HashMap<String, (Bytes, u64)>>>,
 }
 
-/// What is stored for one projection.
+/// The stored data of one projection.
 #[derive(Default)]
 struct Bucket {
     documents: HashMap<String, (Bytes, u64)>,
@@ -119,7 +119,7 @@ impl ViewStore for MemoryViews {
         usize::MAX
     }
 
-    /// Another process has views of its own, which nobody but it can bring up to date.
+    /// Another process has its own views, which only its own projectors can keep current.
     fn name(&self) -> Option<String> {
         Some(self.id.to_string())
     }
@@ -139,7 +139,7 @@ impl ViewStore for MemoryViews {
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
         let bucket = self.of(projection);
         let mut reached = lock(&bucket).reached.subscribe();
-        // The sender lives in `bucket`, which is held here, so waiting ends only with the sequence.
+        // The sender lives in `bucket`, which is held here, so the wait ends only with the sequence.
         let waited = reached.wait_for(|reached| reached.sequence >= sequence).await;
         Ok(waited.map(|reached| *reached).unwrap_or_default())
     }

@@ -136,7 +136,8 @@ pub trait Projection: Send + Sync + 'static {
     /// Called when its projector ends: work in progress must not continue in this process.
     fn let_go(&self) {}
 
-    /// Waits, without polling, until the checkpoint is at or after `sequence`; see [`ViewStore::reached`](crate::port::ViewStore::reached).
+    /// Waits, without polling, until the checkpoint is at or after `sequence`; see
+    /// [`ViewStore::reached`](crate::port::ViewStore::reached).
     ///
     /// # Errors
     ///

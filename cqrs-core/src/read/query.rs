@@ -16,8 +16,8 @@ use crate::{
 
 /// A question to a view.
 ///
-/// Derived with a `#[query(key)]` field, it is answered by the document of that key. Without one, the
-/// view answers it by its own [`Answer`]:
+/// If it is derived with a `#[query(key)]` field, the answer is the document of that key. Otherwise the view answers it
+/// with its own [`Answer`]:
 ///
 /// ```
 /// use cqrs_core::{Answer, Documents, Error, Query};
@@ -65,17 +65,17 @@ use crate::{
     note = "add `#[derive(cqrs_core::Query)]` with `#[query(view = …, answer = …)]`"
 )]
 pub trait Query: Send + Sync + 'static {
-    /// The name on a wire, such as `get_order`.
+    /// The name in messages, such as `get_order`.
     const NAME: &'static str;
 
     /// The view that answers.
     type View: View;
 
-    /// What the answer is.
+    /// The type of the answer.
     type Answer: Send;
 }
 
-/// Answers one kind of query.
+/// Answers one type of query.
 #[diagnostic::on_unimplemented(
     message = "the view `{Self}` does not answer `{Q}`",
     note = "mark the field that holds the document's key with `#[query(key)]`, or add `impl Answer<{Q}> for {Self}`"
@@ -109,8 +109,8 @@ pub trait Documents<V: View>: Sync {
     /// Dropping it loses nothing.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<V>, Error>> + Send;
 
-    /// At most `max` documents with their keys, sorted by key, that come after the key `after`; the first ones
-    /// where it is none. The last key of a page is what the next one comes after.
+    /// At most `max` documents with their keys, sorted by key, that come after the key `after`; with `None`, the first
+    /// ones. For the next page, pass the last key of this one.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ pub trait Documents<V: View>: Sync {
         }
     }
 
-    /// All documents with their keys, sorted by key. For small views: it reads them all.
+    /// All documents with their keys, sorted by key. For small views: it reads all of them.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ pub trait Documents<V: View>: Sync {
 /// The documents of `V` in a view store.
 pub(crate) struct StoredDocuments<'a, S, V> {
     store: &'a S,
-    /// The build that answers.
+    /// The active build.
     build: ProjectionId,
     view: PhantomData<fn() -> V>,
 }

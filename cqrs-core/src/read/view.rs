@@ -1,4 +1,4 @@
-//! Views: what queries read, and the rules that build it from events.
+//! Views: the read models for queries, and the rules that build them from events.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -60,33 +60,33 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The stored name, such as `order-summary`: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
 
-    /// The version of the rules and of the documents' shape. A new version is built from the
-    /// beginning, in a place of its own.
+    /// The version of the rules and of the documents' shape. A new version is built from the first event, in a place of
+    /// its own.
     const VERSION: u32 = 1;
 
-    /// What becomes of an event that cannot be applied: it cannot be read, or the rules panic.
+    /// What happens with an event that cannot be applied: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
-    /// How long it waits for what may pass by itself, before it does that: a program that knows an event, during a
-    /// rolling update.
+    /// How long the view waits for a failure that may pass, before it does that: during a rolling update, a program
+    /// that knows the event may start.
     const RETRY: Retry = Retry::DEFAULT;
 
-    /// The stored names of events, such as `order.noted`, that the view passes over without reading them, in
-    /// all versions, also when this program does not know them. Name what a newer program may record and the view is
-    /// certain not to need.
+    /// The stored names of events, such as `order.noted`, that the view skips without reading them, in all versions,
+    /// also if this program does not know them. Name events that a newer program may record and that the view will
+    /// never need.
     const IGNORED: &'static [&'static str] = &[];
 
     /// The aggregate (or any [`EventSource`]) whose events the view is built from, or a tuple of several:
     /// `(Order, Stock)`.
     type Of: Sources<Self>;
 
-    /// Whether the document is still wanted. It is asked after events have changed the document; one that is
-    /// not wanted is removed, and a later event of its key begins with the default one again.
+    /// Whether the document is still wanted. It is called after events have changed the document. A document that is
+    /// not wanted is removed, and a later event of its key begins with the default document again.
     fn is_kept(&self) -> bool {
         true
     }
 
-    /// The name and version together.
+    /// The first build of this name and version.
     fn projection() -> ProjectionId {
         ProjectionId::new(Self::NAME, Self::VERSION)
     }
@@ -99,14 +99,14 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     note = "add `impl Project<{E}> for {Self}` with `fn key` and `fn project`, or take the aggregate out of `View::Of`"
 )]
 pub trait Project<E: Event>: Sized {
-    /// The key of the document that the event changes; none if it does not concern this view. Unless it
-    /// is written otherwise, each aggregate has a document of its own, under its id.
+    /// The key of the document that the event changes; `None` if the event does not concern this view. By default, each
+    /// aggregate has a document of its own, under its id.
     fn key(event: &Envelope<E>) -> Option<String> {
         Some(event.subject().to_owned())
     }
 
-    /// Changes the document by what happened. A document that is not there yet is the default one.
-    /// No clock, no randomness, no input or output.
+    /// Changes the document by the event. A document that does not exist yet is the default one. No clock, no
+    /// randomness, no input or output.
     fn project(&mut self, event: &Envelope<E>);
 }
 
@@ -120,7 +120,7 @@ pub trait Sources<V>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;
 
-    /// What an event does to the view: nothing for events of other aggregates.
+    /// The view's change by an event; `None` for events of other aggregates.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ pub trait Sources<V>: 'static {
     fn step(event: &Recorded<'_>) -> Result<Option<Step<V, ()>>, StoreError>;
 }
 
-/// What an event of the aggregate does to a document.
+/// The change of a document by an event of the aggregate.
 fn step<A, V>(event: &Recorded<'_>) -> Result<Option<Step<V, ()>>, StoreError>
 where
     A: EventSource,

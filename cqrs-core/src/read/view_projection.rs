@@ -1,4 +1,5 @@
-//! The projection of a view: events become changes of documents, which are loaded, changed and saved together.
+//! The projection of a view: it loads the documents that a batch of events changes, changes them, and saves them
+//! together.
 
 use std::{marker::PhantomData, sync::Arc};
 
@@ -39,7 +40,7 @@ impl<V: View, S: ViewStore> Projection for ViewProjection<V, S> {
             on_failure: V::ON_FAILURE,
             retry: V::RETRY,
             ignored: V::IGNORED,
-            // Each event changes at most one document.
+            // Each event changes at most one document, which is one write.
             ..ProjectionSettings::new(V::Of::names(), self.views.max_writes())
         }
     }

@@ -1,4 +1,4 @@
-//! One query on its way through the service, before it is awaited.
+//! A query with its settings, before it is awaited.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,8 @@ use crate::{
 /// A query that is answered when it is awaited; see [`Cqrs::query`](crate::Cqrs::query).
 #[must_use = "a query is answered when it is awaited"]
 pub struct Ask<'a, B: Backend, Q: Query> {
-    /// Runs it. A function pointer, so that a missing answer is one compile error, as for [`Execute`].
+    /// Answers the query: `Ask::run` of this type. A function pointer, so that a missing answer is one compile error,
+    /// as for [`Execute`].
     run: fn(Self) -> BoxFuture<'a, Result<Q::Answer, Error>>,
     runtime: &'a Arc<Runtime<B>>,
     query: Q,
@@ -39,21 +40,21 @@ where
         Self { run, runtime, query, after: None, patience: runtime.patience, metadata: Metadata::default() }
     }
 
-    /// Answers only once the view has applied the command that gave `receipt`: one's own writes are read. Where it has
-    /// set an event of the command aside, or one before it, the answer is [`Error::SetAside`].
+    /// Answers only after the view has applied the command of `receipt`, so that a caller reads its own writes. If the
+    /// view has set aside an event of the command, or an earlier one of the aggregate, the answer is
+    /// [`Error::SetAside`].
     pub fn after(mut self, receipt: &Receipt) -> Self {
         self.after = Some(receipt.clone());
         self
     }
 
-    /// How long to wait for that; the service's [`query_patience`](crate::Builder::query_patience) unless
-    /// it is set.
+    /// How long to wait for that; by default the service's [`query_patience`](crate::Builder::query_patience).
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// What interceptors see beside the query.
+    /// The metadata of the query, for interceptors.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
@@ -97,7 +98,7 @@ impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q> {
     }
 }
 
-/// The build of the view that answers, once it has seen what it must.
+/// The active build of the view, once it has applied the command of the receipt.
 async fn answering<B: Backend, V: View>(
     runtime: &Runtime<B>,
     after: Option<Receipt>,
@@ -113,7 +114,7 @@ async fn answering<B: Backend, V: View>(
             return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
         };
         let answering = answering?;
-        // Another build may have taken over in between, with dead letters of its own.
+        // Another build may have become active in between, with dead letters of its own.
         if seen.is_none_or(|seen| seen == answering) {
             return Ok(answering);
         }

@@ -1,4 +1,4 @@
-//! One command on its way through the service, before it is awaited.
+//! A command with its settings, before it is awaited.
 
 use std::{borrow::Borrow, sync::Arc};
 
@@ -43,7 +43,7 @@ pub struct Execute<'a, B: Backend, C: Command> {
     metadata: Metadata,
 }
 
-/// What comes of a command.
+/// The result of a command.
 type ExecuteResult<C> = Result<Receipt, CommandError<<<C as Command>::Aggregate as Aggregate>::Rejection>>;
 
 impl<'a, B: Backend, C: Command> Execute<'a, B, C>
@@ -60,13 +60,13 @@ where
         Self { run, runtime, queues, command, id: None, correlation_id: None, causation_id: None, metadata }
     }
 
-    /// The command's id, under which it takes effect once. A new one unless it is set.
+    /// The command's id, under which it takes effect once. By default a new one.
     pub fn id(mut self, id: CommandId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// The business transaction. One of its own unless it is set.
+    /// The business transaction. By default a new one.
     pub fn correlation(mut self, id: CorrelationId) -> Self {
         self.correlation_id = Some(id);
         self
@@ -78,14 +78,14 @@ where
         self
     }
 
-    /// What travels with the command and is kept with its events.
+    /// The metadata of the command, which its events keep.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Makes the command what follows from an event: the event has caused it, it belongs to the event's business
-    /// transaction, and what travelled with the event travels on. For handlers; policies do so by themselves.
+    /// Makes the command a consequence of an event: the event is its cause, and it takes over the event's business
+    /// transaction and metadata. For event handlers; policies do so by themselves.
     pub fn following<E>(self, event: &Envelope<E>) -> Self {
         self.correlation(event.correlation_id).caused_by(event.id).metadata(event.metadata.clone())
     }
@@ -111,7 +111,7 @@ where
             let decide = decision(command, key.clone());
             return queue.execute(shell, context, identity, decide).instrument(span).await;
         }
-        // Shared by the interceptors, who may ask for its JSON, and by its turn, which may come later.
+        // Shared by the interceptors, which may ask for its JSON, and the queue, which may run it later.
         let command = Arc::new(command);
         let shown = Arc::clone(&command);
         let body = || serde_json::to_value(Fields(&*shown));
@@ -133,12 +133,12 @@ where
                 (outcome_of(&result), result)
             }
         };
-        // On the heap, so that services without interceptors do not carry it about.
+        // On the heap, so that a service without interceptors has a smaller future.
         Box::pin(intercept(&runtime.interceptors, call, dispatch)).instrument(span).await?
     }
 }
 
-/// The command's decision, for whoever leads when its turn comes.
+/// The command's decision, for the task that carries it out.
 fn decision<C: Command>(
     command: impl Borrow<C> + Send + Sync + 'static,
     key: AggregateKey,

@@ -1,4 +1,4 @@
-//! What happens around every dispatch: logging, authorization, validation.
+//! Interceptors around every dispatch: logging, authorization, validation.
 
 use std::future::Future;
 
@@ -11,7 +11,7 @@ use crate::base::{
     metadata::Metadata,
 };
 
-/// Stands around the dispatch of commands and queries; the first one registered is the outermost.
+/// Runs around the dispatch of commands and queries; the first one registered is the outermost.
 ///
 /// ```
 /// use cqrs_core::{intercept::{Call, Interceptor, Next, Outcome, Refused}, port::BoxFuture};
@@ -34,16 +34,15 @@ use crate::base::{
     note = "add `impl Interceptor for {Self}` with `fn around`"
 )]
 pub trait Interceptor: Send + Sync + 'static {
-    /// Lets the call through with [`Next::run`], perhaps changed, or refuses it.
+    /// Passes the call on with [`Next::run`], perhaps changed, or refuses it.
     ///
     /// # Errors
     ///
-    /// [`Refused`] when the call does not go through; the caller gets it as
-    /// [`Error::Refused`](crate::Error::Refused).
+    /// [`Refused`] when the call is refused; the caller gets it as [`Error::Refused`](crate::Error::Refused).
     fn around<'a>(&'a self, call: Call<'a>, next: Next<'a>) -> BoxFuture<'a, Result<Outcome, Refused>>;
 }
 
-/// One command or query on its way.
+/// One command or query.
 #[non_exhaustive]
 pub struct Call<'a> {
     /// Whether it is a command or a query.
@@ -52,14 +51,13 @@ pub struct Call<'a> {
     pub name: &'static str,
     /// The aggregate type, for a command, or the view, for a query.
     pub target: &'static str,
-    /// The aggregate's id; none for a query.
+    /// The aggregate's id; `None` for a query.
     pub id: Option<String>,
-    /// The command's id; none for a query.
+    /// The command's id; `None` for a query.
     pub command_id: Option<CommandId>,
-    /// The business transaction; none for a query that was given none.
+    /// The business transaction; `None` for a query without one.
     pub correlation_id: Option<CorrelationId>,
-    /// What travels with the message. For a command it is kept with its events, so an interceptor can
-    /// add to it.
+    /// The metadata of the message. A command's events keep it, so an interceptor can add to it.
     pub metadata: Metadata,
     pub(crate) body: &'a (dyn Fn() -> Result<Value, serde_json::Error> + Send + Sync),
 }
@@ -76,7 +74,7 @@ impl Call<'_> {
     }
 }
 
-/// What kind of message a [`Call`] carries.
+/// The kind of a [`Call`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallKind {
     /// A command.
@@ -85,18 +83,18 @@ pub enum CallKind {
     Query,
 }
 
-/// How a call ended, as far as it is the same for every message; the caller gets the typed result.
+/// How a call ended, in a form that is the same for every message; the caller gets the typed result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// A command was carried out, or a query answered.
     Done,
-    /// The business said no, in these words.
+    /// The business refused the command, with this text.
     Rejected(String),
-    /// A technical failure, in these words.
+    /// A technical failure, with this text.
     Failed(String),
 }
 
-/// The rest of the way: the next interceptor, and at last the dispatch itself.
+/// The rest of the chain: the next interceptor, and finally the dispatch.
 pub struct Next<'a> {
     rest: &'a [Box<dyn Interceptor>],
     dispatch: Dispatch<'a>,
@@ -105,11 +103,11 @@ pub struct Next<'a> {
 type Dispatch<'a> = Box<dyn FnOnce(Metadata) -> BoxFuture<'a, Outcome> + Send + 'a>;
 
 impl<'a> Next<'a> {
-    /// Goes on with `call`. Of its fields only the metadata can be changed on the way.
+    /// Passes `call` on. Of its fields, only changes of the metadata take effect.
     ///
     /// # Errors
     ///
-    /// [`Refused`] when a later interceptor does not let it through.
+    /// [`Refused`] when a later interceptor refuses the call.
     ///
     /// # Cancel safety
     ///
@@ -123,8 +121,8 @@ impl<'a> Next<'a> {
     }
 }
 
-/// Sends `call` through `interceptors`, around `dispatch`. They see only the outcome; the typed result
-/// comes back to the caller beside it.
+/// Sends `call` through `interceptors` to `dispatch`. They see only the outcome; the caller gets the typed result
+/// beside it.
 pub(crate) async fn intercept<'a, T, F>(
     interceptors: &'a [Box<dyn Interceptor>],
     call: Call<'a>,
@@ -147,6 +145,6 @@ where
         })
     });
     Next { rest: interceptors, dispatch }.run(call).await?;
-    // An interceptor that answers without calling `next` has nothing typed to give to the caller.
+    // An interceptor that returns without calling `next` has no typed result for the caller.
     receiver.try_recv().map_err(|_| Refused::new("an interceptor answered in place of the dispatch").into())
 }

@@ -1,7 +1,7 @@
-//! The types that a service is made of, as a list in its type.
+//! The types of which a service consists, as a list in its type.
 //!
-//! A service is `Cqrs<Backend, (Order, Stock), (OrderSummary,)>`: its aggregates and its views are
-//! part of its type, so that a command for an aggregate that was never registered does not compile.
+//! A service is `Cqrs<Backend, (Order, Stock), (OrderSummary,)>`: its aggregates and its views are a part of its type,
+//! so that a command for an aggregate that was never registered does not compile.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ use crate::{
     write::queue::Queues,
 };
 
-/// That a service has the aggregate `T`; `Index` is inferred.
+/// A service that has the aggregate `T`; `Index` is inferred.
 #[diagnostic::on_unimplemented(
     message = "the aggregate `{T}` is not part of this service",
     label = "the service was built without `{T}`",
     note = "add `.aggregate::<{T}>()` where the service is built"
 )]
 pub trait HasAggregate<T: Aggregate, Index>: AggregateList {
-    /// The states of `T` that the service has seen lately.
+    /// The cached states of `T`.
     #[doc(hidden)]
     fn queues_of(all: &Self::Queues) -> &Arc<Queues<T>>;
 }
 
-/// That a service has the view `T`; `Index` is inferred.
+/// A service that has the view `T`; `Index` is inferred.
 #[diagnostic::on_unimplemented(
     message = "the view `{T}` is not part of this service",
     label = "the service was built without `{T}`",
@@ -37,12 +37,13 @@ pub trait HasAggregate<T: Aggregate, Index>: AggregateList {
 )]
 pub trait HasView<T: View, Index>: ViewList {}
 
-/// That a command can be executed by a service with the aggregates `A`, for functions that are generic over commands;
-/// `Index` is inferred.
+/// A command that a service with the aggregates `A` can execute, for functions that are generic over commands; `Index`
+/// is inferred.
 ///
-/// It is [`HasAggregate`] as a bound on the command. With the bound on the list, and one aggregate in the list, the compiler
-/// infers that aggregate for every command, and reports a mismatch of types. With the bound on the command it knows the
-/// aggregate already and prints the message of [`HasAggregate`]. The test is `tests/derives/ui/not_in_the_service.rs`.
+/// It is [`HasAggregate`] as a bound on the command. With the bound on the list, and one aggregate in the list, the
+/// compiler infers that aggregate for every command, and reports a mismatch of types. With the bound on the command it
+/// knows the aggregate already and prints the message of [`HasAggregate`]. The test is
+/// `tests/derives/ui/not_in_the_service.rs`.
 pub trait SentTo<A: AggregateList, Index>: Command<Aggregate: Handle<Self>> {
     #[doc(hidden)]
     fn queues_of(all: &A::Queues) -> &Arc<Queues<Self::Aggregate>>;
@@ -58,7 +59,7 @@ where
     }
 }
 
-/// That a query can be answered by a service with the views `V`, for functions that are generic over queries; `Index` is
+/// A query that a service with the views `V` can answer, for functions that are generic over queries; `Index` is
 /// inferred. It is [`HasView`] as a bound on the query, as [`SentTo`] is on the command.
 pub trait AskedOf<V, Index>: Query<View: Answer<Self>> + Sized {}
 
@@ -68,7 +69,7 @@ impl<Q: Query<View: Answer<Q>>, V: HasView<Q::View, Index>, Index> AskedOf<V, In
 #[derive(Debug)]
 pub struct At<const N: usize>;
 
-/// A list of types with one more at its end.
+/// A list of types to which one more can be added at its end.
 #[diagnostic::on_unimplemented(
     message = "`{T}` is one too many for this service",
     note = "a service has at most 16 aggregates and 16 views"
@@ -80,22 +81,22 @@ pub trait Push<T> {
 
 /// A tuple of up to 16 aggregates.
 pub trait AggregateList: Send + Sync + 'static {
-    /// What the service keeps for each aggregate type.
+    /// The queues of each aggregate type.
     #[doc(hidden)]
     type Queues: Send + Sync + 'static;
 
-    /// Room for `capacity` states of each aggregate type.
+    /// Makes a cache of `capacity` states for each aggregate type.
     #[doc(hidden)]
     fn queues(capacity: u64) -> Self::Queues;
 
-    /// Shows each aggregate to `visitor`.
+    /// Passes each aggregate to `visitor`.
     #[doc(hidden)]
     fn visit<V: AggregateVisitor>(all: &Self::Queues, visitor: &mut V);
 }
 
 /// A tuple of up to 16 views.
 pub trait ViewList: Send + Sync + 'static {
-    /// Shows each view to `visitor`.
+    /// Passes each view to `visitor`.
     #[doc(hidden)]
     fn visit<V: ViewVisitor>(visitor: &mut V);
 }
@@ -110,7 +111,7 @@ pub trait ViewVisitor {
     fn view<V: View>(&mut self);
 }
 
-/// For `[done] next rest…`: the traits of the list `(done, next)`, and so on with the rest.
+/// For `[done] next rest…`: implements the traits for the list `(done, next)`, and recurses with the rest.
 macro_rules! lists {
     ([$($index:tt $done:ident)*]) => {
         lists!(@traits $($index $done)*);

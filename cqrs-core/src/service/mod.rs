@@ -1,4 +1,4 @@
-//! The service: commands in, receipts out; queries in, answers out; projectors in between.
+//! The service: carries out commands, answers queries, and runs projectors.
 
 use std::{collections::HashSet, marker::PhantomData, sync::Arc};
 
@@ -40,10 +40,10 @@ pub(crate) mod routes;
 pub(crate) mod runtime;
 pub(crate) mod trace;
 
-/// How many commits of an aggregate are read at once.
+/// How many commits of an aggregate are read with one request.
 const PAGE: usize = 100;
 
-/// A running service: its type lists the aggregates `A` and the views `V` that it is made of.
+/// A running service: its type lists its aggregates `A` and its views `V`.
 ///
 /// It is a handle: cloning is cheap, and when the last clone is dropped the projectors stop.
 ///
@@ -51,26 +51,26 @@ const PAGE: usize = 100;
 #[doc = include_str!("../../examples/reference_order.rs")]
 /// ```
 ///
-/// # What a command goes through
+/// # How a command is carried out
 ///
-/// The aggregate's last state is in memory, or its commits are read and folded, from its
-/// [snapshot](crate::model::Snapshots) on if it keeps them. [`Handle::handle`](crate::Handle::handle) decides,
-/// and the events are appended as one commit under the condition that nobody else has appended in between.
-/// If somebody has, the new commits are read and the command is handled again, a bounded number of times.
+/// The aggregate's last state is in memory; or its commits are read and folded, beginning with its
+/// [snapshot](crate::model::Snapshots) if it has one. [`Handle::handle`](crate::Handle::handle) decides, and the events
+/// are appended as one commit if no other commit was appended in between (optimistic concurrency). Otherwise the new
+/// commits are read and the command is handled again, a limited number of times.
 ///
-/// Commands that arrive while one is under way on the same aggregate wait, and are then carried out
-/// together: each is handled on the state that its predecessor left and gets its own receipt or refusal,
-/// and their events are one append.
+/// Commands that arrive while another one is in progress on the same aggregate wait, and are then carried out together
+/// (group commit): each is handled on the state that its predecessor left and gets its own receipt or refusal, and
+/// their events are one append.
 ///
 /// # Idempotency
 ///
-/// A command is known by its [`CommandId`](crate::CommandId). Sent again under the same id it has no
-/// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set; another command
-/// under the same id is [`Error::AnotherCommand`]. An
-/// aggregate remembers its last [`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS) commands that led
-/// to events, for ever: they are in its log, and in its snapshot. For older ones there is only the event store's own memory of ids (in JetStream the
-/// duplicate window, two minutes by default), and of commands that shared an append it knows just the
-/// first. A command that led to no events leaves nothing to remember: it is handled again.
+/// A command is identified by its [`CommandId`](crate::CommandId). If it is sent again under the same id, it has no
+/// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set; another command under the
+/// same id is [`Error::AnotherCommand`]. An aggregate remembers its last
+/// [`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS) commands that led to events, without a time limit: they
+/// are in its log, and in its snapshot. Older commands are known only to the event store's own memory of ids (in
+/// JetStream the duplicate window, two minutes by default), which has only the first of the commands that shared an
+/// append. A command that led to no events is not remembered: it is handled again.
 pub struct Cqrs<B: Backend, A: AggregateList, V> {
     runtime: Arc<Runtime<B>>,
     queues: Arc<A::Queues>,
@@ -84,19 +84,18 @@ impl<B: Backend, A: AggregateList, V> Clone for Cqrs<B, A, V> {
 }
 
 impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
-    /// Carries out a command. Await the returned value, after setting what it should carry:
-    /// `cqrs.execute(command).id(id).await`.
+    /// Carries out a command. Set its options, then await the returned value: `cqrs.execute(command).id(id).await`.
     ///
     /// # Errors
     ///
-    /// [`CommandError`](crate::CommandError): the aggregate's rejection, a lifecycle that does not fit,
-    /// or a technical failure that says whether the command can have taken effect.
+    /// [`CommandError`](crate::CommandError): the aggregate's rejection, an error of the lifecycle, or a technical
+    /// failure that says whether the command may have taken effect.
     ///
     /// # Cancel safety
     ///
-    /// A dropped call may take effect, as a whole or not at all; while it still waits for others on the same
-    /// aggregate it does not. Commands of other callers are not touched. Send the command again under the
-    /// same id to learn what became of it; it takes effect once.
+    /// A dropped call may take effect, as a whole or not at all. While it still waits in the aggregate's queue,
+    /// dropping it withdraws the command. Commands of other callers are not affected. Send the command again under the
+    /// same id to get its result; it takes effect once.
     pub fn execute<C, Index>(&self, command: C) -> Execute<'_, B, C>
     where
         C: SentTo<A, Index>,
@@ -104,12 +103,12 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Execute::new(&self.runtime, C::queues_of(&self.queues), command)
     }
 
-    /// Answers a query. Await the returned value; `cqrs.query(query).after(&receipt).await` waits until
-    /// the view has seen the command that gave the receipt.
+    /// Answers a query. Set its options, then await the returned value; `cqrs.query(query).after(&receipt).await` waits
+    /// until the view has applied the command of the receipt.
     ///
     /// # Errors
     ///
-    /// [`Error`]: the view store's, [`Error::ViewBehind`] when the view did not get there in time, or
+    /// [`Error`]: the view store's, [`Error::ViewBehind`] when the view did not reach the receipt in time, or
     /// [`Error::SetAside`] when it could not apply the command's events.
     ///
     /// # Cancel safety
@@ -122,13 +121,13 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ask::new(&self.runtime, query)
     }
 
-    /// Listens to what happens to the aggregates of type `T` from now on: at most once, and nothing is kept. What
-    /// happens while nobody listens, or while the connection is down, is not told. For what may be missed, such
-    /// as a page that shows what goes on; it costs no write.
+    /// Listens to the events of the aggregates of type `T` from now on: at most once, and nothing is kept. Events while
+    /// no listener is connected are lost. For uses in which a loss is acceptable, such as a page that shows current
+    /// activity; it costs no write.
     ///
     /// # Errors
     ///
-    /// The store's; [`StoreError::Refused`](crate::StoreError::Refused) where the store does not announce what it stores.
+    /// The store's; [`StoreError::Refused`](crate::StoreError::Refused) if the store announces nothing.
     ///
     /// # Cancel safety
     ///
@@ -144,17 +143,17 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ok(NoticesOf::new(self.runtime.shell.events.listen(&[T::NAME]).await?))
     }
 
-    /// Everything that belongs to a business transaction, in order: its commands, their events, and what followed
-    /// from these, also by deadlines and handlers.
+    /// Everything that belongs to a business transaction, in order: its commands, their events, and the commands that
+    /// followed from these, also by deadlines and handlers.
     ///
-    /// The log has no index for that. It is read from the time on that the id carries, if it was made anew for a
-    /// command (ids that are [derived](crate::CommandId::derived) carry none), to its end: what comes in
-    /// between is delivered and dropped undecoded. What is kept in memory is what is found. It holds nobody up, but it
-    /// is nothing to ask for with each command.
+    /// The log has no index for that. It is read to its end, from the time in the id, if the id was generated for a
+    /// command (ids that are [derived](crate::CommandId::derived) contain no time). Commits of other transactions are
+    /// delivered and dropped without decoding; only matching commits are kept in memory. The search blocks no other
+    /// work, but it is too expensive to run with each command.
     ///
-    /// The clock that made the id may have been wrong. So the whole log is read, which takes longer, if the command that
-    /// the transaction is named after is not found in this part of it. That is so for each transaction whose id belongs
-    /// to no command; if you know when such a one began, see [`trace_since`](Self::trace_since).
+    /// The clock that made the id may have been wrong. So if this part of the log does not contain the command that the
+    /// transaction is named after, the whole log is read, which takes longer. That is the case for each transaction
+    /// whose id belongs to no command; if you know when such a one began, see [`trace_since`](Self::trace_since).
     ///
     /// # Errors
     ///
@@ -171,8 +170,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.trace_since(correlation_id, Timestamp::UNIX_EPOCH).await
     }
 
-    /// [`trace`](Self::trace), of which is known that it began at `since` or later. It is complete if it has the command
-    /// that the transaction is named after, or if the whole log was read.
+    /// [`trace`](Self::trace) for a transaction that is known to have begun at `since` or later. It is complete if it
+    /// has the command that the transaction is named after, or if the whole log was read.
     ///
     /// # Errors
     ///
@@ -212,15 +211,15 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         }
     }
 
-    /// What each projector is doing, as far as this process knows it: one for each build of a projection that is in
-    /// use. It asks nobody; [`progress`](Self::progress) asks the stores.
+    /// The status of each projector, as far as this process knows it: one for each build of a projection that is in
+    /// use. It makes no request; [`progress`](Self::progress) asks the stores.
     pub fn projectors(&self) -> Vec<ProjectorStatus> {
         self.runtime.workers.iter().flat_map(|worker| worker.statuses()).collect()
     }
 
-    /// [`projectors`](Self::projectors), with what the stores say at the moment: how far each build is, whoever
-    /// projects it, how many commits it has still to do and since when the first of them waits, and how many dead
-    /// letters it has. So it is true also of a projector that has halted, that waits for its turn behind another
+    /// [`projectors`](Self::projectors), with the present answers of the stores: the position of each build, whichever
+    /// process projects it, how many commits it has still to project, since when the first of them waits, and how many
+    /// dead letters it has. So it is correct also for a projector that has halted, that is a standby for another
     /// process, or that runs [elsewhere](crate::operate::ProjectorState::Elsewhere).
     ///
     /// # Errors
@@ -238,19 +237,19 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         Ok(all)
     }
 
-    /// Builds a projection anew from the beginning, beside the build that answers, which goes on doing so. When
-    /// the new build has caught up, it takes over in all instances; the old one is kept until
-    /// [`remove_old_builds`](Self::remove_old_builds). Nobody who asks several instances goes back in time, which
-    /// takes some two seconds of notice. [`abandon_rebuild`](Self::abandon_rebuild) gives the new build up.
+    /// Rebuilds a projection from the first event, beside the active build, which still answers queries (blue/green).
+    /// When the new build has caught up, it becomes the active one in all instances; the old one is kept until
+    /// [`remove_old_builds`](Self::remove_old_builds). No caller that queries several instances sees an older state
+    /// after a newer one; for that, the switch takes about two seconds of notice.
+    /// [`abandon_rebuild`](Self::abandon_rebuild) abandons the new build.
     ///
-    /// A build that was interrupted, by whatever, goes on where it was as soon as a service with that
-    /// projection runs, and this call finds it. Commands are not sent again: policies and handlers are not
-    /// projections.
+    /// An interrupted build continues where it was as soon as a service with that projection runs, and this call finds
+    /// it. Commands are not sent again: policies and handlers cannot be rebuilt.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownProjection`], [`Error::NotRebuilt`], or the view store's. Where the place for the results
-    /// cannot be prepared nothing has begun.
+    /// [`Error::UnknownProjection`], [`Error::NotRebuilt`], or the view store's. If the place for the results cannot be
+    /// prepared, no build has begun.
     ///
     /// # Cancel safety
     ///
@@ -259,8 +258,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.runtime.worker(projection)?.rebuild().await
     }
 
-    /// Removes the builds of a projection that do not answer any more, and its earlier versions once the present
-    /// one answers; returns what was removed. Only call it when no program runs that answers from them.
+    /// Removes the former builds of a projection and, once the present version has an active build, its earlier
+    /// versions; returns what was removed. Call it only when no program uses them any more.
     ///
     /// # Errors
     ///
@@ -273,9 +272,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.runtime.worker(projection)?.remove_old().await
     }
 
-    /// Gives up the build of a projection that is on its way, in all instances, and removes what there is of it;
-    /// returns which one it was, if there was one. The build that answers goes on doing so. Call it again should it
-    /// fail in the middle: what it left behind then, [`remove_old_builds`](Self::remove_old_builds) removes.
+    /// Abandons the build of a projection that is in progress, in all instances, and removes its results; returns it,
+    /// if there was one. The active build still answers queries. If the call fails, call it again;
+    /// [`remove_old_builds`](Self::remove_old_builds) removes what it left behind.
     ///
     /// # Errors
     ///
@@ -288,11 +287,11 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.runtime.worker(projection)?.abandon().await
     }
 
-    /// The events that a projection could not apply, and what can be done about them.
+    /// The events that a projection could not apply, and the operations on them.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownProjection`], the store's, or [`Error::ViewBuilding`] when no build answers within the
+    /// [`Error::UnknownProjection`], the store's, or [`Error::ViewBuilding`] when no build becomes active within the
     /// service's [`patience`](crate::Builder::patience).
     ///
     /// # Cancel safety
@@ -302,8 +301,8 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.runtime.worker(projection)?.dead_letters().await
     }
 
-    /// What a policy wanted and could not be carried out, and what can be done about it. (Events that it could not react
-    /// to are its [`dead_letters`](Self::dead_letters).)
+    /// The commands and deadlines of a policy that could not be executed, and the operations on them. (Events that it
+    /// could not react to are its [`dead_letters`](Self::dead_letters).)
     ///
     /// # Errors
     ///
@@ -316,14 +315,14 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         DeadIntents::of(self.runtime.worker(policy)?).await
     }
 
-    /// Waits until a projection has seen the command that gave `receipt`, if it sees that aggregate's events
-    /// at all: before one reads from tables of one's own. A query does it by [`after`](Ask::after).
+    /// Waits until a projection has applied the command of `receipt`, if it applies that aggregate's events at all:
+    /// call it before you read from your own tables. For a query, [`after`](Ask::after) does this.
     ///
     /// # Errors
     ///
     /// [`Error::ViewBehind`] when it takes longer than the service's
-    /// [`query_patience`](crate::Builder::query_patience), [`Error::SetAside`] when it could not apply the command's events,
-    /// [`Error::ProjectionHalted`], [`Error::UnknownProjection`], or the store's.
+    /// [`query_patience`](crate::Builder::query_patience), [`Error::SetAside`] when it could not apply the command's
+    /// events, [`Error::ProjectionHalted`], [`Error::UnknownProjection`], or the store's.
     ///
     /// # Cancel safety
     ///
@@ -333,9 +332,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.runtime.wait(worker, receipt, self.runtime.patience).await.map(drop)
     }
 
-    /// The build of a projection that answers now, where tables of one's own are named by it; none while the first
-    /// build of a changed version is on its way. Ask before each read: when another build takes over, nobody who
-    /// does so goes back in time. The view store is asked now and then, not each time.
+    /// The active build of a projection, for tables that are named by the build; `None` while the first build of a
+    /// changed version is in progress. Call it before each read: then a caller never sees an older state when another
+    /// build becomes active. It asks the view store about every two seconds, and not with each call.
     ///
     /// # Errors
     ///
@@ -348,16 +347,15 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.runtime.worker(projection)?.active_build().await
     }
 
-    /// Waits until every projection has seen all that is in its log at the time of the call. It succeeds only where all
-    /// of that was applied: dead letters are events that are not in the view. It takes as long as it takes while they
-    /// get further.
+    /// Waits until every projection has applied all that is in its log at the time of the call. It fails if some of
+    /// that was set aside. There is no time limit while the projections make progress.
     ///
     /// # Errors
     ///
-    /// [`Error::SetAside`] when a projection has dead letters among these events, once all projections are there;
-    /// [`Error::ProjectionHalted`] when a projector cannot get there, [`Error::ViewBehind`] when one has not got any
-    /// further within the service's [`patience`](crate::Builder::patience), or [`Error::Store`] when a store refuses, or has
-    /// not answered for as long.
+    /// [`Error::SetAside`] when a projection has dead letters among these events, after all projections have reached
+    /// the end; [`Error::ProjectionHalted`] when a projector cannot reach it, [`Error::ViewBehind`] when one made no
+    /// progress within the service's [`patience`](crate::Builder::patience), or [`Error::Store`] when a store refuses,
+    /// or did not answer for as long.
     ///
     /// # Cancel safety
     ///
@@ -373,20 +371,21 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         set_aside
     }
 
-    /// Stops the projectors, policies, handlers and timers, each after the write it is in.
+    /// Stops the projectors, policies, handlers and timers, each after its current write.
     ///
-    /// What takes longer than the service's [`stop_patience`](crate::Builder::stop_patience), such as a handler's call that
-    /// never ends, is dropped where it stands, and returned. An empty list means that everything has ended in order.
-    /// Either way nothing is lost: what was not saved comes again when the service starts. The same happens when the
-    /// last handle is dropped; then a warning in the log is all that tells what did not finish.
+    /// A task that takes longer than the service's [`stop_patience`](crate::Builder::stop_patience), such as a
+    /// handler's call that never ends, is dropped, and its projection is returned. An empty list means that all
+    /// projections have ended in order. Nothing is lost in either case: what was not saved is delivered again when the
+    /// service starts. When the last handle is dropped, the same happens; then only a warning in the log reports a
+    /// projection that did not finish.
     ///
-    /// Commands and queries go on through clones of this handle; only the views stand still.
+    /// Commands and queries still work through clones of this handle; only the views make no progress.
     ///
-    /// A projection that computes without ever waiting cannot be dropped. It is returned as well, and goes on.
+    /// A projection that computes without an await point cannot be dropped. It is returned as well, and continues.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it leaves the projectors stopping.
+    /// Dropping it does not interrupt the stop; the list of unfinished projections is lost.
     pub async fn stop(&self) -> Vec<Unfinished> {
         self.runtime.tasks.stop().await
     }

@@ -1,4 +1,4 @@
-//! Dispatch by name: for messages that come off a wire.
+//! Dispatch by name, for messages.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -34,8 +34,8 @@ pub struct Router<B: Backend, A: AggregateList, V> {
 type QueryRoute<B> = for<'a> fn(&'a Arc<Runtime<B>>, &'a [u8]) -> BoxFuture<'a, Result<Bytes, RouteError>>;
 
 impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
-    /// A router to the public commands of the aggregates of `cqrs`: those in the lists `commands(…)`. Internal commands,
-    /// those in `internal(…)`, are unknown to it.
+    /// A router to the public commands of the aggregates of `cqrs`: those in the lists `commands(…)`. It does not know
+    /// internal commands, which are in `internal(…)`.
     pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
         let commands = CommandRoutes::public::<A>(cqrs.queues());
         Self { cqrs, commands, queries: HashMap::new() }

@@ -1,4 +1,4 @@
-//! Commands by name: the routes of all aggregates, for policies and for messages off a wire.
+//! Commands by name: the routes of all aggregates, for policies and for messages.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use crate::{
     write::queue::Queues,
 };
 
-/// The routes to a service's commands, for as long as the service is there.
+/// The routes to a service's commands. They do not keep the service alive.
 pub(crate) struct Routed<B: Backend> {
     pub(crate) runtime: Weak<Runtime<B>>,
     pub(crate) routes: CommandRoutes<B>,

@@ -1,4 +1,4 @@
-//! What a running service consists of, without its types of aggregates and views.
+//! The parts of a running service, without its types of aggregates and views.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     write::resources::Shell,
 };
 
-/// How long it takes until a receipt is looked for again that the store did not answer about.
+/// The pause before a receipt is checked again that the store did not answer about.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A projection on the stores of a backend.
@@ -40,9 +40,9 @@ impl<B: Backend> Runtime<B> {
         })
     }
 
-    /// Waits until the projection has applied the command of a receipt, if it sees that aggregate's events at all;
+    /// Waits until the projection has applied the command of a receipt, if it applies that aggregate's events at all;
     /// returns the build that has. The log must have the command: sequences are compared, and another log has other
-    /// commits at the same ones.
+    /// commits at the same sequences.
     pub(crate) async fn wait(
         &self,
         worker: &WorkerOf<B>,
@@ -69,7 +69,7 @@ impl<B: Backend> Runtime<B> {
         Err(worker.behind(worker.position(POSITION).await, sequence, patience))
     }
 
-    /// Makes sure that the log has the command of a receipt, if that was not known in this era; says which one that is.
+    /// Makes sure that the log has the command of a receipt, unless that is known in this era; returns the era.
     async fn check(&self, receipt: &Receipt, known: Option<u64>) -> Result<Option<u64>, Error> {
         let (events, sequence) = (&self.shell.events, receipt.position.sequence);
         let era = Some(events.era());

@@ -1,4 +1,4 @@
-//! What came of one business transaction: its commands, their events, and what followed from these.
+//! The trace of one business transaction: its commands, their events, and the commands that followed from these.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,19 +14,19 @@ use crate::{
     log::commit::StoredCommit,
 };
 
-/// The most commits that a trace is made of.
+/// The most commits in a trace.
 pub(crate) const MAX_COMMITS: usize = 10_000;
 
-/// How far the clock that made an id may be ahead of the clock of the store before the whole log is read.
+/// How far the clock that made an id may be ahead of the store's clock before the whole log is read.
 const CLOCKS_APART: Duration = Duration::from_secs(600);
 
-/// How deep a trace is indented, at most.
+/// The deepest indentation of a trace.
 const DEEPEST: usize = 32;
 
 /// Everything in the log that belongs to one business transaction, as a tree: a command leads to events, an event to
 /// commands of policies and handlers. See [`Cqrs::trace`](crate::Cqrs::trace).
 ///
-/// Printed, each command and event is a line, indented below what caused it:
+/// Its `Display` writes each command and event as a line, indented below its cause:
 ///
 /// ```text
 /// submit_order on order/7, 2026-03-01T12:00:00Z
@@ -35,7 +35,7 @@ const DEEPEST: usize = 32;
 ///       stock.reserved, version 5 at 18
 /// ```
 ///
-/// What was refused has left nothing in the log and is not in it.
+/// A refused command leaves nothing in the log and is not in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trace {
@@ -43,10 +43,10 @@ pub struct Trace {
     pub correlation_id: CorrelationId,
     /// Its commands, in the order of the log.
     pub commands: Vec<TracedCommand>,
-    /// Whether that is all: the transaction's beginning was found or the whole log was read, all that was found could be
-    /// read, and there were no more than 10,000 commits.
+    /// Whether the trace is complete: the transaction's beginning was found or the whole log was read, all matching
+    /// commits could be read, and there were no more than 10,000 of them.
     pub is_complete: bool,
-    /// Whether nothing can have come before.
+    /// Whether the transaction cannot have an earlier commit.
     is_from_its_beginning: bool,
 }
 
@@ -60,9 +60,9 @@ pub struct TracedCommand {
     pub name: String,
     /// The aggregate that it changed.
     pub aggregate: AggregateKey,
-    /// When it was handled.
+    /// The time at which it was handled.
     pub time: Timestamp,
-    /// What caused it, as far as that is in the trace.
+    /// Its cause, if that is in the trace.
     pub cause: Option<Cause>,
     /// Its events; never empty.
     pub events: Vec<TracedEvent>,
@@ -76,13 +76,13 @@ pub struct TracedEvent {
     pub id: EventId,
     /// The stored name of its type, such as `order.paid`.
     pub event_type: String,
-    /// Its place among the aggregate's events, from 1.
+    /// Its version: its number among the aggregate's events, from 1.
     pub version: u64,
-    /// Its place in the whole log.
+    /// Its position in the whole log.
     pub position: Position,
 }
 
-/// What caused a command: an earlier command of the trace, or one of its events. The numbers are places in
+/// The cause of a command: an earlier command of the trace, or one of its events. The numbers are indexes in
 /// [`Trace::commands`] and [`TracedCommand::events`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
@@ -93,8 +93,8 @@ pub enum Cause {
 }
 
 impl Trace {
-    /// The commits must be in the order of the log. Whether they were looked for in `all` of it, and whether there are
-    /// `more`, is for those to say who looked.
+    /// Makes a trace of commits in the order of the log. The caller says whether `all` of the log was searched, and
+    /// whether there are `more` matching commits.
     pub(crate) fn of(correlation_id: CorrelationId, commits: &[StoredCommit], all: bool, more: bool) -> Self {
         let commands = Vec::new();
         let mut trace = Self { correlation_id, commands, is_complete: false, is_from_its_beginning: all };
@@ -108,13 +108,13 @@ impl Trace {
         trace
     }
 
-    /// Whether nothing can have come before.
+    /// Whether the transaction cannot have an earlier commit.
     pub(crate) fn has_beginning(&self) -> bool {
         self.is_from_its_beginning
     }
 
-    /// Adds the events of a commit that belong to the transaction. Causes come before what they cause, so whatever
-    /// ids say, there is no circle.
+    /// Adds the events of a commit that belong to the transaction. A cause must come before its effects, so there is no
+    /// cycle, whatever the ids are.
     fn add(&mut self, stored: &StoredCommit, causes: &mut HashMap<Uuid, Cause>) {
         let commit = &stored.commit;
         let begin = self.commands.len();
@@ -148,12 +148,12 @@ impl Trace {
         }
     }
 
-    /// The places of the commands that nothing in the trace has caused.
+    /// The indexes of the commands whose cause is not in the trace.
     pub fn roots(&self) -> impl Iterator<Item = usize> {
         (0..self.commands.len()).filter(|place| self.commands[*place].cause.is_none())
     }
 
-    /// The places of the commands that `cause` has caused.
+    /// The indexes of the commands that `cause` has caused.
     pub fn caused_by(&self, cause: Cause) -> impl Iterator<Item = usize> {
         (0..self.commands.len()).filter(move |place| self.commands[*place].cause == Some(cause))
     }
@@ -166,7 +166,7 @@ impl fmt::Display for Trace {
             caused.entry(command.cause).or_default().push(place);
         }
         let mut caused = |cause| caused.remove(&cause).unwrap_or_default();
-        // What is still to be told, the next last; not by recursion, since a chain may be as long as the trace.
+        // A stack of what is left to write, in place of recursion: a chain may be as long as the trace.
         let later = |places: Vec<usize>, depth| {
             places.into_iter().rev().map(move |place| (Cause::Command(place), depth))
         };
@@ -193,8 +193,8 @@ impl fmt::Display for Trace {
     }
 }
 
-/// The time before which nothing of the transaction is in the log, if the clock that made its id was right. Ids that are made anew carry their time (they
-/// are UUIDs of version 7); of others nothing is known.
+/// The time before which the log has nothing of the transaction, if the clock that made its id was right. Generated ids
+/// contain their time (they are UUIDs of version 7); for other ids the time is unknown.
 pub(crate) fn begin_of(correlation_id: CorrelationId) -> Timestamp {
     let known = correlation_id.0.get_timestamp().filter(|_| correlation_id.0.get_version_num() == 7);
     let known = known.and_then(|time| {

@@ -63,7 +63,7 @@ pub use policy::{PolicyTest, Reacted, policy};
 #[cfg(feature = "schema")]
 pub use schema::{Older, StoredShape, check_schema_lock};
 
-/// Begins a test with the events that have happened.
+/// Begins a test with the aggregate's past events.
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
     let events: Vec<_> = events.into_iter().collect();
     let state = replay(&events);
@@ -71,7 +71,7 @@ pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<
     Given { state, version: events.len() as u64, context }
 }
 
-/// Begins a test of an aggregate to which nothing has happened.
+/// Begins a test of an aggregate without events.
 pub fn given_nothing<A: Aggregate>() -> Given<A> {
     given([])
 }
@@ -85,13 +85,13 @@ pub struct Given<A> {
 }
 
 impl<A: Aggregate> Given<A> {
-    /// The time at which the command is handled; 1970 unless it is set.
+    /// The time at which the command is handled; by default 1970.
     pub fn at(mut self, time: Timestamp) -> Self {
         self.context.time = time;
         self
     }
 
-    /// What travels with the command.
+    /// The metadata of the command.
     pub fn with(mut self, metadata: Metadata) -> Self {
         self.context.metadata = metadata;
         self
@@ -106,7 +106,7 @@ impl<A: Aggregate> Given<A> {
     ///
     /// # Panics
     ///
-    /// When the command's id is none that a store would take.
+    /// When no store takes the command's aggregate id.
     #[expect(clippy::needless_pass_by_value, reason = "a test reads better without the borrow")]
     pub fn when<C>(self, command: C) -> When<A>
     where
@@ -120,7 +120,7 @@ impl<A: Aggregate> Given<A> {
     }
 }
 
-/// What became of the command; see [`given`].
+/// The result of the command; see [`given`].
 #[derive(Debug)]
 #[must_use = "say what should have happened: `then`, `then_nothing` or `then_rejected`"]
 pub struct When<A: Aggregate> {

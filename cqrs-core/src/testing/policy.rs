@@ -19,7 +19,7 @@ use crate::{
     model::{aggregate::Aggregate, command::Command, event::Event as _},
 };
 
-/// Begins a test of a policy to which nothing has happened.
+/// Begins a test of a policy without past events.
 ///
 /// ```
 /// # use cqrs_core::{
@@ -74,7 +74,7 @@ pub fn policy<P: Policy>() -> PolicyTest<P> {
     PolicyTest { states: HashMap::new(), time: Timestamp::UNIX_EPOCH, events: 0 }
 }
 
-/// A policy and what has happened to it; see [`policy`].
+/// A policy with its states; see [`policy`].
 #[derive(Debug)]
 pub struct PolicyTest<P> {
     states: HashMap<String, P>,
@@ -83,13 +83,13 @@ pub struct PolicyTest<P> {
 }
 
 impl<P: Policy> PolicyTest<P> {
-    /// The time of the next events; 1970 unless it is set.
+    /// The time of the next events; by default 1970.
     pub fn at(mut self, time: Timestamp) -> Self {
         self.time = time;
         self
     }
 
-    /// Lets an event happen to the aggregate of that id. What the policy wants then is not looked at.
+    /// Lets an event happen to the aggregate of that id, and ignores the policy's intents.
     pub fn given<A: Aggregate>(self, id: impl Into<String>, event: A::Event) -> Self
     where
         P: React<A::Event>,
@@ -101,7 +101,7 @@ impl<P: Policy> PolicyTest<P> {
     ///
     /// # Panics
     ///
-    /// When the policy wants something that cannot be saved, such as a deadline of an illegal name.
+    /// When an intent of the policy cannot be saved, such as a deadline with an illegal name.
     #[track_caller]
     pub fn when<A: Aggregate>(mut self, id: impl Into<String>, event: A::Event) -> Reacted<P>
     where
@@ -120,7 +120,7 @@ impl<P: Policy> PolicyTest<P> {
     ///
     /// # Panics
     ///
-    /// When the policy wants something that cannot be saved.
+    /// When an intent of the policy cannot be saved.
     #[track_caller]
     pub fn when_refused<C: Command>(mut self, key: &str, command: C, reason: &str) -> Reacted<P> {
         self.events += 1;
@@ -146,7 +146,7 @@ impl<P: Policy> PolicyTest<P> {
         })
     }
 
-    /// The state of a key, if there is one that is kept.
+    /// The state of a key, if the policy keeps one.
     pub fn state(&self, key: &str) -> Option<&P> {
         self.states.get(key)
     }
@@ -183,7 +183,7 @@ impl<P: Policy> PolicyTest<P> {
     }
 }
 
-/// What a policy wants after an event; see [`policy`].
+/// The intents of a policy after an event; see [`policy`].
 #[derive(Debug)]
 #[must_use = "say what should be wanted: `then` or `then_nothing`"]
 pub struct Reacted<P> {
@@ -194,11 +194,11 @@ pub struct Reacted<P> {
 }
 
 impl<P: Policy> Reacted<P> {
-    /// Expects exactly what `expected` wants, in that order.
+    /// Expects exactly the intents of `expected`, in that order.
     ///
     /// # Panics
     ///
-    /// When the policy wants something else; this is how the test fails.
+    /// When the policy has other intents; this is how the test fails.
     #[track_caller]
     pub fn then(self, expected: impl FnOnce(&mut Effects)) -> PolicyTest<P> {
         let Some(cause) = self.cause else {
@@ -212,11 +212,11 @@ impl<P: Policy> Reacted<P> {
         self.test
     }
 
-    /// Expects that the policy wants nothing.
+    /// Expects no intents.
     ///
     /// # Panics
     ///
-    /// When it wants something; this is how the test fails.
+    /// When the policy has intents; this is how the test fails.
     #[track_caller]
     pub fn then_nothing(self) -> PolicyTest<P> {
         assert!(
@@ -229,7 +229,7 @@ impl<P: Policy> Reacted<P> {
     }
 }
 
-/// What of intents concerns the business.
+/// The parts of intents that matter to the business.
 fn shown(intents: &[Intent]) -> Vec<(String, Option<Timestamp>, Value)> {
     let body = |body: &serde_json::value::RawValue| serde_json::from_str(body.get()).unwrap_or(Value::Null);
     let one = |intent: &Intent| match &intent.action {

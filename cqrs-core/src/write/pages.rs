@@ -13,8 +13,8 @@ const LARGEST_PAGE: u64 = 256;
 /// About how many small messages are in one block of JetStream's file store (8 MB). A server reads whole blocks, so
 /// commits that are this far apart cost one block each.
 ///
-/// This and [`SCATTERED`] are the two constants of a cost model for [`next_page`], and no limits: with other blocks, pages
-/// are only larger or smaller than they could be.
+/// This and [`SCATTERED`] are the two constants of a cost model for [`next_page`], and no limits: with other blocks,
+/// pages are only larger or smaller than they could be.
 const PIECE: u64 = 16_384;
 
 /// The cost of a commit in a block of its own; the unit is the cost of a further commit in the same block.
@@ -23,9 +23,9 @@ const SCATTERED: u64 = 32;
 /// The size of the first page of a cold load: the load of an aggregate that is not in the cache.
 ///
 /// The number of concurrent cold loads is limited, but the first page is read outside of that limit: a new or a short
-/// aggregate fits into it and never waits. Where commits are close together, a large page saves a round trip; where they
-/// are scattered, each commit in it costs the server a block. So the size follows the loads before, between 4 and 128: it
-/// falls at once, and at most doubles with each load.
+/// aggregate fits into it and never waits. Where commits are close together, a large page saves a round trip; where
+/// they are scattered, each commit in it costs the server a block. So the size follows the loads before, between 4 and
+/// 128: it falls at once, and at most doubles with each load.
 pub(crate) struct FirstPage(AtomicUsize);
 
 impl FirstPage {

@@ -1,4 +1,4 @@
-//! A step of the builder: `.following(&log)`, to be completed by `.view`, `.policy`, `.handler` or `.projection`.
+//! A step of the builder: `.following(&log)`, to be completed by `.view`, `.projection`, `.policy` or `.event_handler`.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
     service::{builder::Builder, lists::Push},
 };
 
-/// Adds one thing to a service that follows another context's log; see [`Builder::following`]. It is as if the thing
-/// were added to the [`Builder`] itself, but for the log: it has the same names, progress, dead letters and promises.
+/// Adds one projection that follows another context's log; see [`Builder::following`]. Apart from the log, it is as if
+/// the projection was added to the [`Builder`] itself: it has the same name, progress, dead letters and guarantees.
 #[must_use = "add `.view`, `.policy`, `.handler` or `.projection`, which follows the log"]
 pub struct Following<B: Backend, A, V> {
     pub(crate) builder: Builder<B, A, V>,
@@ -27,7 +27,7 @@ impl<B: Backend, A, V> Following<B, A, V> {
         self.builder.follows(T::NAME, self.log).view::<T>()
     }
 
-    /// Adds a projection that keeps its results itself; see [`Builder::projection`].
+    /// Adds a projection that keeps its own results; see [`Builder::projection`].
     pub fn projection(self, id: ProjectionId, projection: impl Projection) -> Builder<B, A, V> {
         self.builder.follows(id.name, self.log).projection(id, projection)
     }

@@ -1,4 +1,4 @@
-//! Putting a service together, and starting it.
+//! Builds a service.
 
 pub(crate) mod following;
 mod start;
@@ -28,7 +28,7 @@ use crate::{
     write::resources::Limits,
 };
 
-/// Puts a service together; see [`Cqrs::builder`].
+/// Builds a service; see [`Cqrs::builder`].
 pub struct Builder<B: Backend, A, V> {
     backend: B,
     clock: Arc<dyn Clock>,
@@ -39,27 +39,27 @@ pub struct Builder<B: Backend, A, V> {
     stop_patience: Duration,
     waiting: Duration,
     projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
-    /// Policies and handlers, which need the stores.
+    /// Policies, event handlers and announcers, which need the stores.
     later: Vec<(ProjectionId, Later<B>)>,
-    /// The logs of other contexts, by the names of those who follow them.
+    /// The logs of other contexts, by the name of the projection that follows them.
     foreign: HashMap<&'static str, Arc<dyn AnyEvents>>,
-    /// What keeps deadlines, if there is a policy.
+    /// Opens the port to deadlines, if there is a policy.
     deadlines: Option<OpenDeadlines<B>>,
     build_changed: bool,
     projects: bool,
     lists: PhantomData<fn() -> (A, V)>,
 }
 
-/// Makes a projection of the stores.
+/// Makes a projection from the stores.
 type Later<B> = Box<dyn FnOnce(&Parts<B>) -> Arc<dyn AnyProjection> + Send>;
 
-/// What policies and handlers are made of.
+/// The resources of policies, event handlers and announcers.
 pub(crate) struct Parts<B: Backend> {
     views: Arc<B::Views>,
     carrier: Arc<Carrier>,
 }
 
-/// The events' port to deadlines, and the timer that follows it.
+/// Opens the events' port to deadlines, and the timer that follows it.
 type OpenDeadlines<B> = fn(Arc<<B as Backend>::Events>) -> OpenedDeadlines;
 
 struct OpenedDeadlines {
@@ -124,14 +124,14 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self.with_lists()
     }
 
-    /// Adds a projection that keeps its results itself, under the name and version of `id`: its projector
-    /// runs. See [`Projection`].
+    /// Adds a projection that keeps its own results, under the name and version of `id`: its projector runs. See
+    /// [`Projection`].
     pub fn projection(mut self, id: ProjectionId, projection: impl Projection) -> Self {
         self.projections.push((id, Arc::new(projection)));
         self
     }
 
-    /// Adds a policy: what follows from events is done. See [`Policy`] for what it promises.
+    /// Adds a policy: commands and deadlines that follow from events. See [`Policy`] for its guarantees.
     pub fn policy<P: Policy>(mut self) -> Self
     where
         B::Events: Deadlines,
@@ -155,8 +155,8 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
-    /// Adds an announcer: it tells other contexts what they are to know, in the log `public`. See [`Announce`] for what
-    /// it promises.
+    /// Adds an announcer: it publishes events to other contexts, in the log `public`. See [`Announce`] for its
+    /// guarantees.
     pub fn announcer<N: Announce>(mut self, public: impl EventStore) -> Self {
         let later: Later<B> =
             Box::new(|parts| Arc::new(Announcer::<N, _, _>::new(Arc::new(public), Arc::clone(&parts.views))));
@@ -164,8 +164,8 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
-    /// Adds something that follows what another context announces in its public log, in place of this context's own
-    /// events: `.following(&shop).policy::<Points>()`. One projection follows one log.
+    /// Adds a projection that follows the public log of another context, in place of this context's own log:
+    /// `.following(&shop).policy::<Points>()`. One projection follows one log.
     pub fn following(self, public: &(impl EventStore + Clone)) -> Following<B, A, V> {
         Following { builder: self, log: Arc::new(public.clone()) }
     }
@@ -175,17 +175,17 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
-    /// Builds views and projections whose version has changed, beside the old version, which answers in the
-    /// programs that have it. Queries wait until the new one has caught up, and fail with
-    /// [`Error::ViewBuilding`](crate::Error::ViewBuilding) if that takes too long. Unless this is set, the service does not start with a
-    /// changed version, since building one takes its time and room.
+    /// Builds views and projections whose version has changed beside the old version (blue/green), which still answers
+    /// in programs that have it. Queries wait until the new one has caught up, and fail with
+    /// [`Error::ViewBuilding`](crate::Error::ViewBuilding) if that takes too long. By default, the service does not
+    /// start with a changed version, because building it takes time and room.
     pub fn build_changed_views(mut self) -> Self {
         self.build_changed = true;
         self
     }
 
-    /// Starts no projectors, policies, handlers or timers: for a process that sends commands, asks, or looks how far
-    /// others are, while they run elsewhere. Its queries wait for the views as always.
+    /// Starts no projectors, policies, handlers or timers: for a process that sends commands or queries, or shows
+    /// progress, while other processes run the projectors. Its queries wait for the views as usual.
     pub fn without_projectors(mut self) -> Self {
         self.projects = false;
         self
@@ -203,51 +203,49 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
-    /// How often a command is handled, at least once, when others change its aggregate in between; 16
-    /// unless it is set.
+    /// How often a command is handled, at least once, when other writers change its aggregate in between; 16 by
+    /// default.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.limits.attempts = attempts.max(1);
         self
     }
 
-    /// How long an append is tried again while the store gives no definite answer; 30 seconds unless it
-    /// is set.
+    /// How long an append is sent again while the store gives no definite answer; 30 seconds by default.
     pub fn append_patience(mut self, patience: Duration) -> Self {
         self.limits.patience = patience;
         self
     }
 
-    /// How many aggregates of each type keep their last state in memory, so that a command on one of them
-    /// needs no load; 10,000 unless it is set. Each takes the size of its state, and 58 bytes for each of
-    /// the commands that it remembers.
+    /// How many aggregates of each type keep their last state in memory, so that a command on one of them needs no
+    /// load; 10,000 by default. Each takes the size of its state, and 58 bytes for each command that it remembers.
     pub fn cached_aggregates(mut self, number: u64) -> Self {
         self.cached = number;
         self
     }
 
-    /// How many aggregates that are not in memory are read at a time, at least one; 4 unless it is set. Others
-    /// wait for their turn, so that many loads at once do not hold up the appends. New aggregates, and those with
-    /// the first few commits only, need no turn.
+    /// How many aggregates that are not in memory are read at a time (cold loads), at least one; 4 by default. Further
+    /// cold loads wait for a permit, so that many loads do not hold up the appends. New aggregates, and those with only
+    /// a few commits, need no permit.
     pub fn cold_loads(mut self, number: usize) -> Self {
         self.limits.cold_loads = number.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 
-    /// How long a query waits for its view after a receipt; 5 seconds unless it is set.
+    /// How long a query waits for its view after a receipt; 5 seconds by default.
     pub fn query_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// How long [`stop`](Cqrs::stop) waits for what is under way, such as a handler's call; 10 seconds unless it is set.
+    /// How long [`stop`](Cqrs::stop) waits for work in progress, such as a handler's call; 10 seconds by default.
     pub fn stop_patience(mut self, patience: Duration) -> Self {
         self.stop_patience = patience;
         self
     }
 
-    /// How long [`Cqrs::caught_up`] and [`Rebuild::finished`](crate::operate::Rebuild::finished) wait for a projection that does
-    /// not get any further, and [`Cqrs::progress`] and [`Cqrs::dead_letters`] for an answer; one minute unless it is
-    /// set. Set it above what the slowest handler takes for a batch of events.
+    /// How long [`Cqrs::caught_up`] and [`Rebuild::finished`](crate::operate::Rebuild::finished) wait for a projection
+    /// that makes no progress, and [`Cqrs::progress`] and [`Cqrs::dead_letters`] for an answer; one minute by default.
+    /// Set it above the time of the slowest handler for a batch of events.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.waiting = patience;
         self

@@ -1,4 +1,4 @@
-//! Starting a service: names are checked, projections are put together, workers begin.
+//! Starts a service: checks the names, makes the projections, starts the workers.
 
 use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -33,17 +33,17 @@ use crate::{
     write::{queue::Queues, resources::Shell},
 };
 
-/// How long a service that starts waits for a store that does not answer.
+/// How long a starting service retries while a store does not answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
-    /// Prepares the views' places and starts their projectors. A projection whose place cannot be prepared does not
-    /// keep the others from running: [`Cqrs::projectors`] says why its projector has halted or tries again.
+    /// Prepares the views' places and starts their projectors. If the place of one projection cannot be prepared, the
+    /// others run: [`Cqrs::projectors`] says why its projector has halted or retries.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when a name is not legal or used twice, or the view store's when it does not say which builds
-    /// of a projection there are. A store that does not answer is asked again for 15 seconds.
+    /// [`Error::Config`] when a name is not legal or used twice, or the view store's when it does not return the builds
+    /// of a projection. A store that does not answer is asked again for 15 seconds.
     ///
     /// # Cancel safety
     ///
@@ -105,7 +105,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     }
 }
 
-/// What comes of `attempt`, which is tried again while a store does not answer.
+/// Runs `attempt`, and repeats it while a store does not answer.
 async fn tried_for_a_while<F>(attempt: impl Fn() -> F) -> Result<(), Error>
 where
     F: Future<Output = Result<(), Error>>,
@@ -122,7 +122,7 @@ where
     }
 }
 
-/// What it takes to start the projection of each view.
+/// Collects the projections of the views that are to be started.
 struct Starts<S> {
     views: Arc<S>,
     starts: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
@@ -135,7 +135,7 @@ impl<S: ViewStore> ViewVisitor for Starts<S> {
     }
 }
 
-/// Checks the names of everything that the service is made of, and reports all that is wrong at once.
+/// Checks the names of all parts of the service, and reports all problems at once.
 fn check_names<'a, A: AggregateList, V: ViewList>(
     queues: &A::Queues,
     projections: impl Iterator<Item = &'a ProjectionId>,

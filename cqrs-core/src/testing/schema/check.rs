@@ -1,4 +1,4 @@
-//! Comparing what a program reads with what is locked.
+//! Compares the shapes that a program reads with the locked ones.
 
 use std::{any::type_name, collections::BTreeMap, fmt::Write as _, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What a person can do about a change that breaks what is stored.
+/// The advice about a change after which stored events cannot be read.
 const WAYS_ON: &str = "\
   There are two ways on:
   - Give the event a new version, and keep the payload it had as a type of its own:
@@ -26,11 +26,11 @@ const WAYS_ON: &str = "\
     not recorded any more with `#[event(retired)]`.
   If nothing of it was ever stored, take it out of the file by hand.";
 
-/// Holds the program to the file; see [`check_schema_lock`](super::check_schema_lock).
+/// Compares the program with the file; see [`check_schema_lock`](super::check_schema_lock).
 ///
 /// # Errors
 ///
-/// What is wrong, as the end of a sentence that begins with the shape of `E`.
+/// The problem, as the end of a sentence that begins with the shape of `E`.
 pub(crate) fn check<E: StoredShape>(path: &Path, update: bool) -> Result<(), String> {
     let shapes =
         shapes::<E>().map_err(|problems| format!("cannot be told:\n\n  {}", problems.join("\n\n  ")))?;
@@ -56,7 +56,7 @@ pub(crate) fn check<E: StoredShape>(path: &Path, update: bool) -> Result<(), Str
     ))
 }
 
-/// By stored type, what is to be said about it.
+/// The findings by stored type.
 type Findings = BTreeMap<(String, u32), Vec<String>>;
 type Shapes = BTreeMap<(&'static str, u32), Shape>;
 
@@ -72,7 +72,7 @@ fn list(findings: &Findings) -> String {
     text
 }
 
-/// What is locked and would not be read.
+/// The locked types that would not be read.
 fn broken<E: StoredShape>(locked: &Lock, shapes: &Shapes) -> Findings {
     let mut broken = Findings::new();
     for (name, version, entry) in locked.iter() {
@@ -94,7 +94,7 @@ fn broken<E: StoredShape>(locked: &Lock, shapes: &Shapes) -> Findings {
 fn entry_problems<E: Event>(event_type: EventType, entry: &Entry, shape: &Shape) -> Vec<String> {
     let mut problems = compare::problems(&entry.schema, &shape.schema);
     let read = codec::decode_data::<E>(event_type, JSON, entry.payload.to_string().as_bytes());
-    // That a payload cannot be read is news only if the shape does not say so.
+    // That a payload cannot be read is reported only if the shape does not show it already.
     let of_json =
         read.map_err(|error| problems.push(format!("its locked payload is not read any more: {error}"))).ok();
     let Some(digits) = &entry.bincode else { return problems };
@@ -114,7 +114,7 @@ fn entry_problems<E: Event>(event_type: EventType, entry: &Entry, shape: &Shape)
     problems
 }
 
-/// The file as it should be, and how it differs from what is there.
+/// The file as it should be, and the differences from the present one.
 fn brought_up_to_date<E: StoredShape>(locked: &Lock, shapes: &Shapes) -> Result<(Lock, Findings), String> {
     let mut wanted = locked.clone();
     let mut changes = Findings::new();
@@ -141,7 +141,7 @@ fn brought_up_to_date<E: StoredShape>(locked: &Lock, shapes: &Shapes) -> Result<
                     say("its shape has changed in a compatible way");
                 }
                 if entry.bincode.is_none() && bincode.is_some() {
-                    // The bytes of the locked payload, not of the one that the shape leads to today.
+                    // The bytes of the locked payload, not of the payload of today's shape.
                     entry.bincode = self::bincode::<E>(
                         event_type,
                         &Shape { payload: entry.payload.clone(), ..shape.clone() },
@@ -189,7 +189,7 @@ fn from_hex(digits: &str) -> Result<Vec<u8>, String> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-/// What an event comes to, by which two are compared.
+/// A text of an event, for comparison.
 fn written<E: Event>(event: &E) -> String {
     let json = json::encode(&codec::Data(event)).unwrap_or_default();
     format!("{} {} {json:?}", type_name::<E>(), event.event_type().name)

@@ -1,13 +1,13 @@
-//! Whether everything that one schema allows is read as another.
+//! Whether every payload that one schema allows is read by another.
 //!
-//! It errs towards saying no: what is not known to be read is reported.
+//! In doubt it reports a problem.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// What of the payloads of shape `old` a program that reads `new` would not read, or pass over; nothing if it reads
-/// them all.
+/// Parts of payloads of shape `old` that a program with shape `new` would not read, or would ignore; empty if it reads
+/// all of them.
 pub(crate) fn problems(old: &Value, new: &Value) -> Vec<String> {
     let mut comparison =
         Comparison { old_root: old, new_root: new, compared: BTreeSet::new(), problems: Vec::new() };
@@ -31,7 +31,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn schemas(&mut self, path: &str, old: &'a Value, new: &'a Value) {
-        // Definitions stand beside the shape and are no part of it.
+        // Definitions are listed beside the shape and are no part of it.
         if old == new && !has_references(old) || is_anything(new) {
             return;
         }
@@ -51,7 +51,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// One form of a value, which one of the forms that are read has to read.
+    /// One form of a value, which one of the new forms has to read.
     fn branch(&mut self, path: &str, old: &'a Value, forms: &'a [Value]) {
         // Variants without fields may be one form together.
         if let Some(values) = values(old) {
@@ -171,7 +171,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// What only restricts: it has to be as it was, or gone.
+    /// Keywords that only restrict: each must be unchanged, or removed.
     fn rest(&mut self, path: &str, old: &Value, new: &Value) {
         const COMPARED: [&str; 13] = [
             "$defs",
@@ -193,7 +193,7 @@ impl<'a> Comparison<'a> {
         };
         for (keyword, value) in new.as_object().into_iter().flatten().filter(is_new) {
             let before = old.get(keyword).map_or_else(|| "nothing".to_owned(), Value::to_string);
-            // How many parts a tuple has was compared; a list of fixed length is one as well.
+            // The number of parts of a tuple was compared; a list of fixed length is a tuple as well.
             self.problem(
                 path,
                 &format!("is restricted in another way: {keyword} was {before} and is {value}"),
@@ -202,7 +202,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Whether a schema allows everything: `true`, or one that says nothing.
+/// Whether a schema allows everything: `true`, or an empty object.
 fn is_anything(schema: &Value) -> bool {
     schema == &Value::Bool(true) || schema.as_object().is_some_and(Map::is_empty)
 }
@@ -227,7 +227,7 @@ fn branches(schema: &Value) -> Option<&[Value]> {
     branches.as_array().map(Vec::as_slice)
 }
 
-/// What tells one form of a value from the others: a constant, or the only member that it has to have.
+/// The tag by which one form of a value differs from the others: a constant, or its only required member.
 fn tag(schema: &Value) -> Option<String> {
     if let Some(value) = schema["const"].as_str() {
         return Some(value.to_owned());
@@ -250,7 +250,7 @@ fn values(schema: &Value) -> Option<Vec<&Value>> {
     }
 }
 
-/// Whether a schema that is no union allows a value of a few kinds.
+/// Whether a schema that is not a union allows a simple value.
 fn allows(schema: &Value, value: &Value) -> bool {
     if let Some(values) = values(schema) {
         return values.contains(&value);
@@ -302,7 +302,7 @@ fn is_map(schema: &Value) -> bool {
     schema["additionalProperties"].is_object()
 }
 
-/// What a schema allows, in words.
+/// A description of what a schema allows.
 fn kind(schema: &Value) -> String {
     if let Some(values) = values(schema) {
         let values: Vec<_> = values.iter().map(ToString::to_string).collect();

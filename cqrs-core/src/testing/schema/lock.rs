@@ -1,11 +1,11 @@
-//! The file: for each stored name and version the schema of the payload, and a payload.
+//! The lock file: for each stored name and version the schema of the payload, and a payload.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// All that is locked, by name and version.
+/// All locked types, by name and version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Lock(pub(super) BTreeMap<String, BTreeMap<u32, Entry>>);
@@ -14,7 +14,7 @@ pub(crate) struct Lock(pub(super) BTreeMap<String, BTreeMap<u32, Entry>>);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entry {
-    /// The shape of the payload, without what is only for people.
+    /// The shape of the payload, without remarks.
     pub(super) schema: Value,
     /// A payload that was written when the type was locked.
     pub(super) payload: Value,
@@ -24,7 +24,7 @@ pub(crate) struct Entry {
 }
 
 impl Lock {
-    /// What is in the file; none if it is not there.
+    /// The content of the file; `None` if it does not exist.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, String> {
         match fs::read(path) {
             Ok(text) => {

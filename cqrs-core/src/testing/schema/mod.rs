@@ -1,4 +1,4 @@
-//! The schema lock: a file with the stored shape of each event, which a test holds the program to.
+//! The schema lock: a file with the stored shape of each event, with which a test compares the program.
 
 mod check;
 mod compare;
@@ -17,7 +17,7 @@ use crate::model::event::Event;
 
 pub use shapes::Older;
 
-/// The environment variable that lets the helper write the file.
+/// The environment variable that allows the test to write the file.
 const UPDATE: &str = "UPDATE_SCHEMA_LOCK";
 
 /// Events whose stored shape can be locked: `#[event(schema)]` beside schemars' `JsonSchema`.
@@ -31,17 +31,17 @@ pub trait StoredShape: Event + JsonSchema + DeserializeOwned {
     /// Whether each variant is a stored type; a struct is one by itself.
     const IS_ENUM: bool;
 
-    /// Names that a stored type had once, each with the name that it has now.
+    /// Former names of stored types, each with its present name.
     const ALIASES: &'static [(&'static str, &'static str)];
 
-    /// Shows the type of each older version's payload.
+    /// Adds the type of each older version's payload to `older`.
     fn older(older: &mut Older);
 }
 
-/// Holds the stored shape of the events `E` to what the file at `path` says, which is under version control.
+/// Compares the stored shape of the events `E` with the file at `path`, which is under version control.
 ///
-/// The file has the shape of each event in each version, as JSON Schema, and a payload for each, which was written
-/// once and is read back for ever. `path` counts from the package's folder.
+/// The file has the shape of each event in each version, as JSON Schema, and a payload for each, which was written once
+/// and must stay readable. `path` is relative to the package's folder.
 ///
 /// ```no_run
 /// # use cqrs_core::Event;
@@ -56,19 +56,19 @@ pub trait StoredShape: Event + JsonSchema + DeserializeOwned {
 /// cqrs_core::testing::check_schema_lock::<OrderEvent>("schema/order.json");
 /// ```
 ///
-/// A change after which this program could not read what is stored fails, and says what has changed and what to do:
-/// give the event a new version, or make the change a compatible one. Any other change fails until the file is brought
-/// up to date by a run with `UPDATE_SCHEMA_LOCK=1`, which writes additions and nothing else.
+/// A change after which this program could not read stored events fails, and the message says what has changed and what
+/// to do: give the event a new version, or make the change a compatible one. Any other change fails until the file is
+/// updated by a run with `UPDATE_SCHEMA_LOCK=1`, which writes additions and nothing else.
 ///
-/// The payloads follow from the schema. Where a type reads less than its schema says, give it an example that it does
-/// read: `#[schemars(example = "2026-01-02")]`.
+/// The payloads are generated from the schema. If a type reads less than its schema says, give it an example that it
+/// reads: `#[schemars(example = "2026-01-02")]`.
 ///
 /// # Panics
 ///
-/// When the shape is not the locked one; this is how the test fails.
+/// When the shape differs from the locked one; this is how the test fails.
 #[track_caller]
 pub fn check_schema_lock<E: StoredShape>(path: impl AsRef<Path>) {
-    // What cargo sets for a test is the folder in which it runs as well.
+    // Cargo sets this variable to the folder in which it runs the test.
     let path =
         env::var_os("CARGO_MANIFEST_DIR").map_or_else(Default::default, std::path::PathBuf::from).join(path);
     let update = env::var_os(UPDATE).is_some_and(|value| value == "1");

@@ -1,8 +1,8 @@
-//! A payload that a schema allows, in which no two values of a kind are the same, so that an exchange shows.
+//! A payload that a schema allows, in which no two values of a kind are equal, so that an exchange of fields shows.
 
 use serde_json::{Map, Value, json};
 
-/// How deep a payload goes before lists stay empty.
+/// How deep a payload is nested before lists stay empty.
 const DEPTH: usize = 12;
 
 /// A payload of the shape `schema`, whose `$defs` are in it.

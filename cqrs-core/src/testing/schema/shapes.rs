@@ -1,4 +1,4 @@
-//! The shapes of the payloads that a program reads: as its types' schemas say.
+//! The shapes of the payloads that a program reads, from the schemas of its types.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::{
     testing::schema::{StoredShape, sample::sample},
 };
 
-/// What the payloads of one stored type look like.
+/// The shape of the payloads of one stored type.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
-    /// With nothing in it that is only for people.
+    /// The schema without remarks.
     pub(super) schema: Value,
     pub(super) payload: Value,
 }
@@ -33,7 +33,7 @@ impl Older {
 ///
 /// # Errors
 ///
-/// Which types have none, because they do not read what their schema allows.
+/// The types without a shape, because they do not read what their schema allows.
 pub(crate) fn shapes<E: StoredShape>() -> Result<BTreeMap<(&'static str, u32), Shape>, Vec<String>> {
     let mut shapes = BTreeMap::new();
     let mut problems = Vec::new();
@@ -56,8 +56,8 @@ pub(crate) fn shapes<E: StoredShape>() -> Result<BTreeMap<(&'static str, u32), S
     if problems.is_empty() { Ok(shapes) } else { Err(problems) }
 }
 
-/// The current version of each stored type. Which variant of the schema is which, an event tells that is read from
-/// a payload of its shape.
+/// The current version of each stored type. To find the variant of a schema's branch, a payload of its shape is read as
+/// an event.
 fn current<E: StoredShape>() -> Vec<Result<(EventType, Shape), String>> {
     let whole = schema::<E>();
     let read = |what: &str, tagged: Value| {
@@ -109,7 +109,7 @@ fn schema<T: JsonSchema>() -> Value {
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// What in a schema says nothing about the shape.
+/// The keywords of a schema that are not part of the shape.
 const REMARKS: [&str; 9] = [
     "$schema",
     "$comment",

@@ -37,8 +37,8 @@ const PULL_BYTES: usize = 4 * 1024 * 1024;
 const OVERHEAD: usize = 64 * 1024;
 
 /// The `priority_timeout` of the consumer's priority group: the server moves the pin to another client this long after
-/// the last request of the pinned client. It is most of the time that a failover takes. A client that is paused for longer
-/// loses the pin while it saves; the checkpoint's compare-and-set then makes one of the two saves a conflict.
+/// the last request of the pinned client. It is most of the time that a failover takes. A client that is paused for
+/// longer loses the pin while it saves; the checkpoint's compare-and-set then makes one of the two saves a conflict.
 const TURN: Duration = Duration::from_secs(2);
 
 /// How long one pull request lasts; well below [`TURN`], so that an idle subscriber keeps the pin.
