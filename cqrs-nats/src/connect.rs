@@ -1,4 +1,4 @@
-//! Connecting to a server, and finding out whether it will do.
+//! Connects to a server, and checks its version and API level.
 
 use std::{
     fmt,
@@ -29,28 +29,28 @@ use crate::{
     wire::subject::encode_token,
 };
 
-/// The oldest nats-server that will do: the views need its atomic batches, and that it goes on answering.
+/// The oldest supported nats-server: the views need its atomic batches, and two earlier versions have bugs.
 ///
-/// 2.12.0 has the batches, but checks the expectation of every message as if it were about the subject of the batch's
-/// last. Any but the first then seems to come after a write to its own subject, and the batch is refused with the
-/// error 10164 ("wrong last sequence"): no view could save a document with its checkpoint.
+/// 2.12.0 has atomic batches, but checks the expected sequence of every message against the subject of the batch's last
+/// message. Any message but the first then seems to come after a write to its own subject, and the batch is refused
+/// with the error 10164 ("wrong last sequence"): no view could save a document with its checkpoint.
 ///
-/// 2.12.1 stops answering about a stream, and soon about all, when a message is stored while several are being read
-/// with one direct request: it waits for a lock that it holds itself. Reading aggregates and views does that.
+/// 2.12.1 stops answering about a stream, and soon about all streams, when a message is stored while a batched direct
+/// get reads several: it waits for a lock that it holds itself. Reading aggregates and views does that.
 pub const MIN_SERVER: (i64, i64, i64) = (2, 12, 2);
 
-/// The JetStream API level of that server, and of the older ones of 2.12.
+/// The JetStream API level of that server, and of the older versions 2.12.x.
 const MIN_API_LEVEL: u32 = 2;
 
-/// How long a caller waits for an answer of the server.
+/// How long a request to the server waits for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long one attempt to read from a leader waits. A request to a stream without a leader is dropped without an
-/// answer, so this is about what an election costs on top.
+/// How long one read from a leader waits. A request to a stream without a leader is dropped without an answer, so an
+/// election costs about this much in addition.
 const READ: Duration = Duration::from_secs(1);
 
-/// How long an append waits for its answer before it is sent again, which is safe at any time. A message to a
-/// stream without a leader is dropped without an answer, so this is about what an election costs on top.
+/// How long an append waits for its answer before it is sent again, which is idempotent. A message to a stream without
+/// a leader is dropped without an answer, so an election costs about this much in addition.
 const APPEND: Duration = Duration::from_secs(1);
 
 /// A connection to NATS. Cloning is cheap; clones share the connection.
@@ -60,10 +60,10 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects to `url`, such as `nats://localhost:4222`, `tls://user:password@host` or `tls://token@host`; several
-    /// servers of one cluster are separated by commas, and the first one's user and password go to all of them. What
-    /// is neither letter nor digit in a user, password or token is percent-encoded, such as `%2C` for a comma. For
-    /// credentials and certificates see [`Connect::to`].
+    /// Connects to `url`, such as `nats://localhost:4222`, `tls://user:password@host` or `tls://token@host`. Several
+    /// servers of one cluster are separated by commas, and the first one's user and password are sent to all of them.
+    /// Every character of a user, password or token that is neither a letter nor a digit is percent-encoded, such as
+    /// `%2C` for a comma. For credentials and certificates see [`Connect::to`].
     ///
     /// # Errors
     ///
@@ -76,12 +76,11 @@ impl Nats {
         Connect::to(url).connect().await
     }
 
-    /// Opens the bounded context `name` with the usual [`Topology`], and creates what is not there.
+    /// Opens the bounded context `name` with the default [`Topology`], and creates its stream if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`TopologyError`]: the name is not legal, or the stream is there with settings under which events
-    /// could be lost.
+    /// [`TopologyError`]: the name is not legal, or the stream exists with settings under which events could be lost.
     ///
     /// # Cancel safety
     ///
@@ -90,12 +89,12 @@ impl Nats {
         self.open(Topology::new(name)).await
     }
 
-    /// Opens a bounded context as `topology` describes it, and creates what is not there. It is tried again for up to
-    /// 15 seconds while the server does not answer or the stream has no leader.
+    /// Opens a bounded context as `topology` describes it, and creates its stream if it does not exist. It retries for
+    /// up to 15 seconds while the server does not answer or the stream has no leader.
     ///
     /// # Errors
     ///
-    /// [`TopologyError`]: the name is not legal, or the stream is there with other settings.
+    /// [`TopologyError`]: the name is not legal, or the stream exists with other settings.
     ///
     /// # Cancel safety
     ///
@@ -105,8 +104,8 @@ impl Nats {
         Ok(NatsBackend { events, views: KvViews::new(self.connection.clone(), topology) })
     }
 
-    /// Opens the public log of the context `name` with the usual [`Topology`], and creates it if it is not there: the
-    /// context announces into it, and others [follow](cqrs_core::Builder::following) it.
+    /// Opens the public log of the context `name` with the default [`Topology`], and creates its stream if it does not
+    /// exist: the context announces into it, and other contexts [follow](cqrs_core::Builder::following) it.
     ///
     /// # Errors
     ///
@@ -119,7 +118,7 @@ impl Nats {
         self.open_log(Topology::new(name).public()).await
     }
 
-    /// Opens a log alone, without views, as `topology` describes it, and creates it if it is not there.
+    /// Opens a log alone, without views, as `topology` describes it, and creates its stream if it does not exist.
     ///
     /// # Errors
     ///
@@ -142,7 +141,7 @@ impl Nats {
         Ok(NatsEvents::new(connection.clone(), topology, era))
     }
 
-    /// The client itself, for what is outside the framework.
+    /// The client, for uses outside the framework.
     pub fn client(&self) -> &async_nats::Client {
         &self.connection.client
     }
@@ -166,8 +165,8 @@ impl Backend for NatsBackend {
     }
 }
 
-/// What acknowledged commits survive, as far as a client can know it: servers tell only their operator how often they
-/// write to the disk.
+/// Logs what acknowledged commits survive, as far as a client can know it: a server does not show clients how often it
+/// writes to the disk.
 fn tell_durability(topology: &Topology) {
     let (stream, replicas) = (topology.stream(), topology.replica_count());
     if topology.is_in_memory() {
@@ -179,7 +178,7 @@ fn tell_durability(topology: &Topology) {
     }
 }
 
-/// How to connect.
+/// The settings of a connection.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), cqrs_nats::ConnectError> {
@@ -241,19 +240,19 @@ impl Connect {
         self
     }
 
-    /// Authenticates with a token, in place of what is in the address.
+    /// Authenticates with a token, in place of the one in the address.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Receives answers on subjects that begin with `prefix`: one or more tokens of letters, digits, `_`, `-` and `=`
-    /// with dots between them.
+    /// Receives answers on subjects that begin with `prefix`: one or more tokens of letters, digits, `_`, `-` and `=`,
+    /// separated by dots.
     ///
-    /// Whoever may subscribe to a subject reads what comes there. So users of one account read each other's answers,
-    /// with all that is in them, unless each has a prefix of its own and may subscribe to no other one. It is
-    /// `_INBOX.<user>` for a user with a password, where `<user>` is [encoded](crate::encode_token), and `_INBOX` for
-    /// all others, which should have one.
+    /// Any user who may subscribe to a subject reads its messages. So users of one account can read each other's
+    /// answers, unless each user has its own prefix and may subscribe to no other one. The default is `_INBOX.<user>`
+    /// for a user with a password, where `<user>` is [encoded](crate::encode_token), and `_INBOX` for all other users,
+    /// which should set a prefix.
     pub fn inbox_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.inbox = Some(prefix.into());
         self
@@ -277,7 +276,7 @@ impl Connect {
         self.require_tls()
     }
 
-    /// Connects, and checks that the server will do.
+    /// Connects, and checks the server's version and API level.
     ///
     /// # Errors
     ///
@@ -287,8 +286,8 @@ impl Connect {
     ///
     /// Dropping it closes the connection.
     pub async fn connect(self) -> Result<Nats, ConnectError> {
-        // The client panics on its first TLS connection when the process has no provider, or two. An
-        // error says that the application has chosen one already, which is as good.
+        // The client panics on its first TLS connection when the process has no crypto provider, or two. An error here
+        // means that the application has installed one already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shown = self.addresses()?.to_string();
         let connection = Connection::new(self.live(0).await?);
@@ -308,7 +307,7 @@ impl Connect {
         Addresses::read(&self.url).map_err(|reason| ConnectError::Address { reason })
     }
 
-    /// Connects one client, after others were lost so often.
+    /// Connects one client, after the connection was lost `losses` times.
     async fn live(&self, losses: u64) -> Result<Live, ConnectError> {
         let mut addresses = self.addresses()?;
         let identity = self.identity(addresses.identity.take());
@@ -327,7 +326,7 @@ impl Connect {
         Ok(Live { client, jetstream, appends, reads, link, statistics, next: OnceLock::new() })
     }
 
-    /// Who connects: what was said apart goes before what is in the address.
+    /// The identity of the user: one that was set explicitly, or else the one in the address.
     fn identity(&self, address: Option<Identity>) -> Option<Identity> {
         match (&self.user, &self.token) {
             (Some((name, password)), _) => {
@@ -346,7 +345,7 @@ impl Connect {
     ) -> Result<ConnectOptions, ConnectError> {
         let mut options = ConnectOptions::new()
             .custom_inbox_prefix(inbox)
-            // A connection that died silently is noticed after two to three of these.
+            // A connection that died silently is noticed after two to three pings.
             .ping_interval(Duration::from_secs(2))
             .reconnect_delay_callback(|attempts| match attempts {
                 0 | 1 => Duration::ZERO,
@@ -381,7 +380,7 @@ impl Connect {
     }
 }
 
-/// What the subjects begin with on which answers come.
+/// The prefix of the subjects on which answers arrive.
 fn inbox(chosen: Option<&str>, identity: Option<&Identity>) -> Result<String, ConnectError> {
     let Some(chosen) = chosen else {
         return Ok(match identity {
@@ -394,7 +393,7 @@ fn inbox(chosen: Option<&str>, identity: Option<&Identity>) -> Result<String, Co
     if legal { Ok(chosen.to_owned()) } else { Err(ConnectError::InboxPrefix { prefix: chosen.to_owned() }) }
 }
 
-/// Keeps the link's state, and logs what the operator of the service should know.
+/// Updates the state of the link, and logs events for the operator.
 fn note(link: &watch::Sender<Link>, event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
@@ -404,9 +403,9 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
     link.send_if_modified(|link| link.note(event));
 }
 
-/// Checks the version of the server that we are connected to, and the API level of the JetStream that
-/// answers, which in a cluster may be another server's. 2.12.0 and 2.12.1 are noticed only where we are connected to
-/// them, since they have the level of 2.12.2.
+/// Checks the version of the connected server, and the API level of the JetStream that answers, which in a cluster may
+/// be another server's. 2.12.0 and 2.12.1 are detected only on the connected server, because they have the API level of
+/// 2.12.2.
 async fn check_server(connection: &Connection, url: &str) -> Result<(), ConnectError> {
     let (major, minor, patch) = MIN_SERVER;
     if !connection.client.is_server_compatible(major, minor, patch) {
@@ -421,7 +420,7 @@ async fn check_server(connection: &Connection, url: &str) -> Result<(), ConnectE
     Ok(())
 }
 
-/// Why JetStream did not say what it is.
+/// Why JetStream did not return its API level.
 enum NoLevel {
     NoAnswer(Source),
     NoJetStream(Source),
@@ -446,7 +445,7 @@ async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
     }
     #[derive(Deserialize)]
     struct Api {
-        // Servers before 2.11 have no levels.
+        // Servers before 2.11 have no API levels.
         #[serde(default)]
         level: u32,
     }
@@ -471,11 +470,11 @@ impl fmt::Debug for Connect {
     }
 }
 
-/// Why there is no connection, or none that will do.
+/// Why there is no usable connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// No server answers there.
+    /// No server answers at the address.
     #[error("no NATS server can be reached at {url}: is it running, and is the address right?")]
     Unreachable {
         /// The address, without secrets.
@@ -483,16 +482,16 @@ pub enum ConnectError {
         /// The client's error.
         source: async_nats::ConnectError,
     },
-    /// The address cannot be read.
+    /// The address cannot be parsed.
     #[error(
         "the address of the NATS server cannot be used: {reason}; it looks like nats://user:password@host:4222, where \
          what is neither letter nor digit in user and password is percent-encoded, such as %2C for a comma"
     )]
     Address {
-        /// Why not. The address itself is not shown, since nobody knows what in it is secret.
+        /// Why not. The address itself is not shown, because it is unknown which part of it is secret.
         reason: &'static str,
     },
-    /// The prefix of inboxes is none.
+    /// The prefix of inboxes is not valid.
     #[error(
         "{prefix:?} cannot be the prefix of inboxes: use tokens of letters, digits, _, - and =, with dots between"
     )]
@@ -500,7 +499,7 @@ pub enum ConnectError {
         /// The prefix.
         prefix: String,
     },
-    /// The server does not accept the credentials.
+    /// The server refuses the credentials.
     #[error("the NATS server at {url} does not accept the credentials")]
     Unauthorized {
         /// The address, without secrets.
@@ -508,7 +507,7 @@ pub enum ConnectError {
         /// The client's error.
         source: async_nats::ConnectError,
     },
-    /// The two do not agree on TLS.
+    /// The client and the server do not agree on TLS.
     #[error("no TLS connection to {url}: check the certificates and whether the server speaks TLS")]
     Tls {
         /// The address, without secrets.
@@ -529,7 +528,7 @@ pub enum ConnectError {
     TooOld {
         /// The address, without secrets.
         url: String,
-        /// What it says of itself.
+        /// The version or API level that was found.
         found: String,
     },
     /// The server has no JetStream for this account.
@@ -550,10 +549,10 @@ pub enum ConnectError {
     NotPermitted {
         /// The address, without secrets.
         url: String,
-        /// What the user must be allowed to do.
+        /// The permission that is missing.
         permission: String,
     },
-    /// The server is there, and its JetStream does not answer in time.
+    /// The server answers, but its JetStream does not answer in time.
     #[error("JetStream on the NATS server at {url} does not answer: it may be starting, or have no leader")]
     NoAnswer {
         /// The address, without secrets.
@@ -571,18 +570,18 @@ impl ConnectError {
                 Self::Unauthorized { url, source }
             }
             ConnectErrorKind::Tls => Self::Tls { url, source },
-            // What goes wrong in the handshake itself comes as a failure of input and output.
+            // A failure of the TLS handshake is reported as an I/O error.
             ConnectErrorKind::Io if is_tls(&source) => Self::Tls { url, source },
             _ => Self::Unreachable { url, source },
         }
     }
 }
 
-/// Whether an error of the TLS library is somewhere beneath.
+/// Whether an error of the TLS library is among the causes.
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        // An input and output error does not show what it wraps as its source.
+        // An I/O error does not return the error that it wraps as its source.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         if error.is::<rustls::Error>()
             || wrapped.and_then(|error| error.downcast_ref::<rustls::Error>()).is_some()
@@ -622,7 +621,7 @@ mod tests {
         }
     }
 
-    /// All that a connection to such an address can say: before it is made, and when it cannot be.
+    /// All texts about a connection to such an address: before it is made, and when it cannot be made.
     fn said(url: &str) -> String {
         let connect = Connect::to(url).user("otto", "passw0rd").token("t0ken");
         let mut said = format!("{connect:?}");
@@ -651,7 +650,7 @@ mod tests {
                 6 => format!("tls://:{secret}@"),
                 _ => format!("nats://anna:{secret}@"),
             };
-            // What comes after an `@` of its own or a comma is a host like any other, if all before it can be read.
+            // Text after an `@` in the password or a comma looks like a host, if all before it can be parsed.
             let is_host = secret.contains('@') && secret.contains(',');
             prop_assume!(!is_host);
             let said = said(&url);

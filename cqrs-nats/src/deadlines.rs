@@ -1,13 +1,13 @@
 //! Deadlines as scheduled messages, in a stream of their own.
 //!
 //! An armed deadline is a message on `<context>.deadline.<encoded id>.armed` with the headers `Nats-Schedule: @at …`
-//! and `Nats-Schedule-Target: <context>.deadline.<encoded id>.due`. When its time comes, the server removes it and
-//! stores its payload and headers on the target, in one step. A work queue's consumer hands those out; acknowledged,
-//! they are gone. So each deadline has at most one message, which says where it stands. One that comes again later is
-//! scheduled again, on `<context>.deadline.<encoded id>.later`: what waits is no message that was handed out, of which
-//! a consumer has a limited number.
+//! and `Nats-Schedule-Target: <context>.deadline.<encoded id>.due`. At its time, the server removes it and stores its
+//! payload and headers on the target, in one step. A consumer of the work queue delivers those messages; an
+//! acknowledgment removes them. So each deadline has at most one message, which is its state. A deadline that is
+//! delayed is scheduled again, on `<context>.deadline.<encoded id>.later`: a waiting deadline must not stay an
+//! unacknowledged delivery, because a consumer has a limited number of them.
 //!
-//! The stream is not the events' own: one that allows schedules must allow rollups and purges, too.
+//! The stream is not that of the events: a stream with schedules must also allow rollups and purges.
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,45 +47,47 @@ use crate::{
 /// The consumer that all instances of a service share.
 const CONSUMER: &str = "due";
 
-/// When it was decided that a deadline is armed; see [`Deadline::order`].
+/// The header with the order of the decision that armed the deadline; see [`Deadline::order`].
 const ORDER: &str = "Deadline-Order";
 
-/// Which arming it is; see [`Deadline::arming`].
+/// The header with the id of the arming; see [`Deadline::arming`].
 const ARMING: &str = "Deadline-Arming";
 
-/// How often it was put off; see [`Due::put_off`].
+/// The header with the number of delays; see [`Due::put_off`].
 const PUT_OFF: &str = "Deadline-Put-Off";
 
-/// The subject that an expectation is about, if it is not the message's own. (The client has no name for it.)
+/// The header with the subject that an expected sequence refers to, if it is not the message's own. (The client has no
+/// name for it.)
 const EXPECTED_ON: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
-/// How long the server waits for a sign of life of one who was handed a deadline before another gets it: how late a
-/// deadline is whose worker died.
+/// The ack wait: how long the server waits for a sign that the receiver of a deadline is alive before it redelivers the
+/// deadline. If the receiver dies, the deadline is that late.
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
-/// How often there is one.
+/// How often the receiver sends that sign.
 const ALIVE: Duration = Duration::from_millis(500);
 
-/// How many deadlines are handed out at once, at most.
+/// The most deadlines that are delivered and not acknowledged.
 const HANDED_OUT: i64 = 1_024;
 
-/// How many an instance is handed at once: none that waits in it, with no sign of life.
+/// How many deadlines one pull request asks for: more would wait in the process without a sign of life.
 const PULL: usize = 1;
 
-/// How long one request for deadlines lasts. Meanwhile the server says each second that it is there: a request that it
-/// has forgotten is noticed after two.
+/// How long one pull request lasts. Meanwhile the server sends a heartbeat each second: a request that it has lost is
+/// noticed after two.
 const REQUEST: Duration = Duration::from_secs(6);
 
-/// The server counts nanoseconds since 1970 in 64 bits, and what is over would come at once: it comes in 2255.
+/// The latest time of a schedule, in 2255. The server counts nanoseconds since 1970 in 64 bits, and a later time would
+/// overflow and be due at once.
 const FAR: Timestamp = Timestamp::constant(9_000_000_000, 0);
 
-/// How often a change is tried while somebody changes the same deadline.
+/// How often a change is tried while other callers change the same deadline.
 const ATTEMPTS: u32 = 16;
 
 /// How long the server may take to answer.
 const ACK: Duration = Duration::from_secs(5);
 
-/// Where a deadline stands: its one message.
+/// The state of a deadline: its one message.
 struct Standing {
     sequence: u64,
     order: u64,
@@ -114,7 +116,7 @@ impl NatsEvents {
             description: Some(format!("deadlines of the context {context}")),
             subjects: vec![format!("{}.>", self.topology.names().deadlines())],
             retention: RetentionPolicy::WorkQueue,
-            // The server allows no other policy with schedules. Without limits it never discards anything.
+            // The server allows no other policy with schedules. Without limits it never discards a message.
             discard: DiscardPolicy::Old,
             storage: self.topology.storage(),
             num_replicas: self.topology.replica_count(),
@@ -128,14 +130,14 @@ impl NatsEvents {
         }
     }
 
-    /// Where the deadline stands, from the stream's leader.
+    /// The state of the deadline, from the stream's leader.
     async fn standing(&self, subject: &str) -> Result<Option<Standing>, StoreError> {
         let what = || self.about_deadlines("looking for a deadline");
         let all = format!("{subject}.*");
         let which = Which::Last { last_by_subj: &all };
         let found = leader_get(&self.connection, &self.deadlines_stream(), which, what).await?;
         Ok(found.map(|found| {
-            // What cannot be read is nobody's deadline, and older than any.
+            // A message that cannot be read has no arming, and the lowest order.
             let headers = found.headers.as_ref().ok();
             let header = |name| headers?.get_last(name).map(|value: &HeaderValue| value.as_str().to_owned());
             Standing {
@@ -147,8 +149,8 @@ impl NatsEvents {
         }))
     }
 
-    /// Removes what looks like deadlines that are due and has headers that the client cannot be sent: the connection
-    /// would end with each attempt to hand it out.
+    /// Removes messages of due deadlines whose headers the client cannot parse: the connection would end with each
+    /// delivery.
     async fn remove_unreadable(&self, stream: &Stream<()>) -> Result<(), StoreError> {
         let due = format!("{}.*.due", self.topology.names().deadlines());
         let mut messages = OneByOne::new([due], 0, u64::MAX);
@@ -162,7 +164,7 @@ impl NatsEvents {
         Ok(())
     }
 
-    /// Removes a deadline's messages up to a place, so that a late removal never reaches a newer arming.
+    /// Removes a deadline's messages up to a sequence, so that a late removal never removes a newer arming.
     async fn purge(&self, stream: &Stream<()>, filter: String, last: u64) -> Result<(), StoreError> {
         let what = || self.about_deadlines("removing a deadline");
         let purge = async { stream.purge().filter(filter).sequence(last.saturating_add(1)).await };
@@ -171,7 +173,7 @@ impl NatsEvents {
         answer.map(drop).map_err(|error| store_error(what(), error))
     }
 
-    /// Publishes a schedule in the place of the one at `expected`; false if another one is there.
+    /// Publishes a schedule in place of the message at `expected`; returns false if another message is there.
     async fn schedule(&self, deadline: &Deadline, subject: &str, expected: u64) -> Result<bool, StoreError> {
         let what = || self.about_deadlines("arming a deadline");
         let mut headers = scheduled(deadline.at, subject);
@@ -180,7 +182,7 @@ impl NatsEvents {
         let message = PublishMessage::build()
             .headers(headers)
             .payload(deadline.payload.clone())
-            // A late copy of this message is none.
+            // The server drops a late copy of this message.
             .message_id(deadline.arming.to_string())
             .expected_last_subject_sequence(expected);
         let publish = async {
@@ -221,11 +223,11 @@ impl Deadlines for NatsEvents {
         for _ in 0..ATTEMPTS {
             let expected = match self.standing(&subject).await? {
                 Some(standing) if standing.order > deadline.order => return Ok(()),
-                // This very arming, and it may be due already.
+                // This same arming, which may be due already.
                 Some(standing) if standing.arming.as_ref() == Some(&arming) => return Ok(()),
                 Some(standing) if standing.is_armed => standing.sequence,
-                // It is due, or waits to be due again. Whoever was handed it may be putting it off, which ends here: so
-                // it is looked again where it stands.
+                // It is due, or delayed. Its receiver may be delaying it now, which the purge makes fail; so the state
+                // is read again.
                 Some(standing) => {
                     self.purge(&stream, format!("{subject}.*"), standing.sequence).await?;
                     continue;
@@ -242,7 +244,7 @@ impl Deadlines for NatsEvents {
     async fn disarm(&self, id: &str, order: u64) -> Result<(), StoreError> {
         let subject = deadline_of(&self.topology.names().deadlines(), id);
         let stream = self.deadlines().await?;
-        // It may become due in between, and is another message then.
+        // It may become due in between, and is then another message.
         for _ in 0..ATTEMPTS {
             match self.standing(&subject).await? {
                 Some(standing) if standing.order <= order => {
@@ -254,7 +256,7 @@ impl Deadlines for NatsEvents {
         Err(self.contended())
     }
 
-    /// The clock is the server's, but for how late something comes again.
+    /// The server's clock decides, except for the pause of a delayed deadline.
     async fn due(&self, clock: Arc<dyn Clock>) -> Result<NatsDueQueue, StoreError> {
         let what = || self.about_deadlines("waiting for deadlines");
         let deadlines = self.topology.names().deadlines();
@@ -285,14 +287,14 @@ impl Deadlines for NatsEvents {
     }
 }
 
-/// Deadlines as the server hands them out.
+/// The queue of due deadlines.
 pub struct NatsDueQueue {
-    /// What their subjects begin with.
+    /// The prefix of their subjects.
     deadlines: String,
     clock: Arc<dyn Clock>,
     messages: pull::Stream,
     connection: Connection,
-    /// What it publishes to, and what had gone wrong on the connection before it began.
+    /// The subjects that it publishes to, and the state of the connection before it began.
     asked: [String; 2],
     before: Before,
 }
@@ -300,7 +302,7 @@ pub struct NatsDueQueue {
 impl DueQueue for NatsDueQueue {
     async fn next(&mut self) -> Result<Due, StoreError> {
         let what = || format!("waiting for deadlines on {}", self.deadlines);
-        // With the connection it ends as well: what was handed out may be what ended it.
+        // The queue ends with the connection, because a delivered message may have ended it.
         let next = self.connection.answer_since(self.before, &self.asked, self.messages.next()).await;
         let next = next.map_err(|why| no_answer(what(), why))?;
         let next = next.ok_or_else(|| unavailable(what(), "the queue ended"))?;
@@ -324,7 +326,7 @@ impl DueQueue for NatsDueQueue {
     }
 }
 
-/// Tells the server that somebody is at it, until the handle is dropped.
+/// Tells the server that the receiver is alive, until the handle is dropped.
 fn stay_alive(message: jetstream::Message) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
@@ -341,8 +343,8 @@ fn put_off(message: &jetstream::Message) -> u32 {
     times.and_then(|times| times.as_str().parse().ok()).unwrap_or(0)
 }
 
-/// Schedules what is due for another time, unless it was disarmed or armed again since it was handed out; how the
-/// message that was handed out is to be acknowledged then.
+/// Schedules a due deadline for another time, unless it was disarmed or armed again since its delivery. Returns how to
+/// acknowledge the delivered message.
 async fn schedule_again(
     connection: &Connection,
     message: &jetstream::Message,
@@ -360,7 +362,7 @@ async fn schedule_again(
         }
     }
     headers.insert(PUT_OFF, put_off(message).saturating_add(1).to_string());
-    // A message that is there no more was disarmed, or armed again; then this one is not stored.
+    // If the message does not exist any more, the deadline was disarmed or armed again: then this one is not stored.
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
     headers.insert(EXPECTED_ON, message.subject.as_str());
     let again = PublishMessage::build().headers(headers).payload(message.payload.clone());
@@ -371,12 +373,12 @@ async fn schedule_again(
     match connection.answer(&[subject], tokio::time::timeout(ACK, publish)).await {
         Ok(Ok(Ok(_))) => AckKind::Ack,
         Ok(Ok(Err(error))) if is_overtaken(&error) => AckKind::Ack,
-        // It stays handed out for that long.
+        // The server redelivers it after the pause.
         _ => later,
     }
 }
 
-/// The headers of a message that comes on a deadline's subject for what is due.
+/// The headers of a message that is due on a deadline's subject at a time.
 fn scheduled(at: Timestamp, subject: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let at = at.clamp(Timestamp::UNIX_EPOCH, FAR);

@@ -1,4 +1,4 @@
-//! Reading messages from any headers and payload, for the fuzz targets.
+//! Reads messages from any headers and payload, for the fuzz targets.
 
 use async_nats::{
     HeaderMap,
@@ -12,7 +12,7 @@ use crate::wire;
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// Why it is not a commit.
 pub fn decode(aggregate: AggregateKey, headers: &[(&str, &str)], payload: &[u8]) -> Result<Commit, String> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -27,9 +27,9 @@ pub fn decode(aggregate: AggregateKey, headers: &[(&str, &str)], payload: &[u8])
 ///
 /// # Panics
 ///
-/// When it is another one then.
+/// When it is read as another commit.
 pub fn assert_comes_back(commit: &Commit) {
-    // What somebody else called JSON need not be JSON.
+    // A payload whose content type says JSON need not be JSON.
     if let Ok((headers, payload)) = wire::encode(commit) {
         let read = wire::decode(commit.aggregate.clone(), &headers.one_by_one(), payload);
         assert_eq!(read.as_ref(), Ok(commit));

@@ -16,9 +16,9 @@
 //! # }
 //! ```
 //!
-//! It needs a nats-server of version 2.12.2 or later with JetStream. What is stored, and how readers in
-//! other languages find their way, is described at [`wire`]; what each answer to a command means, and what
-//! survives which failure, at [`what_happens_to_a_command`]; how far one server goes, and what then, at
+//! It needs a nats-server of version 2.12.2 or later with JetStream. What is stored, and how readers in other languages
+//! read it, is described at [`wire`]; what each answer to a command means, and what survives which failure, at
+//! [`what_happens_to_a_command`]; how much load one server takes, and how to scale further, at
 //! [`from_one_server_to_many`].
 
 // Each module imports only those above it, and names the module that owns what it imports.
@@ -31,7 +31,7 @@ mod views;
 mod deadlines;
 mod connect;
 
-/// What the fuzz targets reach that nobody else does.
+/// Functions for the fuzz targets only.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -10,9 +10,10 @@ use crate::{
     wire::names::{Bucket, Names},
 };
 
-/// What the user of a service must be allowed to publish and to subscribe to, as the server's configuration has it.
+/// The subjects that a service's user must be allowed to publish and subscribe to, in the format of the server's
+/// configuration.
 ///
-/// It begins with what commands need, and traces of what came of them. The rest is added for what the service has:
+/// The first set is for commands and traces. Add the sets for the other parts of the service:
 ///
 /// ```
 /// use cqrs_core::port::ProjectionId;
@@ -23,8 +24,8 @@ use crate::{
 /// # assert!(permissions.to_string().contains("$KV.orders__summary-v1.>"));
 /// ```
 ///
-/// Nothing may be taken away: without any of its lines something fails, and the error or the log names the line. What
-/// creates a stream (`STREAM.CREATE`) can be left out where an operator has created it.
+/// No line may be removed: without it something fails, and the error or the log names the line. The lines that create a
+/// stream (`STREAM.CREATE`) are not needed if an operator has created it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions {
     names: Names,
@@ -33,7 +34,7 @@ pub struct Permissions {
 }
 
 impl Topology {
-    /// The permissions that the user of a service needs whose inboxes are beneath `inbox`; see
+    /// The permissions of a service's user whose inboxes are beneath `inbox`; see
     /// [`Connect::inbox_prefix`](crate::Connect::inbox_prefix).
     pub fn permissions(&self, inbox: &str) -> Permissions {
         let (names, stream) = (self.names().clone(), self.stream());
@@ -47,7 +48,8 @@ impl Topology {
 }
 
 impl Permissions {
-    /// With what a view, a policy or a handler needs whose progress is kept in buckets: one build of one version.
+    /// Adds the permissions for a view, a policy or a handler whose progress is kept in buckets: for one build of one
+    /// version.
     pub fn projection(mut self, id: &ProjectionId) -> Self {
         let stream = self.names.stream();
         let asked = [Api::StreamInfo, Api::StreamCreate, Api::MessageGet, Api::DirectGet];
@@ -64,14 +66,14 @@ impl Permissions {
         self
     }
 
-    /// With what removes a build that nobody answers from any more.
+    /// Adds the permission to remove a build that no program uses any more.
     pub fn removal(mut self, id: &ProjectionId) -> Self {
         let line = Api::StreamDelete.of(self.names.bucket(id).stream);
         self.add(vec![line]);
         self
     }
 
-    /// With what aggregates need that keep snapshots.
+    /// Adds the permissions for aggregates with snapshots.
     pub fn snapshots(mut self) -> Self {
         let own = self.names.snapshots_bucket();
         let mut lines: Vec<String> = bucket(&own, &[Api::StreamCreate]).collect();
@@ -80,7 +82,7 @@ impl Permissions {
         self
     }
 
-    /// With what policies need beside what every projection does.
+    /// Adds the permissions for policies, beside those of every projection.
     pub fn deadlines(mut self) -> Self {
         let stream = self.names.deadlines_stream();
         let mut lines = vec![format!("{}.>", self.names.deadlines())];
@@ -94,7 +96,7 @@ impl Permissions {
         self
     }
 
-    /// With what those need who listen to notices.
+    /// Adds the permissions for listeners to notices.
     pub fn notices(mut self) -> Self {
         self.subscribe.push(format!("{}.>", self.names.notices()));
         self
@@ -119,7 +121,7 @@ impl Permissions {
     }
 }
 
-/// What writes into a bucket, and what these questions about it are asked on.
+/// The subjects to write into a bucket, and to send these requests about it.
 fn bucket(bucket: &Bucket, asked: &[Api]) -> impl Iterator<Item = String> {
     let asked = asked.iter().map(|api| api.of(&bucket.stream));
     std::iter::once(format!("{}>", bucket.prefix)).chain(asked)

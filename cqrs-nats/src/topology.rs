@@ -1,4 +1,4 @@
-//! The stream of a bounded context: which settings it needs, creating it, and refusing others.
+//! The stream of a bounded context: its required settings, its creation, and the check of an existing one.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::{
     wire::names::{BadName, Bucket, Names},
 };
 
-/// How many consumers the stream allows. The server's own default is 1,000, and it does not show it.
+/// How many consumers the stream allows. The server's own default is 1,000, but it does not show it.
 const MAX_CONSUMERS: i32 = 1_000;
 
-/// Where and how a bounded context is stored.
+/// The names and settings of a bounded context's storage.
 ///
 /// ```
 /// use cqrs_nats::Topology;
@@ -38,7 +38,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The context `name`: one replica on disk, in a stream of the same name in capitals. A context's name is made of
+    /// The context `name`: one replica on disk, in a stream of the same name in capitals. A context's name consists of
     /// `a-z`, `0-9`, `_` and `-`, without two `_` in a row and none at the end.
     pub fn new(name: impl Into<String>) -> Self {
         let context: String = name.into();
@@ -51,7 +51,7 @@ impl Topology {
         self.names.stream()
     }
 
-    /// The context's public log in place of its events: what it announces to other contexts, in a stream of its own
+    /// The context's public log in place of its events: its announcements for other contexts, in a stream of its own
     /// with `__PUBLIC` at the end of its name, on subjects `<context>.public.<aggregate>.<id>`. See
     /// [`Nats::public_log`](crate::Nats::public_log).
     pub fn public(mut self) -> Self {
@@ -59,33 +59,33 @@ impl Topology {
         self
     }
 
-    /// Names the stream differently. A stream that is another context's is refused, since its subjects are others.
+    /// Gives the stream another name. The stream of another context is refused, because its subjects differ.
     pub fn named(mut self, stream: impl Into<String>) -> Self {
         self.names = self.names.named(stream.into());
         self
     }
 
-    /// The CloudEvents `source` of the events, a URI or the path of one; `/<context>` unless it is set.
+    /// The CloudEvents `source` of the events, a URI or the path of one; `/<context>` by default.
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
         self
     }
 
-    /// How many servers of a cluster keep a copy: 1, 3 or 5.
+    /// The number of replicas in a cluster: 1, 3 or 5.
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// Keeps events and views in the servers' memory: gone when they stop. For tests.
+    /// Keeps events and views in the servers' memory: they are lost when the servers stop. For tests.
     pub fn in_memory(mut self) -> Self {
         self.memory = true;
         self
     }
 
-    /// Announces what is stored on core NATS, on `<context>.notice.<aggregate>.<id>`, to whoever listens at that
-    /// time; see [`Notices`](cqrs_core::port::Notices). It is a setting of the stream, so a stream that is there has to
-    /// be changed by hand before.
+    /// Announces stored commits on core NATS, on `<context>.notice.<aggregate>.<id>`, to the current listeners; see
+    /// [`Notices`](cqrs_core::port::Notices). It is a setting of the stream, so an operator must first change an
+    /// existing stream.
     pub fn notices(mut self) -> Self {
         self.notices = true;
         self
@@ -95,7 +95,7 @@ impl Topology {
         self.notices
     }
 
-    /// Whether reads that any replica may answer can be out of date.
+    /// Whether a read from any replica may be stale.
     pub(crate) fn is_replicated(&self) -> bool {
         self.replicas > 1
     }
@@ -104,7 +104,7 @@ impl Topology {
         &self.names
     }
 
-    /// What the subjects of its commits begin with.
+    /// The prefix of the subjects of its commits.
     pub(crate) fn log(&self) -> &str {
         self.names.log()
     }
@@ -143,8 +143,8 @@ impl Topology {
         }
     }
 
-    /// The stream's name with the time it was created, as the server writes it: tells this stream from
-    /// a later one of the same name.
+    /// The stream's name with the time of its creation, as the server writes it: it distinguishes this stream from a
+    /// later one of the same name.
     pub(crate) async fn log_id(&self, connection: &Connection) -> Result<String, TopologyError> {
         #[derive(Deserialize)]
         struct Info {
@@ -170,7 +170,7 @@ impl Topology {
         TopologyError::Unavailable { stream: self.stream().to_owned(), source }
     }
 
-    /// What is wrong with what was chosen, before a server is asked.
+    /// Checks the chosen names, before a server is asked.
     pub(crate) fn check_names(&self) -> Result<(), TopologyError> {
         if let Err(BadName { what, name, legal }) = self.names.check() {
             return Err(TopologyError::Name { what, name: name.to_owned(), legal });
@@ -219,7 +219,7 @@ impl Topology {
             max_bytes: -1,
             storage: self.storage(),
             num_replicas: self.replicas,
-            // What makes a stream a bucket for every key-value client.
+            // These settings make a stream a bucket for every key-value client.
             discard: DiscardPolicy::New,
             allow_rollup: true,
             deny_delete: true,
@@ -236,14 +236,14 @@ pub enum TopologyError {
     /// A name cannot be used.
     #[error("{what} {name:?} is not made of {legal}")]
     Name {
-        /// What is named.
+        /// The kind of name.
         what: &'static str,
         /// The name.
         name: String,
-        /// What it may be made of.
+        /// The characters that it may have.
         legal: &'static str,
     },
-    /// The stream is there, with settings under which events could be lost or not be found.
+    /// The stream exists with settings under which events could be lost or not found.
     #[error(
         "stream {stream} is not set up as its events need it: {}; change the stream, or use another name",
         list(differences)
@@ -251,10 +251,10 @@ pub enum TopologyError {
     Drift {
         /// The stream.
         stream: String,
-        /// What differs.
+        /// The differences.
         differences: Vec<Difference>,
     },
-    /// There is no room for another stream: a limit of the account or the server is reached.
+    /// No other stream can be created: a limit of the account or the server is reached.
     #[error("there is no room for stream {stream}: {advice}")]
     Full {
         /// The stream.
@@ -269,7 +269,7 @@ pub enum TopologyError {
     NotPermitted {
         /// The stream.
         stream: String,
-        /// What the user must be allowed to do.
+        /// The permission that is missing.
         permission: String,
     },
     /// The server did not create the stream.

@@ -16,8 +16,8 @@ pub type Delivery = Result<StoredCommit, Unreadable>;
 pub struct Unreadable {
     /// Its sequence in the log.
     pub sequence: u64,
-    /// The aggregate that the message's subject names. If the subject names no aggregate: a key with an empty name, and
-    /// the sequence as its id, so that it sets no other aggregate aside.
+    /// The aggregate that the message's subject names. If the subject names no aggregate: a key with an empty name and
+    /// an id made of the sequence, which no other message has, so that it sets no other aggregate aside.
     pub aggregate: AggregateKey,
     /// Why it cannot be read.
     pub reason: String,

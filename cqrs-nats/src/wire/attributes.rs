@@ -1,4 +1,4 @@
-//! The attributes of an event, in whatever form they are carried.
+//! The attributes of an event, independent of their encoding.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
@@ -10,13 +10,13 @@ use cqrs_core::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// What the names of attributes begin with where they are headers.
+/// The prefix of the names of attributes in headers.
 pub(super) const PREFIX: &str = "ce-";
 
-/// No log gets so far: 2⁶³ − 1 is what most languages can hold.
+/// The highest version that is read: 2⁶³ − 1 is the largest integer of most languages.
 const LAST_VERSION: u64 = i64::MAX as u64;
 
-/// The value of an attribute, which is a text wherever it is carried.
+/// The value of an attribute, which is a text in every encoding.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     Text(&'a str),
@@ -32,15 +32,15 @@ impl fmt::Display for Value<'_> {
             Self::Text(text) => f.write_str(text),
             Self::Number(number) => number.fmt(f),
             Self::Hash(hash) => write!(f, "{hash:016x}"),
-            // The text of an id, without the detour over formatting.
+            // The text of an id, without a detour through formatting.
             Self::Id(id) => f.write_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
             Self::Time(time) => time.fmt(f),
         }
     }
 }
 
-/// Tells the attributes that are the own ones of the event at `index`, by their names as headers; `datacontenttype`
-/// aside.
+/// Passes the attributes that belong to the event at `index` alone to `each`, by their header names; without
+/// `datacontenttype`.
 pub(super) fn own<'a>(commit: &'a Commit, index: usize, mut each: impl FnMut(&'static str, Value<'a>)) {
     let event = &commit.events[index];
     each("ce-id", Value::Id(event.id.0));
@@ -49,7 +49,7 @@ pub(super) fn own<'a>(commit: &'a Commit, index: usize, mut each: impl FnMut(&'s
     each("ce-schemaversion", Value::Number(event.schema_version.into()));
 }
 
-/// Tells the attributes that all events of a commit have which one command led to; metadata aside.
+/// Passes the attributes that all events of one command share to `each`; without metadata.
 pub(super) fn shared<'a>(
     commit: &'a Commit,
     origin: &'a Origin,
@@ -57,7 +57,7 @@ pub(super) fn shared<'a>(
 ) {
     each("ce-specversion", Value::Text("1.0"));
     each("ce-source", Value::Text(&commit.source));
-    // An attribute that is there must not be empty.
+    // An attribute must not be empty.
     if !commit.aggregate.id().is_empty() {
         each("ce-subject", Value::Text(commit.aggregate.id()));
     }
@@ -72,7 +72,7 @@ pub(super) fn shared<'a>(
     }
 }
 
-/// The attributes of one event as they are read: those that its commit has a place for, each once.
+/// The attributes of one event while it is read: each may occur once.
 #[derive(Default)]
 pub(super) struct Attributes<'a> {
     specversion: Text<'a>,
@@ -93,21 +93,21 @@ pub(super) struct Attributes<'a> {
     metadata: Metadata,
 }
 
-/// The value of an attribute, if it is there.
+/// The value of an attribute, if it was read.
 type Text<'a> = Option<Cow<'a, str>>;
 
 impl<'a> Attributes<'a> {
-    /// Adds an attribute; what has none of the known names is metadata.
+    /// Adds an attribute; one without a known name is metadata.
     ///
     /// # Errors
     ///
-    /// There is one of that name.
+    /// If it was added before.
     pub(super) fn add(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), ()> {
         let is_new = if let Some(place) = self.place(name) {
             place.replace(value).is_none()
         } else {
             let is_new = self.metadata.get(name).is_none();
-            // Attributes that others added under names that metadata cannot have are left alone.
+            // Attributes of other writers whose names metadata cannot have are ignored.
             let _ = self.metadata.insert(name, value);
             is_new
         };
@@ -135,7 +135,7 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// The commit that holds this one event.
+    /// The commit with this one event.
     pub(super) fn commit(
         mut self,
         aggregate: AggregateKey,
@@ -184,7 +184,7 @@ fn parsed<T: FromStr>(name: &str, value: Text<'_>) -> Result<T, String> {
     text.parse().map_err(|_| unfit(name, &text))
 }
 
-/// The place of an event among those of its aggregate: from 1, and with room for all that may come after it.
+/// The version of an event: at least 1, and low enough for all later events.
 fn version(name: &str, value: Text<'_>) -> Result<u64, String> {
     let version = parsed(name, value)?;
     if (1..=LAST_VERSION).contains(&version) { Ok(version) } else { Err(unfit(name, &version.to_string())) }

@@ -25,7 +25,7 @@ pub(super) const EVENT: &str = "application/cloudevents+json";
 /// About how many bytes an event has besides its payload.
 const ABOUT: usize = 700;
 
-/// The members of one event, each of them once.
+/// The members of one event, each once.
 struct Members(BTreeMap<String, Box<RawValue>>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -68,9 +68,9 @@ pub(super) fn encode_batch(commit: &Commit) -> Result<Bytes, serde_json::Error> 
     Ok(out.into())
 }
 
-/// The event at `index` as an object. It is written as it is read, name by name, since a serializer that is told each
-/// of so many short texts takes longer than writing them. What it shares with the event before it, which stands at
-/// `before`, is copied. Returns where that stands in this one.
+/// Writes the event at `index` as an object, name by name, because a serializer is slower for so many short texts.
+/// Attributes that it shares with the event before it, at `before` in the output, are copied. Returns the range of
+/// these attributes in this event.
 fn write_event(
     out: &mut Vec<u8>,
     commit: &Commit,
@@ -94,7 +94,7 @@ fn write_event(
     if !is_json(content_type) {
         write_member(out, "data_base64", Value::Text(&BASE64_STANDARD.encode(data)));
     } else if !data.is_empty() {
-        // It goes in as it is, so no number in it loses a digit.
+        // The payload is written unchanged, so no number in it loses a digit.
         let data: &RawValue = serde_json::from_slice(data)?;
         out.extend_from_slice(b"\"data\":");
         out.extend_from_slice(data.get().as_bytes());
@@ -107,13 +107,13 @@ fn write_event(
     Ok(shared)
 }
 
-/// A member and a comma. Names are letters and digits.
+/// Writes a member and a comma. Names are letters and digits.
 fn write_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
     let written = match value {
         Value::Text(text) => {
             write!(out, "\"{name}\":").and_then(|()| Ok(serde_json::to_writer(&mut *out, text)?))
         }
-        // None of these has anything to escape.
+        // None of these values has characters to escape.
         value => write!(out, "\"{name}\":\"{value}\""),
     };
     written.expect("a vector takes all that is written");
@@ -145,9 +145,9 @@ pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<C
     Ok(all)
 }
 
-/// The commit that holds one event.
+/// The commit with one event.
 fn commit(aggregate: &AggregateKey, Members(mut members): Members) -> Result<Commit, String> {
-    // A member that is null is one that is not there; only data can be null.
+    // A null member counts as missing; only data can be null.
     let data = (members.remove("data"), members.remove("data_base64"));
     members.retain(|_, value| value.get() != "null");
     let text =
@@ -161,7 +161,7 @@ fn commit(aggregate: &AggregateKey, Members(mut members): Members) -> Result<Com
     let content_type = attributes.content_type.take().map_or(JSON.into(), known);
     let data = match data {
         (None, None) => Bytes::new(),
-        // Text that is not JSON stands in a string.
+        // Text that is not JSON is in a string.
         (Some(data), None) if !is_json(&content_type) => text(&data).into(),
         (Some(data), None) => Bytes::copy_from_slice(data.get().as_bytes()),
         (None, Some(encoded)) => {
@@ -173,7 +173,7 @@ fn commit(aggregate: &AggregateKey, Members(mut members): Members) -> Result<Com
     attributes.commit(aggregate.clone(), content_type, data)
 }
 
-/// Lets the events of one command share what led to them, as they did when they were written.
+/// Lets the events of one command share their origin, as they did when they were written.
 fn share_origins(events: &mut [RecordedEvent]) {
     for index in 1..events.len() {
         if events[index].origin == events[index - 1].origin {

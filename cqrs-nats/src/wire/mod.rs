@@ -1,6 +1,6 @@
 #![doc = include_str!("../../docs/wire.md")]
 // Names, subjects and messages, computed from values alone. Of this crate it imports `client`: the headers of a message
-// that is to be sent, and a message as it was found.
+// to send, and a message as it was read.
 
 pub(crate) mod names;
 pub(crate) mod subject;
@@ -31,7 +31,7 @@ const CONTENT_TYPE: &str = "content-type";
 ///
 /// # Errors
 ///
-/// serde's, when a payload of one of several events is not the JSON that it says it is.
+/// serde's, when a commit has several events and a payload is not valid JSON although its content type is JSON.
 pub(crate) fn encode(commit: &Commit) -> Result<(Headers, Bytes), serde_json::Error> {
     let [event] = &*commit.events else {
         return Ok((Headers::new(CONTENT_TYPE, json::BATCH), json::encode_batch(commit)?));
@@ -53,7 +53,7 @@ pub(crate) fn encode(commit: &Commit) -> Result<(Headers, Bytes), serde_json::Er
 ///
 /// # Errors
 ///
-/// What is wrong with the message, in words.
+/// Why the message is not a commit.
 pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Bytes) -> Result<Commit, String> {
     let content_type = named(headers, CONTENT_TYPE)?.unwrap_or_default();
     match &*media_type(content_type) {
@@ -66,7 +66,7 @@ pub(crate) fn decode(aggregate: AggregateKey, headers: &HeaderMap, payload: Byte
     }
 }
 
-/// One event whose attributes are headers.
+/// Reads one event whose attributes are headers.
 fn decode_binary(
     aggregate: AggregateKey,
     headers: &HeaderMap,
@@ -84,7 +84,7 @@ fn decode_binary(
         let value = percent_decoded(value).map_err(|_| format!("header ce-{name} is not UTF-8"))?;
         attributes.add(&name, value).map_err(|()| twice(&format!("ce-{name}")))?;
     }
-    // Where the content type stands in an attribute of its own, as some bindings have it, that is as good.
+    // Some bindings carry the content type in an attribute of its own.
     let content_type = match (content_type, attributes.content_type.take()) {
         ("", named) => named.map_or(JSON.into(), known),
         (content_type, _) => known(content_type.into()),
@@ -92,12 +92,12 @@ fn decode_binary(
     attributes.commit(aggregate, content_type, payload)
 }
 
-/// Few values have anything to decode, which is told sooner than it is decoded.
+/// Few values need decoding, and the check is cheaper than the decoding.
 fn percent_decoded(value: &str) -> Result<Cow<'_, str>, Utf8Error> {
     if value.contains('%') { percent_decode_str(value).decode_utf8() } else { Ok(value.into()) }
 }
 
-/// The value of a header, whose name others may spell in any case, as in HTTP.
+/// The value of a header. Other writers may spell its name in any case, as in HTTP.
 fn named<'a>(headers: &'a HeaderMap, wanted: &str) -> Result<Option<&'a str>, String> {
     let mut found = None;
     for (name, values) in headers.iter() {
@@ -112,7 +112,7 @@ fn named<'a>(headers: &'a HeaderMap, wanted: &str) -> Result<Option<&'a str>, St
     Ok(found)
 }
 
-/// The value of a header that may be there once.
+/// The value of a header that may occur once.
 fn only<'a>(name: &str, values: &'a [HeaderValue]) -> Result<Option<&'a str>, String> {
     match values {
         [] => Ok(None),
@@ -121,12 +121,12 @@ fn only<'a>(name: &str, values: &'a [HeaderValue]) -> Result<Option<&'a str>, St
     }
 }
 
-/// Which of them is meant, nobody can tell.
+/// The error for a header that occurs more than once: it is unknown which value is meant.
 fn twice(name: &str) -> String {
     format!("header {} is there more than once", lower_case(name))
 }
 
-/// The text in lower case, as it nearly always is.
+/// The text in lower case, which it nearly always has already.
 fn lower_case(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         text.to_ascii_lowercase().into()
@@ -135,8 +135,8 @@ fn lower_case(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a message's bytes can be about a business transaction, told without decoding them: its id stands there in
-/// the one form in which ids are written.
+/// Whether a message may belong to a business transaction. It is not decoded: its bytes contain the id in the only form
+/// in which ids are written.
 pub(crate) fn may_mention(headers: &HeaderMap, payload: &[u8], correlation_id: &str) -> bool {
     if let Ok(Some(value)) = named(headers, "ce-correlationid") {
         return value.eq_ignore_ascii_case(correlation_id);

@@ -1,37 +1,37 @@
-//! What is called what on the server: the streams, buckets and subjects of one log.
+//! The names of the streams, buckets and subjects of one log.
 //!
-//! No two logs share a name. Contexts and views are both made of `a-z`, `0-9`, `_` and `-`, so that with one `_`
-//! between them the bucket of context `p` and view `eu_sales` would be the one of context `p_eu` and view `sales`.
-//! Two `_` stand between them, and in no context: whatever comes before the first two is the context. What is kept
-//! for a public log ends in `__PUBLIC` or `__public`, which no view's id does, since that ends in a number. All of
-//! this holds in any mixture of capitals, since a server on some file systems does not tell them apart.
+//! No two logs share a name. Names of contexts and views consist of `a-z`, `0-9`, `_` and `-`. If they were joined by
+//! one `_`, the bucket of context `p` and view `eu_sales` would be that of context `p_eu` and view `sales`. So they are
+//! joined by two `_`, which no context has: the part before the first two is the context. Names for a public log end in
+//! `__PUBLIC` or `__public`, which no view's id does, because that ends in a number. All of this holds in any mixture
+//! of upper and lower case, because the file system of a server may ignore case.
 
 use std::fmt::Display;
 
-/// What stands between a context and what is its own.
+/// The separator between a context and the name of a part of it.
 const APART: &str = "__";
 
 /// The longest name of a context or a stream, in bytes.
 const LONGEST: usize = 64;
 
-/// The names of one log and of what is kept for it.
+/// The names of one log and of its buckets and subjects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     context: String,
     /// Whether the log is the context's public one.
     public: bool,
-    /// The stream's name where it is chosen.
+    /// The stream's name, if it was chosen.
     chosen: Option<String>,
     stream: String,
     log: String,
 }
 
-/// A key-value bucket, and the stream that it is for every key-value client.
+/// A key-value bucket, and its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bucket {
     pub(crate) name: String,
     pub(crate) stream: String,
-    /// What the subjects of its keys begin with.
+    /// The prefix of the subjects of its keys.
     pub(crate) prefix: String,
 }
 
@@ -50,17 +50,17 @@ pub(crate) struct BadName<'a> {
 }
 
 impl Names {
-    /// Those of the events of `context`.
+    /// The names for the events of `context`.
     pub(crate) fn new(context: String) -> Self {
         Self::of(context, false, None)
     }
 
-    /// Those of the context's public log.
+    /// The names for the context's public log.
     pub(crate) fn public(self) -> Self {
         Self::of(self.context, true, self.chosen)
     }
 
-    /// With another stream.
+    /// The names with another stream.
     pub(crate) fn named(self, stream: String) -> Self {
         Self::of(self.context, self.public, Some(stream))
     }
@@ -72,7 +72,7 @@ impl Names {
         Self { context, public, chosen, stream, log }
     }
 
-    /// The names that were chosen must be legal.
+    /// Checks that the chosen names are legal.
     pub(crate) fn check(&self) -> Result<(), BadName<'_>> {
         let legal = "1 to 64 characters of a-z, 0-9, _ and -, without two _ in a row and none at the end";
         if !is_legal(&self.context, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
@@ -96,17 +96,17 @@ impl Names {
         &self.stream
     }
 
-    /// What the subjects of its commits begin with.
+    /// The prefix of the subjects of its commits.
     pub(crate) fn log(&self) -> &str {
         &self.log
     }
 
-    /// What the subjects of its notices begin with.
+    /// The prefix of the subjects of its notices.
     pub(crate) fn notices(&self) -> String {
         self.beside("notice")
     }
 
-    /// What the subjects of its deadlines begin with.
+    /// The prefix of the subjects of its deadlines.
     pub(crate) fn deadlines(&self) -> String {
         self.beside("deadline")
     }
@@ -120,7 +120,7 @@ impl Names {
         self.bucket_of(projection)
     }
 
-    /// The bucket of what is noted about views as a whole.
+    /// The bucket of the records of views as a whole.
     pub(crate) fn views_bucket(&self) -> Bucket {
         self.bucket_of("views")
     }
@@ -156,11 +156,11 @@ mod tests {
 
     use super::*;
 
-    /// The words that names are made of, so that hostile pairs are likely.
+    /// The words of which names are made, so that hostile pairs are likely.
     const WORDS: &str =
         "(p|eu|sales|[a_-]|_|__|-v1|-v12|-b2|v1|views|snapshots|public|deadlines|event|kv|1){1,4}";
 
-    /// All that two logs could share: streams, buckets as the streams that they are, and the starts of subjects.
+    /// All names that two logs could share: streams, the streams of buckets, and the prefixes of subjects.
     fn all(names: &Names, projections: &[ProjectionId]) -> Vec<String> {
         let buckets = projections.iter().map(|id| names.bucket(id));
         let buckets: Vec<Bucket> = buckets.chain([names.views_bucket(), names.snapshots_bucket()]).collect();
@@ -186,8 +186,8 @@ mod tests {
     }
 
     proptest! {
-        /// Also where capitals are not told apart. The one exception is a stream that was given the name of another
-        /// log's: its subjects are others, so that it is refused when it is opened.
+        /// Also if case is ignored. The only exception is a stream that was given the name of another log's stream: its
+        /// subjects differ, so it is refused when it is opened.
         #[test]
         fn two_logs_share_no_name(
             one in names(),

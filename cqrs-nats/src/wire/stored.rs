@@ -1,4 +1,4 @@
-//! Commits as they are read from the log.
+//! Reads commits from messages of the log.
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -21,8 +21,8 @@ pub(crate) fn stored(aggregate: AggregateKey, found: Found) -> Result<StoredComm
     Ok(StoredCommit { sequence, commit })
 }
 
-/// The commit in a message on any subject of the log, most likely of an aggregate of one of these names, or what is
-/// wrong with the message.
+/// The commit in a message on any subject of the log, or why the message is not a commit. The aggregate probably has
+/// one of `names`.
 pub(crate) fn delivered(
     log: &str,
     names: &[&'static str],
@@ -40,7 +40,7 @@ pub(crate) fn delivered(
     })
 }
 
-/// The same for one whose headers may not be readable at all.
+/// The same for a message whose headers may be unreadable.
 pub(crate) fn delivered_found(log: &str, names: &[&'static str], found: Found) -> Delivery {
     let (subject, sequence) = (found.subject().to_owned(), found.sequence);
     match found.headers {
@@ -52,7 +52,7 @@ pub(crate) fn delivered_found(log: &str, names: &[&'static str], found: Found) -
     }
 }
 
-/// The aggregate in whose place a message stands.
+/// The aggregate that a message's subject names; if it names none, an error with a key that no other message has.
 fn aggregate_at(
     log: &str,
     names: &[&'static str],

@@ -1,17 +1,17 @@
-//! Subjects: where in the stream an aggregate's commits are.
+//! Subjects: the subject of an aggregate's commits in the stream.
 //!
-//! An id is any text, and a subject's tokens are not: `.` separates them, `*` and `>` are wildcards
-//! that the server accepts even in a publish, where they make checks and reads act on every aggregate.
-//! So an id becomes one token of letters, digits, `_`, `-` and `=HH` for every other byte.
+//! An id may be any text, but a token of a subject may not: `.` separates tokens, and `*` and `>` are wildcards that
+//! the server accepts even in a publish, in which they make checks and reads apply to every aggregate. So an id is
+//! encoded as one token of letters, digits, `_`, `-` and `=HH` for every other byte.
 
 use std::{borrow::Cow, fmt::Write as _};
 
 use cqrs_core::AggregateKey;
 
-/// The text as one token of a subject: letters, digits, `_` and `-` stay, every other byte becomes
-/// `=` and two upper-case hexadecimal digits, and the empty text becomes `=`.
+/// The text as one token of a subject: letters, digits, `_` and `-` stay, every other byte becomes `=` and two
+/// upper-case hexadecimal digits, and the empty text becomes `=`.
 ///
-/// Two texts never have the same token, and Unicode is not normalized: two spellings are two ids.
+/// Two different texts have two different tokens. Unicode is not normalized: two spellings are two ids.
 ///
 /// ```
 /// use cqrs_nats::{decode_token, encode_token};
@@ -54,7 +54,7 @@ fn decoded(token: &str) -> Result<Cow<'_, str>, BadToken> {
     if token == "=" {
         return Ok("".into());
     }
-    // Most ids stand in their tokens as they are.
+    // Most ids equal their tokens.
     if !token.is_empty() && token.bytes().all(is_plain) {
         return Ok(token.into());
     }
@@ -71,11 +71,11 @@ fn decoded(token: &str) -> Result<Cow<'_, str>, BadToken> {
         bytes.push(u8::try_from(value).map_err(|_| bad())?);
     }
     let text = String::from_utf8(bytes).map_err(|_| bad())?;
-    // Whatever is not canonical (lower-case digits, needless escapes) encodes to another token.
+    // A token that is not canonical (lower-case digits, needless escapes) differs from the encoding of its text.
     if encode_token(&text) == token { Ok(text.into()) } else { Err(bad()) }
 }
 
-/// Whether a byte stands for itself in a token.
+/// Whether a byte stays unchanged in a token.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
@@ -102,20 +102,20 @@ pub(crate) fn filter_of(log: &str, aggregate: &str) -> String {
     format!("{log}.{aggregate}.*")
 }
 
-/// What the subjects of a deadline begin with, beneath those of all deadlines of a log.
+/// The prefix of the subjects of a deadline, beneath the prefix of all deadlines of a log.
 pub(crate) fn deadline_of(deadlines: &str, id: &str) -> String {
     let mut subject = format!("{deadlines}.");
     push_token(&mut subject, id);
     subject
 }
 
-/// The id of the deadline that a subject beneath those of all deadlines of a log belongs to.
+/// The id of the deadline of a subject beneath the prefix of all deadlines of a log.
 pub(crate) fn deadline_id_of(deadlines: &str, subject: &str) -> Option<String> {
     let rest = subject.strip_prefix(deadlines)?.strip_prefix('.')?;
     decode_token(rest.split_once('.')?.0).ok()
 }
 
-/// The aggregate that a subject of this log belongs to. Its name is one of `names`, most likely.
+/// The aggregate of a subject of this log. Its type probably is one of `names`.
 pub(crate) fn aggregate_of(log: &str, names: &[&'static str], subject: &str) -> Option<AggregateKey> {
     let rest = subject.strip_prefix(log)?.strip_prefix('.')?;
     let (name, token) = rest.split_once('.')?;
@@ -138,7 +138,7 @@ mod tests {
         }
     }
 
-    /// Numbers without a pattern (`SplitMix64`), the same in every run.
+    /// Pseudo-random numbers (`SplitMix64`), the same in every run.
     struct Numbers(u64);
 
     impl Numbers {
@@ -149,7 +149,7 @@ mod tests {
             usize::try_from((mixed ^ (mixed >> 31)) % (below as u64)).unwrap()
         }
 
-        /// An id of the characters that mean something to somebody, and of any others; mostly a short one.
+        /// An id of characters with a special meaning and of any others; mostly a short one.
         fn id(&mut self) -> String {
             const TELLING: &[u8] = b".*>=$ \r\n\t\0\x7f/\\%:;\"'{}aZ09_-";
             let longest = if self.next(64) == 0 { MAX_ID_BYTES } else { 12 };
@@ -179,7 +179,7 @@ mod tests {
             let token = subject.strip_prefix("shop.event.order.").unwrap();
             assert!(!token.is_empty(), "{id:?}");
             assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=".contains(&b)), "{id:?}");
-            // No two ids have one subject, since each subject leads back to one id.
+            // No two ids have one subject, because each subject is decoded to one id.
             assert_eq!(aggregate_of("shop.event", &["order"], &subject).unwrap().id(), id);
             longest = longest.max(subject.len());
         }

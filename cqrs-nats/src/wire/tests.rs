@@ -30,7 +30,7 @@ fn origins() -> impl Strategy<Value = Arc<Origin>> {
     )
 }
 
-/// Payloads as they are encoded, with their content type: JSON, bytes, text, and none at all.
+/// Encoded payloads with their content type: JSON, bytes, text, and no payload.
 fn payloads() -> impl Strategy<Value = (&'static str, Bytes)> {
     prop_oneof![
         any::<String>().prop_map(|text| (JSON, serde_json::to_vec(&text).expect("JSON").into())),
@@ -62,7 +62,7 @@ fn commits() -> impl Strategy<Value = Commit> {
         "the id is too long",
         |(id, first_version, mut events, same)| {
             let aggregate = AggregateKey::new("order", id).ok()?;
-            // Some are of the same command as the one before.
+            // Some events have the same command as the one before.
             for index in (1..events.len()).filter(|index| same[*index]) {
                 events[index].origin = Arc::clone(&events[index - 1].origin);
             }
@@ -115,7 +115,7 @@ fn a_commit_on_another_aggregates_subject_is_refused() {
     assert_eq!(error, "it is about order/2, but stands where order/1 does");
 }
 
-/// Headers are handed over as lines, so that a line break in any text would be a header of its own.
+/// Headers are passed as lines, so a line break in any text would begin another header.
 #[test]
 fn no_text_begins_a_header() {
     let hostile = "x\r\nNats-Rollup: all\nNats-TTL: 1s\r";
@@ -147,7 +147,7 @@ fn no_text_begins_a_header() {
     assert!(names.iter().all(|name| name.starts_with("ce-") || *name == "content-type"), "{names:?}");
 }
 
-/// The headers and the payload of one event, and how it is read with others.
+/// The headers and the payload of one event, and a function that reads it with other headers.
 fn one_event() -> (HeaderMap, Bytes, impl Fn(&HeaderMap) -> Result<Commit, String>) {
     let mut origin = Origin {
         time: "2026-01-02T03:04:05Z".parse().expect("a time"),
@@ -178,7 +178,7 @@ fn one_event() -> (HeaderMap, Bytes, impl Fn(&HeaderMap) -> Result<Commit, Strin
     (headers.one_by_one(), payload, read)
 }
 
-/// Which of the two counts must not depend on the order of a hash table.
+/// Otherwise the order of a hash table would decide which of the two is used.
 #[test]
 fn a_header_that_is_there_more_than_once_is_refused() {
     let (headers, _, read) = one_event();
@@ -198,7 +198,7 @@ fn a_header_that_is_there_more_than_once_is_refused() {
         twice.append(name.as_str(), once);
         assert_eq!(read(&twice), expected);
     }
-    // In one spelling, whichever, it is the same; and what is no attribute may be there as often as it likes.
+    // In one spelling, of any case, it is the same; a header that is no attribute may occur any number of times.
     let mut loud = HeaderMap::new();
     for (name, values) in headers.iter() {
         loud.insert(AsRef::<str>::as_ref(name).to_uppercase(), values[0].as_str());
