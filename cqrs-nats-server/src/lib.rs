@@ -223,7 +223,7 @@ impl LocalServer {
         self.end(KILL).await;
     }
 
-    /// Whether the server has ended by itself, as one does that was told so by a signal.
+    /// Whether the server has ended without a call of `stop` or `kill`, such as after a signal.
     pub fn has_ended(&mut self) -> bool {
         self.process.exit_status().is_some()
     }
@@ -250,7 +250,7 @@ pub enum LocalServerError {
         /// What it says it is.
         version: String,
     },
-    /// Something else has the name, or the binary is broken.
+    /// Another program has this name, or the binary is broken.
     #[error("{} does not tell its version, `-v` printed {said:?}", path.display())]
     UnknownVersion {
         /// The binary that was refused.
@@ -258,10 +258,10 @@ pub enum LocalServerError {
         /// What it printed instead.
         said: String,
     },
-    /// The operating system did not run the binary, or not the `sh` that watches it.
+    /// The operating system did not run the binary, or the `sh` watchdog.
     #[error("cannot run {}", path.display())]
     Run {
-        /// The binary that was to run.
+        /// The binary.
         path: PathBuf,
         /// The operating system's reason.
         source: io::Error,
@@ -272,7 +272,7 @@ pub enum LocalServerError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// The server gave up, often because of its configuration or a port in use.
+    /// The server exited, often because of its configuration or a port in use.
     #[error("nats-server exited with status {status} before it was ready; its log ends with:\n{log}")]
     Exited {
         /// The exit status.
@@ -283,22 +283,22 @@ pub enum LocalServerError {
     /// The server runs but does not accept connections.
     #[error("nats-server was not ready after {after:?}; its log ends with:\n{log}")]
     NotReady {
-        /// How long it was waited for.
+        /// How long `start` waited.
         after: Duration,
         /// The end of the server's log.
         log: String,
     },
 }
 
-/// The watchdog's word for "do not ask, kill"; a closed pipe without it means "ask first".
+/// The watchdog's command to kill the server at once; a closed pipe without it means `SIGTERM` first.
 const KILL: &str = "kill\n";
 
 /// Runs the server and ends it when standard input closes.
 ///
-/// The reader and the server are both children of the shell, so whichever ends first wakes the other
-/// side: the reader signals the server, and the shell, which waits for the server, ends the reader before
-/// the server's id can be used again. A server that dies by itself leaves its folder, with the log in it,
-/// until the parent has closed the pipe. The reader outlives a killed shell, so even then the server goes.
+/// The reader and the server are both children of the shell, so whichever ends first wakes the other side: the reader
+/// signals the server, and the shell, which waits for the server, ends the reader before the server's id can be used
+/// again. A server that exits by itself leaves its folder, with the log in it, until the parent has closed the pipe.
+/// The reader outlives a killed shell, so the server ends even then.
 #[cfg(unix)]
 const WATCHDOG: &str = r#"
 root=$1; shift
@@ -379,10 +379,10 @@ impl Process {
         String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
     }
 
-    /// Says the last word, closes the pipe and waits, so that neither a server nor a zombie stays.
+    /// Sends the last command, closes the pipe and waits, so that neither a server nor a zombie process stays.
     fn end(&mut self, last_word: &str) {
         if let Some(mut pipe) = self.child.stdin.take() {
-            // A watchdog that is gone already does not need the word.
+            // A watchdog that has ended needs no command.
             let _ = pipe.write_all(last_word.as_bytes());
         }
         #[cfg(not(unix))]

@@ -1,10 +1,10 @@
-//! What differs between the databases, and how a statement is sent to either.
+//! The differences between the databases, and how a statement is sent to either.
 
 use std::future::Future;
 
 use sqlx::{Database, Pool};
 
-/// One row of an answer: every statement of this crate asks for a key, a content and a number.
+/// One row of an answer: every statement of this crate selects a key, a content and a number.
 pub(crate) type Row = (String, Option<String>, i64);
 
 /// A value bound to a statement.
@@ -14,49 +14,49 @@ pub enum Value<'a> {
     Number(i64),
 }
 
-/// A database, as far as the two that there are differ.
+/// The differences between the supported databases.
 pub trait Dialect: Database {
     /// Begins a transaction that writes.
     const BEGIN: &'static str;
 
-    /// What stands between context and name within the quotes of a table's name.
+    /// The separator of context and name within the quotes of a table's name.
     const DOT: &'static str;
 
     /// The longest name of a table, in bytes.
     const MAX_NAME: usize;
 
-    /// What names begin with that belong to a projection and are not those of tables. They stand where no schema may
+    /// The prefix of names that belong to a projection and are not those of tables, for places in which no schema may
     /// be named.
     fn own_names(context: &str, projection: &str) -> String;
 
-    /// The elements of the JSON array `$1` as rows with a column `value`, each of which is an array itself.
+    /// Selects the elements of the JSON array `$1` as rows with a column `value`; each element is an array.
     const EACH: &'static str;
 
     /// The type of columns that hold keys.
     const KEY: &'static str;
 
-    /// An id of 32 hexadecimal digits that there is nowhere else.
+    /// Makes a unique id of 32 hexadecimal digits.
     const NEW_ID: &'static str;
 
     /// Lists the tables of the context `$1` whose names begin with `$2`.
     const TABLES: &'static str;
 
-    /// Makes others wait who create or drop tables at the same time.
+    /// Locks out other connections that create or drop tables at the same time.
     const EXCLUDE: Option<&'static str>;
 
-    /// Creates the place of the context's tables.
+    /// Creates the schema for the context's tables.
     fn create_place(context: &str) -> Option<String>;
 
-    /// Tells other processes that something was saved in the context `$1`; it is sent with the transaction.
+    /// Notifies other processes that a save in the context `$1` happened; it is sent with the transaction.
     const NOTIFY: Option<&'static str>;
 
-    /// Notices that other processes saved something.
+    /// Learns of saves of other processes.
     type News: Send + 'static;
 
     fn news(pool: Pool<Self>, context: &str) -> Self::News;
 
-    /// Waits until something may have been saved since the last call. The first call returns as soon as
-    /// nothing is missed any more.
+    /// Waits until a save may have happened since the last call. The first call returns as soon as later saves are
+    /// noticed.
     fn next(news: &mut Self::News) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     fn fetch(
@@ -65,7 +65,7 @@ pub trait Dialect: Database {
         values: &[Value<'_>],
     ) -> impl Future<Output = Result<Vec<Row>, sqlx::Error>> + Send;
 
-    /// Returns how many rows were changed.
+    /// Returns the number of changed rows.
     fn execute(
         connection: &mut Self::Connection,
         sql: String,
@@ -73,8 +73,8 @@ pub trait Dialect: Database {
     ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
 
-/// [`Dialect::fetch`] and [`Dialect::execute`]. Written out for each database, since sqlx's bounds for a generic
-/// one would have to be repeated wherever a statement is sent.
+/// [`Dialect::fetch`] and [`Dialect::execute`]. Written out for each database, because sqlx's bounds for a generic
+/// database would have to be repeated wherever a statement is sent.
 macro_rules! statements {
     () => {
         async fn fetch(

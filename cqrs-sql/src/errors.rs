@@ -1,4 +1,4 @@
-//! What can go wrong, by what the caller does next.
+//! The errors, sorted by what the caller does next.
 
 use cqrs_core::{StoreError, port::SaveError};
 use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
@@ -9,7 +9,7 @@ use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlError {
-    /// Nobody answers there, or the file cannot be opened.
+    /// No server answers at the address, or the file cannot be opened.
     #[error("{place} cannot be reached: is it there, and is the address right?")]
     Unreachable {
         /// The database.
@@ -17,15 +17,15 @@ pub enum SqlError {
         /// The client's error.
         source: sqlx::Error,
     },
-    /// The address cannot be read.
+    /// The address cannot be parsed.
     #[error("that is not the address of a database, which looks like {example}")]
     Address {
-        /// One that can be read.
+        /// A valid example.
         example: &'static str,
         /// The client's error.
         source: sqlx::Error,
     },
-    /// The two do not agree on TLS.
+    /// The client and the server do not agree on TLS.
     #[error("no TLS connection to {place}: check the certificates, and `sslmode` in the address")]
     Tls {
         /// The database.
@@ -33,7 +33,7 @@ pub enum SqlError {
         /// The client's error.
         source: sqlx::Error,
     },
-    /// The server does not accept the user or the password.
+    /// The server refuses the user or the password.
     #[error("{place} does not accept the user or the password")]
     Unauthorized {
         /// The database.
@@ -49,7 +49,7 @@ pub enum SqlError {
         /// The client's error.
         source: sqlx::Error,
     },
-    /// The user may not do what is needed.
+    /// The user lacks a right.
     #[error(
         "not permitted at {place}: the user needs the right to create schemas, or to own the one of the context"
     )]
@@ -59,7 +59,7 @@ pub enum SqlError {
         /// The client's error.
         source: sqlx::Error,
     },
-    /// Nothing can be written there.
+    /// The database is read only.
     #[error("{place} is read only: views need a database that they can write to")]
     ReadOnly {
         /// The database.
@@ -67,7 +67,7 @@ pub enum SqlError {
         /// The client's error.
         source: sqlx::Error,
     },
-    /// There is no room left.
+    /// The disk is full.
     #[error("{place} is full: make room on its disk")]
     Full {
         /// The database.
@@ -75,7 +75,7 @@ pub enum SqlError {
         /// The client's error.
         source: sqlx::Error,
     },
-    /// Others keep it locked, or it is starting or overloaded.
+    /// Other connections keep it locked, or it is starting or overloaded.
     #[error("{place} is busy: try again, or find out who keeps it locked")]
     Busy {
         /// The database.
@@ -98,12 +98,12 @@ pub enum SqlError {
     Unfit {
         /// The database.
         place: String,
-        /// What it has.
+        /// The version or encoding that was found.
         found: String,
-        /// What it should have.
+        /// The version or encoding that is required.
         wanted: String,
     },
-    /// The tables were made by another version of this crate.
+    /// The tables were created by another version of this crate.
     #[error(
         "the tables of context {context} at {place} have layout {found}, this program knows layout {known}: \
          run a program that fits, or drop them, and the views are built anew"
@@ -113,12 +113,12 @@ pub enum SqlError {
         place: String,
         /// The bounded context.
         context: String,
-        /// The layout that is there.
+        /// The layout that was found.
         found: i64,
         /// The layout that this program knows.
         known: i64,
     },
-    /// The name cannot be part of the names of tables.
+    /// The name cannot be a part of table names.
     #[error(
         "{name:?} cannot be the name of a context: it takes 1 to 48 of a-z, 0-9, _ and -, and may not begin \
          with pg_, sqlite_ or information_schema"
@@ -127,7 +127,7 @@ pub enum SqlError {
         /// The name.
         name: String,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("{place} refuses")]
     Refused {
         /// The database.
@@ -155,7 +155,7 @@ impl SqlError {
     }
 }
 
-/// An error of the client, by what can be done about it.
+/// An error of the client, sorted by what can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Lost,
@@ -166,14 +166,14 @@ pub(crate) enum Kind {
     ReadOnly,
     Full,
     Busy,
-    /// Two transactions were in each other's way.
+    /// Two transactions were in conflict.
     Contended,
     NotADatabase,
     Other,
 }
 
 impl Kind {
-    /// Whether the same may succeed later, without anybody's doing or once there is room again.
+    /// Whether a retry may succeed: by itself, or once there is room again.
     pub(crate) fn is_transient(self) -> bool {
         matches!(self, Self::Lost | Self::Busy | Self::Contended | Self::Full)
     }
@@ -202,7 +202,7 @@ pub(crate) fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
-/// By SQLite's result code, whose lowest byte is the kind of the failure (<https://sqlite.org/rescode.html>).
+/// Sorts by SQLite's result code, whose lowest byte is the kind of the failure (<https://sqlite.org/rescode.html>).
 fn sqlite_kind(code: u32) -> Kind {
     match code & 0xff {
         // BUSY, LOCKED, NOMEM
@@ -221,7 +221,7 @@ fn sqlite_kind(code: u32) -> Kind {
     }
 }
 
-/// By Postgres' SQLSTATE, whose first two characters are its class
+/// Sorts by Postgres' SQLSTATE, whose first two characters are its class
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 fn postgres_kind(code: &str) -> Kind {
     match code {
@@ -231,7 +231,7 @@ fn postgres_kind(code: &str) -> Kind {
         "25006" => Kind::ReadOnly,
         // The session ended because it was idle inside a transaction.
         "25P03" | "25P04" => Kind::Lost,
-        // A lock was not available, or the server's patience with a statement was over.
+        // A lock was not available, or a statement took longer than the server's timeout.
         "55P03" | "57014" => Kind::Contended,
         _ => match code.get(..2) {
             Some("08") => Kind::Lost,
@@ -245,7 +245,7 @@ fn postgres_kind(code: &str) -> Kind {
     }
 }
 
-/// A failure below the ports, before it is said what failed.
+/// A failure below the ports, without the operation.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Conflict,

@@ -1,10 +1,10 @@
-//! The tables of a context: creating them, and removing those of one projection.
+//! The tables of a context: creates them, and removes those of one projection.
 //!
-//! Each build of a projection has tables of its own: removing one gives its space back at once, and people can
-//! look into one view, or put an index on what its documents contain, without meeting the others. What is small
-//! and about all of them (checkpoints, notes) is in tables that they share.
+//! Each build of a projection has tables of its own: removing one frees its space at once, and an operator can query
+//! one view, or add an index on its documents, without affecting the others. Small data about all of them (checkpoints,
+//! notes) is in shared tables.
 //!
-//! A table that is there is never created again, so that a service can run as a user who may not create any.
+//! An existing table is never created again, so that a service can run as a user who may not create any.
 
 use sqlx::Pool;
 
@@ -14,10 +14,10 @@ use crate::{
     names::Names,
 };
 
-/// Which tables there are, and what they look like.
+/// The version of the layout of the tables.
 const LAYOUT: i64 = 1;
 
-/// Creates the tables that all projections of a context share, or checks those that are there.
+/// Creates the tables that all projections of a context share, or checks the existing ones.
 pub(crate) async fn open_context<DB: Dialect>(
     pool: &Pool<DB>,
     names: &Names<DB>,
@@ -41,8 +41,8 @@ pub(crate) async fn open_context<DB: Dialect>(
     Err(SqlError::Layout { place: place.to_owned(), context, found, known: LAYOUT })
 }
 
-/// What tells the context's views in this database from those in others: an id, made when it is first opened and
-/// kept with what is noted about views, under a name that no view has.
+/// An id that no other place of views has: it is made when the context is first opened in this database, and kept with
+/// the records of views, under a name that no view has.
 pub(crate) async fn place_id<DB: Dialect>(
     pool: &Pool<DB>,
     names: &Names<DB>,
@@ -59,7 +59,7 @@ pub(crate) async fn place_id<DB: Dialect>(
             DB::NEW_ID
         );
         DB::execute(&mut connection, sql, &[]).await.map_err(failed)?;
-        // Somebody else may have been faster.
+        // Another process may have been faster.
         rows = DB::fetch(&mut connection, read, &[]).await.map_err(failed)?;
     }
     Ok(rows.into_iter().find_map(|(_, id, _)| id).unwrap_or_default())
@@ -97,7 +97,7 @@ async fn create_context<DB: Dialect>(pool: &Pool<DB>, names: &Names<DB>) -> Resu
     transaction.commit().await
 }
 
-/// Begins a transaction in which tables may be created or dropped, after all others that do so.
+/// Begins a transaction in which tables may be created or dropped, after all other such transactions.
 pub(crate) async fn exclusive<DB: Dialect>(
     pool: &Pool<DB>,
 ) -> Result<sqlx::Transaction<'static, DB>, sqlx::Error> {
@@ -108,8 +108,8 @@ pub(crate) async fn exclusive<DB: Dialect>(
     Ok(transaction)
 }
 
-/// Gives a projection its row beside the checkpoints of the others. The row stays for ever, so that there is
-/// always one that saves at the same time can wait for, and whose revision never comes again.
+/// Adds the projection's row in the table of checkpoints. The row is never removed, so that concurrent saves always
+/// have a row to lock, and its revision never repeats.
 pub(crate) async fn add_projection<DB: Dialect>(
     connection: &mut DB::Connection,
     names: &Names<DB>,

@@ -1,8 +1,8 @@
 //! Views in SQLite and Postgres: the adapters for `cqrs-core`.
 //!
-//! The documents of views, what is noted beside them and the checkpoint are written in one transaction, which
-//! begins with comparing the checkpoint: each event takes effect once, whatever fails. [`SqliteViews`] needs no
-//! server, [`PostgresViews`] is for several machines; with either, a service is built on a pair of stores:
+//! The documents of views, their notes and the checkpoint are written in one transaction, which first compares the
+//! checkpoint (compare-and-set): each event takes effect once, whatever fails. [`SqliteViews`] needs no server,
+//! [`PostgresViews`] is for several machines; with either, a service is built on a pair of stores:
 //!
 //! ```
 //! # use cqrs_core::{
@@ -64,12 +64,12 @@
 //! ```
 //!
 //! Views that are not documents have tables of their own, which they change with SQL: [`SqlView`]. They need not be
-//! views: [`effectively_once`] tells how whatever is a row in a database follows from each event once.
+//! views: [`effectively_once`] explains how any row in a database follows from each event exactly once.
 //!
 //! # What is stored
 //!
-//! Each bounded context has a name: in Postgres a schema, in SQLite what its tables' names begin with
-//! (`"orders"."country-orders-v1"`, `"orders.country-orders-v1"`). In it are
+//! Each bounded context has a name: in Postgres a schema, in SQLite the prefix of its tables' names
+//! (`"orders"."country-orders-v1"`, `"orders.country-orders-v1"`). It contains
 //!
 //! | table | columns |
 //! |---|---|
@@ -80,9 +80,9 @@
 //! | `about` | `view`, `content`, `revision`: what is noted about views as a whole |
 //! | `layout` | `version`: which tables there are |
 //!
-//! Documents are text, and stay byte for byte as they are. Postgres would sort the fields of a `jsonb` and drop
-//! its spaces; `document::jsonb` is one where a query or an index needs it. Revisions count the saves of a view
-//! and never come again, not even when it is removed and built anew.
+//! Documents are text, and stay byte for byte as they are. Postgres would sort the fields of a `jsonb` and drop its
+//! spaces; use `document::jsonb` if a query or an index needs one. Revisions count the saves of a view and never
+//! repeat, not even when it is removed and rebuilt.
 //!
 //! SQLite is compiled into the program, which takes a C compiler.
 

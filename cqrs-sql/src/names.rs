@@ -1,4 +1,4 @@
-//! What is called what in the database: tables and keys.
+//! The names of tables and keys in the database.
 
 use std::{borrow::Cow, marker::PhantomData};
 
@@ -11,7 +11,7 @@ pub(crate) struct Names<DB> {
 }
 
 impl<DB: Dialect> Names<DB> {
-    /// Names are quoted wherever they stand, and consist of characters that end no quotes.
+    /// Names are always quoted, and consist of characters that cannot end a quote.
     pub(crate) fn new(context: &str) -> Result<Self, SqlError> {
         let reserved = ["pg_", "sqlite_", "information_schema"];
         let legal = is_name(context) && context.len() <= 48;
@@ -53,10 +53,10 @@ pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(legal)
 }
 
-/// A key as it is stored. Postgres has no text with a zero character in it, so that one is written as U+0001
-/// and `0`, and U+0001 as itself and `1`; all other keys are stored as they are, for people to read.
+/// A key as it is stored. Postgres text cannot contain a zero character, so that one is written as U+0001 and `0`, and
+/// U+0001 as itself and `1`; all other keys are stored unchanged, so that an operator can read them.
 ///
-/// What begins with a prefix still does so, and what comes before another key still does, too.
+/// The encoding keeps prefixes and the order of keys.
 pub(crate) fn stored_key(key: &str) -> Cow<'_, str> {
     if key.contains(['\0', '\u{1}']) {
         Cow::Owned(key.replace('\u{1}', "\u{1}1").replace('\0', "\u{1}0"))
@@ -79,10 +79,10 @@ mod tests {
     use super::*;
     use crate::projection::own_table;
 
-    /// The words that names are made of, so that hostile pairs are likely.
+    /// The words of which names are made, so that hostile pairs are likely.
     const WORDS: &str = "(p|eu|sales|[a_-]|-v1|-v12|-b2|v1|layout|projections|notes|about|1){1,4}";
 
-    /// A table that a view has in a context: of its documents or of its own, by their names.
+    /// A table that a view has in a context: of its documents or its own, by name.
     fn view_table() -> impl Strategy<Value = (String, ProjectionId, Option<String>)> {
         let build = (WORDS, 1..3_u32, 1..4_u32).prop_map(|(name, version, build)| {
             let name = Box::leak(name.into_boxed_str());

@@ -1,4 +1,4 @@
-//! Postgres: a pool of connections, and one that listens.
+//! Postgres: a pool of connections, and one that listens for notifications.
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -12,19 +12,19 @@ use crate::{
     dialect::{Dialect, Row, Value, statements},
 };
 
-/// The oldest Postgres that will do, as `server_version_num` says it.
+/// The oldest supported Postgres, as `server_version_num`.
 const MIN_SERVER: i64 = 140_000;
 
-/// How long a caller waits for a connection.
+/// How long a call waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often checkpoints are read although no notification came: a connection can be dead without a sign.
+/// How often checkpoints are read without a notification: a connection can be dead without a sign.
 const CHECK: Duration = Duration::from_secs(5);
 
 /// The views of a bounded context in a Postgres database.
 ///
-/// The context has a schema of its own. Saves are told to all processes with `NOTIFY`, so that nobody polls;
-/// behind a connection pooler that does not pass notifications on, they are noticed within 5 seconds.
+/// The context has its own schema. Saves are announced to all processes with `NOTIFY`, so no process polls. Behind a
+/// connection pooler that does not pass notifications on, saves are noticed within 5 seconds.
 pub type PostgresViews = SqlViews<Postgres>;
 
 impl SqlViews<Postgres> {
@@ -57,11 +57,11 @@ impl SqlViews<Postgres> {
     /// Dropping it closes the connection.
     pub async fn connect_with(options: PgConnectOptions, context: &str) -> Result<Self, SqlError> {
         let place = shown(&options);
-        // The pool would try again until it is out of patience, and not say why.
+        // The pool would retry until its timeout, and not return the reason.
         let connecting = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
         let connection = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         let connection = connection.map_err(|error| SqlError::new(&place, error))?;
-        // The check of a server that goes away now is the pool's.
+        // If the server fails now, the pool's check reports it.
         let _ = connection.close().await;
         let pool = PgPoolOptions::new().acquire_timeout(PATIENCE).connect_lazy_with(options);
         Self::with_pool(pool, context).await
@@ -101,7 +101,7 @@ async fn check_server(pool: &PgPool, place: &str) -> Result<(), SqlError> {
     }
 }
 
-/// Where the database is, without what is secret.
+/// The address of the database, without secrets.
 fn shown(options: &PgConnectOptions) -> String {
     let host = match options.get_socket() {
         Some(folder) => folder.display().to_string(),
@@ -116,7 +116,7 @@ fn channel(context: &str) -> String {
     format!("cqrs:{context}")
 }
 
-/// The connection that listens.
+/// The connection that listens for notifications.
 #[derive(Debug)]
 pub struct News {
     pool: PgPool,
@@ -125,7 +125,8 @@ pub struct News {
 }
 
 impl Dialect for Postgres {
-    // What a transaction waited for must be seen by its later statements, whatever the database's default is.
+    // Later statements must see the result of a transaction that they waited for, whatever the database's default
+    // isolation is.
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const DOT: &'static str = "\".\"";
     const MAX_NAME: usize = 63;
@@ -139,7 +140,7 @@ impl Dialect for Postgres {
         Some("SELECT '', '', 0::bigint FROM pg_advisory_xact_lock(7166182839430312303)");
     const NOTIFY: Option<&'static str> = Some("SELECT '', '', 0::bigint FROM pg_notify('cqrs:' || $1, '')");
 
-    /// A schema that is there is not created again, which would take the right to do so.
+    /// An existing schema is not created again, because that needs the right to create one.
     fn create_place(context: &str) -> Option<String> {
         Some(format!(
             "DO $$ BEGIN IF to_regnamespace('\"{context}\"') IS NULL THEN CREATE SCHEMA \"{context}\"; \
@@ -147,7 +148,7 @@ impl Dialect for Postgres {
         ))
     }
 
-    /// What belongs to a table is in its schema.
+    /// The names of a table's indexes are in its schema.
     fn own_names(_context: &str, projection: &str) -> String {
         projection.to_owned()
     }
@@ -165,7 +166,7 @@ impl Dialect for Postgres {
             news.listener = Some(listener);
             return Ok(());
         };
-        // After a lost connection it listens again before it returns.
+        // After a lost connection, `try_recv` listens again before it returns.
         match tokio::time::timeout(CHECK, listener.try_recv()).await {
             Ok(received) => received.map(drop),
             Err(_) => Ok(()),

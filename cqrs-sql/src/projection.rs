@@ -1,4 +1,4 @@
-//! Views in tables of one's own: how a projector drives them.
+//! The projection of a view in its own tables.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
 /// The most events of one transaction.
 const MAX_EVENTS: usize = 512;
 
-/// A view in tables of its own, for a service to run; made by [`SqlViews::projection`].
+/// A view in its own tables, for a service to run; made by [`SqlViews::projection`].
 #[derive(Debug)]
 pub struct SqlProjection<DB: Sql, V> {
     views: SqlViews<DB>,
@@ -29,12 +29,12 @@ pub struct SqlProjection<DB: Sql, V> {
 }
 
 impl<DB: Sql> SqlViews<DB> {
-    /// A view in tables of its own, which are in this database.
+    /// A projection of a view in its own tables, which are in this database.
     pub fn projection<V: SqlView<DB>>(&self, view: V) -> SqlProjection<DB, V> {
         SqlProjection { views: self.clone(), view: Arc::new(view) }
     }
 
-    /// The tables of one build of a view, for queries of your own.
+    /// The tables of one build of a view, for your own queries.
     pub fn tables<V: SqlView<DB>>(&self, projection: &ProjectionId) -> Tables {
         let table = |table| self.shared.names.table(&own_table(projection, table));
         let names = V::TABLES.iter().map(|name| (*name, table(name)));
@@ -42,13 +42,13 @@ impl<DB: Sql> SqlViews<DB> {
     }
 }
 
-/// A table's name without that of its context. No projection has a name with a dot in it.
+/// A table's name without that of its context. No projection has a name with a dot.
 pub(crate) fn own_table(projection: &ProjectionId, table: &str) -> String {
     format!("{projection}.{table}")
 }
 
 impl<DB: Sql, V: SqlView<DB>> SqlProjection<DB, V> {
-    /// Creates the tables unless they are there.
+    /// Creates the tables unless they exist.
     async fn create(&self, projection: &ProjectionId) -> Result<(), sqlx::Error> {
         let shared = &self.views.shared;
         let name = projection.to_string();
@@ -61,7 +61,7 @@ impl<DB: Sql, V: SqlView<DB>> SqlProjection<DB, V> {
         }
         let mut transaction = layout::exclusive(&shared.writer).await?;
         let there = layout::tables::<DB>(&mut transaction, &shared.names, &name).await?;
-        // Somebody else may have been faster.
+        // Another process may have been faster.
         if !has_tables::<DB, V>(projection, &there) {
             self.view.create(&self.views.tables::<V>(projection), &mut transaction).await?;
         }
@@ -104,7 +104,7 @@ fn has_tables<DB: Sql, V: SqlView<DB>>(projection: &ProjectionId, there: &[Strin
     V::TABLES.iter().all(|table| there.contains(&own_table(projection, table)))
 }
 
-/// Whether an event is at fault, or the database as a whole.
+/// Decides whether the event is at fault, or the database.
 fn project_error(index: usize, projection: &str, error: sqlx::Error) -> ProjectError {
     match kind(&error) {
         Kind::Lost | Kind::Busy | Kind::Full => store_error(format!("saving {projection}"), error).into(),

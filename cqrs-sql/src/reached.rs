@@ -1,7 +1,7 @@
-//! Waiting until a projection is somewhere.
+//! Waits until a projection has reached a sequence.
 //!
-//! All who wait for a projection look at one number. A save in this process raises it at once; what other
-//! processes save is read from the database when it tells that there is something new, if anybody waits.
+//! All calls that wait for a projection watch one value. A save of this process raises it at once. Saves of other
+//! processes are read from the database when it signals a change, if a call is waiting.
 
 use std::{
     collections::HashMap,
@@ -15,18 +15,18 @@ use tokio::sync::watch;
 
 use crate::{dialect::Dialect, names::Names};
 
-/// How long the follower rests after a failure.
+/// How long the follower pauses after a failure.
 const REST: Duration = Duration::from_millis(200);
 
-/// Where a projection is. The revision, which never comes again, tells which of two is the newer, since a
-/// projection that is removed and built anew goes back.
+/// The position of a projection. The revision never repeats, so it shows which of two positions is newer: a projection
+/// that is removed and rebuilt goes back in sequence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) revision: i64,
     pub(crate) reached: Reached,
 }
 
-/// The places of all projections that somebody asked about.
+/// The positions of all projections that a call has waited for.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     places: Mutex<HashMap<String, watch::Sender<Progress>>>,
@@ -38,7 +38,7 @@ impl Watched {
         places.entry(projection.to_owned()).or_default().subscribe()
     }
 
-    /// Notes where a projection is, unless it is known to be further.
+    /// Notes the position of a projection, unless a newer one is known.
     pub(crate) fn note(&self, projection: &str, place: Progress) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = places.get(projection) {
@@ -58,13 +58,13 @@ impl Watched {
     }
 }
 
-/// Where a stored checkpoint is; at the beginning where there is none.
+/// The position in a stored checkpoint; the beginning if there is none.
 pub(crate) fn read(checkpoint: Option<&str>) -> Reached {
     let checkpoint = checkpoint.and_then(|json| serde_json::from_str::<Checkpoint>(json).ok());
     checkpoint.unwrap_or_default().reached()
 }
 
-/// Follows what other processes save, until it is aborted.
+/// Follows the saves of other processes, until it is aborted.
 pub(crate) async fn follow<DB: Dialect>(pool: Pool<DB>, names: Arc<Names<DB>>, reached: Arc<Watched>) {
     loop {
         if let Err(error) = follow_once(&pool, &names, &reached).await {

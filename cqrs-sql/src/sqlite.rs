@@ -1,4 +1,4 @@
-//! SQLite: one connection that writes, some that read, no server.
+//! SQLite: one connection that writes, several that read, and no server.
 
 use std::{path::Path, str::FromStr as _, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     dialect::{Dialect, Row, Value, statements},
 };
 
-/// How often other processes' saves are looked for while somebody waits for them: SQLite does not tell.
+/// How often saves of other processes are looked for while a call waits for them: SQLite sends no notifications.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a save waits for another process that writes.
@@ -21,19 +21,18 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How many connections read.
 const READERS: u32 = 4;
 
-/// The views of a bounded context in a file of SQLite.
+/// The views of a bounded context in an SQLite file.
 ///
-/// Several processes on one machine may use the file, one of which writes at a time. The file must be on a local
-/// disk. It is in WAL mode with `synchronous = NORMAL`: a crash of the process loses nothing, and after a power
-/// failure a view may be a little behind, as its checkpoint then says, and catches up.
+/// Several processes on one machine may use the file, and one of them writes at a time. The file must be on a local
+/// disk. It is in WAL mode with `synchronous = NORMAL`: a crash of the process loses nothing. After a power failure a
+/// view may lack its last saves; its checkpoint says so, and it catches up.
 ///
-/// Saves of this process wake those who wait for them at once; saves of other processes are noticed within
-/// 50 milliseconds.
+/// Saves of this process wake waiting calls at once; saves of other processes are noticed within 50 milliseconds.
 pub type SqliteViews = SqlViews<Sqlite>;
 
 impl SqlViews<Sqlite> {
     /// Opens the file, or creates it, for the bounded context `context`. It can be a path, or a URL such as
-    /// `sqlite:views.db?mode=rw`, where `mode=rw` does not create it.
+    /// `sqlite:views.db?mode=rw`, in which `mode=rw` does not create it.
     ///
     /// # Errors
     ///
@@ -77,7 +76,7 @@ impl SqlViews<Sqlite> {
         Self::new(writer, reader, context, place).await
     }
 
-    /// A database in this process' memory, which goes with the last clone: for tests.
+    /// A database in this process' memory, which is lost with the last clone: for tests.
     ///
     /// # Errors
     ///
@@ -88,9 +87,9 @@ impl SqlViews<Sqlite> {
     /// Dropping it loses nothing.
     pub async fn in_memory(context: &str) -> Result<Self, SqlError> {
         let place = "memory".to_owned();
-        // All connections of these options have one database, which goes with the last of them. A pool closes a
-        // connection when a call on it was dropped halfway, so another connection keeps the database, and does nothing
-        // else: two that work would lock each other out of whole tables.
+        // All connections with these options share one database, which is lost with the last of them. A pool closes a
+        // connection when a call on it was dropped, so another connection keeps the database, and does nothing else:
+        // two active connections would lock each other out of whole tables.
         let options = options("sqlite::memory:")?;
         let connect = async || -> Result<SqlitePool, SqlError> {
             let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
@@ -98,13 +97,13 @@ impl SqlViews<Sqlite> {
         };
         let (keeper, pool) = (connect().await?, connect().await?);
         let views = Self::new(pool.clone(), pool, context, place).await?;
-        // Nobody else has set it.
+        // No other code has set it.
         let _ = views.shared.keeper.set(keeper);
         Ok(views)
     }
 }
 
-/// What a URL says; the file is created unless it says otherwise.
+/// The options in a URL; the file is created unless the URL says otherwise.
 fn options(url: &str) -> Result<SqliteConnectOptions, SqlError> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(|source| SqlError::Address { example: "sqlite:views.db", source })?;

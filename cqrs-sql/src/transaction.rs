@@ -1,4 +1,4 @@
-//! The writing transaction that every save is: checkpoint, notes, and whatever belongs to them.
+//! The transaction of a save: checkpoint, notes, and documents or rows.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::{
     names::{Names, stored_key},
 };
 
-/// About how many bytes of documents one statement carries.
+/// About how many bytes of documents one statement has.
 const STATEMENT_BYTES: usize = 4 << 20;
 
-/// A save under way. Nothing of it is stored unless [`commit`](Saving::commit) returns.
+/// A save in progress. Nothing of it is stored unless [`commit`](Saving::commit) returns.
 pub(crate) struct Saving<'a, DB: Dialect> {
     names: &'a Names<DB>,
     projection: &'a str,
@@ -28,7 +28,8 @@ pub(crate) struct Saving<'a, DB: Dialect> {
 }
 
 impl<'a, DB: Dialect> Saving<'a, DB> {
-    /// Begins with the checkpoint: whoever changes its row first makes the others wait, and fail.
+    /// Begins with the checkpoint (compare-and-set): the first transaction to change its row makes the others wait, and
+    /// then fail.
     pub(crate) async fn begin(
         pool: &Pool<DB>,
         names: &'a Names<DB>,
@@ -54,14 +55,14 @@ impl<'a, DB: Dialect> Saving<'a, DB> {
         Ok(Self { names, projection, transaction, revision })
     }
 
-    /// Gives it up at once. A transaction that is only dropped keeps its locks until its connection is back in the pool,
-    /// and others wait for them.
+    /// Rolls back at once. A transaction that is only dropped keeps its locks until its connection is back in the pool,
+    /// and other writers wait for them.
     pub(crate) async fn give_up(self) {
-        // If this fails as well, the connection is not used again.
+        // If the rollback fails as well, the connection is not used again.
         let _ = self.transaction.rollback().await;
     }
 
-    /// Writes and removes documents that still have the revisions that they should.
+    /// Writes and removes documents that still have the expected revisions.
     pub(crate) async fn documents(&mut self, writes: &[Write]) -> Result<(), Failure> {
         let table = self.names.table(self.projection);
         let mut batches = Batches::default();
@@ -130,10 +131,10 @@ impl<'a, DB: Dialect> Saving<'a, DB> {
         Ok(())
     }
 
-    /// Stores it all.
+    /// Commits the save.
     ///
-    /// Postgres answers the commit of a transaction in which a statement failed as if it were a success. The
-    /// notification before it is a statement, which in such a transaction fails.
+    /// Postgres answers the commit of a transaction with a failed statement as if it were a success. The notification
+    /// before it is a statement, which fails in such a transaction.
     pub(crate) async fn commit(mut self) -> Result<u64, Failure> {
         #[cfg(feature = "failpoints")]
         cqrs_core::failpoint::reached(cqrs_core::failpoint::Point::InSave, self.projection).await;
@@ -178,7 +179,7 @@ impl Batches {
     }
 }
 
-/// How far a projection is, as its row says: the revision counts also while there is no checkpoint.
+/// The position of a projection in its row: the revision counts also while there is no checkpoint.
 pub(crate) async fn checkpoint_row<DB: Dialect>(
     connection: &mut DB::Connection,
     names: &Names<DB>,
@@ -190,7 +191,7 @@ pub(crate) async fn checkpoint_row<DB: Dialect>(
     Ok(rows.into_iter().next().map_or((None, 0), |(_, checkpoint, revision)| (checkpoint, revision)))
 }
 
-/// A row as the ports know it: without a checkpoint there is no revision.
+/// A row for the ports: without a checkpoint there is no revision.
 pub(crate) fn saved_checkpoint(
     projection: &ProjectionId,
     (checkpoint, revision): (Option<String>, i64),
@@ -206,7 +207,7 @@ pub(crate) fn saved_checkpoint(
     Ok(SavedCheckpoint { checkpoint: Some(checkpoint), revision: revision.cast_unsigned() })
 }
 
-/// What is kept is text, for people to query; JSON always is.
+/// The content is stored as text, so that an operator can query it; JSON always is text.
 pub(crate) fn text(content: &Bytes, what: impl FnOnce() -> String) -> Result<&str, StoreError> {
     match std::str::from_utf8(content) {
         Ok(text) if !text.contains('\0') => Ok(text),
@@ -219,7 +220,7 @@ fn refused_text(what: &str, source: Option<cqrs_core::port::Source>) -> StoreErr
     StoreError::Refused { what: format!("{what} is not JSON: only text is kept here"), source }
 }
 
-/// Revisions count saves, so that they never come near the end of either type.
+/// Revisions count saves, so they never come near the maximum of either type.
 pub(crate) fn number(revision: u64) -> Value<'static> {
     Value::Number(i64::try_from(revision).unwrap_or(i64::MAX))
 }

@@ -1,4 +1,4 @@
-//! Views in tables of one's own: what users write.
+//! The traits of views in their own tables.
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
@@ -12,13 +12,13 @@ use sqlx::{AssertSqlSafe, Database, SqlSafeStr as _, SqlStr};
 
 use crate::{Sql, names::is_name};
 
-/// A read model in tables of its own: rows instead of documents, changed with SQL.
+/// A read model in its own tables: rows instead of documents, changed with SQL.
 ///
-/// The rows and the checkpoint are written in one transaction, so that each event takes effect once. Each build
-/// of each version has tables of its own, so that it can be built anew beside the one that answers; therefore
-/// statements name a table in braces, and [`Tables::sql`] fills in what it is called. The same goes for what else has
-/// a name in the database, such as an index: a fixed one would be taken when a second build is created. Write
-/// `{table.name}` for a name that belongs to the table of this build.
+/// The rows and the checkpoint are written in one transaction, so that each event takes effect once. Each build of each
+/// version has its own tables, so that it can be rebuilt beside the active build. So statements name a table in braces,
+/// and [`Tables::sql`] replaces it by its name in the database. Other names in the database, such as that of an index,
+/// must be made in the same way: a fixed name would exist already when a second build is created. Write `{table.name}`
+/// for a name that belongs to the table of this build.
 ///
 /// ```
 /// use cqrs_core::{Envelope, port::ProjectionId};
@@ -94,46 +94,46 @@ pub trait SqlView<DB: Sql>: Sized + Send + Sync + 'static {
     /// The stored name, such as `order-rows`: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
 
-    /// The version of the rules and of the tables' shape. A new version is built from the beginning, in tables
-    /// of its own.
+    /// The version of the rules and of the tables' shape. A new version is built from the first event, in its own
+    /// tables.
     const VERSION: u32 = 1;
 
-    /// The names of its tables: `a-z`, `0-9`, `_` and `-`. In the database each also bears the name, version and
-    /// build of the view.
+    /// The names of its tables: `a-z`, `0-9`, `_` and `-`. In the database each also has the name, version and build of
+    /// the view.
     const TABLES: &'static [&'static str];
 
-    /// What to do with an event that cannot be applied.
+    /// What happens with an event that cannot be applied.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
-    /// How long it waits for what may pass by itself, before it does that: the end of an outage, or a program that
-    /// knows an event.
+    /// How long the view waits for a failure that may pass, before it does that: an outage may end, or a program that
+    /// knows the event may start.
     const RETRY: Retry = Retry::DEFAULT;
 
-    /// The stored names of events, such as `order.noted`, that the view passes over without reading them, in
-    /// all versions, also when this program does not know them. Name what a newer program may record and the view is
-    /// certain not to need.
+    /// The stored names of events, such as `order.noted`, that the view skips without reading them, in all versions,
+    /// also if this program does not know them. Name events that a newer program may record and that the view will
+    /// never need.
     const IGNORED: &'static [&'static str] = &[];
 
     /// The aggregates (or any [`EventSource`]) whose events the view is built from: `(Order, Stock)`, or `(Order,)`.
     type Of: SqlSources<Self, DB>;
 
-    /// Creates the tables, none of which is there, and what belongs to them, such as indexes. Whatever gets a name
-    /// gets it from [`Tables::sql`], since the same is created for another build.
+    /// Creates the tables, none of which exists, and what belongs to them, such as indexes. Every name must come from
+    /// [`Tables::sql`], because the same is created for another build.
     ///
     /// # Errors
     ///
-    /// The database's. Nothing is created then.
+    /// The database's. Then nothing is created.
     ///
     /// # Cancel safety
     ///
-    /// It runs in a transaction that is rolled back.
+    /// If it is dropped, its transaction is rolled back.
     fn create(
         &self,
         tables: &Tables,
         connection: &mut DB::Connection,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// The name and version together.
+    /// The first build of this name and version.
     fn id() -> ProjectionId {
         ProjectionId::new(Self::NAME, Self::VERSION)
     }
@@ -146,19 +146,17 @@ pub trait SqlView<DB: Sql>: Sized + Send + Sync + 'static {
     note = "add `impl SqlProject<{E}, {DB}> for {Self}` with `fn project`, or take the aggregate out of `SqlView::Of`"
 )]
 pub trait SqlProject<E: Event, DB: Sql> {
-    /// Changes the rows by what happened, on a connection with a transaction in which the checkpoint is saved as
-    /// well. No clock, no randomness, nothing outside of the transaction: the same event may be tried again
-    /// after a failure.
+    /// Changes the rows by the event, on a connection with a transaction that also saves the checkpoint. No clock, no
+    /// randomness, no effects outside of the transaction: the same event may be tried again after a failure.
     ///
     /// # Errors
     ///
-    /// Return every error of a statement: in Postgres, the transaction is over with it. An error of your own,
-    /// for an event that cannot be applied, is [`sqlx::Error::InvalidArgument`]. What happens to the event then,
-    /// [`SqlView::ON_FAILURE`] says.
+    /// Return every error of a statement: in Postgres, it ends the transaction. For an event that cannot be applied,
+    /// return [`sqlx::Error::InvalidArgument`]. [`SqlView::ON_FAILURE`] decides what then happens with the event.
     ///
     /// # Cancel safety
     ///
-    /// The transaction is rolled back.
+    /// If it is dropped, the transaction is rolled back.
     fn project(
         &self,
         event: &Envelope<E>,
@@ -167,11 +165,11 @@ pub trait SqlProject<E: Event, DB: Sql> {
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
-/// The tables of one build of a view, by the names that its code calls them.
+/// The tables of one build of a view, by their names in the code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
     names: Vec<(&'static str, String)>,
-    /// What the names of everything else that belongs to this build begin with, and how long they may be.
+    /// The prefix of all other names that belong to this build, and their longest length.
     build: String,
     longest: usize,
 }
@@ -185,8 +183,8 @@ impl Tables {
         Self { names: names.collect(), build, longest }
     }
 
-    /// A statement in which each `{table}` is replaced by what the table is called, quoted, and each `{table.name}`
-    /// by a name that belongs to the table, for an index, a trigger or a constraint. Other braces stay as they are.
+    /// A statement in which each `{table}` is replaced by the table's name, quoted, and each `{table.name}` by a name
+    /// that belongs to the table, for an index, a trigger or a constraint. Other braces stay.
     pub fn sql(&self, statement: &'static str) -> SqlStr {
         let mut sql = String::with_capacity(statement.len() + 64);
         let mut rest = statement;
@@ -207,18 +205,19 @@ impl Tables {
         AssertSqlSafe(sql).into_sql_str()
     }
 
-    /// What a table is called, quoted; none if the view has no table of that name.
+    /// The name of a table in the database, quoted; `None` if the view has no such table.
     pub fn name(&self, table: &str) -> Option<&str> {
         self.names.iter().find(|(known, _)| *known == table).map(|(_, name)| name.as_str())
     }
 
-    /// What stands in a statement for the text between two braces.
+    /// The replacement of the text between two braces.
     fn filled_in(&self, inner: &str) -> Option<Cow<'_, str>> {
         let Some((table, name)) = inner.split_once('.') else { return self.name(inner).map(Cow::Borrowed) };
         (self.name(table).is_some() && is_name(name)).then(|| Cow::Owned(self.own_name(inner)))
     }
 
-    /// A name of this build, quoted. A database would cut off the end of one that is too long, and two could meet.
+    /// A name of this build, quoted. A database would truncate a name that is too long, and two names could become
+    /// equal.
     fn own_name(&self, name: &str) -> String {
         let mut own = format!("{}.{name}", self.build);
         if own.len() > self.longest {
@@ -237,7 +236,7 @@ fn fnv(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// How one event changes the tables.
+/// The change of the tables by one event.
 pub(crate) type SqlStep<DB> = Box<
     dyn for<'a> FnOnce(
             &'a Tables,
@@ -255,7 +254,7 @@ pub trait SqlSources<V, DB: Sql>: 'static {
     /// The stored names of the aggregates.
     fn names() -> Vec<&'static str>;
 
-    /// What an event does to the tables: nothing for events of other aggregates.
+    /// The view's change by an event; `None` for events of other aggregates.
     ///
     /// # Errors
     ///
@@ -264,7 +263,7 @@ pub trait SqlSources<V, DB: Sql>: 'static {
     fn step(view: &Arc<V>, event: &Recorded<'_>) -> Result<Option<SqlStep<DB>>, StoreError>;
 }
 
-/// What an event of the aggregate does to the tables.
+/// The change of the tables by an event of the aggregate.
 fn step<A, V, DB>(view: &Arc<V>, event: &Recorded<'_>) -> Result<Option<SqlStep<DB>>, StoreError>
 where
     DB: Sql,

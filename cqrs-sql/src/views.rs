@@ -25,11 +25,10 @@ use crate::{
     transaction::{Saving, checkpoint_row, number, saved_checkpoint, text},
 };
 
-/// The most documents and notes of one save. The database would take more; the rest is latency that nobody
-/// gains from.
+/// The most documents and notes of one save. The database would take more; larger saves take longer and gain nothing.
 const MAX_WRITES: usize = 4_096;
 
-/// A database that views can be kept in: [`Sqlite`](sqlx::Sqlite) or [`Postgres`](sqlx::Postgres).
+/// A database for views: [`Sqlite`](sqlx::Sqlite) or [`Postgres`](sqlx::Postgres).
 pub trait Sql: Dialect {}
 
 impl<DB: Dialect> Sql for DB {}
@@ -45,12 +44,12 @@ pub(crate) struct Shared<DB: Sql> {
     reader: Pool<DB>,
     pub(crate) names: Arc<Names<DB>>,
     place: String,
-    /// What tells the place from others.
+    /// An id that no other place has.
     id: String,
     reached: Arc<Watched>,
-    /// Follows what other processes save, once somebody waits.
+    /// Follows the saves of other processes, once a call waits.
     follower: OnceLock<AbortHandle>,
-    /// Keeps a database in memory, which goes with its last connection; see `in_memory`.
+    /// Keeps a database in memory, which is lost with its last connection; see `in_memory`.
     pub(crate) keeper: OnceLock<Pool<DB>>,
 }
 
@@ -70,31 +69,30 @@ impl<DB: Sql> SqlViews<DB> {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The connections that read, for queries of your own.
+    /// The connections that read, for your own queries.
     pub fn pool(&self) -> &Pool<DB> {
         &self.shared.reader
     }
 
-    /// Where the database is, without a user or a password.
+    /// The address of the database, without a user or a password.
     pub fn address(&self) -> &str {
         &self.shared.place
     }
 
-    /// The table with the documents of a projection, quoted, for queries of your own. Its columns are `key`,
-    /// `document`, which is JSON as text, and `revision`.
+    /// The table with the documents of a projection, quoted, for your own queries. Its columns are `key`, `document`,
+    /// which is JSON as text, and `revision`.
     ///
-    /// What SQLite and Postgres understand alike: `SELECT document ->> 'country' FROM …`, in Postgres on
-    /// `document::json`.
+    /// SQLite and Postgres both understand `SELECT document ->> 'country' FROM …`, Postgres on `document::json`.
     pub fn table(&self, projection: &ProjectionId) -> String {
         self.shared.names.table(&projection.to_string())
     }
 
-    /// A connection of those that read.
+    /// A connection that reads.
     async fn connection(&self, what: impl FnOnce() -> String) -> Result<PoolConnection<DB>, StoreError> {
         self.shared.reader.acquire().await.map_err(|error| store_error(what(), error))
     }
 
-    /// The rows that a statement answers with.
+    /// The rows of a statement's answer.
     async fn rows(
         &self,
         what: impl Fn() -> String,
@@ -112,7 +110,7 @@ impl<DB: Sql> SqlViews<DB> {
         row.map_err(|error| store_error(what(), error))
     }
 
-    /// Creates what a projection needs, unless it is there.
+    /// Creates the table and the row of a projection, unless they exist.
     async fn create(&self, projection: &str) -> Result<(), sqlx::Error> {
         let names = &self.shared.names;
         let mut connection = self.shared.writer.acquire().await?;
@@ -179,7 +177,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         keys: &[String],
     ) -> Result<Vec<SavedDocument>, StoreError> {
         let what = || format!("loading documents of {projection}");
-        // Arrays, so that the elements look the same as everywhere else.
+        // Arrays, so that the elements have the same form as in the other statements.
         let wanted: Vec<_> = keys.iter().map(|key| [stored_key(key)]).collect();
         let json = serde_json::to_string(&wanted).map_err(|error| StoreError::refused(what(), error))?;
         let (table, each) = (self.table(projection), DB::EACH);
@@ -309,7 +307,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
     }
 }
 
-/// The name, if a table can have it. Postgres would cut a longer one short, and two of them could meet.
+/// The name, if a table can have it. Postgres would truncate a longer name, and two names could become equal.
 pub(crate) fn check_name<DB: Sql>(name: &str) -> Result<String, StoreError> {
     if name.len() <= DB::MAX_NAME {
         return Ok(name.to_owned());
