@@ -13,7 +13,7 @@ use crate::{
     target::{self, Target},
 };
 
-/// What `#[aggregate(…)]` may say.
+/// The options of `#[aggregate(…)]`.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct Options {
@@ -28,7 +28,7 @@ struct Options {
     krate: Given<Path>,
 }
 
-/// What `snapshot(…)` may say.
+/// The options of `snapshot(…)`.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct SnapshotOptions {
@@ -36,7 +36,7 @@ struct SnapshotOptions {
     version: Given<Version>,
 }
 
-/// How snapshots are kept, and where the attribute says so.
+/// The settings of snapshots, and the place of the option.
 struct Snapshot {
     every: Option<Version>,
     version: Option<Version>,
@@ -81,7 +81,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// The lists of commands. A command is in one of them, once.
+/// The lists of commands. Each command must be in one list, once.
 fn commands(given: [Option<Types>; 2], errors: &mut Errors) -> [Vec<Type>; 2] {
     let mut lists = given.map(|given| given.and_then(|Types(types)| errors.take(types)).unwrap_or_default());
     let texts: Vec<_> = lists.iter().flatten().map(|command| command.to_token_stream().to_string()).collect();
@@ -117,7 +117,7 @@ fn snapshot(target: Target<'_>, given: List, errors: &mut Errors) -> Option<Snap
     })
 }
 
-/// Refuses fields that serde does not write: a state that comes back without them is another state.
+/// Refuses fields that serde does not write: a state that comes back without them would differ.
 fn refuse_skipped_fields(target: Target<'_>, errors: &mut Errors) {
     let mut check = |fields: &Fields| {
         for field in fields {
@@ -168,7 +168,7 @@ impl Model<'_> {
     fn emit_visit(&self, method: &str, commands: &[Type]) -> Option<TokenStream> {
         let (krate, method) = (&self.krate, Ident::new(method, Span::call_site()));
         let visits = commands.iter().map(|command| {
-            // That a command is not handled is reported where the attribute names the command.
+            // The compiler reports a missing `Handle` where the attribute names the command.
             quote_spanned!(target::reported_at(command)=> visitor.command::<#command>();)
         });
         (!commands.is_empty()).then(|| {
@@ -187,7 +187,7 @@ impl Model<'_> {
         let every = every.as_ref().map_or_else(|| Literal::u32_unsuffixed(1), unsuffixed);
         let version = version.as_ref().map(unsuffixed);
         let version = version.map(|version| quote!(.version(#version)));
-        // That serde cannot write or read the state is reported where the attribute asks for snapshots.
+        // The compiler reports a state without serde's traits where the attribute asks for snapshots.
         let krate_there = target::respanned(krate, *span);
         let snapshots = quote_spanned!(*span=> #krate_there::model::Snapshots::every(#every));
         Some(quote! {

@@ -1,9 +1,9 @@
-//! From `#[event(…)]` and its siblings to options.
+//! Parses `#[event(…)]` and its siblings into options.
 //!
-//! darling finds the options by name, and the name that a misspelled one is nearest to. Three things are
-//! done for it here. It ends a value at the first comma, also in `answer = BTreeMap<String, u64>`, so
-//! the list is split before. With one mistake in a list it hands out none of the options, so it
-//! gets the list item by item. And it says the nearest name or all that there are, and here it is both.
+//! darling finds the options by name, and the nearest name to a misspelled one. This module works around three of its
+//! limits. darling ends a value at the first comma, also in `answer = BTreeMap<String, u64>`, so the list is split
+//! before. With one mistake in a list it returns no options, so it gets the list item by item. And it names either the
+//! nearest option or all options; here the message has both.
 
 use darling::{FromMeta, ast::NestedMeta};
 use proc_macro2::{TokenStream, TokenTree};
@@ -17,7 +17,7 @@ use syn::{
 
 use crate::{diagnostics::Errors, target::list};
 
-/// Options that mark a field, by their attributes.
+/// The options that mark a field, by their attributes.
 const ON_FIELDS: [(&str, &str); 2] = [("command", "id"), ("query", "key")];
 
 /// The options in all attributes called `name`. An item with a mistake is reported and left out.
@@ -64,7 +64,7 @@ fn read_items<Options: FromMeta + Default>(
     options
 }
 
-/// What darling says, as it is said here.
+/// Rewords a message of darling.
 fn reworded<Options: FromMeta>(attribute: &str, error: darling::Error) -> syn::Error {
     let error = syn::Error::from(error);
     let said = error.to_string();
@@ -88,14 +88,14 @@ fn reworded<Options: FromMeta>(attribute: &str, error: darling::Error) -> syn::E
     syn::Error::new(error.span(), message)
 }
 
-/// The names of all options that there are. darling tells them to those who are far from all of them.
+/// The names of all options. darling lists them in the error about a name that is far from all of them.
 fn accepted<Options: FromMeta>() -> Vec<String> {
     let far = NestedMeta::Meta(parse_quote!(__));
     let said = Options::from_list(&[far]).err().map(|error| error.to_string()).unwrap_or_default();
     said.split('`').skip(3).step_by(2).map(str::to_owned).collect()
 }
 
-/// Refuses attributes called `name` where they would have no effect.
+/// Refuses attributes called `name` on items on which they have no effect.
 pub(crate) fn refuse(attributes: &[Attribute], name: &str, message: &str, errors: &mut Errors) {
     for attribute in named(attributes, name) {
         errors.at(&attribute.meta, message);
@@ -106,7 +106,7 @@ pub(crate) fn named<'a>(attributes: &'a [Attribute], name: &str) -> impl Iterato
     attributes.iter().filter(move |attribute| attribute.path().is_ident(name))
 }
 
-/// The parts between the commas that are in no brackets, those of generic types included.
+/// Splits at the commas that are in no brackets, including those of generic types.
 fn split(tokens: TokenStream) -> Vec<TokenStream> {
     let mut parts = vec![TokenStream::new()];
     let mut depth = 0_usize;
@@ -115,7 +115,7 @@ fn split(tokens: TokenStream) -> Vec<TokenStream> {
         let punct = if let TokenTree::Punct(punct) = &token { punct.as_char() } else { ' ' };
         match punct {
             '<' => depth += 1,
-            // The end of `->` closes nothing.
+            // The `>` of `->` closes nothing.
             '>' if before != '-' => depth = depth.saturating_sub(1),
             _ => {}
         }
@@ -130,12 +130,12 @@ fn split(tokens: TokenStream) -> Vec<TokenStream> {
     parts
 }
 
-/// `name`, `name(…)` or `name = …`, whose value is kept as it stands, even if it is empty.
+/// Parses `name`, `name(…)` or `name = …`. The value is kept unparsed, even if it is empty.
 fn parse_item(input: ParseStream<'_>) -> syn::Result<NestedMeta> {
     if !input.peek(Ident::peek_any) {
         return Err(input.error("expected the name of an option"));
     }
-    // Keywords will do, because `crate` is one of the names.
+    // Keywords are accepted, because `crate` is one of the names.
     let path = Path::from(input.call(Ident::parse_any)?);
     if input.is_empty() {
         return Ok(NestedMeta::Meta(Meta::Path(path)));

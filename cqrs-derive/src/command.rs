@@ -16,7 +16,7 @@ use crate::{
     target::{self, Marked, Target},
 };
 
-/// What `#[command(…)]` on the type may say; which of it, depends on the kind of type.
+/// The options of `#[command(…)]` on the type; which of them are legal depends on the kind of type.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct TypeOptions {
@@ -30,7 +30,7 @@ struct TypeOptions {
     krate: Given<Path>,
 }
 
-/// What `#[command(…)]` on a variant may say.
+/// The options of `#[command(…)]` on a variant.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct VariantOptions {
@@ -40,7 +40,7 @@ struct VariantOptions {
     name: Given<LitStr>,
 }
 
-/// What `#[command(…)]` on a field may say.
+/// The options of `#[command(…)]` on a field.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct FieldOptions {
@@ -76,7 +76,7 @@ enum Lifecycle {
 
 enum Id<'a> {
     Field(Marked<'a>),
-    /// A hole: there is no field that holds the id.
+    /// No field holds the id: a hole in its place.
     None(TokenStream),
 }
 
@@ -176,7 +176,7 @@ struct Name {
     tokens: TokenStream,
 }
 
-/// The name of a variant, or none when there is none to be had.
+/// The name of a variant, or `None` if it has no legal one.
 fn name(variant: &Variant, given: Given<LitStr>, suffix: &Suffix, errors: &mut Errors) -> Option<Name> {
     if let Some(given) = given {
         let given = given.or_report(errors)?;
@@ -197,11 +197,11 @@ fn name(variant: &Variant, given: Given<LitStr>, suffix: &Suffix, errors: &mut E
     Some(Name { text, tokens: variant.ident.to_token_stream() })
 }
 
-/// What the names of variants without a `name` end with.
+/// The suffix of the names of variants without a `name`.
 enum Suffix {
     None,
     Legal(String),
-    /// Reported once, and not again for each name that it would lead to.
+    /// Reported once, and not again for each name with it.
     Refused,
 }
 

@@ -1,4 +1,4 @@
-//! Mistakes, gathered so that the user sees all of them at once, each on its own tokens.
+//! Collects mistakes, so that the user sees all of them at once, each on its own tokens.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
@@ -9,7 +9,7 @@ use syn::{Type, parse_quote};
 pub(crate) struct Errors(Option<syn::Error>);
 
 impl Errors {
-    /// Adds a mistake that `tokens` show.
+    /// Adds a mistake in `tokens`.
     pub(crate) fn at(&mut self, tokens: impl ToTokens, message: impl Into<String>) {
         self.add(syn::Error::new_spanned(tokens, message.into()));
     }
@@ -21,7 +21,7 @@ impl Errors {
         }
     }
 
-    /// The value, or nothing and one more mistake.
+    /// The value; after an error, `None` and one more mistake.
     pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.add(error)).ok()
     }
@@ -42,18 +42,16 @@ impl ToTokens for Errors {
     }
 }
 
-/// What stands in the output for an expression that the input leaves out: it reports the mistake, and
-/// is of any type.
+/// The output for an expression that the input lacks: it reports the mistake, and has any type.
 pub(crate) fn hole(error: &syn::Error) -> TokenStream {
     let (span, message) = (error.span(), error.to_string());
     quote_spanned!(span=> ::core::compile_error!(#message))
 }
 
-/// What stands in the output for a type that the input leaves out.
+/// The output for a type that the input lacks.
 ///
-/// An array whose length is a mistake is a type that the compiler knows to be wrong, so that it says
-/// nothing about all that does not fit it. No type that stands in for the right one could do that, nor
-/// can `compile_error!` in the place of a type: it would be a `()`.
+/// An array whose length is a mistake is a type that the compiler knows to be wrong, so that it reports no other errors
+/// about it. No other type has that property, and neither has `compile_error!` in place of a type: it would be a `()`.
 pub(crate) fn hole_type(error: &syn::Error) -> Type {
     let length = hole(error);
     parse_quote!([(); #length])

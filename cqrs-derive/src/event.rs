@@ -18,7 +18,7 @@ use crate::{
 };
 use versions::{Codec, Steps, versions};
 
-/// What `#[event(…)]` on the type may say; which of it, depends on the kind of type.
+/// The options of `#[event(…)]` on the type; which of them are legal depends on the kind of type.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct TypeOptions {
@@ -33,7 +33,7 @@ struct TypeOptions {
     krate: Given<Path>,
 }
 
-/// What `#[event(…)]` on a variant may say.
+/// The options of `#[event(…)]` on a variant.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct VariantOptions {
@@ -61,13 +61,13 @@ enum Shape<'a> {
 
 struct StoredType {
     name: String,
-    /// Names that it was stored by once.
+    /// Former stored names.
     aliases: Vec<String>,
     version: u32,
-    /// The types of the payloads of versions 1, 2 and so on, up to the one before the current one.
+    /// The types of the payloads of versions 1, 2 and so on, up to the one before the current version.
     older: Vec<Type>,
     is_retired: bool,
-    /// The types of the fields, where nothing but these decides on the payload.
+    /// The types of the fields, if they alone determine the payload.
     fields: Option<Vec<Type>>,
 }
 
@@ -118,7 +118,7 @@ fn of_struct(target: Target<'_>, fields: &Fields, options: TypeOptions, errors: 
     StoredType { name, aliases, version, older, is_retired: false, fields }
 }
 
-/// The types of fields of which serde is told nothing.
+/// The types of fields without attributes of serde.
 fn types(fields: &Fields) -> Option<Vec<Type>> {
     let of = |field: &Field| (!serde_attributes::change_payload(&field.attrs)).then(|| field.ty.clone());
     fields.iter().map(of).collect()
@@ -160,7 +160,7 @@ fn of_enum<'a>(
 
 struct NamedVariant<'a> {
     ident: &'a Ident,
-    /// None when there is none to be had.
+    /// `None` if it has no legal name.
     name: Option<Name>,
     aliases: Vec<Name>,
     version: u32,
@@ -206,7 +206,7 @@ fn of_variant<'a>(
     let aliases = aliases(options.aliases, errors);
     let (version, older) = versions(options.version, options.upcast, errors);
     let is_retired = options.retired.and_then(|Word(word)| errors.take(word)).is_some();
-    // Renaming variants changes nothing, since they are stored without their names.
+    // Renaming variants changes nothing, because they are stored without their serde names.
     let told = serde_attributes::change_payload(&variant.attrs)
         || serde_attributes::change_payload_of_variants(&target.input.attrs);
     let fields = (!told).then(|| types(&variant.fields)).flatten();
@@ -232,10 +232,10 @@ impl Name {
     }
 }
 
-/// What the stored names of variants without a `name` begin with.
+/// The prefix of the stored names of variants without a `name`.
 enum Prefix {
     Legal(String),
-    /// Reported once, and not again for each name that it would lead to.
+    /// Reported once, and not again for each name with it.
     Refused,
     Missing,
 }
@@ -255,7 +255,7 @@ fn aliases(given: Option<Strings>, errors: &mut Errors) -> Vec<Name> {
     given.into_iter().filter_map(|alias| Name::new(Value(Ok(alias)), errors)).collect()
 }
 
-/// Refuses names that several variants have, or one of them twice.
+/// Refuses names that several variants have, and names that one variant has twice.
 fn check_unique<Owner: ToString>(owners: &[(Owner, Vec<&Name>)], errors: &mut Errors) {
     let all: Vec<_> = owners
         .iter()

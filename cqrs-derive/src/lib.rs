@@ -1,12 +1,12 @@
-//! The derives of `cqrs-core`, which exports them under the names of their traits: depend on that crate,
-//! not on this one.
+//! The derives of `cqrs-core`, which exports them under the names of their traits: depend on that crate, not on this
+//! one.
 //!
-//! Each derive goes three steps: `attributes` and `options` parse, a `Model` checks everything, and
-//! `emit` writes what the model says. All mistakes are reported at once, each on its own tokens. There is
-//! an impl even then, with holes or nothing in it, so that the compiler has nothing to add to the mistakes.
+//! Each derive has three steps: `attributes` and `options` parse, a `Model` checks everything, and `emit` writes the
+//! impls. All mistakes are reported at once, each on its own tokens. Even then there is an impl, with holes or empty
+//! bodies, so that the compiler reports nothing besides the mistakes.
 //!
-//! The output names everything by absolute paths, and nothing but `core`, `std` and `::cqrs_core`. Where
-//! that crate has another name, each derive takes a path to it:
+//! The output names everything by absolute paths, and only items of `core`, `std` and `::cqrs_core`. If that crate has
+//! another name, each derive takes a path to it:
 //!
 //! ```ignore
 //! #[derive(Serialize, Deserialize, Event)]
@@ -34,33 +34,33 @@ use syn::{DeriveInput, parse_macro_input};
 
 /// Implements `Event` for an enum whose variants are facts, or for a struct that is one.
 ///
-/// The type needs serde's `Serialize` and `Deserialize` too: the payload of an event is what they write
-/// for the struct, or for the fields of the variant. What serde can do to fields (`rename`, `default`,
-/// `with`, …) it can do here; what would change the shape of the enum (`tag`, `untagged`, `from`, …) or
-/// leave a variant out (`skip`, `other`, …) is refused.
+/// The type needs serde's `Serialize` and `Deserialize` too: the payload of an event is what they write for the struct,
+/// or for the fields of the variant. serde's attributes on fields (`rename`, `default`, `with`, …) have their usual
+/// effect. Attributes that change the shape of the enum (`tag`, `untagged`, `from`, …) or leave a variant out (`skip`,
+/// `other`, …) are refused.
 ///
-/// Fields with a `#[serde(default)]` can be added later to whatever has a map for its payload. A variant
-/// without fields has an empty one, and so has `struct Closed {}`; but serde writes `struct Closed;` as
-/// `null`, so give an event that is a struct its braces.
+/// Fields with a `#[serde(default)]` can be added later to every payload that is a map. The payload of a variant
+/// without fields is an empty map, and so is that of `struct Closed {}`. But serde writes `struct Closed;` as `null`,
+/// so give an event that is a struct its braces.
 ///
 /// # On an enum: `#[event(…)]`
 ///
 /// | option | meaning |
 /// |---|---|
-/// | `prefix = "order"` | what the stored names begin with; required unless every variant has a `name` |
-/// | `codec = bincode` | how events are encoded when they are recorded; `json` unless it says otherwise |
+/// | `prefix = "order"` | the prefix of the stored names; required unless every variant has a `name` |
+/// | `codec = bincode` | the encoding of recorded events; `json` by default |
 /// | `schema` | the stored shape can be locked; the type needs schemars' `JsonSchema` |
-/// | `crate = path` | where `cqrs_core` is, if it is not `::cqrs_core` |
+/// | `crate = path` | the path of `cqrs_core`, if it is not `::cqrs_core` |
 ///
 /// # On a variant: `#[event(…)]`
 ///
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `name = "order.settled"` | the stored name | the prefix, a dot and the variant in snake case |
-/// | `aliases("order.closed")` | names that it was stored by once, which are read as well | none |
+/// | `aliases("order.closed")` | former stored names, which are read as well | none |
 /// | `version = 2` | the version of the payload's shape, from 1 | 1 |
-/// | `upcast(1 = SomeType)` | the types of the payloads of all versions before, from 1 on | none |
-/// | `retired` | it is read and not recorded any more | it is recorded |
+/// | `upcast(1 = SomeType)` | the types of the payloads of all earlier versions, from 1 on | none |
+/// | `retired` | the event is read and not recorded any more | it is recorded |
 ///
 /// # On a struct: `#[event(…)]`
 ///
@@ -68,14 +68,13 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// # Versions: `version = 3, upcast(1 = V1, 2 = V2)`
 ///
-/// An old payload is read as the type of its version and becomes the next one by `From`: `V2: From<V1>`, and from the
-/// last one the event itself, `OrderEvent: From<V2>`. Each version needs its step.
+/// A payload of an old version is read as the type of its version and converted to the next one by `From`:
+/// `V2: From<V1>`, and from the last one to the event itself, `OrderEvent: From<V2>`. Each version needs its step.
 ///
 /// # Names
 ///
-/// A stored name is made of words of `a-z`, `0-9`, `_` and `-`, joined by dots, 128 bytes at most. It is
-/// in the log for ever: give a variant that you rename its old name as `name`. No two variants may share
-/// a name.
+/// A stored name consists of words of `a-z`, `0-9`, `_` and `-`, joined by dots, 128 bytes at most. It stays in the
+/// log: if you rename a variant, give it its old name as `name`. No two variants may have the same name.
 ///
 /// # Example
 ///
@@ -114,28 +113,28 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 ///
 /// | option | meaning | default |
 /// |---|---|---|
-/// | `id = OrderId` | the type that tells one aggregate from another; its `Display` text is stored | required |
+/// | `id = OrderId` | the type of the aggregate's id; its `Display` text is stored | required |
 /// | `event = OrderEvent` | the events that the aggregate records | required |
-/// | `rejection = OrderRejection` | the error type with the reasons why a command is refused | required |
+/// | `rejection = OrderRejection` | the error type with the reasons for which a command is rejected | required |
 /// | `commands(CreateOrder, PayOrder)` | the commands that can be sent by name: by `Router`, policies and deadlines | none |
 /// | `internal(ExpireOrder)` | the commands that policies and deadlines can send by name, and `Router` cannot | none |
-/// | `snapshot(every = 50)` | how often a snapshot is kept, in events | none are kept |
+/// | `snapshot(every = 50)` | how often a snapshot is saved, in events | no snapshots |
 /// | `name = "order"` | the stored name | the type in snake case |
-/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+/// | `crate = path` | the path of `cqrs_core` | `::cqrs_core` |
 ///
-/// A name is made of `a-z`, `0-9`, `_` and `-`, 64 of them at most. It is in the log for ever: give a type
-/// that you rename its old name as `name`.
+/// A name consists of `a-z`, `0-9`, `_` and `-`, 64 of them at most. It stays in the log: if you rename a type, give it
+/// its old name as `name`.
 ///
 /// # Snapshots: `snapshot(every = 50, version = 2)`
 ///
-/// A snapshot is the state itself, kept about every so many events, so that a load reads it and the few events
-/// since instead of all of them. It is a cache: whatever is wrong with it, the events are replayed. Use it for
-/// aggregates that live long; short ones are read as fast without.
+/// A snapshot is the state itself, saved about every so many events, so that a load reads it and the few events since,
+/// and not all events. It is a cache: if anything is wrong with it, the events are replayed. Use it for aggregates that
+/// live long; short ones are read as fast without.
 ///
-/// The state needs serde's `Serialize` and `Deserialize` then, and all of it must be in what they write. A change
-/// of its type, also deep inside, is noticed, and old snapshots are discarded. What cannot be noticed is a
-/// change of what `apply` does: raise `version` (1 unless it is given) with every one that would make another
-/// state of the same events. `Snapshots` in `cqrs-core` says more.
+/// The state then needs serde's `Serialize` and `Deserialize`, and all of it must be in what they write. A change of
+/// its type, also of a nested one, is detected, and old snapshots are discarded. A change of what `apply` does cannot
+/// be detected: raise `version` (1 by default) with every change that makes another state of the same events.
+/// `Snapshots` in `cqrs-core` explains more.
 ///
 /// # Example
 ///
@@ -171,15 +170,15 @@ pub fn derive_aggregate(input: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `aggregate = Order` | the type of the aggregate that decides | required |
 /// | `create`, `update` or `upsert` | the aggregate must not exist yet, must exist, or either | `update` |
-/// | `name = "create_order"` | the name on a wire | the type in snake case |
-/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+/// | `name = "create_order"` | the name in messages | the type in snake case |
+/// | `crate = path` | the path of `cqrs_core` | `::cqrs_core` |
 ///
-/// A name is made of `a-z`, `0-9`, `_` and `-`, 64 of them at most.
+/// A name consists of `a-z`, `0-9`, `_` and `-`, 64 of them at most.
 ///
 /// # On a field: `#[command(id)]`
 ///
-/// Marks the field that says which aggregate the command is for. There has to be exactly one, of the type
-/// that the aggregate has for its `id`, also when there is no other field.
+/// Marks the field with the id of the aggregate that the command is for. Exactly one field must have it, also if there
+/// is no other field, and its type must be the aggregate's `id`.
 ///
 /// # Example
 ///
@@ -203,20 +202,20 @@ pub fn derive_aggregate(input: TokenStream) -> TokenStream {
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `aggregate = Order` | the type of the aggregate that decides | required |
-/// | `suffix = "order"` | what the names of the variants end with, after a `_` | nothing |
-/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+/// | `suffix = "order"` | the suffix of the variants' names, after a `_` | no suffix |
+/// | `crate = path` | the path of `cqrs_core` | `::cqrs_core` |
 ///
 /// # On a variant: `#[command(…)]`
 ///
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `create`, `update` or `upsert` | as above | `update` |
-/// | `name = "create_order"` | the name on a wire | the variant in snake case, and the suffix |
+/// | `name = "create_order"` | the name in messages | the variant in snake case, and the suffix |
 ///
-/// Each variant marks its own field with `#[command(id)]`. On a wire a variant is its name and its fields, as if it
-/// were a struct; so serde's attributes that would change the shape of the enum or leave a variant out (`tag`,
-/// `untagged`, `skip`, …) are refused, as they are on events. The names of all commands of a service differ: a suffix
-/// keeps the `Create` of one aggregate apart from that of another.
+/// Each variant marks its own field with `#[command(id)]`. In messages a variant is its name and its fields, as if it
+/// were a struct. So serde's attributes that would change the shape of the enum or leave a variant out (`tag`,
+/// `untagged`, `skip`, …) are refused, as they are on events. The names of all commands of a service must differ: a
+/// suffix distinguishes the `Create` of one aggregate from that of another.
 ///
 /// ```ignore
 /// #[derive(Debug, Serialize, Deserialize, Command)]
@@ -248,16 +247,16 @@ pub fn derive_command(input: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `view = OrderSummary` | the type of the view that answers | required |
 /// | `answer = Option<OrderSummary>` | the type of the answer | required |
-/// | `name = "get_order"` | the name on a wire | the type in snake case |
-/// | `crate = path` | where `cqrs_core` is | `::cqrs_core` |
+/// | `name = "get_order"` | the name in messages | the type in snake case |
+/// | `crate = path` | the path of `cqrs_core` | `::cqrs_core` |
 ///
-/// A name is made of `a-z`, `0-9`, `_` and `-`, 64 of them at most.
+/// A name consists of `a-z`, `0-9`, `_` and `-`, 64 of them at most.
 ///
 /// # On a field: `#[query(key)]`
 ///
-/// Marks the field whose `Display` text is the key of the document that answers. The answer is made
-/// from that document: from the view's `Option` by `From`, so that `Option<OrderSummary>` and every type
-/// with `From<Option<OrderSummary>>` will do. Without a key, implement `Answer` for the view.
+/// Marks the field whose `Display` text is the key of the document that answers. The answer is made from that document:
+/// from the view's `Option` by `From`, so it may be `Option<OrderSummary>` or any type with
+/// `From<Option<OrderSummary>>`. Without a key, implement `Answer` for the view.
 ///
 /// # Example
 ///

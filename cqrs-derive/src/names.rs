@@ -1,4 +1,4 @@
-//! Names that are stored or go over a wire: how they follow from Rust's, and which are legal.
+//! Names that are stored or sent: how they are made from Rust's names, and which are legal.
 
 use syn::{Ident, ext::IdentExt};
 
@@ -26,7 +26,7 @@ pub(crate) fn snake_case(ident: &Ident) -> String {
     snake
 }
 
-/// What is wrong with `name` as the name of an aggregate, a command or a query.
+/// Checks that `name` is legal for an aggregate, a command or a query.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if is_token(name) && name.len() <= MAX_NAME {
         return Ok(());
@@ -34,7 +34,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     Err(format!("`{name}` cannot be a name: expected `a-z`, `0-9`, `_` and `-`, at most {MAX_NAME} of them"))
 }
 
-/// What is wrong with `name` as the stored name of an event, or as the prefix of one.
+/// Checks that `name` is legal for a stored event, or as the prefix of its name.
 pub(crate) fn check_event_name(name: &str) -> Result<(), String> {
     if name.split('.').all(is_token) && name.len() <= MAX_EVENT_NAME {
         return Ok(());

@@ -1,8 +1,8 @@
-//! The kinds of options: `key = value` with a string, a number, a type or a path, a list of types or of
-//! options, and a word alone.
+//! The kinds of options: `key = value` with a string, a number, a type or a path, a list of types or of options, and a
+//! single word.
 //!
-//! Reading one never fails. What is wrong with it stays in it, because a wrong value is not a missing
-//! one, and the rest of the list is still of use.
+//! Reading an option never fails. An error stays in its value, because a wrong value is not a missing one, and the rest
+//! of the list is still used.
 
 use std::num::NonZeroU32;
 
@@ -17,10 +17,10 @@ use syn::{
 
 use crate::diagnostics::Errors;
 
-/// The value of an option that need not be there.
+/// The value of an optional option.
 pub(crate) type Given<T> = Option<Value<T>>;
 
-/// The value of `key = value`, or what is wrong with it.
+/// The value of `key = value`, or the error in it.
 pub(crate) struct Value<T>(pub(crate) syn::Result<T>);
 
 impl<T> Value<T> {
@@ -43,11 +43,11 @@ impl<T: Kind> FromMeta for Value<T> {
     }
 }
 
-/// What can be the value of an option.
+/// A kind of value that an option can have.
 pub(crate) trait Kind: Sized {
-    /// What it is, for the message when something else is there.
+    /// Its description, for the error about a value of another kind.
     const TAKES: &'static str;
-    /// How it is written.
+    /// An example of it.
     const EXAMPLE: &'static str;
 
     fn parse(input: ParseStream<'_>) -> syn::Result<Self>;
@@ -71,7 +71,7 @@ impl Kind for Type {
     }
 }
 
-/// Where the framework is. A string will do as well, as it does for serde.
+/// The path of the framework. A string is accepted as well, as by serde.
 impl Kind for Path {
     const TAKES: &'static str = "a path";
     const EXAMPLE: &'static str = "some::path";
@@ -84,7 +84,7 @@ impl Kind for Path {
     }
 }
 
-/// A number from 1, such as the version of a payload's shape, and where it is written.
+/// A number from 1, such as the version of a payload's shape, and its place.
 pub(crate) struct Version {
     pub(crate) number: NonZeroU32,
     pub(crate) literal: LitInt,
@@ -141,7 +141,7 @@ impl FromMeta for Strings {
 /// Options of an option: `snapshot(every = 50)`.
 pub(crate) struct List {
     pub(crate) item: Meta,
-    /// What is between the parentheses.
+    /// The tokens between the parentheses.
     pub(crate) content: syn::Result<TokenStream>,
 }
 
@@ -161,7 +161,7 @@ impl FromMeta for List {
     }
 }
 
-/// A word that stands alone, such as `create`.
+/// A single word, such as `create`.
 pub(crate) struct Word(pub(crate) syn::Result<Path>);
 
 impl FromMeta for Word {

@@ -12,7 +12,7 @@ use crate::{
     target::{self, Marked, Target},
 };
 
-/// What `#[query(…)]` on the struct may say.
+/// The options of `#[query(…)]` on the struct.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct Options {
@@ -23,7 +23,7 @@ struct Options {
     krate: Given<Path>,
 }
 
-/// What `#[query(…)]` on a field may say.
+/// The options of `#[query(…)]` on a field.
 #[derive(Default, FromMeta)]
 #[darling(default)]
 struct FieldOptions {
@@ -36,7 +36,7 @@ struct Model<'a> {
     name: String,
     view: Type,
     answer: Type,
-    /// The field that holds the key of the document that answers; without one, the user answers.
+    /// The field with the key of the document that answers; without one, the user implements `Answer`.
     key: Option<Marked<'a>>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
 
 impl<'a> Model<'a> {
     fn new(target: Target<'a>, options: Options, errors: &mut Errors) -> Self {
-        // An answer by key is written for the view, so there has to be one.
+        // An answer by key is an impl for the view, so the view must be given.
         let has_view = matches!(&options.view, Some(view) if view.0.is_ok());
         Self {
             target,
@@ -103,7 +103,7 @@ impl Model<'_> {
             parse_quote!(#answer: ::core::convert::From<::core::option::Option<#view>> + ::core::marker::Send),
         ]);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
-        // What has no text is reported at the field, and an answer that cannot be made at its type.
+        // The compiler reports a field without `Display` at the field, and an answer that cannot be made at its type.
         let to_string =
             quote_spanned!(target::reported_at(member)=> ::std::string::ToString::to_string(&query.#member));
         let from = quote_spanned!(target::reported_at(answer)=> ::core::convert::From::from(document));

@@ -24,7 +24,7 @@ const ENUM: &[&str] = &[
 
 const VARIANT: &[&str] = &["skip", "skip_serializing", "skip_deserializing", "other", "untagged"];
 
-/// Refuses attributes of the enum that give the whole of it another shape.
+/// Refuses attributes of the enum that change its shape as a whole.
 pub(crate) fn check_enum(attributes: &[Attribute], errors: &mut Errors) {
     check(attributes, ENUM, errors, |name| {
         format!(
@@ -34,14 +34,14 @@ pub(crate) fn check_enum(attributes: &[Attribute], errors: &mut Errors) {
     });
 }
 
-/// Refuses attributes of a variant that take it out of the numbering, or give it another shape.
+/// Refuses attributes of a variant that take it out of the numbering, or change its shape.
 pub(crate) fn check_variant(attributes: &[Attribute], errors: &mut Errors) {
     check(attributes, VARIANT, errors, |name| {
         format!("a variant of an event cannot have serde's `{name}`: it has to be stored and read back")
     });
 }
 
-/// Refuses attributes of an enum of commands that give the whole of it another shape.
+/// Refuses attributes of an enum of commands that change its shape as a whole.
 pub(crate) fn check_commands(attributes: &[Attribute], errors: &mut Errors) {
     check(attributes, ENUM, errors, |name| {
         format!(
@@ -51,7 +51,7 @@ pub(crate) fn check_commands(attributes: &[Attribute], errors: &mut Errors) {
     });
 }
 
-/// Refuses attributes of a command's variant that take it out of the numbering, or give it another shape.
+/// Refuses attributes of a command's variant that take it out of the numbering, or change its shape.
 pub(crate) fn check_command(attributes: &[Attribute], errors: &mut Errors) {
     check(attributes, VARIANT, errors, |name| {
         format!("a command cannot have serde's `{name}`: it has to be sent and read back")
@@ -67,12 +67,12 @@ pub(crate) fn check_kept(attributes: &[Attribute], errors: &mut Errors) {
     });
 }
 
-/// Whether serde is told anything here by which a payload may be written or read in another way.
+/// Whether attributes of serde may change how a payload is written or read.
 pub(crate) fn change_payload(attributes: &[Attribute]) -> bool {
     attributes::named(attributes, "serde").next().is_some()
 }
 
-/// The same of an enum, as far as it is about what is in its variants.
+/// The same for an enum, for the attributes that affect the content of its variants.
 pub(crate) fn change_payload_of_variants(attributes: &[Attribute]) -> bool {
     attributes::named(attributes, "serde").any(|attribute| {
         let mut names = true;
@@ -86,7 +86,7 @@ pub(crate) fn change_payload_of_variants(attributes: &[Attribute]) -> bool {
 
 fn check(attributes: &[Attribute], refused: &[&str], errors: &mut Errors, say: impl Fn(&str) -> String) {
     for attribute in attributes::named(attributes, "serde") {
-        // What cannot be parsed is for serde to report.
+        // Attributes that cannot be parsed are reported by serde.
         let _ = attribute.parse_nested_meta(|item| {
             if let Some(name) = refused.iter().find(|name| item.path.is_ident(*name)) {
                 errors.at(&item.path, say(name));

@@ -1,4 +1,4 @@
-//! The type that is derived for, and the checks that all derives make.
+//! The type that has the derive, and the checks of all derives.
 
 use darling::FromMeta;
 use proc_macro2::{Span, TokenStream, TokenTree};
@@ -15,7 +15,7 @@ use crate::{
     options::{Given, Value, Word},
 };
 
-/// The type that is derived for.
+/// The type that has the derive.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) input: &'a DeriveInput,
@@ -24,7 +24,7 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Refuses borrowed data: `what` is stored, sent or kept beyond what it could borrow from.
+    /// Refuses borrowed data: `what` is stored or sent, and outlives the data that it could borrow.
     pub(crate) fn new(
         input: &'a DeriveInput,
         attribute: &'static str,
@@ -37,15 +37,15 @@ impl<'a> Target<'a> {
         Self { input, attribute }
     }
 
-    /// The mistakes and the impls; the latter unless there can be none, because they need `'static`.
+    /// The mistakes and the impls. If the impls would need `'static` and the type borrows, only the mistakes.
     pub(crate) fn output(self, errors: &Errors, impls: impl FnOnce() -> TokenStream) -> TokenStream {
         let impls = (!self.is_borrowed()).then(impls);
         quote!(#errors #impls)
     }
 
-    /// What stands before each impl.
+    /// The attributes of each impl.
     pub(crate) fn attributes(self) -> TokenStream {
-        // An impl for a type is no use of it or its fields that its users have to hear about.
+        // An impl for a deprecated type is no use of it that the user should be warned about.
         let allow = self.is_deprecated().then(|| quote!(#[allow(deprecated)]));
         quote!(#[automatically_derived] #allow)
     }
@@ -69,7 +69,7 @@ impl<'a> Target<'a> {
         quote!(#ident #parameters)
     }
 
-    /// The generics with the bounds that the traits ask for; only generic types need to spell them out.
+    /// The generics with the bounds that the traits require; only generic types need to write them out.
     pub(crate) fn bounded(self, bounds: impl IntoIterator<Item = WherePredicate>) -> Generics {
         let mut generics = self.input.generics.clone();
         if !generics.params.is_empty() {
@@ -78,7 +78,7 @@ impl<'a> Target<'a> {
         generics
     }
 
-    /// The name that is given, or the type's in snake case.
+    /// The given name, or the type's name in snake case.
     pub(crate) fn name(self, given: Given<LitStr>, errors: &mut Errors) -> String {
         let Some(given) = given else {
             let name = names::snake_case(&self.input.ident);
@@ -96,20 +96,20 @@ impl<'a> Target<'a> {
         given.value()
     }
 
-    /// The type that is given, or a hole where it should be.
+    /// The given type, or a hole in its place.
     pub(crate) fn required(self, given: Given<Type>, missing: &str, errors: &mut Errors) -> Type {
         let given = given.map_or_else(|| Err(self.missing(missing)), |Value(given)| given);
         given.unwrap_or_else(|error| self.filled(hole_type(&error), error, errors))
     }
 
-    /// The mistake that the attribute does not say something.
+    /// The mistake that an option of the attribute is missing.
     pub(crate) fn missing(self, what: &str) -> syn::Error {
         let attribute = attributes::named(&self.input.attrs, self.attribute).next();
         let span = attribute.map_or_else(|| self.input.ident.span(), |found| found.path().span());
         syn::Error::new(span, format!("missing {what}"))
     }
 
-    /// `hole` reports `error` by its place in the impls; where there are none, `error` joins the others.
+    /// Returns `hole`, which reports `error` in the impls. If there are no impls, adds `error` to the others.
     pub(crate) fn filled<Hole>(self, hole: Hole, error: syn::Error, errors: &mut Errors) -> Hole {
         if self.is_borrowed() {
             errors.add(error);
@@ -117,7 +117,7 @@ impl<'a> Target<'a> {
         hole
     }
 
-    /// The fields of a struct; a message of another kind is refused.
+    /// The fields of a struct; any other kind of type is refused.
     pub(crate) fn struct_fields(self, what: &str) -> syn::Result<&'a Fields> {
         let (token, kind) = match &self.input.data {
             Data::Struct(data) => return Ok(&data.fields),
@@ -127,7 +127,7 @@ impl<'a> Target<'a> {
         Err(syn::Error::new_spanned(token, format!("{kind} cannot be {what}: expected a struct for each")))
     }
 
-    /// The field in whose attributes there is the mark. A mark on a second one is refused by `twice`.
+    /// The field that has the mark. A mark on a second field is refused with `twice`.
     pub(crate) fn marked<Options: FromMeta + Default>(
         self,
         fields: &'a Fields,
@@ -183,19 +183,19 @@ pub(crate) struct Marked<'a> {
     pub(crate) ty: &'a Type,
 }
 
-/// The path to the framework: as given, or where it is when nobody has renamed it.
+/// The path of the framework: the given one, or the one without a rename.
 pub(crate) fn framework(given: Given<Path>, errors: &mut Errors) -> Path {
     let given = given.and_then(|given| given.or_report(errors));
     given.unwrap_or_else(|| parse_quote!(::cqrs_core))
 }
 
-/// The span for generated code that is reported at `tokens`. Names in that code still mean what they
-/// mean in the rest of the output, also when `tokens` come from a macro.
+/// The span for generated code that is reported at `tokens`. Names in that code have the same meaning as in the rest of
+/// the output, also if `tokens` come from a macro.
 pub(crate) fn reported_at(tokens: &impl ToTokens) -> Span {
     tokens.span().resolved_at(Span::call_site())
 }
 
-/// `tokens` as if all of them stood at `span`: a path is reported where it begins.
+/// `tokens` with the span `span`: a path is then reported at its beginning.
 pub(crate) fn respanned(tokens: &impl ToTokens, span: Span) -> TokenStream {
     let respan = |mut token: TokenTree| {
         token.set_span(span);
@@ -204,7 +204,7 @@ pub(crate) fn respanned(tokens: &impl ToTokens, span: Span) -> TokenStream {
     tokens.to_token_stream().into_iter().map(respan).collect()
 }
 
-/// `` `a`, `b` and `c` ``, with that word or another.
+/// Joins names as `` `a`, `b` and `c` ``, with that word or another.
 pub(crate) fn list(names: &[impl ToString], word: &str) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.to_string())).collect();
     match names.as_slice() {

@@ -1,7 +1,7 @@
 //! The derives' output as `cargo expand` would show it.
 //!
-//! `expansions/` has inputs, and beside each, in a file that ends in `.expanded.rs`, what comes of it.
-//! `UPDATE_EXPANSIONS=1 cargo test -p cqrs-derive` writes these anew; read them then as if a colleague had written them.
+//! `expansions/` has inputs, and for each the output, in a file that ends in `.expanded.rs`.
+//! `UPDATE_EXPANSIONS=1 cargo test -p cqrs-derive` writes the outputs; review them like the code of a colleague.
 
 use std::{env, fs, path::Path};
 
@@ -35,7 +35,7 @@ fn the_output_is_what_the_files_show() {
     assert!(inputs > 0);
 }
 
-/// What the derives that are named on the types of `file` write.
+/// The output of the derives that are named on the types of `file`.
 fn expand(file: &str) -> String {
     let mut output = TokenStream::new();
     for item in parse_file(file).unwrap().items {

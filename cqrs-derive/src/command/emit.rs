@@ -8,7 +8,7 @@ use super::{Id, Kind, Lifecycle, Model, Shape};
 use crate::target::{self, Marked};
 
 impl Model<'_> {
-    /// The impl. Beside mistakes it does not ask serde for anything, so that nothing but the mistakes is reported.
+    /// The impl. If there are mistakes, it uses no serde trait, so that only the mistakes are reported.
     pub(super) fn emit(&self, is_whole: bool) -> TokenStream {
         let Self { target, krate, aggregate, shape } = self;
         let (attributes, ty) = (target.attributes(), target.ty());
@@ -65,7 +65,7 @@ impl Model<'_> {
         }
     }
 
-    /// Which of its names an enum's value has.
+    /// The method that returns the name of an enum's value.
     fn emit_name(&self) -> Option<TokenStream> {
         let Shape::Enum(variants) = &self.shape else { return None };
         let name = matching(variants.iter().map(|(variant, kind)| {
@@ -82,7 +82,7 @@ impl Model<'_> {
     fn emit_id(&self) -> TokenStream {
         match &self.shape {
             Shape::Struct(Kind { id: Id::Field(Marked { member, .. }), .. }) => {
-                // A field of another type than the aggregate's id is reported at the field.
+                // The compiler reports a field whose type is not the aggregate's id at the field.
                 quote_spanned!(target::reported_at(member)=> &self.#member)
             }
             Shape::Struct(Kind { id: Id::None(hole), .. }) => hole.clone(),
@@ -92,7 +92,7 @@ impl Model<'_> {
         }
     }
 
-    /// The lifecycle, unless it is the one that is meant without saying so.
+    /// The lifecycle, unless it is the default.
     fn emit_lifecycle(&self) -> Option<TokenStream> {
         let Self { krate, shape, .. } = self;
         if shape.kinds().iter().all(|kind| kind.lifecycle == Lifecycle::Update) {
@@ -169,7 +169,7 @@ fn matching(arms: impl Iterator<Item = TokenStream>) -> TokenStream {
     }
 }
 
-/// The arm that finds the id in one variant.
+/// The arm that returns the id of one variant.
 fn emit_variants_id(variant: &Variant, id: &Id<'_>) -> TokenStream {
     let ident = &variant.ident;
     match id {

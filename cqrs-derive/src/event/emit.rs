@@ -85,7 +85,7 @@ impl Model<'_> {
                 }
             })
         });
-        // That the type has no schema is reported where the attribute asks for one.
+        // The compiler reports a type without a schema where the attribute asks for one.
         let of = quote_spanned!(target::reported_at(schema)=> #krate::testing::StoredShape);
         Some(quote! {
             #attributes
@@ -101,7 +101,7 @@ impl Model<'_> {
         })
     }
 
-    /// An impl beside mistakes: it does nothing, so that the user hears of nothing but the mistakes.
+    /// An impl beside mistakes: it does nothing, so that only the mistakes are reported.
     pub(super) fn emit_stub(&self) -> TokenStream {
         let Self { target, krate, .. } = self;
         let (attributes, ty) = (target.attributes(), target.ty());
@@ -181,7 +181,7 @@ impl Shape<'_> {
         })
     }
 
-    /// It stands for each payload what the types of its fields say.
+    /// The method `is_plain`: for each payload it checks the types of the fields.
     fn emit_is_plain(&self, krate: &Path) -> Option<TokenStream> {
         let says = |fields: &[Type]| {
             let fields = fields.iter().map(|ty| quote!(<#krate::__private::Field<#ty>>::IS_PLAIN));
@@ -240,29 +240,29 @@ impl Shape<'_> {
 }
 
 impl StoredType {
-    /// The type as it is recorded.
+    /// The type in which the event is recorded.
     fn emit(&self, krate: &Path) -> TokenStream {
         let Self { name, version, .. } = self;
         let version = Literal::u32_unsuffixed(*version);
         quote!(#krate::model::EventType::new(#name, #version))
     }
 
-    /// All types as which it may be stored.
+    /// All types in which it may be stored.
     fn emit_all(&self, krate: &Path) -> Vec<TokenStream> {
-        // With a mistake in the versions, there are fewer steps than versions, which may be very many.
+        // After a mistake in the versions there are fewer steps than versions, which may be very many.
         let versions = || (1..self.version).take(self.older.len()).chain([self.version]).rev();
         let of = |name| versions().map(Literal::u32_unsuffixed).map(move |version| (name, version));
         let all = [&self.name].into_iter().chain(&self.aliases).flat_map(of);
         all.map(|(name, version)| quote!(#krate::model::EventType::new(#name, #version))).collect()
     }
 
-    /// How each version is read.
+    /// The arms that read each version.
     fn emit_arms(&self, current: &TokenStream, krate: &Path) -> TokenStream {
         let Self { name, aliases, version, older, .. } = self;
         let version = Literal::u32_unsuffixed(*version);
         let arms = older.iter().enumerate().map(|(index, payload)| {
             let number = Literal::usize_unsuffixed(index + 1);
-            // What is wrong with a step is reported where the attribute names its type.
+            // The compiler reports a wrong step where the attribute names its type.
             let read = quote_spanned! {target::reported_at(payload)=>
                 <#payload as #krate::__private::serde::Deserialize<'__de>>::deserialize(data)
             };

@@ -1,4 +1,4 @@
-//! The versions of a stored type: which there are, and the steps from each to the next.
+//! The versions of a stored type, and the steps between them.
 
 use darling::FromMeta;
 use quote::ToTokens;
@@ -20,7 +20,7 @@ pub(super) struct Steps {
     steps: syn::Result<Vec<Step>>,
 }
 
-/// One version that is read besides the current one, and the type that its payload has.
+/// One version that is read besides the current one, and the type of its payload.
 struct Step {
     version: LitInt,
     number: u32,
@@ -49,13 +49,13 @@ impl Parse for Step {
     }
 }
 
-/// The current version, and the types of the payloads of all before it, from version 1 on.
+/// The current version, and the types of the payloads of all earlier versions, from version 1 on.
 pub(super) fn versions(
     version: Given<Version>,
     steps: Option<Steps>,
     errors: &mut Errors,
 ) -> (u32, Vec<Type>) {
-    // With a mistake in the version, nothing can be said about the steps.
+    // After a mistake in the version, the steps cannot be checked.
     let version = match version.map(|given| given.or_report(errors)) {
         Some(None) => return (1, Vec::new()),
         Some(version) => version,
@@ -108,7 +108,7 @@ fn in_order(current: u32, item: &Meta, steps: Vec<Step>, errors: &mut Errors) ->
     good.into_iter().map(|step| step.payload).collect()
 }
 
-/// How events are encoded: `codec = bincode`.
+/// The encoding of events: `codec = bincode`.
 pub(super) struct Codec(pub(super) Ident);
 
 impl Kind for Codec {
