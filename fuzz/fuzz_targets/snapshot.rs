@@ -1,4 +1,4 @@
-//! A snapshot: it is discarded, or a state. One with the right checksum gets to the decoder.
+//! A snapshot: it is discarded, or a state. One with a valid checksum reaches the decoder.
 #![no_main]
 
 use cqrs_core::fuzzing;

@@ -1,4 +1,4 @@
-//! An id on a subject: whatever is read as one is written in the same way.
+//! An id in a subject: every token that is decoded is encoded in the same way.
 #![no_main]
 
 use cqrs_nats::{decode_token, encode_token};

@@ -1,4 +1,4 @@
-//! Events of all shapes, for the targets to read.
+//! Events of all shapes, for the fuzz targets to read.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,7 +38,7 @@ pub enum Fact {
     Endless(Endless),
 }
 
-/// It takes no bytes to go on in it.
+/// A type that can be nested without taking bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Endless(pub Option<Box<Endless>>);
 
@@ -72,7 +72,7 @@ impl From<CountedV2> for Fact {
     }
 }
 
-/// As bytes, where a format has them.
+/// Serializes as bytes, in formats that have them.
 mod raw {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Visitor};
 
@@ -126,7 +126,7 @@ impl Apply<Fact> for State {
     }
 }
 
-/// The aggregate that everything is about.
+/// The aggregate of all targets.
 pub fn key() -> AggregateKey {
     AggregateKey::new("fact", "1").expect("a short id")
 }
@@ -135,7 +135,7 @@ pub fn key() -> AggregateKey {
 pub fn read(input: &[u8], content_type: &str) -> Option<Fact> {
     let [name, version, data @ ..] = input else { return None };
     let stored = Fact::TYPES[usize::from(*name) % Fact::TYPES.len()];
-    // Now and then a version that nobody knows.
+    // Sometimes a version that no program knows.
     let version = if *version == 255 { 255 } else { stored.version };
     let origin = Origin {
         time: jiff::Timestamp::UNIX_EPOCH,

@@ -1,4 +1,4 @@
-//! Points for customers whose orders were shipped: a context of its own, which follows what the shop announces.
+//! Points for customers whose orders were shipped: a context of its own, which follows the shop's public log.
 
 use cqrs_core::{
     Aggregate, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Error, Event, Handle, Handled,
@@ -9,11 +9,11 @@ use order_service::{CustomerId, Money, OrderId, Shop, ShopEvent};
 use rust_decimal::prelude::ToPrimitive as _;
 use serde::{Deserialize, Serialize};
 
-/// What happens to a customer's account.
+/// The events of a customer's account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[event(prefix = "loyalty")]
 pub enum AccountEvent {
-    /// Points have come in.
+    /// The customer has earned points.
     Earned {
         /// The order that they are for.
         order: OrderId,
@@ -22,7 +22,7 @@ pub enum AccountEvent {
     },
 }
 
-/// An account never refuses.
+/// An account never rejects a command.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountRejection {}
 
@@ -50,7 +50,7 @@ impl Apply<AccountEvent> for Account {
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Account, upsert)]
 pub struct EarnPoints {
-    /// Who gets them.
+    /// The customer.
     #[command(id)]
     pub customer: CustomerId,
     /// The order that they are for.
@@ -69,7 +69,7 @@ impl Handle<EarnPoints> for Account {
     }
 }
 
-/// A sale that is not shipped yet: who shipped it will not say again who bought it.
+/// A sale that is not shipped yet. The event of the shipment does not name the customer again.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct PointsForShippedOrders {
     sale: Option<(CustomerId, Money)>,
@@ -123,12 +123,12 @@ impl Project<AccountEvent> for Balance {
 #[derive(Debug, Clone, Serialize, Deserialize, Query)]
 #[query(view = Balance, answer = Option<Balance>)]
 pub struct GetBalance {
-    /// Whose.
+    /// The customer.
     #[query(key)]
     pub customer: CustomerId,
 }
 
-/// Asks for everybody's points.
+/// Asks for the points of all customers.
 #[derive(Debug, Clone, Serialize, Deserialize, Query)]
 #[query(view = Balance, answer = Vec<(String, u64)>)]
 pub struct AllBalances;

@@ -1,4 +1,4 @@
-//! Follows the shop on the server of `NATS_URL` as far as it goes, and prints who has how many points.
+//! Follows the shop on the server of `NATS_URL` to the end of its log, and prints the points of each customer.
 
 use std::env;
 
@@ -13,7 +13,7 @@ async fn main() -> Result<()> {
     let nats = Nats::connect(&url).await?;
     let public = nats.public_log(&shop).await?;
     let service = loyalty::start(nats.context(&format!("{shop}-loyalty")).await?, &public).await?;
-    // Once for what the shop has announced, and once for what has come of it here.
+    // Once for the shop's announcements, and once for the events of this context that follow from them.
     service.caught_up().await?;
     service.caught_up().await?;
     for (customer, points) in service.query(AllBalances).await? {

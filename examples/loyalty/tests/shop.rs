@@ -58,7 +58,7 @@ async fn who_was_sent_something_has_points_for_it() {
             shop.execute(CancelOrder { order: order.clone(), reason }).await.unwrap();
         }
     }
-    // 37 for the first order, 12 for the third, and nothing for the one that was called off.
+    // 37 for the first order, 12 for the third, and 0 for the cancelled one.
     eventually("the points are there", async || {
         let balance = service.query(GetBalance { customer: CUSTOMER.parse().unwrap() }).await.unwrap();
         balance.is_some_and(|balance| balance.points == 49)
@@ -67,7 +67,7 @@ async fn who_was_sent_something_has_points_for_it() {
     shop.stop().await;
     service.stop().await;
 
-    // The program goes on where this one ended.
+    // The program continues where this service ended.
     let mut program = Command::new(env!("CARGO_BIN_EXE_loyalty"));
     let program = program.arg(&context.name).env("NATS_URL", cqrs_tests::server().await.url());
     let output = program.output().unwrap();

@@ -1,4 +1,4 @@
-//! The process of a submitted order: reserve what is ordered, make the order binding, wait for the payment, ship.
+//! The process of a submitted order: reserve its products, confirm the order, wait for the payment, ship.
 //!
 //! ```text
 //! submitted ─► reserve_stock for each line ─► confirm_order ─► paid ─► ship_order ─► ship_stock for each line
@@ -6,8 +6,8 @@
 //!                                     └─► cancelled ◄─────┘  ─► release_stock for each line
 //! ```
 //!
-//! It goes by the events that its commands lead to. Each cancellation of a submitted order gives its
-//! stock back, also a customer's.
+//! It relies on the events of its commands. Each cancellation of a submitted order releases its stock, also a
+//! cancellation by the customer.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,15 +20,15 @@ use crate::domain::{
     ReleaseStock, ReserveStock, ShipOrder, ShipStock, Stock, StockEvent,
 };
 
-/// The deadline by which an order is to be paid.
+/// The deadline of the payment.
 const PAYMENT: &str = "payment";
 
-/// How far a submitted order is. Orders that nobody has submitted are none of its business.
+/// The progress of a submitted order. Orders that were not submitted are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fulfilment {
-    /// What is ordered; nothing once the process has ended.
+    /// The ordered products; empty once the process has ended.
     products: BTreeSet<ProductId>,
-    /// What of it is not reserved yet.
+    /// The products that are not reserved yet.
     missing: BTreeSet<ProductId>,
     seconds_to_pay: u32,
 }
@@ -59,7 +59,7 @@ impl React<OrderEvent> for Fulfilment {
                 self.seconds_to_pay = *seconds_to_pay;
                 self.reserve(&order, lines, effects);
             }
-            // An order that was not submitted is taken care of by hand.
+            // An order that was not submitted is processed manually.
             _ if self.products.is_empty() => {}
             OrderEvent::Confirmed { .. } => {
                 let until = event.time + Duration::from_secs(self.seconds_to_pay.into());

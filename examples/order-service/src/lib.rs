@@ -1,7 +1,6 @@
-//! An order service: orders and stock as two aggregates, the process that leads from one to the
-//! other, and the views that answer for them.
+//! An order service: orders and stock as two aggregates, the process that connects them, and the views for queries.
 //!
-//! It knows nothing of where its events are kept; [`start`] takes any backend.
+//! It does not depend on a store; [`start`] takes any backend.
 //!
 //! ```
 //! use cqrs_core::memory::Memory;

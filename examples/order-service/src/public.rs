@@ -1,4 +1,4 @@
-//! What other contexts are told about orders. Names and shapes stay as they are, whatever changes inside.
+//! The public events of orders for other contexts. Their names and shapes must not change, whatever changes inside.
 
 use cqrs_core::{Envelope, Event, announce::Announce, model::EventSource};
 use jiff::civil::Date;
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{CustomerId, Money, Order, OrderEvent};
 
-/// What the shop tells others about an order; the order is the event's subject.
+/// The public events of an order; the order's id is the event's subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 pub enum ShopEvent {
     /// A customer has bought something.
     #[event(name = "shop.order-sold")]
     OrderSold {
-        /// Who.
+        /// The customer.
         customer: CustomerId,
-        /// What is to be paid.
+        /// The amount to pay.
         net: Money,
     },
-    /// It has left.
+    /// The order was shipped.
     #[event(name = "shop.order-shipped")]
     OrderShipped {
-        /// When.
+        /// The day of shipment.
         on: Date,
     },
-    /// Nothing comes of it.
+    /// The sale is cancelled.
     #[event(name = "shop.order-cancelled")]
     OrderCancelled,
 }
 
-/// The shop, as other contexts follow it.
+/// The shop as an event source for other contexts.
 pub struct Shop;
 
 impl EventSource for Shop {
@@ -36,7 +36,7 @@ impl EventSource for Shop {
     type Event = ShopEvent;
 }
 
-/// Announces what others are to know of orders.
+/// Announces the public events of orders.
 pub struct ShopAnnouncer;
 
 impl Announce for ShopAnnouncer {
@@ -50,7 +50,7 @@ impl Announce for ShopAnnouncer {
                 Some(ShopEvent::OrderSold { customer: sale.customer.id.clone(), net: sale.net })
             }
             OrderEvent::Shipped { on } => Some(ShopEvent::OrderShipped { on: *on }),
-            // What was never sold is nobody's business.
+            // An order that was never a sale is not public.
             OrderEvent::Cancelled { undone, .. } => undone.is_some().then_some(ShopEvent::OrderCancelled),
             OrderEvent::Created { .. }
             | OrderEvent::Submitted { .. }

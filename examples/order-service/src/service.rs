@@ -35,8 +35,8 @@ pub async fn start<B: Backend>(backend: B) -> Result<OrderService<B>, Error> {
     builder(backend).start().await
 }
 
-/// Starts the service with the process that lets submitted orders go their way by themselves, and with what tells other
-/// contexts about orders, in the log `public`.
+/// Starts the service with the process that fulfils submitted orders, and with the announcer of orders in the log
+/// `public`.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub async fn start_with_fulfilment<B: Backend<Events: Deadlines>>(
     builder(backend).policy::<Fulfilment>().announcer::<ShopAnnouncer>(public).start().await
 }
 
-/// The service on `backend`, to be added to before it is started.
+/// The builder of the service on `backend`, to which more can be added before it is started.
 pub fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
     Cqrs::builder(backend)
         .aggregate::<Order>()
@@ -65,7 +65,7 @@ pub fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
         .view::<History>()
 }
 
-/// What the service keeps in a view store: its views, what its process remembers, and how far others are told.
+/// The service's projections in a view store: its views, its process, and its announcer.
 pub fn projections() -> Vec<ProjectionId> {
     vec![
         OrderSummary::projection(),

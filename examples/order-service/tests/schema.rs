@@ -1,4 +1,4 @@
-//! What is stored can be read, whatever becomes of the program.
+//! Stored events must stay readable when the program changes.
 
 use cqrs_core::testing::check_schema_lock;
 use order_service::{OrderEvent, StockEvent};

@@ -1,6 +1,7 @@
-//! The domain: orders and stock, with their commands, events and rules, and the values that these are made of.
+//! The domain: orders and stock, with their commands, events and rules, and their values.
 //!
-//! It knows no view, no process and no service: these import from here, and nothing here imports from them.
+//! It does not know the views, the fulfilment or the service: these import from here, and nothing here imports from
+//! them.
 
 mod money;
 mod order;

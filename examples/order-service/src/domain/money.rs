@@ -57,7 +57,7 @@ impl FromStr for Money {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The exact value, with cents and without the zeros after them that sums and products leave.
+        // The exact value, with cents and without the trailing zeros of sums and products.
         let amount = self.0.normalize();
         f.pad(&format!("{amount:.*}", amount.scale().max(2) as usize))
     }

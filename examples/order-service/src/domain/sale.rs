@@ -1,4 +1,4 @@
-//! What was sold, and to whom: the lines of an order, its customer, and the sum.
+//! A sale: the lines of an order, its customer, and the sums.
 
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
@@ -38,11 +38,11 @@ impl Line {
         self.gross() * (Decimal::ONE - self.discount)
     }
 
-    /// Whether the line makes sense. The limits keep every sum exact.
+    /// Whether the line is valid. The limits keep every sum exact.
     ///
     /// # Errors
     ///
-    /// [`BadLine`]: the first thing that is wrong.
+    /// [`BadLine`]: the first rule that it breaks.
     pub fn check(&self) -> Result<(), BadLine> {
         let product = || self.product.clone();
         let price = self.unit_price.amount();
@@ -60,10 +60,10 @@ impl Line {
     }
 }
 
-/// Why a line makes no sense.
+/// Why a line is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadLine {
-    /// Nothing is ordered, or more than can be.
+    /// The quantity is zero or too large.
     #[error("{quantity} pieces of product {product} cannot be ordered, only 1 to {MAX_QUANTITY}")]
     Quantity {
         /// The product.
@@ -79,7 +79,7 @@ pub enum BadLine {
         /// The price.
         price: Money,
     },
-    /// The discount is no part of the price.
+    /// The discount is negative, or not less than the price.
     #[error(
         "{discount} is no discount on product {product}: from 0 to below 1, up to {MAX_DECIMALS} decimals"
     )]
@@ -91,7 +91,7 @@ pub enum BadLine {
     },
 }
 
-/// Who orders.
+/// The customer of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Customer {
     /// The customer's id.
@@ -100,12 +100,12 @@ pub struct Customer {
     pub name: Name,
 }
 
-/// An order in sum: all that figures about sales need to know.
+/// The sums of an order: all that the figures about sales need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sale {
-    /// Who buys.
+    /// The customer.
     pub customer: Customer,
-    /// Where it is shipped to.
+    /// The country of delivery.
     pub country: Country,
     /// How many lines the order has.
     pub lines: u32,
@@ -113,7 +113,7 @@ pub struct Sale {
     pub units: u64,
     /// The sum before discounts.
     pub gross: Money,
-    /// The sum less the discounts: what is to be paid.
+    /// The sum less the discounts: the amount to pay.
     pub net: Money,
 }
 

@@ -1,4 +1,4 @@
-//! Stock: the pieces of one product, on the shelf and promised to orders.
+//! Stock: the pieces of one product, in the warehouse and reserved for orders.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Name, OrderId, ProductId};
 
-/// What happens to the stock of a product.
+/// The events of a product's stock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[event(prefix = "stock", schema)]
 pub enum StockEvent {
     /// Pieces have come in.
     Received {
-        /// What the product is called.
+        /// The product's name.
         name: Name,
         /// How many pieces.
         units: u32,
     },
-    /// Pieces are promised to an order.
+    /// Pieces are reserved for an order.
     Reserved {
         /// Which order.
         order: OrderId,
         /// How many pieces.
         units: u32,
     },
-    /// An order does not need its pieces after all.
+    /// An order does not need its reserved pieces.
     Released {
         /// Which order.
         order: OrderId,
@@ -42,7 +42,7 @@ pub enum StockEvent {
     },
 }
 
-/// The stock of one product, as far as its rules need to know it.
+/// The stock of one product, with the state that its rules need.
 #[derive(Debug, Default, Clone, Aggregate)]
 #[aggregate(
     id = ProductId,
@@ -75,25 +75,25 @@ impl Apply<StockEvent> for Stock {
 }
 
 impl Stock {
-    /// What is neither gone nor promised.
+    /// The pieces that are in stock and not reserved.
     fn available(&self) -> u64 {
         let promised = self.reserved.values().copied().map(u64::from).sum();
         self.on_hand.saturating_sub(promised)
     }
 }
 
-/// Why the business says no to a command for stock.
+/// Why the business rejects a command for stock.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StockRejection {
-    /// Nothing is no amount.
+    /// The quantity is zero.
     #[error("at least one piece is needed")]
     NoUnits,
-    /// Nothing is promised that is not there.
+    /// More pieces are requested than are available.
     #[error("{asked} asked for, {available} available")]
     NotEnough {
-        /// How many are asked for.
+        /// How many are requested.
         asked: u32,
-        /// How many there are.
+        /// How many are available.
         available: u64,
     },
     /// An order reserves once.
@@ -104,19 +104,19 @@ pub enum StockRejection {
         /// How many.
         units: u32,
     },
-    /// Only what was promised leaves.
+    /// Only reserved pieces can be shipped.
     #[error("order {0} has reserved nothing")]
     NotReserved(OrderId),
 }
 
-/// Takes pieces in. The first time, the product's stock comes into being.
+/// Adds pieces. The first command creates the product's stock.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Stock, upsert)]
 pub struct ReceiveStock {
     /// Which product.
     #[command(id)]
     pub product: ProductId,
-    /// What it is called.
+    /// The product's name.
     pub name: Name,
     /// How many pieces.
     pub units: u32,
@@ -132,7 +132,7 @@ impl Handle<ReceiveStock> for Stock {
     }
 }
 
-/// Promises pieces to an order.
+/// Reserves pieces for an order.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Stock)]
 pub struct ReserveStock {
@@ -159,7 +159,7 @@ impl Handle<ReserveStock> for Stock {
     }
 }
 
-/// Takes a promise back. There need not be one, so that it can be said twice.
+/// Releases a reservation. There need not be one, so that a repeat is no error.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Stock)]
 pub struct ReleaseStock {
@@ -178,7 +178,7 @@ impl Handle<ReleaseStock> for Stock {
     }
 }
 
-/// Sends off the pieces that are promised to an order.
+/// Ships the pieces that are reserved for an order.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Stock)]
 pub struct ShipStock {

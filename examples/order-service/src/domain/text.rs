@@ -1,8 +1,7 @@
 //! Short texts with a meaning: ids, names and places.
 //!
-//! Each is checked when it comes in, off a wire too, so that no rule has to ask again: ids become part of
-//! a NATS subject and countries become the keys of a view, and neither may be longer than the framework's
-//! limit.
+//! Each is checked when it is made, also from a message, so that no rule has to check it again: ids become a part of a
+//! NATS subject and countries become keys of a view, and neither may be longer than the framework's limit.
 
 use std::{fmt, str::FromStr};
 
@@ -64,32 +63,32 @@ macro_rules! text {
 }
 
 text! {
-    /// Which order.
+    /// The id of an order.
     OrderId
 }
 
 text! {
-    /// Which product.
+    /// The id of a product.
     ProductId
 }
 
 text! {
-    /// Which customer.
+    /// The id of a customer.
     CustomerId
 }
 
 text! {
-    /// What a customer or a product is called.
+    /// The name of a customer or a product.
     Name
 }
 
 text! {
-    /// The country that an order is shipped to.
+    /// The country of delivery of an order.
     Country
 }
 
 text! {
-    /// Why an order is called off.
+    /// Why an order is cancelled.
     Reason
 }
 

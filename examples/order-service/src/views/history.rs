@@ -1,4 +1,4 @@
-//! What happened to one order or one product, in words.
+//! The history of one order or one product, as text.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ pub struct Entry {
     pub version: u64,
     /// Its stored name, such as `order.created`.
     pub event: String,
-    /// What it says, in words.
+    /// Its description.
     pub words: String,
     /// When it was recorded.
     pub time: Timestamp,
@@ -98,7 +98,7 @@ fn stock_in_words(event: &StockEvent) -> String {
     }
 }
 
-/// Asks what happened to an order or to the stock of a product.
+/// Asks for the history of an order or of a product's stock.
 #[derive(Debug, Clone, Serialize, Deserialize, Query)]
 #[query(view = History, answer = Option<History>)]
 pub struct GetHistory {
@@ -108,12 +108,12 @@ pub struct GetHistory {
 }
 
 impl GetHistory {
-    /// What happened to an order?
+    /// The history of an order.
     pub fn of_order(order: &OrderId) -> Self {
         Self { of: format!("{}/{order}", Order::NAME) }
     }
 
-    /// What happened to the stock of a product?
+    /// The history of a product's stock.
     pub fn of_stock(product: &ProductId) -> Self {
         Self { of: format!("{}/{product}", Stock::NAME) }
     }

@@ -1,4 +1,4 @@
-//! Views: what the service can be asked.
+//! The views, for the service's queries.
 
 mod history;
 mod order_summary;

@@ -9,9 +9,9 @@ use crate::domain::{Country, Order, OrderEvent, OrderId, Sale, Status};
 /// One order; the key is its id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderSummary {
-    /// How far it is.
+    /// Its status.
     pub status: Status,
-    /// Who bought what, in sum.
+    /// The customer and the sums.
     pub sale: Option<Sale>,
     /// The day on which it was placed.
     pub placed: Option<Date>,
@@ -57,7 +57,7 @@ pub struct GetOrder {
     pub order: OrderId,
 }
 
-/// Asks for orders, page by page in the order of their ids, of all or of those that are wanted.
+/// Asks for orders, page by page in the order of their ids: all of them, or those that match.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Query)]
 #[query(view = OrderSummary, answer = OrderPage)]
 pub struct ListOrders {
@@ -76,7 +76,7 @@ pub struct ListOrders {
 pub struct OrderPage {
     /// The orders.
     pub orders: Vec<OrderRow>,
-    /// What the next page comes after; none where this one is the last.
+    /// The key after which the next page begins; `None` if this page is the last.
     pub next: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl ListOrders {
 }
 
 impl Answer<ListOrders> for OrderSummary {
-    /// Reads as many pages of documents as it takes to find what is wanted, and one more, which tells that there is
+    /// Reads pages of documents until it has found enough matching orders, and one more, which shows whether there is
     /// another page.
     async fn answer(query: ListOrders, documents: &impl Documents<Self>) -> Result<OrderPage, Error> {
         let limit = query.limit.clamp(1, OrderPage::MAX);

@@ -1,7 +1,7 @@
 //! Figures about sales: in all, by country and by customer.
 //!
-//! An order is a sale from the moment it is confirmed; one that is cancelled afterwards is taken out
-//! again. Both events carry the sale, so these views need to remember nothing about single orders.
+//! An order is a sale from its confirmation on; a cancellation after that removes the sale. Both events carry the sale,
+//! so these views need no data about single orders.
 
 use std::cmp::Reverse;
 
@@ -153,7 +153,7 @@ impl Project<OrderEvent> for SalesByCustomer {
     }
 }
 
-/// What comes first in a list of sales; where it is equal, the key decides.
+/// The sort order of a list of sales; rows with equal figures are sorted by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderBy {
@@ -163,7 +163,7 @@ pub enum OrderBy {
     Net,
 }
 
-/// Sorts rows that are sorted by key; the sort keeps that order among equals.
+/// Sorts rows that are sorted by key already; the sort is stable.
 fn top<Row>(
     mut rows: Vec<Row>,
     by: OrderBy,
@@ -182,9 +182,9 @@ fn top<Row>(
 #[derive(Debug, Clone, Serialize, Deserialize, Query)]
 #[query(view = SalesByCountry, answer = Vec<CountrySales>)]
 pub struct TopCountries {
-    /// What comes first.
+    /// The sort order.
     pub by: OrderBy,
-    /// How many countries; all if none is given.
+    /// How many countries; with `None`, all.
     pub limit: Option<usize>,
 }
 
@@ -213,9 +213,9 @@ impl Answer<TopCountries> for SalesByCountry {
 #[derive(Debug, Clone, Serialize, Deserialize, Query)]
 #[query(view = SalesByCustomer, answer = Vec<CustomerSales>)]
 pub struct TopCustomers {
-    /// What comes first.
+    /// The sort order.
     pub by: OrderBy,
-    /// How many customers; all if none is given.
+    /// How many customers; with `None`, all.
     pub limit: Option<usize>,
 }
 

@@ -1,7 +1,7 @@
-//! Sales by month and country: rows of a database, for where a view's documents would be in the way.
+//! Sales by month and country: rows of a database, for figures that documents do not fit.
 //!
-//! The rows are changed with SQL in the transaction that saves the checkpoint, and read with SQL, by an index. It is
-//! there where views are in SQLite or Postgres; the other views work on every store.
+//! The rows are changed with SQL in the transaction that saves the checkpoint, and read with SQL, by an index. The view
+//! exists if views are in SQLite or Postgres; the other views work on every store.
 
 use cqrs_core::{Envelope, port::ProjectionId};
 use cqrs_sql::{
@@ -15,7 +15,7 @@ use crate::domain::{Country, Money, Order, OrderEvent, Sale};
 
 /// Sales by the month in which orders were placed and the country that they are shipped to.
 ///
-/// Amounts of money are text, since SQLite has no exact decimals: what is added to them is added here.
+/// Amounts of money are text, because SQLite has no exact decimals: the sums are computed here.
 #[derive(Debug, Clone, Copy)]
 pub struct SalesByMonth;
 
@@ -42,7 +42,7 @@ fn month(day: Date) -> String {
 /// The second constraint is the index by which months are read.
 const MONTHS: &str = "CREATE TABLE {months} (country text NOT NULL, month text NOT NULL, orders bigint NOT NULL, \
      units bigint NOT NULL, net text NOT NULL, PRIMARY KEY (country, month), UNIQUE (month, country))";
-/// When each order was placed, which the events that make a sale do not say.
+/// The month of each order: the events of a sale do not contain it.
 const ORDERS: &str = "CREATE TABLE {orders} (id text PRIMARY KEY, month text NOT NULL)";
 
 const PLACED: &str = "INSERT INTO {orders} (id, month) VALUES ($1, $2)";
@@ -57,7 +57,7 @@ const OF_YEAR: &str = "SELECT month, country, orders, units, net FROM {months} \
      WHERE month >= $1 AND month < $2 AND orders > 0 ORDER BY month, country";
 const LAST_MONTH: &str = "SELECT max(month) FROM {months}";
 
-/// What a sale adds to the sums, or takes out of them.
+/// The change of the sums by a sale or its cancellation.
 struct Change<'a> {
     country: &'a Country,
     orders: i64,
@@ -81,7 +81,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The same SQL for either database, since both understand it; what differs is the type of the connection.
+/// The same SQL for both databases; only the type of the connection differs.
 macro_rules! sales_by_month_in {
     ($database:ty, $connection:ty) => {
         impl SqlView<$database> for SalesByMonth {
@@ -162,9 +162,9 @@ sales_by_month_in!(Postgres, PgConnection);
 
 /// The query of [`SalesByMonth`].
 pub trait SalesOfYear {
-    /// The sales of a year, or of the last one in which there are any, by month and then by country.
+    /// The sales of a year, or of the last year with sales, by month and then by country.
     ///
-    /// `build` is the one that answers; see [`Cqrs::active_build`](cqrs_core::Cqrs::active_build).
+    /// `build` is the active build; see [`Cqrs::active_build`](cqrs_core::Cqrs::active_build).
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What is on the shelf.
+//! The stock of each product.
 
 use cqrs_core::{Envelope, Project, Query, View};
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,16 @@ use crate::domain::{Name, ProductId, Stock, StockEvent};
 /// The stock of one product; the key is the product's id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockLevel {
-    /// What the product is called.
+    /// The product's name.
     pub name: Option<Name>,
-    /// How many pieces are on the shelf.
+    /// How many pieces are in the warehouse.
     pub on_hand: u64,
-    /// How many of them are promised to orders.
+    /// How many of them are reserved for orders.
     pub reserved: u64,
 }
 
 impl StockLevel {
-    /// How many pieces can still be promised.
+    /// How many pieces can still be reserved.
     pub fn available(&self) -> u64 {
         self.on_hand.saturating_sub(self.reserved)
     }

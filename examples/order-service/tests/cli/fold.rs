@@ -1,4 +1,4 @@
-//! What the figures must be: the Northwind files added up, by nothing that the service has.
+//! The expected figures: the Northwind files added up, without any code of the service.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -70,7 +70,7 @@ pub(crate) fn northwind() -> (Figures, Months) {
     (figures, months)
 }
 
-/// What a report says, in the same shape.
+/// The figures of a report, in the same shape.
 pub(crate) fn reported(report: &Value) -> Figures {
     let rows = |list: &str, key: &str| {
         let rows = report[list].as_array().unwrap().iter();
@@ -84,7 +84,7 @@ pub(crate) fn reported(report: &Value) -> Figures {
     }
 }
 
-/// The months that a report says.
+/// The months of a report.
 pub(crate) fn reported_months(report: &Value) -> Months {
     let text = |row: &Value, column: &str| row[column].as_str().unwrap().to_owned();
     let rows = report["months"].as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! The order service as a program: run as a user runs it, on memory and on a real NATS server.
+//! The order service as a program: run like a user runs it, on memory and on a real NATS server.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows tests by their attribute, not the helpers beside them")]
 
@@ -17,7 +17,7 @@ use cqrs_tests::TestContext;
 use order_service::{OrderEvent, StockEvent};
 use serde_json::{Value, json};
 
-/// What any correct read model of Northwind says.
+/// The figures of any correct read model of Northwind.
 fn northwind_figures(new_events: u64, repeats: u64) -> Value {
     json!({
         "orders": 830,
@@ -46,7 +46,7 @@ fn northwind_figures(new_events: u64, repeats: u64) -> Value {
     })
 }
 
-/// Four commands for each of 830 orders and 72 products, and two more for each of 809 orders that left.
+/// Four commands for each of 830 orders and 72 products, and two more for each of 809 shipped orders.
 const EVENTS: u64 = 3 * 830 + 2 * 809 + 72;
 
 #[test]
@@ -160,7 +160,7 @@ async fn an_order_can_be_traced_from_its_id_and_from_a_transaction() {
     of(&["trace", "nobody"]).nats().await.run().fails_with("there is no order nobody");
 }
 
-/// An order-service run from its first to its last message, in the eyes of the official CloudEvents SDK.
+/// A run of order-service from its first to its last message, checked with the official CloudEvents SDK.
 #[tokio::test]
 async fn everything_that_is_stored_is_cloudevents() {
     let context = TestContext::new("order-events").await;

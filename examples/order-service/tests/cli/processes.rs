@@ -1,4 +1,4 @@
-//! Several processes of the order service: one after the other on one folder, and beside each other.
+//! Several processes of the order service: one after the other on one folder, and at the same time.
 
 use cqrs_tests::TestContext;
 

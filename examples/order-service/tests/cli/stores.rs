@@ -1,4 +1,4 @@
-//! The figures out of each view store, also when the process that fills it is killed half-way.
+//! The figures from each view store, also when the process that fills it is killed.
 
 use async_nats::jetstream;
 use cqrs_tests::{
@@ -12,12 +12,12 @@ use crate::{
     support::{NORTHWIND, Run, Small, order_service},
 };
 
-/// A view store on the command line, with what a test has there.
+/// A view store on the command line, with the resources of a test.
 struct Store {
     context: TestContext,
     views: String,
     database: Option<TestDatabase>,
-    /// The folder of what is in files.
+    /// The folder of stores in files.
     folder: tempfile::TempDir,
 }
 
@@ -67,7 +67,7 @@ impl Store {
     }
 }
 
-/// The scenario asks every view that the service has, also the one of both aggregates.
+/// The scenario queries every view of the service, also the one of both aggregates.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scenario_runs_on_every_store() {
     for views in ["kv", "sqlite", "postgres", "memory"] {
@@ -77,7 +77,7 @@ async fn the_scenario_runs_on_every_store() {
     }
 }
 
-/// The import is killed and run again; what the views say then is what the files say.
+/// The import is killed and run again; then the views have the figures of the files.
 async fn a_killed_import_is_run_again(views: &str) {
     let store = Store::new(views).await;
     store.import_is_killed().await;
@@ -148,11 +148,11 @@ async fn the_status_says_how_far_each_projection_is(views: &str, tables: usize) 
     assert!(order_service(elsewhere).nats().await.run().success());
     let status = async || store.run(&["status", "--format", "json"]).await.run().json();
 
-    // Nobody has built the views in this store, and looking does not.
+    // No process has built the views in this store, and `status` builds none.
     for _ in 0..2 {
         let status = status().await;
         let rows = states(&status);
-        // Six views, the process, and what others are told.
+        // Six views, the process, and the announcer.
         assert_eq!(rows.len(), 8 + tables);
         assert!(
             rows.iter().all(|(_, state, position, _)| state == "stands_still" && *position == 0),

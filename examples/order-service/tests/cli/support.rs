@@ -1,4 +1,4 @@
-//! Running the program, and looking at what it said.
+//! Runs the program, and checks its output.
 
 use std::{
     ffi::OsStr,
@@ -66,7 +66,7 @@ impl Run {
         Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Begins a run that goes on until it is told to stop.
+    /// Begins a run that continues until it is stopped.
     pub(crate) fn begin(mut self) -> Running {
         let mut child = self.command.stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -94,7 +94,7 @@ impl Output {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Expects a status that says so, and one line on stderr with these words.
+    /// Expects the exit status of a refusal, and one line on stderr with these words.
     #[track_caller]
     pub(crate) fn is_refused_with(&self, words: &[&str]) {
         assert_eq!(self.status.code(), Some(1), "{self:?}");
@@ -107,14 +107,14 @@ impl Output {
         }
     }
 
-    /// Expects a status that says so, and these words at the end of stderr.
+    /// Expects the exit status of a failure, and these words at the end of stderr.
     #[track_caller]
     pub(crate) fn fails_with(&self, words: &str) {
         assert_eq!(self.status.code(), Some(1), "{self:?}");
         assert!(self.stderr.trim_end().ends_with(words), "{}", self.stderr);
     }
 
-    /// Whether a table has a row with these cells, whatever stands between them.
+    /// Whether a table has a row with these cells, whatever separates them.
     pub(crate) fn has_row(&self, cells: &str) -> bool {
         let words =
             |line: &str| line.split([' ', '│']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
@@ -122,7 +122,7 @@ impl Output {
     }
 }
 
-/// A run that goes on; it is killed when the test ends before it.
+/// A run in progress; it is killed when the test ends first.
 pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -148,7 +148,7 @@ impl Running {
         self.child.wait().unwrap()
     }
 
-    /// Does what Ctrl-C does, and returns the status and what was still said.
+    /// Interrupts it like Ctrl-C, and returns the status and the remaining output.
     pub(crate) fn interrupt(mut self) -> (ExitStatus, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! Where the service keeps its events and views: on a NATS server, or in memory.
+//! The stores of the service: on a NATS server, or in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::{
 /// The folder of the private server, unless another is named.
 const DATA: &str = "order-service-data";
 
-/// A backend, what to say about it, and the server that has to be stopped in the end.
+/// A backend, a description of it for the user, and the private server to stop at the end.
 pub(crate) struct Opened {
     pub(crate) log: Log,
     pub(crate) views: AnyViews,
@@ -31,9 +31,9 @@ pub(crate) enum Log {
 }
 
 impl Opened {
-    /// Opens the place that `place` and the machine lead to.
+    /// Opens the stores that the command line, the environment and the machine determine.
     pub(crate) async fn open(place: &Place, scenario: bool) -> Result<Self> {
-        // What is wrong on the command line is said before a server is started.
+        // Errors on the command line are reported before a server is started.
         let choice = place.views.as_deref().map(Choice::read).transpose()?;
         let context = place.context.as_deref().unwrap_or(if scenario { "orders-scenario" } else { "orders" });
         let Events { log, beside, kept, private, passing } = Events::open(place, context, scenario).await?;
@@ -56,12 +56,12 @@ impl Opened {
     }
 }
 
-/// Where the events are, before it is known where the views are.
+/// The store of the events, before the view store is chosen.
 struct Events {
     log: Log,
-    /// The view store beside the events, which is taken unless another is asked for.
+    /// The view store beside the events, which is the default.
     beside: AnyViews,
-    /// Where the events are kept, in words.
+    /// A description of the place of the events.
     kept: String,
     private: Option<Private>,
     /// Whether the log ends with this process.
@@ -73,7 +73,7 @@ impl Events {
         if place.memory {
             return Ok(Self::in_memory("as asked for with --memory"));
         }
-        // A variable that is set to nothing is one that is not set.
+        // An empty variable counts as unset.
         if let Some(url) = place.nats.as_deref().filter(|url| !url.is_empty()) {
             return Self::on_server(url, context).await;
         }
@@ -132,8 +132,8 @@ impl Events {
     }
 }
 
-/// Opens the view store that was asked for. What a database keeps of a log that ends with this process is of no use
-/// to the next one, so it is kept apart, and begun anew each time.
+/// Opens the chosen view store. Views of a log that ends with this process are of no use to the next process, so they
+/// are kept under another name, and are rebuilt each time.
 async fn open_views(
     choice: Choice,
     beside: AnyViews,
@@ -164,7 +164,7 @@ async fn connect(url: &str, context: &str) -> Result<(NatsBackend, NatsEvents)> 
     Ok((nats.context(context).await?, nats.public_log(context).await?))
 }
 
-/// A user and a password in the URL are nobody's business.
+/// The URL without its user and password.
 fn without_secrets(url: &str) -> String {
     let one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),

@@ -18,13 +18,13 @@ use crate::{
     tables::{Table, exact, grouped},
 };
 
-/// How many orders are under way at once. Within one order each command waits for the one before.
+/// How many orders are imported at the same time. Within one order each command waits for the one before.
 const AT_ONCE: usize = 64;
 
 /// How many countries and customers are shown.
 const TOP: usize = 5;
 
-/// Sends the commands, waits for the views, and prints what they say.
+/// Sends the commands, waits for the views, and prints their figures.
 pub(crate) async fn run<B: Backend>(
     service: &OrderService<B>,
     northwind: Northwind,
@@ -41,7 +41,7 @@ pub(crate) async fn run<B: Backend>(
     Ok(())
 }
 
-/// What became of the commands.
+/// The results of the commands.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     new_events: usize,
@@ -114,7 +114,7 @@ impl<'a, B: Backend> Sender<'a, B> {
         Self { service, correlation, tally: Tally::default() }
     }
 
-    /// The command's id follows from the data, so that the same row never takes effect twice.
+    /// Sends a command. Its id is derived from the data, so that the same row never takes effect twice.
     async fn send<C: SentTo<Aggregates, I>, I>(&mut self, command: C) -> Result<()> {
         let of = command.aggregate_id().to_string();
         let name = command.name();
@@ -130,7 +130,7 @@ impl<'a, B: Backend> Sender<'a, B> {
     }
 }
 
-/// A bar on stderr; hidden where stderr is no terminal.
+/// A progress bar on stderr; hidden if stderr is not a terminal.
 fn progress_bar(total: usize) -> ProgressBar {
     let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
     if let Ok(style) = ProgressStyle::with_template("importing {bar:40} {pos}/{len}, {eta} to go") {
@@ -140,7 +140,7 @@ fn progress_bar(total: usize) -> ProgressBar {
     bar
 }
 
-/// What the views say after an import.
+/// The figures of the views after an import.
 #[derive(Debug, Serialize)]
 struct Figures {
     orders: u64,

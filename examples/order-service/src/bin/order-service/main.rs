@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
-    // Files are read before a server is started or asked for anything, so that a mistake in them costs nothing.
+    // Files are read before a server is started or gets a request, so that a mistake in them changes nothing.
     let job = match cli.command {
         None => Job::Scenario,
         Some(Task::Import { folder, format }) => Job::Import(Northwind::read(&folder)?, format),
@@ -95,8 +95,8 @@ impl Job {
         words: &str,
     ) -> Result<()> {
         let mut builder = views.add_tables(order_service::builder((events, views.clone())));
-        // What fulfils orders and tells others about them runs where it is meant to: an import or a report sends no
-        // commands of its own. The status names them as well, and runs nothing.
+        // The fulfilment of orders and the announcer run only in a scenario and in `serve`: an import or a report sends
+        // no commands of its own. The status shows them too, and runs no projectors.
         if let Self::Scenario | Self::Serve | Self::Status(_) = self {
             builder = builder.policy::<Fulfilment>().announcer::<ShopAnnouncer>(public);
         }
@@ -104,7 +104,7 @@ impl Job {
             builder = builder.without_projectors();
         }
         let service = builder.start().await.context("the service cannot start")?;
-        // Programs read the stdout of the other tasks, so the words about the place go to stderr.
+        // Programs read the stdout of the other tasks, so the description of the place goes to stderr.
         if !matches!(self, Self::Scenario | Self::Serve) {
             anstream::eprintln!("{words}");
         }
@@ -124,7 +124,7 @@ impl Job {
     }
 }
 
-/// What the framework logs is of interest only to those who ask for it with `RUST_LOG`.
+/// The log of the framework is shown only with `RUST_LOG`.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
@@ -135,7 +135,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     kind == Some(io::ErrorKind::BrokenPipe)
 }
 
-/// An error and its causes in one line, leaving out a cause that only says again what was just said.
+/// An error and its causes in one line, without a cause that repeats the text before it.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

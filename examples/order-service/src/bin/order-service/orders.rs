@@ -14,7 +14,7 @@ use crate::{
     tables::{Table, exact},
 };
 
-/// Asks for one page and prints it, with where the next one begins.
+/// Queries one page and prints it, with the start of the next one.
 pub(crate) async fn run<B: Backend>(
     service: &OrderService<B>,
     wanted: ListOrders,

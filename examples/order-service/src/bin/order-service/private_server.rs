@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use cqrs_nats_server::LocalServer;
 
-/// A NATS server of this process alone, and its hold on the folder.
+/// A NATS server of this process alone, and the lock on its folder.
 pub(crate) struct Private {
     server: LocalServer,
     _hold: Option<File>,
@@ -24,8 +24,8 @@ impl Private {
         };
         let mut hold = hold(folder)?;
         let server = LocalServer::builder(binary).data(folder).start().await?;
-        // Another process that finds the folder in use reads the address. Only the lock counts, so an old address does
-        // no harm.
+        // Another process that finds the folder in use reads the address. Only the lock decides, so an outdated address
+        // does no harm.
         let noted =
             hold.set_len(0).and_then(|()| hold.rewind()).and_then(|()| write!(hold, "{}", server.url()));
         noted.with_context(|| format!("cannot write into {}", folder.display()))?;
@@ -56,7 +56,7 @@ fn hold(folder: &Path) -> Result<File> {
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {shown}")),
         Err(TryLockError::WouldBlock) => {
             let mut url = String::new();
-            // Where a locked file cannot be read, the advice just lacks the address.
+            // If the locked file cannot be read, the error lacks the address.
             let _ = file.read_to_string(&mut url);
             bail!("{shown} is in use by another order-service, whose server can be shared: --nats {url}")
         }

@@ -1,4 +1,4 @@
-//! `rebuild`: a view is built anew, beside the build that answers.
+//! `rebuild`: rebuilds a view beside the active build.
 
 use std::{io::Write, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::tables::grouped;
 /// How often the bar moves.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Builds the view anew, shows how far it is, and removes the build that answered before.
+/// Rebuilds the view, shows the progress, and removes the former build.
 pub(crate) async fn run<B: Backend>(
     service: &OrderService<B>,
     view: &str,
@@ -44,7 +44,7 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// How far it is, by what the framework knows itself.
+/// Shows the progress from the framework's status.
 fn show(bar: &ProgressBar, status: &ProjectorStatus) {
     bar.set_length(status.sequence + status.pending);
     bar.set_position(status.sequence);

@@ -1,4 +1,4 @@
-//! `report`: what the views say about sales.
+//! `report`: the figures of the views about sales.
 
 use std::io::Write;
 
@@ -37,7 +37,7 @@ struct Totals {
     never_shipped: u64,
 }
 
-/// Asks the views and prints the answers.
+/// Queries the views and prints the answers.
 pub(crate) async fn run<B: Backend>(
     service: &OrderService<B>,
     views: &AnyViews,
@@ -45,7 +45,7 @@ pub(crate) async fn run<B: Backend>(
     format: Format,
     out: &mut impl Write,
 ) -> Result<()> {
-    // The projectors go on from their checkpoints; they have work only if another process was killed.
+    // The projectors continue from their checkpoints; they have work only if another process was killed.
     service.caught_up().await?;
     let months = views.sales_of_year(service, year).await?;
     if year.is_some() && months.is_none() {

@@ -1,4 +1,4 @@
-//! `serve`: keeps the views up to date and lets submitted orders go their way.
+//! `serve`: keeps the views current and fulfils submitted orders.
 
 use std::{io::Write, time::Duration};
 
@@ -9,10 +9,10 @@ use cqrs_core::{
 };
 use order_service::OrderService;
 
-/// How often the projectors are looked after.
+/// How often the projectors are checked.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Runs until Ctrl-C, and says what the projectors do when that changes for the worse or the better.
+/// Runs until Ctrl-C, and prints each change of the projectors' health.
 pub(crate) async fn run<B: Backend>(
     service: &OrderService<B>,
     words: &str,
@@ -65,8 +65,8 @@ async fn told_to_stop() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Tells the operator once about each trouble that lasts from one look to the next, and once that all are
-/// over. A shorter one is no news: projectors pass their work on whenever another process begins.
+/// Reports each trouble once, if it lasts from one check to the next, and reports once that all are over. Shorter
+/// troubles are normal: a projector becomes a standby or active whenever another process starts or ends.
 #[derive(Default)]
 struct Troubles {
     last: Vec<String>,

@@ -1,4 +1,4 @@
-//! `status`: how far each projection is, also where another process updates it.
+//! `status`: the progress of each projection, also if another process runs it.
 
 use std::{io::Write, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     view_store::AnyViews,
 };
 
-/// How long lies between two looks, from which the pace follows.
+/// The time between two checks, from which the rate is computed.
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// What is printed of one projection.
+/// The printed row of one projection.
 #[derive(Debug, Serialize)]
 struct Row {
     projection: String,
@@ -25,11 +25,11 @@ struct Row {
     /// The last sequence of the log that is in the view.
     position: u64,
     commits_behind: u64,
-    /// For how long the first of them has been waiting.
+    /// How long the first of them has waited.
     seconds_behind: f64,
-    /// How many of them it gets fewer in a second.
+    /// How many of them it projects per second.
     rate: u64,
-    /// How long that will take; null while it does not get fewer.
+    /// How long that will take; null while the number does not fall.
     seconds_to_go: Option<u64>,
     dead_letters: usize,
 }
@@ -52,7 +52,7 @@ impl State {
     }
 }
 
-/// Looks once, and a second time where there is something to do, to see whether it is being done.
+/// Checks once, and a second time if there are commits to project, to see whether it makes progress.
 pub(crate) async fn run<B: Backend>(
     service: &OrderService<B>,
     views: &AnyViews,
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use order_service::{Order, views::SalesTotals};
 
-    /// A status of a service in which nothing has happened yet, as there is no other way to have one.
+    /// A status of a service without events; the framework has no other way to make one.
     async fn status() -> ProjectorStatus {
         let builder = Cqrs::builder(Memory::default()).aggregate::<Order>().view::<SalesTotals>();
         let service = builder.without_projectors().start().await.unwrap();

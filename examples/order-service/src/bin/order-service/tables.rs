@@ -1,4 +1,4 @@
-//! Tables and numbers for people.
+//! Tables and numbers for the terminal.
 
 use std::{
     fmt::{self, Display},
@@ -41,7 +41,7 @@ pub(crate) fn sales(sales: &Sales) -> [String; 4] {
     [sales.orders.to_string(), sales.units.to_string(), exact(sales.gross, 2), exact(sales.net, 4)]
 }
 
-/// A number with its thousands apart, and whatever stands behind it: 1,265,793.0395, 12 s.
+/// A number with separated thousands, and any text after it: 1,265,793.0395, 12 s.
 pub(crate) fn grouped(number: impl Display) -> String {
     let text = number.to_string();
     let (whole, fraction) =
@@ -57,7 +57,7 @@ pub(crate) fn grouped(number: impl Display) -> String {
     grouped + fraction
 }
 
-/// A duration for people: `0 s`, `12 s`, `3 min 20 s`, `5 h 3 min`, `2 d 4 h`.
+/// A duration as text: `0 s`, `12 s`, `3 min 20 s`, `5 h 3 min`, `2 d 4 h`.
 pub(crate) fn lasting(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -69,7 +69,7 @@ pub(crate) fn lasting(duration: Duration) -> String {
     }
 }
 
-/// An amount of money with at least so many decimals, so that a column of them lines up; never rounded.
+/// An amount of money with at least so many decimals, to align a column; never rounded.
 pub(crate) fn exact(money: Money, decimals: u32) -> String {
     let amount = money.amount().normalize();
     format!("{amount:.*}", amount.scale().max(decimals) as usize)

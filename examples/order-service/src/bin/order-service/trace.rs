@@ -1,4 +1,4 @@
-//! `trace`: what led to what.
+//! `trace`: the commands and events of a business transaction.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use cqrs_core::{Aggregate, AggregateKey, Backend, CorrelationId};
 use order_service::{Order, OrderId, OrderService};
 
-/// What is traced.
+/// The subject of the trace.
 pub(crate) enum Of {
     Transaction(CorrelationId),
     Order(OrderId),

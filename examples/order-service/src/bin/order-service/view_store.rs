@@ -1,7 +1,7 @@
-//! Where the service keeps its views: one of four stores, which is decided when it starts.
+//! The view store of the service: one of four, chosen when it starts.
 //!
-//! The ports have no `dyn`, so that a choice at run time is an enum, each of whose calls goes to the store that was
-//! chosen. A service whose store is known needs none of this.
+//! The ports are not `dyn`-compatible, so a choice at run time is an enum whose calls go to the chosen store. A service
+//! with one kind of store does not need this.
 
 use std::{env, fs, path::Path};
 
@@ -19,22 +19,22 @@ use order_service::{
     views::{MonthSales, SalesByMonth, SalesOfYear as _},
 };
 
-/// The file of SQLite, unless another is named.
+/// The default file of SQLite.
 const FILE: &str = "views.db";
 
-/// Which store was asked for with `--views`.
+/// The store that was chosen with `--views`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice {
     Kv,
     Memory,
-    /// In this file, or in the one that is always taken.
+    /// In this file, or in the default file.
     Sqlite(Option<String>),
     /// At this address, or at that of `DATABASE_URL`.
     Postgres(Option<String>),
 }
 
 impl Choice {
-    /// Reads what stands behind `--views`. It may hold a password, so it is not said again when it is wrong.
+    /// Parses the value of `--views`. It may contain a password, so an error does not repeat it.
     pub(crate) fn read(text: &str) -> Result<Self> {
         match text.split_once(':') {
             None if text == "kv" => Ok(Self::Kv),
@@ -66,7 +66,7 @@ pub(crate) enum AnyViews {
 }
 
 impl AnyViews {
-    /// Opens SQLite. Without a file the views are in `folder`, or in memory where there is none.
+    /// Opens SQLite. Without a file the views are in `folder`, or in memory if there is no folder.
     pub(crate) async fn sqlite(file: Option<&str>, folder: Option<&Path>, context: &str) -> Result<Self> {
         let file = match (file, folder) {
             (Some(":memory:"), _) | (None, None) => {
@@ -82,7 +82,7 @@ impl AnyViews {
         Ok(Self::Sqlite(SqliteViews::open(file, context).await?))
     }
 
-    /// Connects to Postgres, at `DATABASE_URL` unless there is a URL.
+    /// Connects to Postgres, at `DATABASE_URL` unless a URL is given.
     pub(crate) async fn postgres(url: Option<&str>, context: &str) -> Result<Self> {
         let variable = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
         let Some(url) = url.or(variable.as_deref()) else {
@@ -93,7 +93,7 @@ impl AnyViews {
         Ok(Self::Postgres(PostgresViews::connect(url, context).await?))
     }
 
-    /// Where it is, in words without secrets.
+    /// A description of the place, without secrets.
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Kv(_) => "in key-value buckets beside the events".to_owned(),
@@ -106,7 +106,7 @@ impl AnyViews {
         }
     }
 
-    /// Removes the views of a log that is no more.
+    /// Removes the views of a log that does not exist any more.
     pub(crate) async fn begin_anew(&self) -> Result<(), StoreError> {
         for id in order_service::projections().into_iter().chain([by_month()]) {
             self.remove(&id).await?;
@@ -114,7 +114,7 @@ impl AnyViews {
         Ok(())
     }
 
-    /// Adds what the service keeps in tables of its own, where there are tables.
+    /// Adds the view in its own tables, if the store has tables.
     pub(crate) fn add_tables<B: Backend, A, V>(&self, builder: Builder<B, A, V>) -> Builder<B, A, V> {
         match self {
             Self::Kv(_) | Self::Memory(_) => builder,
@@ -123,7 +123,7 @@ impl AnyViews {
         }
     }
 
-    /// The sales of a year by month and country; none where there are no tables.
+    /// The sales of a year by month and country; `None` if the store has no tables.
     pub(crate) async fn sales_of_year<B: Backend>(
         &self,
         service: &OrderService<B>,
@@ -139,12 +139,12 @@ impl AnyViews {
     }
 }
 
-/// The view in tables of its own, under the same name in either database.
+/// The view in its own tables, under the same name in either database.
 fn by_month() -> ProjectionId {
     <SalesByMonth as SqlView<Postgres>>::id()
 }
 
-/// The same call on whichever store it is.
+/// The same call on the chosen store.
 macro_rules! each {
     ($any:expr, $views:ident => $call:expr) => {
         match $any {

@@ -1,4 +1,4 @@
-//! What can be asked of an order, and what the business says to it.
+//! The commands of orders, and their rules.
 
 use std::collections::HashSet;
 
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_LINES, Order, OrderEvent, OrderRejection, Status};
 use crate::domain::{Country, Customer, Line, Money, OrderId, Reason};
 
-/// Puts an order together.
+/// Creates an order.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order, create)]
 pub struct CreateOrder {
     /// The new order.
     #[command(id)]
     pub order: OrderId,
-    /// Who orders.
+    /// The customer.
     pub customer: Customer,
-    /// Where it is shipped to.
+    /// The country of delivery.
     pub country: Country,
     /// The day on which it is placed.
     pub placed: Date,
-    /// What is ordered.
+    /// The ordered lines.
     pub lines: Vec<Line>,
 }
 
@@ -50,8 +50,8 @@ fn check(lines: &[Line]) -> Result<(), OrderRejection> {
     Ok(())
 }
 
-/// Lets an order go its way by itself: what is ordered is reserved, the order becomes binding, and it is shipped as
-/// soon as it is paid.
+/// Starts the fulfilment of an order: its products are reserved, the order is confirmed, and it is shipped as soon as
+/// it is paid.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
 pub struct SubmitOrder {
@@ -129,14 +129,14 @@ impl Order {
     }
 }
 
-/// Sends the parcel off.
+/// Ships the order.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
 pub struct ShipOrder {
     /// Which order.
     #[command(id)]
     pub order: OrderId,
-    /// The day on which it leaves.
+    /// The day of shipment.
     pub on: Date,
 }
 
@@ -153,7 +153,7 @@ impl Handle<ShipOrder> for Order {
     }
 }
 
-/// Notes that the parcel has arrived.
+/// Records that the parcel has arrived.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
 pub struct DeliverOrder {
@@ -173,7 +173,7 @@ impl Handle<DeliverOrder> for Order {
     }
 }
 
-/// Calls an order off, as long as it has not left.
+/// Cancels an order that is not shipped.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
 pub struct CancelOrder {
@@ -197,7 +197,7 @@ impl Handle<CancelOrder> for Order {
     }
 }
 
-/// Calls an order off that is not paid in time. One that is paid, if only just, is not touched.
+/// Cancels an order that is not paid in time. A paid order is not changed.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
 pub struct ExpireOrder {

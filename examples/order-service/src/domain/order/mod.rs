@@ -5,7 +5,7 @@
 //!    └───────────┴──────────┴─► cancelled
 //! ```
 //!
-//! Each step is a command of somebody. An order that is submitted goes its way by itself: see
+//! Each step is a command of a user or of a clerk. The steps of a submitted order are automatic: see
 //! [`Fulfilment`](crate::Fulfilment).
 
 mod commands;
@@ -23,7 +23,7 @@ pub use commands::{
 
 use crate::domain::{BadLine, Country, Customer, Line, Money, OrderId, ProductId, Reason, Sale};
 
-/// The most lines of one order, so that its event stays far below the size that a server takes.
+/// The most lines of one order, so that its event is far below the largest message of a server.
 pub const MAX_LINES: usize = 1_000;
 
 /// What happens to an order.
@@ -32,19 +32,19 @@ pub const MAX_LINES: usize = 1_000;
 pub enum OrderEvent {
     /// A customer has put an order together.
     Created {
-        /// Who orders.
+        /// The customer.
         customer: Customer,
-        /// Where it is shipped to.
+        /// The country of delivery.
         country: Country,
         /// The day on which it was placed.
         #[schemars(with = "String", extend("format" = "date"))]
         placed: Date,
-        /// What is ordered.
+        /// The ordered lines.
         lines: Vec<Line>,
     },
-    /// The order is to go its way by itself.
+    /// The order is to be fulfilled automatically.
     Submitted {
-        /// What is ordered.
+        /// The ordered lines.
         lines: Vec<Line>,
         /// How long the customer may take to pay, once the order is binding.
         seconds_to_pay: u32,
@@ -67,7 +67,7 @@ pub enum OrderEvent {
     },
     /// The parcel has arrived.
     Delivered,
-    /// The order is off.
+    /// The order is cancelled.
     Cancelled {
         /// Why.
         reason: Reason,
@@ -78,11 +78,11 @@ pub enum OrderEvent {
     },
 }
 
-/// How far an order is.
+/// The status of an order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is put together.
+    /// It is created.
     #[default]
     Created,
     /// It is binding.
@@ -93,7 +93,7 @@ pub enum Status {
     Shipped,
     /// It has arrived.
     Delivered,
-    /// It is off.
+    /// It is cancelled.
     Cancelled,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// An order, as far as its rules need to know it.
+/// An order, with the state that its rules need.
 #[derive(Debug, Default, Clone, Aggregate)]
 #[aggregate(
     id = OrderId,
@@ -124,7 +124,7 @@ pub struct Order {
     placed: Option<Date>,
     shipped: Option<Date>,
     sale: Option<Sale>,
-    /// What is ordered, until somebody takes the order on.
+    /// The ordered lines, until the order is submitted.
     lines: Vec<Line>,
 }
 
@@ -149,22 +149,22 @@ impl Apply<OrderEvent> for Order {
     }
 }
 
-/// Why the business says no to a command for an order.
+/// Why the business rejects a command for an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRejection {
-    /// There is nothing in it.
+    /// The order has no lines.
     #[error("an order needs at least one line")]
     NoLines,
-    /// There is too much in it.
+    /// The order has too many lines.
     #[error("an order has at most {MAX_LINES} lines, not {0}")]
     TooManyLines(usize),
-    /// A line makes no sense.
+    /// A line is not valid.
     #[error(transparent)]
     BadLine(#[from] BadLine),
-    /// A product belongs on one line.
+    /// A product is on two lines.
     #[error("product {0} is on two lines")]
     ProductTwice(ProductId),
-    /// It has been taken on by hand.
+    /// A confirmed order cannot be submitted any more: it is processed manually.
     #[error("the order is under way already")]
     UnderWay,
     /// Only a binding order is paid.
@@ -178,27 +178,27 @@ pub enum OrderRejection {
         /// What was offered.
         offered: Money,
     },
-    /// Nobody pays twice.
+    /// An order is paid once.
     #[error("the order is paid already")]
     AlreadyPaid,
-    /// Nothing leaves before it is paid.
+    /// An order must be paid before it is shipped.
     #[error("the order is not paid yet")]
     NotPaid,
-    /// No parcel leaves before it was ordered.
+    /// The day of shipment is before the day of the order.
     #[error("an order placed on {placed} cannot have been shipped on {on}")]
     ShippedTooEarly {
         /// When it was placed.
         placed: Date,
-        /// When it is said to have left.
+        /// The given day of shipment.
         on: Date,
     },
-    /// What has left has left.
+    /// A shipped order cannot be changed.
     #[error("the order was shipped on {0} already")]
     AlreadyShipped(Date),
-    /// Nothing arrives before it has left.
+    /// An order must be shipped before it is delivered.
     #[error("the order is not shipped yet")]
     NotShipped,
-    /// An order that is off stays off.
+    /// A cancelled order stays cancelled.
     #[error("the order is cancelled")]
     Cancelled,
 }

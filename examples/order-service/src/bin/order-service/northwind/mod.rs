@@ -22,7 +22,7 @@ use order_service::{
 
 use crate::northwind::rows::{Row, Table};
 
-/// What the files say.
+/// The content of the files.
 pub(crate) struct Northwind {
     /// The orders, in the order of their file.
     pub(crate) orders: Vec<NorthwindOrder>,
@@ -36,7 +36,7 @@ pub(crate) struct NorthwindOrder {
     pub(crate) create: CreateOrder,
     pub(crate) confirm: ConfirmOrder,
     pub(crate) pay: PayOrder,
-    /// None for an order that never left.
+    /// `None` for an order that was never shipped.
     pub(crate) sent: Option<(ShipOrder, DeliverOrder)>,
 }
 
@@ -81,7 +81,7 @@ fn products(folder: &Path) -> Result<(HashSet<ProductId>, Vec<ReceiveStock>)> {
     Ok((products, stock))
 }
 
-/// The lines of each order, and where the first of them stands.
+/// The lines of each order, and the line number of the first of them.
 struct Lines {
     of: HashMap<OrderId, (u64, Vec<Line>)>,
     file: String,

@@ -1,11 +1,11 @@
-//! CSV files as rows that know where they stand, so that a mistake can be named by file and line.
+//! CSV files as rows that know their line numbers, so that an error can name the file and line.
 
 use std::{fmt::Display, path::Path, str::FromStr};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use csv::{ErrorKind, StringRecord};
 
-/// What stands in a field that has no value.
+/// The text of a field without a value.
 const NOTHING: &str = "NULL";
 
 /// One file.
@@ -59,7 +59,7 @@ pub(crate) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Where it begins in the file.
+    /// Its line in the file.
     pub(crate) fn line(&self) -> u64 {
         self.record.position().map_or(1, csv::Position::line)
     }

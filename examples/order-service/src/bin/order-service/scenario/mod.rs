@@ -31,8 +31,8 @@ pub(crate) async fn play<B: Backend>(
     scenario.stage.show_sales().await
 }
 
-/// The products and ids of one run. They are new in every run, so that a server that remembers the last one does not
-/// mind.
+/// The products and ids of one run. They are new in every run, so that a server with the data of an earlier run can be
+/// used.
 struct Scenario<'a, B: Backend, W> {
     stage: Stage<'a, B, W>,
     run: String,

@@ -23,7 +23,7 @@ const VIEW: Style = AnsiColor::Blue.on_default();
 /// How long the scenario waits for a step of the process.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where commands are acted out: each is carried out, and the events and the view that changed are shown.
+/// Carries out the commands of the scenario, and shows their events and the view that changed.
 pub(crate) struct Stage<'a, B: Backend, W> {
     service: &'a OrderService<B>,
     out: &'a mut W,
@@ -41,12 +41,12 @@ impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
         Ok(())
     }
 
-    /// Carries a command out.
+    /// Carries out a command.
     pub(crate) async fn act<C: SentTo<Aggregates, I>, I>(&mut self, what: &str, command: C) -> Result<()> {
         self.act_as(what, command, CommandId(SystemClock.new_id())).await
     }
 
-    /// Carries a command out under this id, under which it takes effect once.
+    /// Carries out a command under this id, under which it takes effect once.
     pub(crate) async fn act_as<C: SentTo<Aggregates, I>, I>(
         &mut self,
         what: &str,
@@ -62,7 +62,7 @@ impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
         }
     }
 
-    /// Waits until the process has led an order to a status, or past it, and shows what has happened to it.
+    /// Waits until fulfilment has brought an order to a status, or past it, and shows the order's new events.
     pub(crate) async fn watch(&mut self, what: &str, order: &OrderId, until: Status) -> Result<()> {
         writeln!(self.out, "  {COMMAND}fulfilment{COMMAND:#} {order}: {what}")?;
         let service = self.service;
@@ -79,7 +79,7 @@ impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
         Ok(())
     }
 
-    /// Waits until so much of a product is available, and shows it.
+    /// Waits until this quantity of a product is available, and shows it.
     pub(crate) async fn stock_is_back(
         &mut self,
         what: &str,
@@ -122,7 +122,7 @@ impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
         Ok(())
     }
 
-    /// The view of the aggregate that a command went to, and what it says.
+    /// The view of a command's aggregate, and its content.
     async fn view(&self, receipt: &Receipt) -> Result<(&'static str, String)> {
         if receipt.aggregate.name() == Order::NAME {
             let query = GetOrder { order: receipt.aggregate.id().parse()? };
@@ -136,7 +136,7 @@ impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
         Ok(("stock-level", format!("{on_hand} on the shelf, {available} available")))
     }
 
-    /// What the views say about all sales.
+    /// Shows the figures of the views about all sales.
     pub(crate) async fn show_sales(&mut self) -> Result<()> {
         self.title("What the views say about sales")?;
         self.service.caught_up().await?;
@@ -160,7 +160,7 @@ impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
     }
 }
 
-/// Waits until the condition holds, for as long as a machine may take that has much to do.
+/// Waits until the condition holds, for as long as a busy machine may take.
 async fn eventually(mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let waiting = async {
         while !holds().await? {

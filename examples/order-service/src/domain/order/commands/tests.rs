@@ -1,4 +1,4 @@
-//! Each command: the right events, each refusal, and "again" changes nothing where that is so.
+//! Each command: the events, each rejection, and no events for a repeat where the rules say so.
 
 use cqrs_core::testing::{Given, given, given_nothing};
 
@@ -94,7 +94,7 @@ fn cancelled(undone: Option<Sale>, refund: Option<Money>) -> OrderEvent {
     OrderEvent::Cancelled { reason: "changed my mind".parse().unwrap(), undone, refund }
 }
 
-/// The first `count` events of an order that goes its whole way.
+/// The first `count` events of an order that is fulfilled.
 fn after(count: usize) -> Given<Order> {
     let way = [created(), confirmed(), paid(), shipped(), OrderEvent::Delivered];
     given(way.into_iter().take(count))
