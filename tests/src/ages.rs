@@ -1,5 +1,5 @@
-//! What programs of different ages have in common, each of which is a binary of its own: they take what to do as
-//! arguments, do it one after the other on a real server, and print a line about each.
+//! Common parts of programs of different ages, each of which is a binary of its own: they take their tasks as
+//! arguments, run them one after the other on a real server, and print a line about each.
 
 use std::{env, time::Duration};
 
@@ -17,9 +17,9 @@ use crate::{eventually, watched::Watched};
 /// What a view knows of an account. It has the same shape in programs of all ages.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
-    /// The money that is there.
+    /// The balance.
     pub balance: u64,
-    /// The versions of the events that it has seen.
+    /// The versions of the events that it has applied.
     pub versions: Vec<u64>,
 }
 
@@ -31,7 +31,7 @@ pub trait Program {
     type Open: Command<Aggregate = Self::Account>;
     /// Pays in.
     type Deposit: Command<Aggregate = Self::Account>;
-    /// Is refused, with what is there.
+    /// Is rejected, with the balance.
     type Look: Command<Aggregate = Self::Account>;
     /// A view that sets aside what it cannot read.
     type Statement: View;
@@ -48,12 +48,12 @@ pub trait Program {
     fn look(account: String) -> Self::Look;
 }
 
-/// Why an account refuses: somebody only wants to know.
+/// The rejection of `Look`, which only returns the balance.
 #[derive(Debug, thiserror::Error)]
 #[error("the balance is {0}")]
 pub struct Balance(pub u64);
 
-/// The commands and views of a program, whose events `$see` shows to what is [`Seen`].
+/// The commands and views of a program. `$see` applies its events to [`Seen`].
 #[macro_export]
 macro_rules! program_of_age {
     ($account:ty, $event:ty, $see:ident) => {
@@ -131,7 +131,7 @@ macro_rules! program_of_age {
             type Of = $account;
         }
 
-        /// Does without notes.
+        /// Ignores notes.
         #[derive(Debug, Default, Serialize, Deserialize)]
         struct Openings($crate::ages::Seen);
 
@@ -154,14 +154,14 @@ macro_rules! program_of_age {
     };
 }
 
-/// Nobody waits long for a program that knows more: there is none in these tests.
+/// A short wait for a program that knows more events: these tests have none at the same time.
 pub const RETRY: Retry = Retry { unknown: Duration::from_millis(100), ..Retry::DEFAULT };
 
-/// Does what the arguments say: the server's address, the context, and what to do.
+/// Runs the tasks in the arguments: the server's address, the context, and the tasks.
 ///
 /// # Panics
 ///
-/// When something fails that no program should meet; this is how the test hears of it.
+/// When an unexpected error occurs; this is how the test fails.
 ///
 /// # Cancel safety
 ///
@@ -192,7 +192,7 @@ pub async fn run<P: Program>() {
         match *words.as_slice() {
             ["open" | "deposit", ..] => command::<P, _, _>(&cqrs, &words).await,
             ["look", account] => {
-                // It counts from the last time that it was asked.
+                // It counts from the last call.
                 events.commits_read();
                 let answer = cqrs.execute(P::look(account.into())).await;
                 let read = events.commits_read();

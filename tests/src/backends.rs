@@ -8,8 +8,8 @@ use cqrs_sql::{PostgresViews, SqliteViews};
 
 use crate::{TestContext, postgres::TestDatabase};
 
-/// Makes a test of every function named, on each of the backends named before: those of this module. The name is one
-/// for their contexts. With `of`, each test gets what that function makes of the backend.
+/// Makes a test of every named function, on each of the named backends of this module. The given name is used for their
+/// contexts. With `of`, each test gets what that function makes of the backend.
 #[macro_export]
 macro_rules! on_backends {
     ($name:literal, $($backend:ident)+: $cases:tt) => {

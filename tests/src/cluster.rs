@@ -1,7 +1,7 @@
 //! One nats-server, or three in a cluster, that can be killed, paused and restarted one by one.
 //!
-//! Each keeps its ports and its data folder over restarts. None tells clients of the others, so that
-//! clients stay with the addresses they were given: proxies, mostly.
+//! Each server keeps its ports and its data folder over restarts. The servers do not tell clients about each other, so
+//! that clients use only the addresses that the test gives them, mostly of proxies.
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::task;
 
 use crate::{eventually, ports::Port, scratch::Scratch, server_binary};
 
-/// How long a question about a stream may take; a stream without a leader gives no answer.
+/// How long a request about a stream may take; a stream without a leader gives no answer.
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// Servers on the loopback interface; dropping it kills them.
@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 pub struct Cluster {
     nodes: Vec<Node>,
     _routes: Vec<Port>,
-    /// After the nodes, so that they have ended when their folders go.
+    /// After the nodes, so that they have ended when their folders are removed.
     _data: Scratch,
 }
 
@@ -120,7 +120,7 @@ impl Cluster {
         node.server = Some(started.unwrap_or_else(|error| panic!("no server: {error}")));
     }
 
-    /// Stops a server's process where it stands; its connections stay open.
+    /// Pauses a server's process; its connections stay open.
     ///
     /// # Cancel safety
     ///
@@ -129,7 +129,7 @@ impl Cluster {
         self.nodes[node].signal("-STOP").await;
     }
 
-    /// Lets a paused server go on.
+    /// Resumes a paused server.
     ///
     /// # Cancel safety
     ///
@@ -138,8 +138,8 @@ impl Cluster {
         self.nodes[node].signal("-CONT").await;
     }
 
-    /// Lets a server leave in order: its leaders step down and its clients are sent away, one by one. Returns when it has
-    /// ended.
+    /// Lets a server leave in order (lame duck mode): its leaders step down and its clients are disconnected one by
+    /// one. Returns when it has ended.
     ///
     /// # Cancel safety
     ///
@@ -151,8 +151,8 @@ impl Cluster {
         server.kill().await;
     }
 
-    /// Sends a request to the JetStream API, such as `STREAM.LEADER.STEPDOWN.ORDERS`. Whether anything came of it, the
-    /// caller sees.
+    /// Sends a request to the JetStream API, such as `STREAM.LEADER.STEPDOWN.ORDERS`. The caller checks whether it had
+    /// an effect.
     ///
     /// # Cancel safety
     ///
@@ -166,7 +166,7 @@ impl Cluster {
         }
     }
 
-    /// Which server leads the stream; none when nobody says so at the moment.
+    /// Which server is the stream's leader; `None` when no server says so at the moment.
     ///
     /// # Cancel safety
     ///
@@ -236,8 +236,8 @@ fn name(node: usize) -> String {
     format!("node-{node}")
 }
 
-/// The configuration of one server in a cluster with these ports for routes. A server that leaves closes a connection a
-/// second.
+/// The configuration of one server in a cluster with these ports for routes. A server in lame duck mode closes one
+/// connection per second.
 fn config(node: usize, routes: &[u16]) -> String {
     let (name, listen) = (name(node), routes[node]);
     let urls: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();

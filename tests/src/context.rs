@@ -44,7 +44,7 @@ impl TestContext {
         self.nats.context(&self.name).await.expect("the context")
     }
 
-    /// Where its server is.
+    /// The address of its server.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -56,7 +56,8 @@ impl TestContext {
 }
 
 impl Drop for TestContext {
-    /// Deletes the context's streams, and those of contexts whose names begin with its name. On a thread of its own, since the test's runtime may be ending.
+    /// Deletes the context's streams, and those of contexts whose names begin with its name. On a thread of its own,
+    /// because the test's runtime may be ending.
     fn drop(&mut self) {
         let (url, stream, buckets) = (self.url.clone(), self.stream(), format!("KV_{}", self.name));
         let deletion = std::thread::spawn(move || {
@@ -72,7 +73,7 @@ impl Drop for TestContext {
                 Some(())
             })
         });
-        // A server that is gone has nothing left to remove.
+        // A server that has ended has nothing left to remove.
         let _ = deletion.join();
     }
 }

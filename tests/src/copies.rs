@@ -1,4 +1,4 @@
-//! Copies of a stream, taken and put back through the server as an operator does, or a stream made again.
+//! Copies of a stream: taken and restored through the server like an operator does; and streams that are created again.
 
 use async_nats::{Client, jetstream};
 use bytes::Bytes;
@@ -52,7 +52,7 @@ impl Copy {
         Self { stream: stream.to_owned(), config, state, chunks }
     }
 
-    /// Puts the copy in the place of the stream that is there.
+    /// Restores the copy in place of the present stream.
     ///
     /// # Panics
     ///
@@ -73,7 +73,7 @@ impl Copy {
     }
 }
 
-/// Deletes a stream, and makes it again with the same settings.
+/// Deletes a stream, and creates it again with the same settings.
 ///
 /// # Panics
 ///

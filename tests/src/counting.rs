@@ -51,7 +51,7 @@ pub async fn counted<S: ViewStore>(store: &S) -> u64 {
         let saved = store.checkpoint(&COUNTING).await.expect("the checkpoint");
         let documents = store.load(&COUNTING, &KEYS.map(str::to_owned)).await.expect("the documents");
         let notes = store.notes(&COUNTING, "").await.expect("the notes");
-        // A save that came in between, such as one whose caller did not wait for its end, is no disagreement.
+        // A save in between, such as one whose caller did not wait for its end, is no disagreement.
         if store.checkpoint(&COUNTING).await.expect("the checkpoint") == saved {
             let number = saved.checkpoint.map_or(0, |checkpoint| checkpoint.sequence);
             let counts: Vec<u64> = documents.iter().map(parsed).collect();

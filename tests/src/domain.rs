@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum AccountEvent {
     /// It was opened.
     Opened {
-        /// Whose it is.
+        /// The owner.
         owner: String,
     },
     /// Money came in.
@@ -28,20 +28,20 @@ pub enum AccountEvent {
     },
 }
 
-/// Why an account refuses.
+/// Why an account rejects a command.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccountRejection {
     /// There is not enough money.
     #[error("the balance is {balance}, not {amount}")]
     Insufficient {
-        /// What is there.
+        /// The balance.
         balance: u64,
-        /// What was wanted.
+        /// The amount of the command.
         amount: u64,
     },
 }
 
-/// An account. It keeps snapshots more often than is of use, so that faults meet them.
+/// An account. It saves snapshots more often than is useful, so that faults affect them.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(
     id = String,
@@ -68,7 +68,7 @@ impl Apply<AccountEvent> for Account {
 /// A service of accounts and their statements.
 pub type Bank<B = NatsBackend> = Cqrs<B, (Account,), (Statement,)>;
 
-/// Starts one.
+/// Starts a service.
 ///
 /// # Panics
 ///
@@ -102,11 +102,11 @@ pub fn statement(account: impl Into<String>) -> GetStatement {
     GetStatement { account: account.into() }
 }
 
-/// An account as the stores name it.
+/// The aggregate key of an account.
 ///
 /// # Panics
 ///
-/// When that is no id.
+/// When the text is not a valid id.
 pub fn key(account: impl Into<String>) -> AggregateKey {
     AggregateKey::new("account", account.into()).expect("an id")
 }
@@ -123,9 +123,9 @@ pub struct Open {
     /// The account.
     #[command(id)]
     pub account: String,
-    /// Whose it is.
+    /// The owner.
     pub owner: String,
-    /// The first deposit; none leads to one event only.
+    /// The first deposit; with 0 there is only one event.
     pub amount: u64,
 }
 
@@ -192,10 +192,10 @@ impl Handle<Touch> for Account {
     }
 }
 
-/// What is known of one account: its events, so that a lost or doubled one shows.
+/// The statement of one account: its events, so that a lost or doubled one shows.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
-    /// The money that is there.
+    /// The balance.
     pub balance: i64,
     /// The versions of the events that were projected, in the order they came.
     pub versions: Vec<u64>,
@@ -217,7 +217,7 @@ impl Project<AccountEvent> for Statement {
     }
 }
 
-/// How many accounts were opened, over all of them; it does not concern itself with money.
+/// The number of opened accounts; it ignores deposits and withdrawals.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Openings {
     /// The number.

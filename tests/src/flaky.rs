@@ -1,4 +1,4 @@
-//! Stores that fail at times: they stand before a real adapter and lose answers.
+//! Stores with failures: they wrap a real adapter and lose requests and answers.
 
 use std::{
     future::pending,
@@ -18,14 +18,14 @@ use cqrs_core::{
     },
 };
 
-/// A store that fails by a plan: the calls are counted, and the plan decides what happens to each.
+/// A store that fails by a plan: the calls are counted, and the plan decides about each.
 #[derive(Debug, Clone)]
 pub struct Flaky<S> {
     inner: S,
     plan: Plan,
     calls: Arc<AtomicU64>,
     failures: Arc<AtomicU64>,
-    /// The one aggregate that takes nothing in.
+    /// The one aggregate whose appends fail.
     busy: Arc<Mutex<Option<String>>>,
 }
 
@@ -35,7 +35,7 @@ enum Plan {
     Works,
     /// The seed decides.
     Random(u64),
-    /// The whole world ends at this call, right before or right after its effect.
+    /// All calls end at this one, right before or right after its effect.
     EndsAt { call: u64, after_effect: bool },
 }
 
@@ -46,11 +46,11 @@ enum Fate {
     LosesAnswer,
     /// The call has no effect, and the caller cannot know.
     LosesRequest,
-    /// The call has no effect, and the caller is told to wait.
+    /// The call has no effect, and the caller gets the error to wait.
     Waits,
-    /// The call has its effect, and the caller never hears of anything again.
+    /// The call has its effect, and the caller gets no answer to this or any later call.
     EndsAfter,
-    /// The call has no effect, and the caller never hears of anything again.
+    /// The call has no effect, and the caller gets no answer to this or any later call.
     Ends,
 }
 
@@ -66,13 +66,13 @@ impl<S> Flaky<S> {
         }
     }
 
-    /// `inner`, which works until it is told something else.
+    /// `inner` without failures, until a test sets some.
     pub fn works(inner: S) -> Self {
         let busy = Arc::default();
         Self { inner, plan: Plan::Works, calls: Arc::default(), failures: Arc::default(), busy }
     }
 
-    /// Takes in no events of the aggregate of that id from now on; of none, everything.
+    /// Fails appends to the aggregate of that id from now on; with `None`, no appends.
     pub fn be_busy_for(&self, id: Option<&str>) {
         *self.busy() = id.map(str::to_owned);
     }
@@ -81,13 +81,13 @@ impl<S> Flaky<S> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `inner` until its caller dies at the call of that number, from 0, before or after the call's effect.
+    /// `inner` until its caller dies at the call with that number, from 0, before or after the call's effect.
     pub fn ends_at(inner: S, call: u64, after_effect: bool) -> Self {
         let plan = Plan::EndsAt { call, after_effect };
         Self { inner, plan, calls: Arc::default(), failures: Arc::default(), busy: Arc::default() }
     }
 
-    /// Another store of the same world: its calls are counted together with those of this one.
+    /// Another store in the same plan: its calls are counted together with those of this one.
     pub fn beside<T>(&self, inner: T) -> Flaky<T> {
         let (calls, failures) = (Arc::clone(&self.calls), Arc::clone(&self.failures));
         Flaky { inner, plan: self.plan, calls, failures, busy: Arc::clone(&self.busy) }
@@ -98,7 +98,8 @@ impl<S> Flaky<S> {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Snapshots are saved beside the commands: a plan that counts calls to find one again leaves them out.
+    /// Snapshots are saved beside the commands, at varying times: a plan that counts calls to repeat a failure leaves
+    /// them out.
     fn fate_of_a_snapshot(&self) -> Fate {
         match self.plan {
             Plan::Random(_) => self.fate(),
@@ -167,7 +168,7 @@ impl<S: EventStore> EventStore for Flaky<S> {
     }
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
-        // A replica that lags: it shows all but the last commit, and does not claim more.
+        // A lagging replica: it returns all but the last commit.
         let mut page = self.inner.read(aggregate, after, max).await?;
         match self.fate() {
             Fate::LosesAnswer if !page.more => drop(page.commits.pop()),
@@ -179,7 +180,7 @@ impl<S: EventStore> EventStore for Flaky<S> {
 
     async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
         match self.fate() {
-            // A replica that lags: it has all but the last commit.
+            // A lagging replica: it has all but the last commit.
             Fate::LosesAnswer => {
                 let mut commits = self.inner.read(aggregate, 0, usize::MAX).await?.commits;
                 commits.pop();
@@ -195,7 +196,8 @@ impl<S: EventStore> EventStore for Flaky<S> {
         if let Plan::Random(_) = self.plan {
             return self.inner.subscribe(request).await;
         }
-        // The tasks of a process that is dead live on in the test, and with them its turn: it has one of its own.
+        // The tasks of a dead process still run in the test, and would stay the active subscriber: they get a name of
+        // their own.
         let subscriber = format!("{}-of-the-dead", request.subscriber);
         self.inner.subscribe(Subscribe { subscriber: &subscriber, ..request }).await
     }
@@ -203,7 +205,7 @@ impl<S: EventStore> EventStore for Flaky<S> {
     async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
         match self.fate_of_a_snapshot() {
             Fate::Works => self.inner.load_snapshot(aggregate).await,
-            // None yet, as a replica that lags says.
+            // No snapshot yet, like a lagging replica.
             Fate::LosesAnswer => Ok(None),
             Fate::LosesRequest | Fate::Waits => Err(lost()),
             Fate::Ends | Fate::EndsAfter => pending().await,
@@ -219,7 +221,7 @@ impl<S: EventStore> EventStore for Flaky<S> {
             }
             Fate::LosesRequest => Err(lost()),
             Fate::Ends | Fate::EndsAfter => pending().await,
-            // What is cut off on the way is no snapshot.
+            // A truncated snapshot.
             Fate::Waits => self.inner.save_snapshot(aggregate, snapshot.slice(..snapshot.len() / 2)).await,
         }
     }
@@ -259,7 +261,7 @@ impl<S: Deadlines + Clone> DueQueue for FlakyQueue<S> {
         if let Plan::Random(_) = self.plan {
             return Ok(due);
         }
-        // The tasks of a process that is dead live on in the test, and would hold what they have: they hold nothing.
+        // The tasks of a dead process still run in the test, and would hold their deadlines: they hold none.
         let (id, store) = (due.id().to_owned(), self.store.clone());
         Ok(Due::new(id.clone(), due.payload().clone(), move |again| async move {
             if again.is_none() { store.disarm(&id, u64::MAX).await } else { Ok(()) }
@@ -326,7 +328,7 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
     }
 
     fn max_writes(&self) -> usize {
-        // Few, so that batches are split.
+        // A small limit, so that batches are split.
         self.inner.max_writes().min(3)
     }
 

@@ -1,7 +1,7 @@
-//! What callers saw, and whether the log agrees.
+//! The observations of callers, to compare with the log.
 //!
-//! A recorder notes of each command when it was called, what came back and when. After the faults,
-//! [`check`] compares that with everything in the log, and names what does not fit.
+//! A recorder notes for each command when it was called, the answer, and when the answer came. After the faults,
+//! [`check`] compares that with everything in the log, and returns the violations.
 
 mod check;
 
@@ -25,14 +25,14 @@ pub enum Request {
     Withdraw(u64),
 }
 
-/// Why an account refuses.
+/// Why an account rejects a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is not there.
+    /// The account does not exist.
     Missing,
-    /// It is there already.
+    /// The account exists already.
     Exists,
-    /// This is all that there is.
+    /// This is the balance.
     Insufficient(u64),
 }
 
@@ -45,16 +45,16 @@ pub enum Outcome {
         version: u64,
         /// How many events the command led to.
         events: usize,
-        /// The place of the last of them.
+        /// The position of the last of them.
         position: Position,
         /// Whether an earlier call had done it.
         repeat: bool,
     },
-    /// The account said no.
+    /// The account rejected the command.
     Refused(Refusal),
-    /// Without effect, the service says.
+    /// The service says: without effect.
     Failed(String),
-    /// With or without effect, nobody says.
+    /// It is unknown whether it had an effect.
     Unknown(String),
 }
 
@@ -82,7 +82,7 @@ pub struct Entry {
     pub calls: Vec<Call>,
 }
 
-/// A commit of the log, with of each event its command's id, its type and its payload.
+/// A commit of the log: for each event its command's id, its type and its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The account.
@@ -106,7 +106,7 @@ impl Request {
         }
     }
 
-    /// The balance after it, or the refusal; a balance of `None` is an account that is not there.
+    /// The balance after it, or the rejection; a balance of `None` is an account that does not exist.
     fn decide(self, balance: Option<u64>) -> Result<u64, Refusal> {
         match (self, balance) {
             (Self::Open(amount), None) => Ok(amount),
@@ -153,7 +153,7 @@ impl Entry {
         self.calls.last().expect("an entry has a call")
     }
 
-    /// What is known of the command: a call that failed says nothing about earlier ones of unknown end.
+    /// The outcome of the command: a failed call says nothing about earlier calls with unknown outcomes.
     fn outcome(&self) -> &Outcome {
         let unknown = self.calls.iter().find(|call| matches!(call.outcome, Outcome::Unknown(_)));
         match (&self.last().outcome, unknown) {
@@ -162,12 +162,12 @@ impl Entry {
         }
     }
 
-    /// When its effect can have come about.
+    /// The time within which its effect can have happened.
     fn window(&self) -> (Duration, Duration) {
         match self.last().outcome {
             Outcome::Done { repeat: false, .. } => (self.last().start, self.last().end),
             Outcome::Done { .. } => (self.calls[0].start, self.last().end),
-            // What is stored though nobody heard of it may have been stored at any later time.
+            // The effect of a call with unknown outcome may have happened at any later time.
             _ => (self.calls[0].start, Duration::MAX),
         }
     }
@@ -182,7 +182,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// All that is known of one account, in order of time and of the log, for a person to read.
+/// Everything about one account, in order of time and of the log, for a developer.
 pub fn story(account: &str, history: &[Entry], log: &[Stored]) -> String {
     let mut entries: Vec<&Entry> = history.iter().filter(|entry| entry.account == account).collect();
     entries.sort_by_key(|entry| entry.calls[0].start);

@@ -1,9 +1,9 @@
-//! Log lines, collected for a test to look at.
+//! Log lines, collected for a test to check.
 //!
-//! `tracing` remembers for the whole process whether anybody wants a log statement, and asks the thread that comes to the
-//! statement first. With a subscriber for each test, a statement that another test's thread meets first stays silent
-//! for all. So one subscriber serves the process, it is there before the first statement of each test, and it gives
-//! each line to the thread that wrote it.
+//! `tracing` caches for the whole process whether any subscriber wants a log statement, and asks the subscriber of the
+//! thread that reaches the statement first. With a subscriber for each test, a statement that another test's thread
+//! reaches first would stay silent for all. So one subscriber serves the process, it is installed before the first
+//! statement of each test, and it gives each line to the thread that wrote it.
 
 use std::{cell::RefCell, io, marker::PhantomData, sync::OnceLock};
 
@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::dynamic_filter_fn, fmt, layer::SubscriberExt as _, registry};
 
 thread_local! {
-    /// What this thread has logged; none unless it is collected.
+    /// The lines of this thread; `None` unless they are collected.
     static COLLECTED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
@@ -32,7 +32,7 @@ impl Lines {
     /// When the process has a subscriber already, or the thread collects already.
     pub fn collect() -> Self {
         static SUBSCRIBER: OnceLock<()> = OnceLock::new();
-        // Other tests wait here, so that none comes to a statement before the subscriber is there.
+        // Other tests wait here, so that no test reaches a statement before the subscriber is installed.
         SUBSCRIBER.get_or_init(install);
         let before = COLLECTED.replace(Some(Vec::new()));
         assert!(before.is_none(), "this thread collects its lines already");
@@ -60,7 +60,7 @@ fn install() {
     tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
 }
 
-/// Writes to what its thread collects.
+/// Writes to the lines of its thread.
 struct ThisThread;
 
 impl io::Write for ThisThread {

@@ -1,7 +1,7 @@
-//! A service in which everything is that can follow from events, for tests that let it die at every step.
+//! A service with every kind of effect, for tests that kill it at every step.
 //!
-//! [`run`] starts it on a view store of any kind. The process `mortal` does so for the tests to kill; what it has
-//! to leave behind follows from the log alone.
+//! [`run`] starts it on a view store of any kind. The process `mortal` does so for the tests to kill; its correct final
+//! state follows from the log alone.
 
 use std::{
     fs::File,
@@ -30,10 +30,10 @@ use crate::domain::{Account, AccountEvent, Deposit, Statement, Withdraw};
 /// The projections of the service.
 pub const PROJECTIONS: [&str; 4] = [Statement::NAME, Picky::NAME, Generous::NAME, Notary::NAME];
 
-/// The one of a service on a database.
+/// The view of a service on a database.
 pub const ROWS: ProjectionId = ProjectionId::new("rows", 1);
 
-/// What the rules of [`Picky`] and [`Generous`] cannot cope with.
+/// The amount at which the rules of [`Picky`] and [`Generous`] panic.
 pub const THIRTEEN: u64 = 13;
 
 /// The service.
@@ -43,13 +43,13 @@ type MortalBuilder<V> = Builder<(NatsEvents, V), (Account,), (Statement, Picky)>
 
 /// A view store that the service can run on.
 pub trait Store: ViewStore + Clone {
-    /// Adds what only this store has.
+    /// Adds the projections that need this store.
     #[must_use]
     fn add(&self, builder: MortalBuilder<Self>) -> MortalBuilder<Self> {
         builder
     }
 
-    /// The accounts and versions of all events, as [`Rows`] keeps them; none where it does not.
+    /// The accounts and versions of all events, as [`Rows`] stores them; `None` if the store has no rows.
     fn rows(&self) -> impl Future<Output = Option<Vec<(String, i64)>>> + Send {
         std::future::ready(None)
     }
@@ -103,11 +103,11 @@ macro_rules! store_of_rows {
 store_of_rows!(SqliteViews, Sqlite, SqliteConnection);
 store_of_rows!(PostgresViews, Postgres, PgConnection);
 
-/// A row for each event, and nothing that would keep a second one out.
+/// A row for each event, without a constraint that would refuse a second one.
 #[derive(Debug)]
 pub struct Rows;
 
-/// Starts the service; what its handler does is a line in the file `handled`.
+/// Starts the service; its handler writes lines to the file `handled`.
 ///
 /// # Errors
 ///
@@ -126,7 +126,7 @@ pub async fn run<V: Store>(events: NatsEvents, views: V, handled: &Path) -> Resu
     views.add(builder).start().await
 }
 
-/// The versions of the events that were applied; the rules cannot cope with [`THIRTEEN`].
+/// The versions of the applied events; the rules panic at [`THIRTEEN`].
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picky {
     /// The versions.
@@ -145,9 +145,9 @@ impl Project<AccountEvent> for Picky {
     }
 }
 
-/// Who opens an account gets five; who pays in fifty is lent a hundred by the bank, which may have less, and then
-/// consolation gets one. Who pays in seven has until a time to pay in nine, or loses one; who pays in seventy has
-/// longer.
+/// The owner of a new account gets 5. After a deposit of 50 the account `bank` pays out 100, which it may not have; for
+/// each rejected command the account `consolation` gets 1. After a deposit of 7 the owner has until a deadline to
+/// deposit 9, or loses 1; after a deposit of 70 the deadline is later.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generous {
     /// How many events this state has seen.
@@ -156,7 +156,7 @@ pub struct Generous {
     pub refused: Vec<String>,
 }
 
-/// How long one has who pays in seven, and who pays in seventy.
+/// The deadlines after deposits of 7 and of 70.
 const SOON: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_hours(1);
 
@@ -192,7 +192,7 @@ impl React<AccountEvent> for Generous {
     }
 }
 
-/// Writes each event into a file, as an effect in the world that nobody takes back.
+/// Writes each event into a file, as an effect outside the framework that cannot be undone.
 #[derive(Debug)]
 pub struct Notary {
     path: PathBuf,

@@ -1,4 +1,4 @@
-//! The official CloudEvents SDK as a judge over what is stored, and as a writer of what is to be read.
+//! The official CloudEvents SDK as a reference: it reads what is stored, and writes messages to be read.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 const BATCH: &str = "application/cloudevents-batch+json";
 const STRUCTURED: &str = "application/cloudevents+json";
 
-/// A message of a stream, as the SDK's readers want to see it.
+/// A message of a stream, in the form for the SDK's readers.
 #[derive(Debug, Clone)]
 pub struct Message {
     headers: HeaderMap,
@@ -203,11 +203,11 @@ async fn messages(client: &async_nats::Client, stream: &str) -> Vec<(u64, Messag
     messages
 }
 
-/// Judges every message of a context's stream, and returns what the context's store reads in them.
+/// Checks every message of a context's stream, and returns the commits that the context's store reads in them.
 ///
 /// # Panics
 ///
-/// When there is a message that the SDK does not see as the store does.
+/// When the SDK reads a message differently from the store.
 ///
 /// # Cancel safety
 ///
@@ -228,7 +228,7 @@ pub async fn judge_all(context: &TestContext, aggregates: &[&'static str]) -> Ve
     commits
 }
 
-/// Judges a stored commit by what the SDK sees in its message.
+/// Compares a stored commit with what the SDK reads in its message.
 ///
 /// # Panics
 ///
@@ -247,7 +247,7 @@ fn judge(stored: &StoredCommit, message: Message) {
     }
 }
 
-/// All attributes of an event, as the SDK tells them. None may be empty but metadata.
+/// All attributes of an event, as the SDK returns them. Only metadata may be empty.
 fn told(event: &Event) -> BTreeMap<String, String> {
     let time = event.time().expect("a time").to_rfc3339();
     let time: Timestamp = time.parse().expect("a time");
@@ -267,7 +267,7 @@ fn told(event: &Event) -> BTreeMap<String, String> {
     told
 }
 
-/// What the SDK must tell of an event.
+/// The attributes that the SDK must return for an event.
 fn expected(commit: &Commit, index: usize) -> BTreeMap<String, String> {
     let event = &commit.events[index];
     let origin = &event.origin;
@@ -304,7 +304,7 @@ fn judge_data(commit: &Commit, index: usize, event: &Event) {
             assert_eq!(*value, stored);
         }
         Some(Data::Binary(bytes)) => {
-            // In binary mode the SDK leaves all data as it came.
+            // In binary mode the SDK does not change the data.
             assert_eq!(bytes[..], stored[..]);
         }
         Some(Data::String(text)) => assert_eq!(text.as_bytes(), &stored[..]),

@@ -1,4 +1,4 @@
-//! Event stores that stand before another one: [`pass_on`](crate::pass_on!).
+//! Event stores that wrap another one: [`pass_on`](crate::pass_on!).
 
 /// Passes these calls of an `EventStore` on to the store in a field.
 #[macro_export]

@@ -1,7 +1,8 @@
-//! Ports for servers that are killed and come back at the same address.
+//! Ports for servers that are killed and restarted at the same address.
 //!
-//! While a server is down, anybody may take its port. So these are outside the range from which the operating system takes
-//! the ports of outgoing connections, and each has a neighbour that its owner listens on: nobody who does the same takes it.
+//! While a server is down, another program may take its port. So these ports are outside the range from which the
+//! operating system takes the ports of outgoing connections, and each has a neighbour that its owner listens on: no
+//! other test process takes it.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -32,7 +33,7 @@ impl Port {
         pairs.find_map(|pair| Self::take(FIRST + 2 * pair)).expect("a free port")
     }
 
-    /// Which one it is.
+    /// The port number.
     pub fn number(&self) -> u16 {
         self.number
     }

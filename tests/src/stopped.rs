@@ -1,4 +1,4 @@
-//! A process that is stopped for a while, as by SIGSTOP, and goes on.
+//! A process that is stopped for a while, as by SIGSTOP, and continues.
 
 use std::sync::mpsc::{Sender, channel};
 
@@ -7,12 +7,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A runtime with one thread in the place of a process.
+/// A runtime with one thread in place of a process.
 #[derive(Debug)]
 pub struct Process(Option<Runtime>);
 
 impl Process {
-    /// One that runs.
+    /// A running one.
     ///
     /// # Panics
     ///
@@ -23,7 +23,7 @@ impl Process {
         Self(Some(runtime.expect("a runtime")))
     }
 
-    /// Runs something in it.
+    /// Runs a future in it.
     ///
     /// # Panics
     ///
@@ -32,7 +32,7 @@ impl Process {
         self.0.as_ref().expect("it runs").spawn(work)
     }
 
-    /// Stops everything in it until the sender is dropped.
+    /// Stops all of it until the sender is dropped.
     pub fn stop(&self) -> Sender<()> {
         let (go_on, stopped) = channel();
         self.spawn(async move { stopped.recv().is_ok() });
@@ -41,7 +41,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Ends it from one moment to the next.
+    /// Ends it at once.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

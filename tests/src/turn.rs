@@ -1,7 +1,9 @@
-//! How many tests of a process use servers at a time: as many as there are processors, whatever the number of threads.
+//! Limits how many tests of a process use servers at the same time to the number of processors, whatever the number of
+//! threads.
 //!
-//! With 32 threads on two processors, 32 services and their servers would all run at once, and answers would take longer
-//! than any client waits for them. So whoever asks for a server, or for what starts one, waits for the test's turn here.
+//! With 32 threads on two processors, 32 services and their servers would all run at once, and answers would take
+//! longer than any client waits for them. So a call that asks for a server, or for something that starts one, waits
+//! here until the test has a permit.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -15,18 +17,18 @@ use tokio::{
     time::timeout,
 };
 
-/// A test that has waited for so long goes on without a turn, since those before it may wait for it.
+/// A test that has waited for so long continues without a permit, because the tests with permits may wait for it.
 const LONGEST: Duration = Duration::from_mins(10);
 
 static TURNS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(available_parallelism().map_or(2, usize::from).max(2)));
 
 thread_local! {
-    /// The turn of the test that runs on this thread, which ends with it. All parts of the test wait for this one.
+    /// The permit of the test on this thread, which is released with the thread. All parts of the test share it.
     static MINE: Arc<OnceCell<Option<SemaphorePermit<'static>>>> = Arc::default();
 }
 
-/// Waits until the test may use servers; it has its turn until its thread ends.
+/// Waits until the test has a permit to use servers, and keeps it until the test's thread ends.
 pub(crate) async fn turn() {
     // Tasks and threads that a test has spawned are a part of it. The threads of tests have names.
     if task::try_id().is_some() || thread::current().name().is_none() {

@@ -1,4 +1,4 @@
-//! A store that counts what is asked of it, and can fail where snapshots are concerned.
+//! A store that counts calls, and whose snapshots can fail.
 
 use std::sync::{
     Arc,
@@ -17,11 +17,11 @@ use cqrs_core::{
 pub struct Watched<S> {
     inner: S,
     counts: Arc<Counts>,
-    /// What becomes of snapshots.
+    /// What happens to snapshots.
     pub snapshots: Snapshots,
 }
 
-/// What becomes of the snapshots in a [`Watched`] store.
+/// What happens to the snapshots of a [`Watched`] store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Snapshots {
     /// They are kept.
@@ -30,7 +30,7 @@ pub enum Snapshots {
     Unavailable,
     /// Each call is refused.
     Refused,
-    /// A save does not end, and a load finds what was there before.
+    /// A save does not end, and a load returns the snapshot before.
     Stuck,
 }
 
@@ -40,7 +40,7 @@ struct Counts {
     asked: AtomicU64,
     commits: AtomicU64,
     looks_before: AtomicU64,
-    /// Reads from the beginning, and others.
+    /// Reads from the beginning, and other reads.
     reads: [Gauge; 2],
 }
 
@@ -56,7 +56,7 @@ impl<S> Watched<S> {
         Self { inner, counts: Arc::default(), snapshots: Snapshots::Kept }
     }
 
-    /// The same store with a fate for its snapshots.
+    /// The same store with other behaviour of its snapshots.
     pub fn with(self, snapshots: Snapshots) -> Self {
         Self { snapshots, ..self }
     }
@@ -66,7 +66,7 @@ impl<S> Watched<S> {
         self.counts.saved.load(Ordering::Relaxed)
     }
 
-    /// How often a snapshot was asked for.
+    /// How often a snapshot was loaded.
     pub fn asked(&self) -> u64 {
         self.counts.asked.load(Ordering::Relaxed)
     }
@@ -76,13 +76,12 @@ impl<S> Watched<S> {
         self.counts.commits.swap(0, Ordering::Relaxed)
     }
 
-    /// How often somebody has asked what stands before a place since the last call.
+    /// How often `last_before` was called since the last call of this.
     pub fn looks_before(&self) -> u64 {
         self.counts.looks_before.swap(0, Ordering::Relaxed)
     }
 
-    /// The most reads that were under way at once since the last call: of the first commits of aggregates, and of
-    /// later ones.
+    /// The most concurrent reads since the last call: of the first commits of aggregates, and of later ones.
     pub fn most_reads(&self) -> [u64; 2] {
         self.counts.reads.each_ref().map(|gauge| gauge.most.swap(0, Ordering::Relaxed))
     }
@@ -114,7 +113,7 @@ impl<S: EventStore> EventStore for Watched<S> {
         let gauge = &self.counts.reads[usize::from(after > 0)];
         let now = gauge.now.fetch_add(1, Ordering::Relaxed) + 1;
         gauge.most.fetch_max(now, Ordering::Relaxed);
-        // Whoever else may read at the same time does.
+        // Lets concurrent reads start.
         tokio::task::yield_now().await;
         let page = self.inner.read(aggregate, after, max).await;
         gauge.now.fetch_sub(1, Ordering::Relaxed);

@@ -37,7 +37,7 @@ pub(crate) fn fetch(package: &str, version: &str) -> Result<PathBuf, String> {
     }
     let unpacked = tempfile::tempdir_in(&folder).map_err(failed)?;
     install(&format!("{package}=={version}"), unpacked.path())?;
-    // Whoever looks without the lock sees no folder or the whole one.
+    // A process that looks without the lock sees no folder or the whole one.
     fs::rename(unpacked.keep(), &wheel).map_err(failed)?;
     Ok(wheel)
 }

@@ -1,8 +1,8 @@
-//! The process that the tests let die: the service of `cqrs_tests::mortal`, with a point armed by the environment.
+//! The process that the tests kill: the service of `cqrs_tests::mortal`, with a failpoint armed by the environment.
 //!
-//! It takes the NATS server's address, the context, the file of its handler, and where its views are: `kv`, `memory`,
-//! `sqlite:<file>` or a URL of Postgres. It ends in order when standard input closes; a line lets what waits at its
-//! point go on.
+//! It takes the NATS server's address, the context, the file of its handler, and the place of its views: `kv`,
+//! `memory`, `sqlite:<file>` or a URL of Postgres. It ends in order when standard input closes; a line on standard
+//! input wakes a process that waits at its failpoint.
 
 use std::{
     env, io,
@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // For whoever looks after a failure: RUST_LOG=debug.
+    // To investigate a failure: RUST_LOG=debug.
     tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [url, context, handled, place] = arguments.as_slice() else {
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Rules that panic by plan need not be told of.
+/// Suppresses the messages of intended panics.
 fn quiet_about_thirteen() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -51,7 +51,7 @@ fn quiet_about_thirteen() {
     }));
 }
 
-/// What ends when standard input does.
+/// A channel that closes when standard input does.
 fn standard_input() -> mpsc::Receiver<()> {
     let (open, end) = mpsc::channel(1);
     std::thread::spawn(move || {
@@ -71,7 +71,7 @@ async fn live<V: Store>(
 ) -> Result<(), Error> {
     let service = loop {
         match run(events.clone(), views.clone(), handled).await {
-            // A server that dies while the service starts: whoever supervises it starts it again.
+            // The server died while the service was starting: start again, like a supervisor would.
             Err(Error::Store(error)) if error.is_transient() => eprintln!("starting again: {error}"),
             started => break started?,
         }

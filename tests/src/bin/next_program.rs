@@ -1,5 +1,5 @@
-//! The next program of `tests/server/ages.rs`: it reads deposits in versions 1 and 2, records them in version 3 and in bincode,
-//! has another name for the opening of an account, and makes notes.
+//! The next program of `tests/server/ages.rs`: it reads deposits in versions 1 and 2, records them in version 3 and in
+//! bincode, has another name for the opening of an account, and makes notes.
 
 use cqrs_core::{Aggregate, Apply, Context, Event, Handle, Handled};
 use cqrs_tests::ages::{Balance, Seen, run};
@@ -78,7 +78,7 @@ impl Handle<Open> for Account {
 
 impl Handle<Deposit> for Account {
     fn handle(&self, command: &Deposit, _: &Context) -> Handled<Self> {
-        // Nothing is paid in with a note alone.
+        // A deposit of 0 makes only a note.
         let noted = AccountEvent::Noted(format!("{} came in", command.amount));
         if command.amount == 0 { Ok(noted.into()) } else { Ok([deposited(command.amount), noted].into()) }
     }

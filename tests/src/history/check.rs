@@ -1,4 +1,4 @@
-//! Whether the log agrees with what callers saw.
+//! Checks whether the log agrees with the observations of callers.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,18 +9,18 @@ use cqrs_core::CommandId;
 
 use super::{Call, Entry, Outcome, Stored};
 
-/// Something that must not be, about one account.
+/// A violation, about one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// What kind.
     pub kind: Kind,
     /// The account.
     pub account: String,
-    /// What exactly.
+    /// The details.
     pub what: String,
 }
 
-/// What must not be.
+/// The kinds of violations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A command has a receipt and is not in the log.
@@ -31,17 +31,17 @@ pub enum Kind {
     Doubled,
     /// A command was refused or had failed, and is in the log.
     Unwanted,
-    /// The log holds a command that nobody sent to that account.
+    /// The log has a command that no caller sent to that account.
     Foreign,
     /// The events of a command in the log are not those that it leads to.
     Torn,
-    /// Versions or sequences do not follow each other.
+    /// Versions or sequences are not consecutive.
     Gap,
     /// A command that ended before another one began comes after it.
     Order,
-    /// A command was carried out that the account had to refuse.
+    /// A command was carried out that the account had to reject.
     Unlawful,
-    /// A refusal does not fit to any state that the account had during the call.
+    /// A rejection does not fit any state that the account had during the call.
     WrongRefusal,
 }
 
@@ -55,7 +55,7 @@ struct Placed<'a> {
     events: Vec<&'a str>,
 }
 
-/// Everything in `history` and in `log` (in the order of the log) that does not fit together.
+/// All violations in `history` and `log` (in the order of the log).
 pub fn check(history: &[Entry], log: &[Stored]) -> Vec<Violation> {
     let mut accounts: BTreeMap<&str, (Vec<&Entry>, Vec<&Stored>)> = BTreeMap::new();
     for entry in history {
@@ -109,7 +109,7 @@ fn place<'a>(entries: &[&'a Entry], log: &[&'a Stored]) -> Vec<Placed<'a>> {
     placed
 }
 
-/// Each command is in the log as often and where it says.
+/// Each command is in the log as often as its receipt says, and at that position.
 fn check_entries(entries: &[&Entry], placed: &[Placed<'_>], report: &mut impl FnMut(Kind, String)) {
     let mut by_id: HashMap<CommandId, Vec<&Placed<'_>>> = HashMap::new();
     for place in placed {
@@ -153,7 +153,7 @@ fn check_log(placed: &[Placed<'_>], report: &mut impl FnMut(Kind, String)) {
     }
 }
 
-/// From the last to the first: none begins after a later one has ended.
+/// From the last to the first: no command begins after a later one has ended.
 fn check_order(placed: &[Placed<'_>], report: &mut impl FnMut(Kind, String)) {
     let mut earliest: Option<&Entry> = None;
     for entry in placed.iter().rev().filter_map(|place| place.entry) {
@@ -166,8 +166,7 @@ fn check_order(placed: &[Placed<'_>], report: &mut impl FnMut(Kind, String)) {
     }
 }
 
-/// Each command was possible in the state that it came upon, and each refusal in one that was there at
-/// some time during the call.
+/// Each command was possible in the state before it, and each rejection in a state at some time during the call.
 fn check_states(entries: &[&Entry], placed: &[Placed<'_>], report: &mut impl FnMut(Kind, String)) {
     let mut balances = vec![None];
     for place in placed {
@@ -181,7 +180,7 @@ fn check_states(entries: &[&Entry], placed: &[Placed<'_>], report: &mut impl FnM
     for entry in entries {
         let Outcome::Refused(refusal) = entry.last().outcome else { continue };
         let Call { start, end, .. } = *entry.last();
-        // The state after `first` commits was there when the call began, or later ones had come.
+        // The state after `first` commits existed when the call began, or later commits had come.
         let ended = |place: &Placed<'_>| place.entry.is_some_and(|entry| entry.window().1 < start);
         let begun = |place: &Placed<'_>| place.entry.is_none_or(|entry| entry.window().0 <= end);
         let first = placed.iter().rposition(ended).map_or(0, |last| last + 1);
