@@ -1,5 +1,5 @@
-//! The adapters for NATS keep the contracts of the ports on a cluster of three, with three replicas, where
-//! reads may come from a replica that lags.
+//! The adapters for NATS fulfil the contracts of the ports on a cluster of three, with three replicas, of which a
+//! lagging one may answer reads.
 //!
 //! Not with the feature `testcontainers`: the cluster is its own, so a container changes nothing.
 #![cfg(not(feature = "testcontainers"))]
@@ -29,8 +29,8 @@ cqrs_core::event_store_contract!(async { (backend().await.events, ()) });
 cqrs_core::view_store_contract!(async { (backend().await.views, ()) });
 cqrs_core::deadlines_contract!(async { (backend().await.events, ()) });
 
-/// Two services write in turns, so that each one's last state is always old, and each reads at once what
-/// was written last.
+/// Two services write alternately, so that the last state of each is always stale, and each reads at once what was
+/// written last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_decides_or_reads_on_old_state() {
     let context = unique_context("turns");
@@ -47,7 +47,7 @@ async fn nobody_decides_or_reads_on_old_state() {
         let deposited = first.execute(deposit("1", 1)).await.unwrap();
         let seen = second.query(statement("1")).after(&deposited).await.unwrap();
         assert_eq!(seen.unwrap().versions.last(), Some(&deposited.version), "round {round}");
-        // One more than there is, and then all there is: right only on the newest state.
+        // First one more than the balance, then exactly the balance: both answers need the newest state.
         let error = second.execute(withdraw("1", 2)).await.unwrap_err();
         let expected = AccountRejection::Insufficient { balance: 1, amount: 2 };
         assert!(matches!(&error, CommandError::Rejected(rejection) if *rejection == expected), "{error}");

@@ -1,6 +1,6 @@
-//! What a service leaves behind that was stopped: no task and no file descriptor, on any store.
+//! What a stopped service leaves behind: no task and no file descriptor, on any store.
 //!
-//! One test in a program of its own, since descriptors belong to the whole process.
+//! One test in a program of its own, because descriptors belong to the whole process.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -44,7 +44,7 @@ impl React<AccountEvent> for Generous {
     }
 }
 
-/// Everything that a service may run, at work, and then stopped.
+/// Runs everything that a service can run, and then stops it.
 async fn live<B: Backend<Events: Deadlines>>(backend: B, round: u64) {
     let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>();
     let service = builder.policy::<Generous>().event_handler(Idle).start().await.unwrap();
@@ -65,11 +65,11 @@ async fn live<B: Backend<Events: Deadlines>>(backend: B, round: u64) {
 
 fn descriptors() -> Vec<String> {
     let all = fs::read_dir("/proc/self/fd").unwrap();
-    // The one that reads this list is gone by the time that it is looked at.
+    // The descriptor that reads this list is closed when it is checked.
     all.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok()).map(|to| to.display().to_string()).collect()
 }
 
-/// Runs `round` again and again; after the first, which may start what stays, each leaves what was there before.
+/// Runs `round` again and again. The first run may start what stays; each later one leaves the same number as before.
 async fn leaves_nothing(store: &str, mut round: impl AsyncFnMut(u64)) {
     round(0).await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
@@ -90,7 +90,7 @@ async fn leaves_nothing(store: &str, mut round: impl AsyncFnMut(u64)) {
 async fn a_service_that_was_stopped_leaves_no_task_and_no_descriptor() {
     leaves_nothing("memory", async |round| live(Memory::default(), round).await).await;
 
-    // On one connection: what a service leaves behind on it would stay.
+    // On one connection: anything that a service leaves behind on it would stay.
     let context = TestContext::new("leaks").await;
     leaves_nothing("nats, one connection", async |round| live(context.backend().await, round).await).await;
     let name = cqrs_tests::unique_context("leaks");

@@ -1,4 +1,4 @@
-//! What is put into the log, and what must be there in the end, computed from the log without the framework's
+//! The events that are put into the log, and the expected final state, computed from the log without the framework's
 //! projections.
 
 use std::{
@@ -37,7 +37,7 @@ const ACCOUNTS: [(&str, &[&str]); 5] = [
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Puts what everything follows from into the log.
+/// Appends the events from which everything follows.
 pub(crate) async fn fill(events: &NatsEvents) {
     let service =
         Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Account>().start().await;
@@ -97,7 +97,7 @@ fn id(name: &'static str) -> ProjectionId {
     ProjectionId::new(name, 1)
 }
 
-/// Waits until nothing more is to come.
+/// Waits until nothing more will happen.
 pub(crate) async fn until_done<V: Store>(events: &NatsEvents, views: &V, step: Step) {
     let deadline = Instant::now() + PATIENCE;
     while let Some(missing) = missing(events, views).await {
@@ -106,7 +106,7 @@ pub(crate) async fn until_done<V: Store>(events: &NatsEvents, views: &V, step: S
     }
 }
 
-/// What is still to come, as far as it can be seen.
+/// The work that is left, as far as it is visible.
 async fn missing<V: Store>(events: &NatsEvents, views: &V) -> Option<String> {
     for (account, expected) in ACCOUNTS {
         let Some(told) = told(events, account).await else { return Some("an answer of the log".into()) };
@@ -129,7 +129,7 @@ async fn missing<V: Store>(events: &NatsEvents, views: &V) -> Option<String> {
     }
 }
 
-/// Checks all that there is against the log.
+/// Checks the final state against the log.
 pub(crate) async fn check<V: Store>(events: &NatsEvents, views: &V, handled: &Path, step: Step) {
     let mut logs = BTreeMap::new();
     for (account, expected) in ACCOUNTS {
@@ -184,7 +184,7 @@ pub(crate) async fn check<V: Store>(events: &NatsEvents, views: &V, handled: &Pa
     handled_all(handled, &all, step);
 }
 
-/// Each event was handled at least once, and those of one account for the first time in their order.
+/// Each event was handled at least once, and the first handling of those of one account was in order.
 fn handled_all(handled: &Path, all: &[(String, i64)], step: Step) {
     let lines = fs::read_to_string(handled).unwrap();
     let mut first = BTreeMap::<_, Vec<_>>::new();

@@ -1,4 +1,4 @@
-//! The process that dies, or stands still while something else dies.
+//! The process that dies, or waits while another process dies.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -48,7 +48,7 @@ impl Worker {
         assert_eq!(signal, Some(6), "{}: it did not abort", self.step);
     }
 
-    /// Waits until it stands at its step.
+    /// Waits until it is at its step.
     pub(crate) async fn until_it_waits(&mut self) {
         let line = timeout(PATIENCE, self.lines.next_line()).await;
         let Ok(line) = line else { panic!("{}: nobody came there", self.step) };
@@ -59,12 +59,12 @@ impl Worker {
         self.stdin.write_all(b"go\n").await.unwrap();
     }
 
-    /// Stops the whole process where it stands, as SIGSTOP does; its connections stay open.
+    /// Stops the whole process, as SIGSTOP does; its connections stay open.
     pub(crate) async fn freeze(&self) {
         self.signal("-STOP").await;
     }
 
-    /// Lets the process go on.
+    /// Resumes the process.
     pub(crate) async fn thaw(&self) {
         self.signal("-CONT").await;
     }

@@ -1,5 +1,5 @@
-//! The crash matrix: whatever dies at whatever step, each event is in each view once, dead letters are set aside
-//! once, each command of a policy takes effect once, and everything is caught up soon after.
+//! The crash matrix: whatever dies at whatever step, each event is in each view once, dead letters are set aside once,
+//! each command of a policy takes effect once, and everything is caught up soon after.
 //!
 //! | | |
 //! |---|---|
@@ -8,14 +8,14 @@
 //! | kinds of death | the worker (it aborts at that very instruction), the NATS server (`kill -9` while the worker stands there, and again up a little later), Postgres (the same) |
 //!
 //! That makes 294 crashes: 35 + 39 + 39 + 29 of the worker (memory has no write to die in), 35 + 39 + 39 of the NATS
-//! server and 39 of Postgres. The tests print what they went through and how soon everything was caught up, and
-//! `the_matrix_is_as_large_as_it_says` counts. The worker is a process of its own, with a view of documents, a view
-//! that cannot cope with an event, a view in tables, a policy with states, refusals and deadlines, and a handler
-//! (`cqrs_tests::mortal`). What must be there afterwards is computed from the log by a fold of its own, in `check.rs`.
+//! server and 39 of Postgres. The tests print the crashes and the times until everything was caught up, and
+//! `the_matrix_is_as_large_as_it_says` counts them. The worker is a process of its own, with a view of documents, a
+//! view whose rules panic at an event, a view in tables, a policy with states, refusals and deadlines, and a handler
+//! (`cqrs_tests::mortal`). The expected final state is computed from the log by a separate fold, in `check.rs`.
 //!
-//! Beside the deaths, a worker is stopped (SIGSTOP) at some steps while another goes on, and then goes on itself.
+//! In addition, a worker is stopped (SIGSTOP) at some steps while another becomes active, and is then resumed.
 //!
-//! `CRASH_STEP="after-append account/bank"` runs the steps that begin so, and `RUST_LOG=debug` shows what the worker does.
+//! `CRASH_STEP="after-append account/bank"` runs the steps that begin so, and `RUST_LOG=debug` shows the worker's log.
 #![cfg(not(feature = "testcontainers"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -99,7 +99,7 @@ async fn the_server_dies_under_a_worker_with_views_in_postgres() {
     servers_die(Place::Postgres, steps::ON_DATABASE).await;
 }
 
-/// One after the other, since they share the server that dies.
+/// One after the other, because they share the server that dies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_dies_under_a_worker() {
     let mut postgres = LocalPostgres::start().await;
@@ -132,8 +132,8 @@ const FROZEN: [&str; 8] = [
     "before-handle any 4",
 ];
 
-/// A process that is stopped in the middle of something, for longer than a turn, does not know that another has gone on
-/// in its place. (In a database one that is stopped within a write holds its locks, and nobody gets further.)
+/// A process that is stopped for longer than `priority_timeout` does not know that another has become active in its
+/// place. (In a database, a process that is stopped within a write holds its locks, and no other makes progress.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_with_views_in_nats_is_stopped_and_goes_on() {
     let steps = chosen(steps::ON_KV).into_iter();
@@ -146,7 +146,7 @@ async fn a_worker_with_views_in_nats_is_stopped_and_goes_on() {
     );
 }
 
-/// A worker stands still, another goes on in its place, and then the first does.
+/// A worker is stopped, another becomes active in its place, and then the first is resumed.
 async fn worker_freezes(step: Step) -> Duration {
     let context = TestContext::new("frozen").await;
     let (backend, folder) = (context.backend().await, tempfile::tempdir().unwrap());
@@ -161,7 +161,7 @@ async fn worker_freezes(step: Step) -> Duration {
     let took = since.elapsed();
     worker.thaw().await;
     worker.go_on().await;
-    // It ends after what it had begun.
+    // It ends after the work that it had begun.
     worker.stop().await;
     until_done(events, views, step).await;
     service.stop().await;
@@ -174,7 +174,7 @@ async fn workers_die(place: Place, on: u8) {
     report("the worker dies", place, &deaths.buffer_unordered(place.at_once()).collect::<Vec<_>>().await);
 }
 
-/// A worker dies, and another goes on in its place.
+/// A worker dies, and another becomes active in its place.
 async fn worker_dies(place: Place, step: Step) -> Duration {
     let context = TestContext::new("crash").await;
     let (backend, folder) = (context.backend().await, tempfile::tempdir().unwrap());
@@ -216,7 +216,7 @@ async fn servers_die(place: Place, on: u8) {
     );
 }
 
-/// The server dies while the worker stands at the step, and the worker goes on.
+/// The server dies while the worker waits at the step, and then the worker continues.
 async fn server_dies(place: Place, step: Step) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let port = Port::reserve();
@@ -264,13 +264,13 @@ async fn ends_well<V: Store>(
 }
 
 impl Place {
-    /// How many crashes happen at the same time: most of each is waiting. In Postgres each has some twenty
-    /// connections, and a server takes a hundred unless it is told otherwise.
+    /// How many crashes run at the same time: each mostly waits. In Postgres each has some twenty connections, and a
+    /// server accepts a hundred by default.
     fn at_once(self) -> usize {
         if matches!(self, Self::Postgres) { 2 } else { 6 }
     }
 
-    /// What the worker is told, and what is to be removed in the end.
+    /// The arguments of the worker, and the resources to remove at the end.
     async fn prepare(self, context: &str, folder: &Path) -> (String, Option<TestDatabase>) {
         match self {
             Self::Kv => ("kv".to_owned(), None),
@@ -284,12 +284,12 @@ impl Place {
     }
 }
 
-/// Where the handler writes.
+/// The file of the handler.
 fn handled(folder: &Path) -> PathBuf {
     folder.join("handled")
 }
 
-/// Tells what was gone through. No time is asserted: a machine may be busy.
+/// Prints the crashes. No time is asserted: the machine may be busy.
 fn report(what: &str, place: Place, times: &[(Step, Duration)]) {
     let mut times = times.to_vec();
     times.sort_by_key(|(_, time)| *time);

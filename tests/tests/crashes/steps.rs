@@ -1,10 +1,10 @@
-//! The steps at which something dies.
+//! The steps at which a process dies.
 
 use std::fmt;
 
 use cqrs_core::failpoint::Point;
 
-/// On which stores a step is met.
+/// The stores that have a step.
 pub(crate) const ON_KV: u8 = 1;
 pub(crate) const ON_DATABASE: u8 = 2;
 pub(crate) const ON_MEMORY: u8 = 4;
@@ -12,7 +12,7 @@ pub(crate) const ON_MEMORY: u8 = 4;
 const DURABLE: u8 = ON_KV | ON_DATABASE;
 const ALL: u8 = DURABLE | ON_MEMORY;
 
-/// The how manieth time that somebody comes to a point.
+/// At which hit of the failpoint the process dies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step {
     pub(crate) point: Point,
@@ -40,7 +40,8 @@ const STEPS: &[Step] = &[
     step(Point::InSave, "rows-v1", 1, ON_DATABASE),
     step(Point::AfterSave, "rows-v1", 1, ON_DATABASE),
     step(Point::AfterAck, "rows-v1", 1, ON_DATABASE),
-    // A policy: what it wants is saved, carried out, and its end is saved; then what follows from a refusal.
+    // A policy: its intents are saved and executed, and their outcomes are saved; then the intents that follow from a
+    // refusal.
     step(Point::BeforeSave, "generous-v1", 1, ALL),
     step(Point::BeforePark, "generous-v1", 1, ALL),
     step(Point::InSave, "generous-v1", 1, DURABLE),
@@ -73,12 +74,12 @@ const STEPS: &[Step] = &[
     step(Point::AfterSave, "notary-v1", 1, ALL),
 ];
 
-/// The steps that are met on a kind of store.
+/// The steps on a kind of store.
 pub(crate) fn steps(on: u8) -> Vec<Step> {
     STEPS.iter().filter(|step| step.on & on != 0).copied().collect()
 }
 
-/// Those that the environment wants.
+/// The steps that the environment selects.
 pub(crate) fn chosen(on: u8) -> Vec<Step> {
     let wanted = std::env::var("CRASH_STEP").ok();
     let is_wanted = |step: &Step| wanted.as_ref().is_none_or(|wanted| step.to_string().starts_with(wanted));
@@ -91,7 +92,7 @@ pub(crate) fn points_without_a_step() -> Vec<Point> {
 }
 
 impl fmt::Display for Step {
-    /// As the environment of the worker has it.
+    /// As an environment variable of the worker.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.point.name(), self.whom, self.time)
     }

@@ -1,7 +1,7 @@
-//! The permissions that [`Topology::permissions`] writes are all that a service needs through its whole life, and it
-//! needs each: without one line something fails, and says which line.
+//! The permissions that [`Topology::permissions`] writes are all that a service needs during its whole life, and it
+//! needs each: without one line something fails, and the error or the log names the line.
 //!
-//! What is only said in the log is looked for there.
+//! Errors that only the log has are looked for there.
 #![cfg(not(feature = "testcontainers"))]
 #![allow(clippy::large_futures, reason = "a test has few of them")]
 
@@ -30,13 +30,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a step, or what is said about it, may take on a machine that is busy with others.
+/// How long a step, or a log line about it, may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How many lives are lived at once.
+/// How many services run at the same time.
 const AT_ONCE: usize = 4;
 
-/// Who pays in one has a thousand seconds before two are paid in for him, and who withdraws has none.
+/// A deposit of 1 arms a deadline of 1,000 seconds for a deposit of 2, and a withdrawal disarms it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Reminder;
 
@@ -73,7 +73,7 @@ fn needed(user: &str) -> Permissions {
     permissions.projection(&ProjectionId::new(Reminder::NAME, 1)).snapshots().deadlines().notices()
 }
 
-/// What a service has said of what goes wrong, but for its log.
+/// The errors that a service reports, except for its log.
 type Said = Rc<RefCell<String>>;
 
 async fn step<T, E: std::error::Error + 'static>(
@@ -84,7 +84,7 @@ async fn step<T, E: std::error::Error + 'static>(
     done.map_err(|error| format!("{what}: {}", with_causes(&error)))
 }
 
-/// Notes what the projectors of a service say.
+/// Notes the states of a service's projectors.
 async fn listen(bank: Bank, said: Said) {
     loop {
         for projector in bank.projectors() {
@@ -110,7 +110,7 @@ async fn seen(bank: &Bank, receipt: &Receipt) -> Result<Statement, String> {
     Ok(step("asking", query).await?.expect("an account"))
 }
 
-/// All that a service does.
+/// Everything that a service does.
 async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     let bank = Box::pin(instance(url, user, said)).await?;
     let mut notices = step("listening", bank.notices::<Account, _>()).await?;
@@ -126,7 +126,7 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     let trace = step("tracing", bank.trace(opened.correlation_id)).await?;
     drop(trace);
     seen(&bank, &receipt).await?;
-    // The deadline comes, once the other one is disarmed.
+    // The deadline passes, once the other one is disarmed.
     let paid = async {
         while seen(&bank, &receipt).await?.balance != 53 {
             sleep(Duration::from_millis(20)).await;
@@ -134,7 +134,7 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
         Ok::<_, String>(())
     };
     timeout(PATIENCE, paid).await.map_err(|_| "no deadline comes".to_owned())??;
-    // Another instance reads the snapshot and writes, so that this one meets a conflict, and stands by.
+    // Another instance reads the snapshot and writes, so that this one gets a conflict, and becomes a standby.
     let standby = Box::pin(instance(url, user, said)).await?;
     for bank in [&standby, &bank, &standby] {
         step("paying in", bank.execute(deposit("1", 10))).await?;
@@ -153,7 +153,7 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a text says that a permission is missing which this line would give.
+/// Whether a text names a missing permission that this line would grant.
 fn names(text: &str, line: &str) -> bool {
     let covers = |subject: &str| {
         let (mut line, mut subject) = (line.split('.'), subject.split('.'));
@@ -171,7 +171,7 @@ fn names(text: &str, line: &str) -> bool {
     subjects.filter_map(|rest| rest.split(end).next()).any(|subject| subject == line || covers(subject))
 }
 
-/// Lives without a line; what is wrong if nothing says so.
+/// Runs a service without a line; returns the problem if nothing reports that.
 fn without(url: &str, user: &str, line: Option<&str>) -> Result<(), String> {
     let lines = Lines::collect();
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -201,7 +201,7 @@ fn each_permission_is_needed_and_no_other() {
     let lines = Lines::collect();
     let binary = runtime::Runtime::new().unwrap().block_on(server_binary());
     let count = needed("").publish().len() + needed("").subscribe().len();
-    // An account for each life: all lines, and then all but one.
+    // An account for each service: with all lines, and then with all but one.
     let mut users = Vec::new();
     let mut accounts = String::new();
     for number in 0..=count {
@@ -228,7 +228,7 @@ fn each_permission_is_needed_and_no_other() {
         let work = move || {
             let mut wrong = Vec::new();
             while let Some((user, line)) = users.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // Each on a thread of its own, which is the one whose lines are collected.
+                // Each on a thread of its own, whose lines are collected.
                 let life = scope.spawn(move || without(url, user, line.as_deref()));
                 wrong.extend(life.join().unwrap().err());
             }

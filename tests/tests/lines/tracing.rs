@@ -1,4 +1,4 @@
-//! What is logged, and the ids that it carries.
+//! The log lines, and the ids in them.
 
 use cqrs_core::{
     Aggregate, Apply, Command, Context, CorrelationId, Cqrs, Effects, Envelope, Event, EventHandler, Handle,
@@ -73,7 +73,7 @@ async fn spans_carry_the_ids() {
     }
 }
 
-/// Follows lamps in each way that there is, and logs what it sees.
+/// Follows lamps with each kind of projection, and logs the events.
 #[derive(Default, Clone, Serialize, Deserialize)]
 struct Watcher;
 
@@ -112,7 +112,7 @@ impl Announce for Watcher {
     }
 }
 
-/// What is announced of lamps.
+/// The announcements about lamps.
 struct Street;
 
 impl EventSource for Street {
@@ -172,7 +172,7 @@ async fn whatever_follows_an_event_logs_in_the_events_span() {
 #[tokio::test]
 async fn logs_of_a_handler_are_in_its_callers_span_whoever_leads() {
     let lines = Lines::collect();
-    // While the first command's load is under way, the others come and wait.
+    // While the first command's load is in progress, the others enter the queue.
     let store = (Watched::new(MemoryEvents::default()), MemoryViews::default());
     let cqrs = Cqrs::builder(store).aggregate::<Lamp>().start().await.unwrap();
     let light = async || cqrs.execute(Light(1)).await.unwrap();

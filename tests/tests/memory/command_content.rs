@@ -1,4 +1,4 @@
-//! What makes a command the same command: what it says, not how it happens to be written down.
+//! The content of a command decides whether it is the same command, not the form in which it is written.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,7 +24,7 @@ struct Shelf {
 #[derive(Debug, thiserror::Error)]
 enum Never {}
 
-/// Its tables have no order: each one is walked through in an order of its own.
+/// Its tables have no order: each one is iterated in a different order.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Shelf, upsert)]
 struct Fill {
@@ -46,7 +46,7 @@ impl Handle<Fill> for Shelf {
     }
 }
 
-/// It has numbers of which JSON has another text than most programs think of.
+/// It has numbers whose JSON text differs from that of most programs.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Shelf, upsert)]
 struct Weigh {
@@ -56,7 +56,7 @@ struct Weigh {
     exactly: Endless,
 }
 
-/// It is read without end from anything but `null`.
+/// From any JSON but `null`, it is read without end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Endless(Option<Box<Endless>>);
 
@@ -84,12 +84,12 @@ async fn a_command_with_hash_tables_is_the_same_when_it_is_sent_again() {
     assert!(matches!(another, CommandError::Failed(Error::AnotherCommand { .. })), "{another}");
 }
 
-/// Without care, JSON gives a fifth of all numbers back as their neighbour.
+/// Without care, JSON changes a fifth of all numbers to a neighbouring one.
 #[tokio::test]
 async fn a_command_with_any_number_is_the_same_when_it_comes_by_name() {
     let service = Cqrs::builder(Memory::default()).aggregate::<Shelf>().start().await.unwrap();
     let router = Router::new(service.clone());
-    // Every power of two has some of its numbers in it.
+    // Some of the numbers are in every power of two.
     for number in (0..2_000_u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
         let kilograms = f64::from_bits(number);
         if !kilograms.is_finite() {

@@ -1,6 +1,6 @@
-//! What the derives accept, and what comes of it.
+//! The inputs that the derives accept, and their effect.
 
-// The output has to pass under lints that users set.
+// The output must pass under lints that users set.
 #![deny(missing_docs, unused_qualifications, clippy::pedantic)]
 
 use cqrs_core::{
@@ -370,7 +370,7 @@ fn a_command_knows_its_lifecycle_and_its_aggregate() {
     assert_eq!(of(&Close { r#type: 3 }), ("close-order", Lifecycle::Upsert, 3));
 }
 
-/// What an id has to be able to do; the bound stands on the types, so that every impl may rely on it.
+/// The requirements on an id; the bound is on the type, so that every impl may rely on it.
 trait LinkId:
     std::fmt::Display + Clone + Send + Sync + Serialize + serde::de::DeserializeOwned + 'static
 {
@@ -533,7 +533,7 @@ async fn a_query_without_a_key_is_answered_by_the_view() {
     assert_eq!(Summary::answer(Everything, &Stored).await.unwrap().len(), 2);
 }
 
-/// Every name that the output might rely on means something else here.
+/// Every name that the output might rely on has another meaning here.
 mod shadowed {
     #![allow(dead_code, non_camel_case_types)]
 
@@ -671,7 +671,7 @@ async fn types_from_macros_work() {
     assert!(Summary::answer(GetDeclared { inside: 7 }, &Stored).await.unwrap().is_some());
 }
 
-/// The output does not use what is deprecated.
+/// The output does not use deprecated items.
 mod deprecated {
     #![deny(deprecated)]
     #![allow(dead_code, reason = "only what the derives write is of interest")]

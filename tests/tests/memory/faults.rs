@@ -24,7 +24,7 @@ fn seeds() -> std::ops::Range<u64> {
     range.expect("FAULT_SEEDS looks like 0..100")
 }
 
-/// More than the flaky view store takes documents at once.
+/// More documents than the flaky view store takes at once.
 const ACCOUNTS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// Sends a command under one id until the answer is definite, as a caller does.
@@ -50,7 +50,7 @@ fn places(stored: &StoredCommit) -> impl Iterator<Item = (CommandId, u64, Positi
     })
 }
 
-// Time stands still but for sleeping, so that pauses cost nothing.
+// The time is paused except for sleeps, so that pauses cost nothing.
 #[tokio::test(start_paused = true)]
 async fn every_command_takes_effect_once_whatever_is_lost() {
     let mut failures = 0;
@@ -89,7 +89,7 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
         for account in ACCOUNTS {
             let key = key(account);
             let stored = events.read(&key, 0, 1_000).await.unwrap().commits;
-            // Each event: its command, and the place that the receipt must name.
+            // For each event: its command, and the position that the receipt must name.
             let places: Vec<_> = stored.iter().flat_map(places).collect();
             assert_eq!(places.len(), 41, "seed {seed}: each command is stored once");
             for receipt in receipts.iter().filter(|receipt| receipt.aggregate.id() == account) {
@@ -119,7 +119,7 @@ async fn a_gap_in_an_aggregates_versions_is_an_error_that_names_it() {
     bank.execute(open("1", 0)).await.unwrap();
     let key = key("1");
     let first = events.read(&key, 0, 1).await.unwrap().commits.remove(0);
-    // What a damaged log looks like: the second commit is missing, the third is there.
+    // A damaged log: the second commit is missing, the third is there.
     let third = Commit { first_version: 3, ..first.commit };
     events.append(&third, Expected::Exact(first.sequence)).await.unwrap();
     let error = bank.execute(deposit("1", 1)).await.unwrap_err();

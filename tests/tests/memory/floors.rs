@@ -44,7 +44,7 @@ const NATS: &[Floor] = &[
     ("fuzzing", &["wire"]),
 ];
 
-/// What a file imports from other floors of its crate: the first name of each path from the crate's root.
+/// The imports of a file from other floors of its crate: the first name of each path from the crate's root.
 struct Imports {
     /// The modules that the code lies in, from the root.
     here: Vec<String>,
@@ -52,7 +52,7 @@ struct Imports {
 }
 
 impl Imports {
-    /// Those of the file of the module `here`, tests aside.
+    /// The imports of the file of the module `here`, without its tests.
     fn of(here: &[&str], source: &str) -> BTreeSet<String> {
         let file = syn::parse_file(source).expect("Rust");
         let here = here.iter().map(|module| (*module).to_owned()).collect();
@@ -118,7 +118,7 @@ impl<'ast> Visit<'ast> for Imports {
     }
 }
 
-/// What a file imports that its floor may not.
+/// The imports of a file that its floor must not have.
 fn forbidden(floors: &[Floor], here: &[&str], source: &str) -> Vec<String> {
     let floor = here[0];
     let Some((_, below)) = floors.iter().find(|(name, _)| *name == floor) else {
@@ -128,7 +128,7 @@ fn forbidden(floors: &[Floor], here: &[&str], source: &str) -> Vec<String> {
     imports.filter(|name| name != floor && !below.contains(&name.as_str())).collect()
 }
 
-/// The files of a crate but its root, with the modules that they are.
+/// The files of a crate except its root, with their modules.
 fn files(folder: &Path) -> Vec<(Vec<String>, PathBuf)> {
     let mut found = Vec::new();
     let mut folders = vec![(Vec::new(), folder.to_owned())];
@@ -175,7 +175,7 @@ fn the_adapter_to_nats_imports_downward_only() {
     check("cqrs-nats", NATS);
 }
 
-/// A reader of the crate's page sees what a service is written with; the rest is by module.
+/// The crate's page shows the names that a service is written with; the rest is in modules.
 #[test]
 fn the_root_of_the_core_has_forty_names_at_most() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cqrs-core/src/lib.rs");

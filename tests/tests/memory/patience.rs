@@ -1,4 +1,4 @@
-//! Calls that wait for a projection wait for as long as it gets further, and then say where it stands.
+//! Calls that wait for a projection wait as long as it makes progress, and then return its position.
 
 use std::{
     future::pending,
@@ -25,14 +25,14 @@ const SLOW: ProjectionId = ProjectionId::new("slow", 1);
 /// How many events there are.
 const EVENTS: u64 = 6;
 
-/// A projection that takes its time for each event, and of which one build stands still after some of them.
+/// A projection that is slow for each event, and of which one build makes no more progress after some of them.
 #[derive(Default)]
 struct Slow {
     views: MemoryViews,
     stuck: Option<(u32, u64)>,
-    /// How often its store does not answer where it is.
+    /// How often its store does not return the position.
     outages: AtomicU32,
-    /// Whether its store does not say how far it is.
+    /// Whether its store does not return the checkpoint.
     is_silent: bool,
     /// That the documents of its second build are removed, and that its projector has noticed.
     removed: Option<Arc<[Notify; 2]>>,
@@ -90,7 +90,7 @@ impl Projection for Slow {
     }
 }
 
-/// A service with some events that its projection has still before it.
+/// A service with some events that its projection has still to apply.
 async fn bank(stuck: Option<(u32, u64)>) -> Cqrs<Memory, (Account,), ()> {
     bank_with(Slow { stuck, ..Slow::default() }).await
 }

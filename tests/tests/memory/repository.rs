@@ -1,4 +1,4 @@
-//! What must hold of the repository as a whole, checked from its own files and cargo's own answers.
+//! Properties of the repository as a whole, checked from its own files and cargo's answers.
 
 use std::{
     fs, iter,
@@ -27,7 +27,7 @@ fn ci_runs_the_test_command_that_the_readme_names() {
     assert!(ran, "`{command}` is not a line of .ci/run");
 }
 
-/// They let a process die; with the feature off there is nothing of them in the program.
+/// Failpoints can end a process; with the feature off they are not in the program.
 #[test]
 fn nothing_but_the_tests_asks_for_failpoints() {
     let metadata: Value =
@@ -54,7 +54,7 @@ fn every_crate_has_a_licence() {
     assert!(root().join("LICENSE-MIT").exists() && root().join("LICENSE-APACHE").exists());
 }
 
-/// A test that does not collect lines decides, by coming to a statement first, that nobody sees what it logs.
+/// A test that does not collect lines may reach a statement first, and then no test sees its lines.
 #[test]
 fn each_test_of_the_program_that_collects_lines_does_so_first() {
     let program = root().join("tests/tests/lines");

@@ -1,4 +1,4 @@
-//! What a service does that is told to stop while something in it does not end.
+//! How a service stops while a part of it does not end.
 
 use std::{
     future::pending,
@@ -23,7 +23,7 @@ use cqrs_tests::{
 };
 use tokio::runtime::Handle;
 
-/// Never comes to an end with the opening of the account `stuck`, and counts the others.
+/// Never finishes the opening of the account `stuck`, and counts the other events.
 #[derive(Clone, Default)]
 struct Clerk {
     begun: Arc<AtomicU64>,
@@ -169,7 +169,7 @@ impl React<AccountEvent> for Generous {
     }
 }
 
-/// Lets no command of a policy through, and counts those that come.
+/// Refuses every command of a policy, and counts them.
 struct Closed(Arc<AtomicU64>);
 
 impl Interceptor for Closed {

@@ -1,5 +1,5 @@
-//! Commands that wait for the same aggregate are carried out together, and none of them suffers from
-//! another: neither from its refusal, nor its panic, nor its caller's going away.
+//! Commands that wait for the same aggregate are carried out together (group commit), and none of them is affected by
+//! another: neither by its refusal, nor by its panic, nor by its caller's drop of the future.
 
 use std::{sync::Arc, time::Duration};
 
@@ -70,7 +70,7 @@ impl Handle<Explode> for Till {
     }
 }
 
-/// A store whose appends wait until the test lets them through, one for each permit.
+/// A store whose appends wait until the test adds a permit for each.
 #[derive(Clone)]
 struct Gated {
     inner: MemoryEvents,
@@ -119,7 +119,7 @@ async fn tills(store: &Gated) -> Tills {
     Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Till>().start().await.unwrap()
 }
 
-/// Sends a command from a task of its own, and lets it get as far as it can.
+/// Sends a command from a task of its own, and lets the task run as far as it can.
 async fn send<C>(tills: &Tills, command: C) -> tokio::task::JoinHandle<Result<u64, CommandError<TooFew>>>
 where
     C: Command<Aggregate = Till>,
@@ -131,7 +131,7 @@ where
     sent
 }
 
-/// Time is paused, so this passes at once, after everything else has gone as far as it can.
+/// The time is paused, so this ends at once, after all other tasks have run as far as they can.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
@@ -209,7 +209,7 @@ async fn a_panic_is_its_callers_alone() {
     assert_eq!(before.await.unwrap().unwrap(), 2);
     assert!(exploding.await.unwrap_err().is_panic());
     assert_eq!(after.await.unwrap().unwrap(), 3);
-    // Alone, too, and the state is none the worse for it.
+    // The same for a single command; the state is still good.
     assert!(send(&tills, Explode(1)).await.await.unwrap_err().is_panic());
     assert_eq!(tills.execute(Take(1, 6)).await.unwrap().version, 4);
 }

@@ -1,5 +1,5 @@
-//! Models of protocols, of which every state is visited. They need no server, so that a container changes nothing, and
-//! they are not built with the feature `testcontainers`.
+//! Models of protocols whose every state is visited. They need no server, so a container changes nothing, and they are
+//! not built with the feature `testcontainers`.
 #![cfg(not(feature = "testcontainers"))]
 
 mod append_model;
@@ -9,7 +9,7 @@ use std::{fmt::Debug, hash::Hash};
 
 use stateright::{Checker as _, Expectation, HasDiscoveries, Model};
 
-/// All that must hold of `model` does, and `reached` is reached.
+/// All properties of `model` hold, and `reached` is reached.
 fn holds<M>(model: M, reached: &[&'static str])
 where
     M: Model<State: Clone + Debug + Hash + PartialEq + Send + Sync, Action: Clone + Debug + PartialEq>,

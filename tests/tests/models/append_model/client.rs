@@ -1,4 +1,4 @@
-//! One process and the `settle` that works in it. What it decides, cqrs-core decides.
+//! One process and the `settle` that runs in it. The decisions are those of cqrs-core.
 
 use std::ops::ControlFlow;
 
@@ -26,7 +26,7 @@ pub(crate) struct Client {
     executions: usize,
     /// How often this execution may still decide (`Limits::attempts`).
     attempts: usize,
-    /// Whether commands may share a commit (`together` in `execute::settle`).
+    /// Whether commands may share a commit (`together` in `settle::settle`).
     together: bool,
     /// How often it has decided, in all executions.
     decisions: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Client {
     pub(crate) disowned: Vec<Commit>,
 }
 
-/// A command, and what its caller was told: `execute::Pending`.
+/// A command, and the answer to its caller: `settle::PendingCommand`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pending {
     pub(crate) command: char,
@@ -72,7 +72,7 @@ pub(crate) enum Message {
     Answered(Answer),
 }
 
-/// What a caller is told.
+/// The answer to a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Report {
     Receipt {
@@ -89,7 +89,7 @@ pub(crate) enum Report {
     Unknown,
 }
 
-/// Where a receipt comes from.
+/// The source of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     Answer,
@@ -100,11 +100,11 @@ pub(crate) enum Source {
     Store,
 }
 
-/// What comes of a read from the leader.
+/// The result of a read from the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sight {
     Clear,
-    /// No answer, or one from a leader of yesterday that shows nothing yet.
+    /// No answer, or one from a deposed leader that shows nothing yet.
     Nothing,
 }
 
@@ -122,13 +122,13 @@ impl Client {
         }
     }
 
-    /// Whether a caller may send its command again: it was not told that it has taken effect, nor that
-    /// it was refused.
+    /// Whether a caller may send its command again: the answer was neither that it has taken effect nor that it was
+    /// refused.
     pub(crate) fn may_send_again(&self) -> bool {
         self.step == Step::Done && self.executions > 0 && self.pending.iter().any(Pending::is_unfinished)
     }
 
-    /// The callers send the same commands again, perhaps to another process: nothing is known of before.
+    /// The callers send the same commands again, perhaps to another process, which knows nothing of the earlier calls.
     pub(crate) fn send_again(&mut self, setup: &Setup) {
         self.executions -= 1;
         self.attempts = setup.attempts;
@@ -139,12 +139,12 @@ impl Client {
         self.step = Step::Reading { known: 0 };
     }
 
-    /// Whether this execution has yet to decide for the first time, on a state that may be old.
+    /// Whether this execution has still to decide for the first time, on a state that may be stale.
     pub(crate) fn is_first_attempt(&self, setup: &Setup) -> bool {
         self.attempts == setup.attempts
     }
 
-    /// `execute::round`, as far as the first message, on the state after the commit at `upto`.
+    /// `settle::round`, up to the first message, on the state after the commit at `upto`.
     pub(crate) fn round(&mut self, setup: &Setup, log: &Log, upto: usize, too_late: bool) {
         self.settle_carried_out(setup, log, upto);
         let (mut accepted, mut refused) = (Commands::default(), Commands::default());
@@ -165,13 +165,13 @@ impl Client {
             self.report(refused, Report::Refused);
             self.step = Step::Done;
         } else {
-            // `Loaded::confirm` has read the rest from the leader. That the leader is still the leader is
-            // taken for granted here, unlike in an append: a refusal has no expectation to prove it.
+            // `Loaded::confirm` has read the rest from the leader. The model assumes that the leader is still the
+            // leader, unlike in an append: a refusal has no expectation to prove it.
             self.after(setup, log, Round::Stale, log.last());
         }
     }
 
-    /// `execute::settle_carried_out`, on the state after the commit at `upto`.
+    /// `settle::settle_carried_out`, on the state after the commit at `upto`.
     fn settle_carried_out(&mut self, setup: &Setup, log: &Log, upto: usize) {
         for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
             if let Some((sequence, commit)) = carried_out(setup, log, upto, pending.command) {
@@ -188,7 +188,7 @@ impl Client {
             commands,
             expected,
             first_version: log.at(expected).map_or(0, Commit::last_version) + 1,
-            // Not one for each command, so that versions and sequences part.
+            // Not one for each command, so that versions and sequences differ.
             events: commands.count() * (self.number + 1),
         };
         let sends = setup.sends - 1;
@@ -196,7 +196,7 @@ impl Client {
         self.step = Step::Appending(Append { commit, message, refused, sent: Sent::default(), sends });
     }
 
-    /// The answer to the latest message is seen; `sight` is what comes of a look, if it asks for one.
+    /// The answer to the latest message is handled; `sight` is the result of a look, if the answer needs one.
     pub(crate) fn take(&mut self, setup: &Setup, log: &Log, answer: Answer, sight: Sight) {
         let append = self.appending();
         let (next, source) = match next(setup.variant, &append, answer) {
@@ -206,7 +206,7 @@ impl Client {
         self.follow(setup, log, append, next, source);
     }
 
-    /// Whether the answer leads to a look, so that what is seen matters.
+    /// Whether the answer needs a look, so that its result matters.
     pub(crate) fn would_look(setup: &Setup, append: &Append, answer: Answer) -> bool {
         matches!(next(setup.variant, append, answer), Next::Look)
     }
@@ -247,7 +247,7 @@ impl Client {
         }
     }
 
-    /// What `execute::round` makes of an outcome.
+    /// The effect of an outcome in `settle::round`.
     fn conclude(&mut self, setup: &Setup, log: &Log, append: Append, outcome: Outcome, source: Source) {
         let Append { commit, refused, .. } = append;
         if let Outcome::Conflict | Outcome::Failed(_) = outcome {
@@ -275,7 +275,7 @@ impl Client {
         self.after(setup, log, round, known);
     }
 
-    /// What `execute::settle` does after a round, which has left the state after the commit at `known`.
+    /// The step of `settle::settle` after a round, which has left the state after the commit at `known`.
     fn after(&mut self, setup: &Setup, log: &Log, round: Round, known: usize) {
         let attempt = u32::try_from(setup.attempts - self.attempts + 1).expect("a small number");
         match after_round(round, attempt, u32::try_from(setup.attempts).expect("a small number")) {
@@ -343,7 +343,7 @@ fn carried_out(setup: &Setup, log: &Log, upto: usize, command: char) -> Option<(
     found.map(|(_, sequence, commit)| (sequence, commit))
 }
 
-/// `execute::find_carried_out`.
+/// `settle::find_carried_out`.
 fn first_receipt(log: &Log, wanted: Commit, sequence: usize) -> Report {
     let wanted = wanted.commands.iter().next();
     match log.at(sequence) {
@@ -360,7 +360,7 @@ impl Append {
     }
 }
 
-/// What an answer asks for.
+/// The step after an answer.
 fn next(variant: Variant, append: &Append, answer: Answer) -> Next {
     let answer = match answer {
         Answer::Duplicate(sequence) if variant == Variant::TrustsDuplicates => {
@@ -376,7 +376,7 @@ fn next(variant: Variant, append: &Append, answer: Answer) -> Next {
     after_answer(answer, append.expected(), append.sent)
 }
 
-/// What comes of the read by `EventStore::next_after`, and what that asks for.
+/// The result of the read by `EventStore::next_after`, and the step after it.
 fn look(variant: Variant, append: &Append, log: &Log, sight: Sight) -> Next {
     let first = append.commit.expected + 1;
     let place = if variant == Variant::ComparesLast { log.last().max(first) } else { first };

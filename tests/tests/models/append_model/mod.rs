@@ -1,21 +1,21 @@
-//! A model of the append protocol, of which every state is visited: nothing is lost, doubled or
-//! misreported, whatever is slow or lost, and each step of the protocol is there for a reason.
+//! A model of the append protocol whose every state is visited: no command is lost, doubled or misreported, whatever is
+//! slow or lost, and each step of the protocol is necessary.
 //!
-//! What is decided, the product decides: what an answer asks for, what becomes of an append, what its commands are told
-//! and what follows (`write/append/decisions.rs` and `write/settle/decisions.rs` in cqrs-core) are functions without input and
-//! output, which run here. What calls them there waits for real stores, so it is written here a second time: the loop
-//! in `append::append`, `settle::settle` and `settle::round`, what `Loaded` in `write/state/mod.rs` remembers, and of
-//! `NatsEvents::append` in cqrs-nats what the message's id is. `tests/tests/memory/faults.rs` runs the real ones.
+//! The model runs the decisions of the product: the step after an answer, the outcome of an append, the answers to its
+//! commands and the next step (`write/append/decisions.rs` and `write/settle/decisions.rs` in cqrs-core) are functions
+//! without input and output. Their callers wait for real stores, so the model has a second version of them: of the loop
+//! in `append::append`, of `settle::settle` and `settle::round`, of the memory of `Loaded` in `write/state/mod.rs`, and
+//! of the message's id in `NatsEvents::append` in cqrs-nats. `tests/tests/memory/faults.rs` runs the real ones.
 //!
 //! - [`server`] is the stream: one server or three, with a dedup window that ends.
 //! - [`client`] is a process that carries out one command, or two that wait together.
-//! - [`model`] is everything that can happen to them, and what must hold.
+//! - [`model`] has all possible actions, and the properties.
 //!
-//! A command that creates decides on an empty state without reading; here it is one whose first read shows nothing yet.
-//! Left out: that the leader is read after a conflict, which only leads to fewer conflicts, and that the log may become
-//! another one, which ends what is modelled here (`tests/tests/server/replaced.rs`).
-//! Times are left out too: whatever waits may wait for ever. What is bounded, so that there is an end, is how
-//! often a message is sent, a command is decided, and a caller sends it again.
+//! A command that creates decides on an empty state without reading; here it is a command whose first read shows
+//! nothing yet. Left out are the read of the leader after a conflict, which only leads to fewer conflicts, and that the
+//! log may become another one, which ends the protocol (`tests/tests/server/replaced.rs`). Times are left out too: each
+//! wait may last for ever. To make the number of states finite, the model limits how often a message is sent, a command
+//! is decided, and a caller sends it again.
 
 mod client;
 mod model;
@@ -27,7 +27,7 @@ use model::{
 };
 use server::Replicas;
 
-/// What is checked: who wants what, of which server, within which bounds.
+/// The parameters of a check: the commands, the server, and the limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
     variant: Variant,
@@ -49,23 +49,23 @@ pub(crate) struct Setup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Variant {
     AsWritten,
-    /// No answer in time is taken for a conflict: the command is decided again, with new event ids.
+    /// A missing answer counts as a conflict: the command is decided again, with new event ids.
     TimeoutIsFailure,
     /// As before, unless one read right after the timeout finds the commit.
     ReadsOnceAfterTimeout,
-    /// A conflict after an unclear attempt is taken as it is, without a look at what stands there.
+    /// A conflict after an unclear attempt is final, without a look at the commit in that place.
     ConflictIsFinal,
-    /// Any other error after an unclear attempt is taken as it is.
+    /// Any other error after an unclear attempt is final.
     FailureIsFinal,
     /// The look compares the last commit, not the first after the expected one.
     ComparesLast,
-    /// "Duplicate" is taken for success, without comparing.
+    /// "Duplicate" counts as success, without a comparison.
     TrustsDuplicates,
-    /// A refusal on a state that may be old is not confirmed.
+    /// A refusal on a state that may be stale is not confirmed.
     RefusesUnconfirmed,
     /// The same command twice in one queue is decided twice in one commit.
     TakesTwinsTogether,
-    /// A command that others overtook too often is not looked for before it fails with a conflict.
+    /// A command that lost to other writers too often is not looked for before it fails with a conflict.
     NeverLooksOnceMore,
     /// Appends carry no expectation.
     ExpectsNothing,
@@ -75,11 +75,11 @@ pub(crate) enum Variant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
     Upsert,
-    /// When there is something already.
+    /// If the aggregate has an event already.
     Create,
-    /// When there is nothing yet; there is, from the start.
+    /// If the aggregate has no event yet; it has one from the start.
     Update,
-    /// When it is too late, which can be any time.
+    /// After a deadline, which can be any time.
     Deadline,
 }
 
@@ -94,7 +94,7 @@ const BASE: Setup = Setup {
     window_ends: true,
 };
 
-/// The append by itself: nobody sends a command again, and nothing that was carried out is remembered.
+/// The append by itself: no caller sends a command again, and the aggregate remembers no commands.
 const ALONE: Setup = Setup { clients: &[("a", 1), ("b", 1)], sends: 3, remembers: 0, ..BASE };
 
 const TWO_SENDERS_OF_ONE_COMMAND: Setup = Setup { clients: &[("a", 2), ("a", 1)], ..BASE };
@@ -102,7 +102,7 @@ const UPDATES: Setup = Setup { rule: Rule::Update, ..TWO_SENDERS_OF_ONE_COMMAND 
 const CREATORS: Setup = Setup { rule: Rule::Create, ..BASE };
 const TWINS: Setup = Setup { clients: &[("aa", 1), ("b", 1)], ..BASE };
 const THREE: Setup = Setup { clients: &[("a", 1), ("a", 1), ("b", 1)], ..BASE };
-/// The dedup window is all that there is against repeats.
+/// The dedup window is the only protection against repeats.
 const ONLY_THE_WINDOW: Setup = Setup { remembers: 0, window_ends: false, ..TWO_SENDERS_OF_ONE_COMMAND };
 
 #[test]
@@ -135,7 +135,7 @@ fn commands_that_share_a_commit_take_effect_once_each() {
     holds(TWINS, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
 }
 
-// The window stays open, for the sake of time; below it ends.
+// The window stays open, to limit the time of the check; below it ends.
 #[test]
 fn a_third_writer_changes_nothing() {
     let three = Setup { window_ends: false, ..THREE };
@@ -175,9 +175,9 @@ fn each_step_that_is_left_out_breaks_a_promise() {
     }
 }
 
-// One server compares the expectation before the id, so what it calls a duplicate stands before the
-// expected commit, where a remembered command is found without asking. The comparison is for clusters,
-// and for what is no longer remembered.
+// One server compares the expectation before the id. So a duplicate that it reports is before the expected commit,
+// where a remembered command is found without a request. The comparison is for clusters, and for commands that are not
+// remembered any more.
 #[test]
 fn a_duplicate_that_is_trusted_breaks_receipts_where_the_id_is_checked_first() {
     let trusting = Setup { variant: Variant::TrustsDuplicates, ..TWO_SENDERS_OF_ONE_COMMAND };
@@ -197,8 +197,7 @@ fn the_dedup_window_does_not_cover_the_second_command_of_a_commit() {
     breaks(Setup { clients: &[("ac", 1), ("c", 1)], ..ONLY_THE_WINDOW }, ONCE);
 }
 
-// Nothing can be told from it about an earlier send with an unknown outcome, whose message may still be
-// on its way.
+// It says nothing about an earlier attempt with an unknown outcome, whose message may still be in flight.
 #[test]
 fn a_refusal_by_the_clock_is_only_about_the_send_that_it_answers() {
     let sent_once = Setup { clients: &[("a", 1)], rule: Rule::Deadline, ..BASE };
@@ -210,7 +209,7 @@ fn a_refusal_by_the_clock_is_only_about_the_send_that_it_answers() {
 fn a_conflict_is_only_about_the_send_that_it_answers() {
     let sent_twice = Setup { clients: &[("a", 2)], attempts: 1, ..BASE };
     holds_on(Replicas::Three, sent_twice, &[CONFLICT_OF_ANOTHER]);
-    // One server has what it compares with, so the command is found there.
+    // One server has the commit that it compares with, so the command is found there.
     holds_on(Replicas::One, sent_twice, &[]);
 }
 
@@ -231,7 +230,7 @@ fn larger_bounds_show_nothing_new() {
     }
 }
 
-/// All that must hold does, on one server and on three, and `reached` is reached.
+/// All properties hold, on one server and on three, and `reached` is reached.
 fn holds(setup: Setup, reached: &[&'static str]) {
     holds_on(Replicas::One, setup, reached);
     holds_on(Replicas::Three, setup, reached);

@@ -1,4 +1,4 @@
-//! Everything that can happen, and what must hold whatever does.
+//! All possible actions, and the properties.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +34,8 @@ pub(crate) const UNKNOWN: &str = "a caller is told that the outcome is unknown";
 pub(crate) struct State {
     log: Log,
     clients: Vec<Client>,
-    /// Messages for which nobody waits any more, and which may still arrive. One that never does is a
-    /// lost one. A set is enough: once a commit is stored, its expectation bars its other copies.
+    /// Messages whose sender waits no more, and which may still arrive. A message that never arrives is a lost one. A
+    /// set is enough: once a commit is stored, its expectation excludes its other copies.
     late: BTreeSet<Commit>,
 }
 
@@ -51,8 +51,8 @@ pub(crate) enum Action {
     Arrive {
         client: usize,
     },
-    /// The server does not take it, and the client sees this answer. (If it does not see it: the message
-    /// might as well have been lost.)
+    /// The server does not store it, and the client sees this answer. (If the client does not see it, the message might
+    /// as well have been lost.)
     Decline {
         client: usize,
         answer: Answer,
@@ -62,7 +62,7 @@ pub(crate) enum Action {
         client: usize,
         sight: Sight,
     },
-    /// A client waits no longer: the message or its answer is lost or slow.
+    /// A client stops waiting: the message or its answer is lost or slow.
     TimeOut {
         client: usize,
     },
@@ -123,7 +123,7 @@ impl Model for Setup {
             Action::SendAgain { client } => clients[client].send_again(self),
             Action::WindowEnds => log.forgotten += 1,
         }
-        // What can never be stored any more is the same as lost.
+        // A message that can never be stored any more counts as lost.
         late.retain(|commit| !self.is_dead(*commit, log));
         for client in clients {
             client.disowned.retain(|commit| log.contains(*commit) || late.contains(commit));
@@ -155,7 +155,7 @@ impl Setup {
     fn declining_answers(&self) -> &'static [Answer] {
         match self.replicas {
             Replicas::One => &[Answer::Busy, Answer::Failed],
-            // A leader that was deposed without knowing it compares with a log of yesterday.
+            // A deposed leader that does not know it compares with an old log.
             Replicas::Three => &[Answer::Busy, Answer::Failed, Answer::Conflict],
         }
     }
@@ -164,7 +164,7 @@ impl Setup {
         let number = client.number;
         match client.step {
             Step::Reading { known } => {
-                // A replica may lag, and the first attempt may use what the process has in memory.
+                // A replica may lag, and the first attempt may use the state in the process's memory.
                 let may_be_old = self.replicas == Replicas::Three || client.is_first_attempt(self);
                 let least = if may_be_old { known } else { log.last() };
                 let times: &[bool] = if self.rule == Rule::Deadline { &[false, true] } else { &[false] };
@@ -230,7 +230,7 @@ impl State {
         self.commits().flat_map(|commit| commit.commands.iter()).filter(|one| *one == command).count()
     }
 
-    /// What callers were told, with who told them and about which command.
+    /// The answers to callers, with the client and the command of each.
     fn reports(&self) -> impl Iterator<Item = (&Client, char, Report)> {
         self.clients.iter().flat_map(|client| {
             let pending = client.pending.iter();
@@ -247,8 +247,8 @@ impl State {
             .any(|(_, _, report)| matches!(report, Report::Receipt { source, .. } if source == wanted))
     }
 
-    /// A receipt names a commit with the command's events, of the client's own or, if it is a repeat, of
-    /// anybody, and that commit is where it says. Any other report is no receipt.
+    /// A receipt names a commit with the command's events, of the client's own or, if it is a repeat, of any client,
+    /// and that commit is at that position. Any other report is no receipt.
     fn is_true(&self, client: &Client, command: char, report: Report) -> bool {
         let Report::Receipt { commit, sequence, source } = report else { return true };
         let repeat = matches!(source, Source::Memory | Source::Store);
@@ -296,7 +296,7 @@ fn must_hold() -> Vec<Property<Setup>> {
             reports.all(|(_, command, report)| report != Report::Refused || state.effects(command) == 0)
         }),
         Property::always(CONFLICTS, |setup: &Setup, state: &State| {
-            // What is not remembered is not found.
+            // A command that is not remembered is not found.
             let found = |report| report == Report::Conflict { in_log: true };
             setup.remembers < usize::MAX || !state.is_reported(found)
         }),

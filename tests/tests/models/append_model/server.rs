@@ -1,7 +1,7 @@
-//! The stream: what it stores, what it answers, and what it forgets.
+//! The stream: it stores, answers, and forgets ids.
 
-/// The commands whose events are in one commit, in order: one, or two that waited together. More would
-/// show nothing new.
+/// The commands whose events are in one commit, in order: one, or two that waited together. More would add no new
+/// behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct Commands([Option<char>; 2]);
 
@@ -24,7 +24,7 @@ impl Commands {
     }
 }
 
-/// What one decision led to.
+/// The result of one decision.
 ///
 /// Client and decision together stand for the first event's id, which `Commit::is_same` in cqrs-core
 /// compares: it is new whenever a client decides again.
@@ -54,11 +54,11 @@ impl Commit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Stored {
     pub(crate) commit: Commit,
-    /// Whether it came when its sender no longer waited for that message.
+    /// Whether it arrived when its sender no longer waited for that message.
     pub(crate) late: bool,
 }
 
-/// How many servers hold the stream: they check a message in another order.
+/// The number of servers of the stream: they check a message in different orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replicas {
     /// The expectation first: a stored message that is sent again is a conflict.
@@ -68,7 +68,7 @@ pub(crate) enum Replicas {
     Three,
 }
 
-/// What the server says to an append.
+/// The server's answer to an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Answer {
     Stored(usize),
@@ -85,7 +85,7 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Log {
     pub(crate) commits: Vec<Stored>,
-    /// Up to this sequence the message ids are forgotten, since the dedup window has passed.
+    /// Up to this sequence the message ids are forgotten, because the dedup window has passed.
     pub(crate) forgotten: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The durable pull consumer: what it delivers, to whom, and how often.
+//! The durable pull consumer: which deliveries it makes, to which client, and how often.
 
 /// A consumer as the server keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -9,23 +9,23 @@ pub(crate) struct Consumer {
     pub(crate) position: usize,
     /// The number of the last delivery.
     pub(crate) number: usize,
-    /// What may be delivered again.
+    /// The deliveries that may be redelivered.
     pub(crate) unacknowledged: Vec<usize>,
-    /// Up to here all is acknowledged.
+    /// The last acknowledged sequence.
     pub(crate) floor: usize,
     pub(crate) pin: Pin,
 }
 
-/// Whose turn it is.
+/// The pinned client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Pin {
     Nobody,
     Worker(usize),
-    /// A client that is gone: until the server notices.
+    /// A client that is gone, until the server notices.
     Gone,
 }
 
-/// A message on the way to a worker, or waiting there.
+/// A message in flight to a worker, or in its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Delivery {
     pub(crate) number: usize,
@@ -42,7 +42,7 @@ impl Consumer {
         self.pin == Pin::Nobody || self.pin == Pin::Worker(worker)
     }
 
-    /// Delivers for the first time, or again.
+    /// Delivers for the first time, or redelivers.
     pub(crate) fn deliver(&mut self, worker: usize, sequence: usize) -> Delivery {
         self.pin = Pin::Worker(worker);
         self.number += 1;
@@ -53,8 +53,7 @@ impl Consumer {
         Delivery { number: self.number, sequence }
     }
 
-    /// One acknowledgment covers all before it. It may be about deliveries of a consumer of the same
-    /// name that is no more.
+    /// One acknowledgment covers all before it. It may be for deliveries of a deleted consumer of the same name.
     pub(crate) fn acknowledge(&mut self, sequence: usize) {
         let sequence = sequence.min(self.position);
         self.floor = self.floor.max(sequence);
@@ -67,7 +66,7 @@ impl Consumer {
         }
     }
 
-    /// `subscription::stands_at`.
+    /// `consumer::stands_at`.
     pub(crate) fn stands_at(&self, after: usize) -> bool {
         self.unacknowledged.is_empty() && self.position == after
     }

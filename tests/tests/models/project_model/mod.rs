@@ -1,26 +1,25 @@
-//! A model of the projection protocol, of which every state is visited: each event is in the view once,
-//! whatever is slow or lost and whoever dies, and each step of the protocol is there for a reason.
+//! A model of the projection protocol whose every state is visited: each event is in the view once, whatever is slow or
+//! lost and whichever process dies, and each step of the protocol is necessary.
 //!
-//! It models `Projector::supervise`, `follow` and `save` in `cqrs-core/src/projector/projector.rs`, `NatsSubscription` and
-//! `consumer_at` in `cqrs-nats/src/events/subscription/consumer.rs`, and what `KvViews::save` in
-//! `cqrs-nats/src/views/mod.rs` compares. They are written here a second time, under their own names: a change of
-//! one is a change of the other. `tests/tests/sql/instances.rs` runs the real ones.
+//! It models `Projector::supervise`, `follow` and `save` in `cqrs-core/src/projector/projector.rs`, `NatsSubscription`
+//! and `consumer_at` in `cqrs-nats/src/events/subscription/consumer.rs`, and the comparisons of `KvViews::save` in
+//! `cqrs-nats/src/views/mod.rs`. They are written here a second time, under their own names: a change of one is a
+//! change of the other. `tests/tests/sql/instances.rs` runs the real ones.
 //!
 //! - [`store`] is the bucket of the view: documents, dead letters and checkpoint, written together.
-//! - [`consumer`] is the durable consumer: it numbers its deliveries, and belongs to one worker at a time.
+//! - [`consumer`] is the durable consumer: it numbers its deliveries, and pins one worker at a time.
 //! - [`worker`] is a process that projects, and restarts.
-//! - [`model`] is everything that can happen to them, and what must hold.
+//! - [`model`] has all possible actions, and the properties.
 //!
-//! *Parking*: what cannot be applied goes to the dead letters of its
-//! aggregate, with all that follows it there, in the write that saves the checkpoint; a retry by hand applies the
-//! first of them, in a write that replaces the checkpoint by the same. *A consumer of one's own*: a
-//! subscription ends with the consumer that it was opened on, and no worker takes over one that another
-//! made in between.
+//! *Parking*: an event that cannot be applied becomes a dead letter of its aggregate, with all later ones of the
+//! aggregate, in the write that saves the checkpoint; a retry by an operator applies the first of them, in a write that
+//! replaces the checkpoint by the same one. *Own consumer*: a subscription ends with the consumer on which it was
+//! opened, and no worker takes over a consumer that another created in between.
 //!
-//! Left out: that a worker which is stopped gives up its turn, which is a crash after which the turn ends; that
-//! a save covers a part of what came; the view of another log. Times are left out too: a turn may end at
-//! any moment. What is bounded, so that there is an end, is how often a worker crashes, how often
-//! something is delivered again, and how often somebody retries.
+//! Left out: that a stopped worker loses its pin, which is a crash after which the pin ends; that a save covers a part
+//! of the deliveries; the view of another log. Times are left out too: a pin may end at any moment. To make the number
+//! of states finite, the model limits how often a worker crashes, how often a delivery is repeated, and how often an
+//! operator retries.
 
 mod consumer;
 mod model;
@@ -30,26 +29,26 @@ mod worker;
 use crate::{breaks, holds};
 use model::{AGAIN, BEHIND, BOTH, CAUGHT_UP, EXACT, FORWARD, LATE, ONCE, ORDERED, ORPHANED, PARKED, RETRIED};
 
-/// What is checked: which log is projected by whom, within which bounds.
+/// The parameters of a check: the log, the workers, and the limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
     variant: Variant,
-    /// The events in order: the letter of their aggregate, a capital if they cannot be applied at first;
-    /// `-` is one of another type.
+    /// The events in order: the letter of their aggregate, a capital if they cannot be applied at first; `-` is an
+    /// event of another type.
     log: &'static str,
     /// How many of them there are at the start.
     appended: usize,
     /// How often each worker may crash.
     crashes: &'static [usize],
-    /// How often something may be delivered again.
+    /// How often a delivery may be repeated.
     redeliveries: usize,
-    /// How often somebody retries what is parked.
+    /// How often an operator retries dead letters.
     retries: usize,
     /// How many deliveries may wait at a worker.
     inbox: usize,
-    /// Whether documents may be read from a replica that lags.
+    /// Whether a lagging replica may answer reads of documents.
     lags: bool,
-    /// Whether each state is tried for whether one worker gets to the end from there.
+    /// Whether each state is checked for whether one worker reaches the end from there.
     recovers: bool,
 }
 
@@ -59,9 +58,9 @@ pub(crate) enum Variant {
     AsWritten,
     /// A subscription outlives its consumer: it gets the deliveries of the next one of that name.
     FollowsTheName,
-    /// Who makes a consumer takes one that another has made in between, as far as that one has got.
+    /// A worker that creates a consumer takes one that another has created in between, at its position.
     JoinsAnothers,
-    /// A save replaces whatever is there.
+    /// A save replaces any content.
     ComparesNothing,
     /// A save compares the checkpoint's revision and not those of the documents.
     ComparesNoDocuments,
@@ -69,29 +68,29 @@ pub(crate) enum Variant {
     CheckpointFirst,
     /// The checkpoint is saved in a write of its own, after the documents.
     CheckpointLast,
-    /// A gap in the numbers of the deliveries is no reason to start again.
+    /// A gap in the numbers of the deliveries does not end the subscription.
     IgnoresGaps,
-    /// What was seen before is folded again.
+    /// An event that was seen before is folded again.
     FoldsAgain,
-    /// A consumer that is there is made anew where its acknowledgments end.
+    /// An existing consumer is created again after its last acknowledgment.
     ResumesAtAckFloor,
-    /// A save without an answer is sent again as it was, until there is one. This one is sound.
+    /// A save without an answer is sent again unchanged, until there is an answer. This variant is sound.
     SendsAgain,
-    /// As before; if something else is there, then what is in memory replaces it.
+    /// As before; if the stored content differs, it is replaced by the content in memory.
     RefreshesRevisions,
-    /// What follows an event that was parked is applied.
+    /// An event after a dead letter of its aggregate is applied.
     ParksOne,
-    /// What is parked is saved in a write of its own, before the rest.
+    /// Dead letters are saved in a write of their own, before the rest.
     ParksBefore,
-    /// What is parked is saved in a write of its own, after the rest.
+    /// Dead letters are saved in a write of their own, after the rest.
     ParksAfter,
-    /// A retry leaves the checkpoint's revision alone.
+    /// A retry does not change the checkpoint's revision.
     RetriesBeside,
-    /// A worker that starts again takes the dead letters to be what they were.
+    /// A worker that starts again uses the dead letters from before.
     RemembersLetters,
     /// A worker that starts reads the dead letters before the checkpoint.
     ReadsLettersFirst,
-    /// The dead letters are read whenever documents are, from wherever documents are.
+    /// The dead letters are read whenever documents are, from the same replica.
     ReadsLettersWithDocuments,
 }
 
@@ -107,12 +106,12 @@ const BASE: Setup = Setup {
     recovers: true,
 };
 
-/// Documents may be read from a replica that lags.
+/// A lagging replica may answer reads of documents.
 const REPLICAS: Setup = Setup { lags: true, redeliveries: 0, ..BASE };
 const TWO: Setup = Setup { log: "aa", appended: 2, crashes: &[0, 0], redeliveries: 0, inbox: 1, ..BASE };
 const PARKING: Setup = Setup { log: "Aba", crashes: &[0], redeliveries: 0, retries: 2, ..BASE };
 
-/// Larger, and not tried for recovery, for the sake of time.
+/// Larger, and not checked for recovery, to limit the time.
 const THREE_EVENTS: Setup = Setup { log: "aaa", appended: 3, inbox: 2, recovers: false, ..TWO };
 const FOUR_EVENTS: Setup = Setup { log: "Aaba", recovers: false, ..PARKING };
 
@@ -173,15 +172,15 @@ fn each_step_that_is_left_out_breaks_a_promise() {
     }
 }
 
-// The numbers of the deliveries tell nothing across two consumers: another worker may have got as many of
-// the second one as this one of the first, and died before it saved anything.
+// The numbers of deliveries of two consumers cannot be compared: another worker may have received as many from the
+// second one as this one from the first, and died before it saved anything.
 #[test]
 fn a_subscription_that_outlives_its_consumer_skips_events() {
     breaks(Setup { variant: Variant::FollowsTheName, ..THREE_EVENTS }, ORDERED);
     breaks(Setup { variant: Variant::FollowsTheName, ..THREE_EVENTS }, EXACT);
 }
 
-// What the consumer has delivered by then, it has delivered to a worker that may have died since.
+// The consumer may have delivered its last messages to a worker that has died since.
 #[test]
 fn a_worker_that_takes_over_a_consumer_made_in_between_skips_events() {
     breaks(Setup { variant: Variant::JoinsAnothers, recovers: false, ..TWO }, ORDERED);
@@ -205,8 +204,8 @@ fn each_step_of_parking_that_is_left_out_breaks_a_promise() {
     }
 }
 
-// An aggregate of which something is parked has a document that does not change, so that its revision does
-// not tell. The dead letters are read from the leader, or known from the last save.
+// The document of an aggregate with dead letters does not change, so its revision shows nothing. The dead letters are
+// read from the leader, or known from the last save.
 #[test]
 fn dead_letters_are_not_read_from_a_replica_that_lags() {
     let reads = Setup { variant: Variant::ReadsLettersWithDocuments, ..FOUR_EVENTS };

@@ -1,4 +1,4 @@
-//! Everything that can happen, and what must hold whatever does.
+//! All possible actions, and the properties.
 
 use std::collections::BTreeSet;
 
@@ -28,14 +28,14 @@ pub(crate) const RETRIED: &str = "the view is at the log's end, and all that was
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct State {
-    /// How much of the log there is.
+    /// How much of the log exists.
     appended: usize,
     view: View,
-    /// What a replica that lags may still show.
+    /// What a lagging replica may still show.
     yesterday: Option<Box<View>>,
     consumer: Option<Consumer>,
     workers: Vec<Worker>,
-    /// Writes for which nobody waits any more, and which may still arrive; retries by hand are among them.
+    /// Writes whose sender waits no more, and which may still arrive; retries by an operator are among them.
     late: BTreeSet<Write>,
     stored_late: bool,
     redeliveries: usize,
@@ -58,9 +58,9 @@ pub(crate) enum Action {
     Create(usize),
     /// The consumer delivers its next event.
     Deliver(usize, Fate),
-    /// The consumer delivers again what was not acknowledged.
+    /// The consumer redelivers an unacknowledged message.
     Redeliver(usize, usize),
-    /// The worker looks at what has come, and sends what it makes of it.
+    /// The worker takes its deliveries, and sends the resulting write.
     Take {
         worker: usize,
         yesterday: bool,
@@ -70,14 +70,14 @@ pub(crate) enum Action {
     ArriveLate(Write),
     /// The worker sees the answer, and acknowledges if that is due.
     Conclude(usize, Fate),
-    /// The worker waits no longer for an answer.
+    /// The worker stops waiting for an answer.
     TimeOut(usize),
-    /// The worker lost the connection or was told that its consumer is gone.
+    /// The worker lost the connection, or its consumer was deleted.
     Interrupt(usize),
     Crash(usize),
-    /// The turn ends: the one whose it was has not asked for more in a while, or has left.
+    /// The pin ends: its client has sent no request for `priority_timeout`, or has left.
     Unpin,
-    /// By hand: the first dead letter of an aggregate is to be applied, now that it can be.
+    /// An operator retries the first dead letter of an aggregate, which can now be applied.
     Retry(usize),
 }
 
@@ -117,7 +117,7 @@ impl Model for Setup {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut state = state.clone();
         self.act(&mut state, action);
-        // What can never be stored any more is the same as lost.
+        // A write that can never be stored any more counts as lost.
         let State { view, late, .. } = &mut state;
         late.retain(|write| view.takes(write, self.compares()));
         Some(state)
@@ -279,7 +279,7 @@ impl Setup {
         Some(stored)
     }
 
-    /// The write of a retry: it leaves the checkpoint where it is, and replaces it all the same.
+    /// The write of a retry: it replaces the checkpoint by the same one.
     fn retry(&self, view: &View, aggregate: usize) -> Write {
         let mut document = view.documents[aggregate].clone();
         let mut letters = view.letters[aggregate].clone();
@@ -292,7 +292,7 @@ impl Setup {
         }
     }
 
-    /// What a worker does when nothing more goes wrong and nobody else does anything.
+    /// The next step of a worker when no more faults happen and no other worker acts.
     fn undisturbed(&self, state: &State, number: usize) -> Option<Action> {
         let action = match &state.workers[number].step {
             Step::Starting => Action::Read(number),
@@ -355,7 +355,7 @@ fn deliver(consumer: &mut Consumer, workers: &mut [Worker], worker: usize, seque
 }
 
 impl State {
-    /// A turn belongs to one subscription: who starts again is another client to the server.
+    /// A pin belongs to one subscription: a restarted worker is another client to the server.
     fn forget_who_left(&mut self) {
         let Some(consumer) = &mut self.consumer else { return };
         for (number, worker) in self.workers.iter().enumerate() {

@@ -6,7 +6,7 @@ pub(crate) const AGGREGATES: usize = 2;
 /// The dead letters of each aggregate: the sequences that are parked, in order.
 pub(crate) type Letters = [Vec<usize>; AGGREGATES];
 
-/// What is saved.
+/// The saved content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct View {
     pub(crate) documents: [Document; AGGREGATES],
@@ -32,14 +32,14 @@ pub(crate) struct Document {
 pub(crate) struct Write {
     /// The new documents, by aggregate, with the revisions that they replace.
     pub(crate) documents: Vec<(usize, Document)>,
-    /// The new dead letters, by aggregate. They have no revisions that count: the checkpoint's does.
+    /// The new dead letters, by aggregate. Their revisions are not compared: the checkpoint's is.
     pub(crate) letters: Vec<(usize, Vec<usize>)>,
     /// The new checkpoint, and the revision that it replaces.
     pub(crate) checkpoint: Option<(usize, usize)>,
 }
 
 impl View {
-    /// The server handles a write; none is a conflict. Only a mutant's says nothing about what it replaces.
+    /// The server handles a write; `None` is a conflict. Only a mutant's write names no revision that it replaces.
     pub(crate) fn store(&mut self, write: &Write, compares: Compares) -> Option<usize> {
         if !self.takes(write, compares) {
             return None;
@@ -74,7 +74,7 @@ impl View {
     }
 }
 
-/// Which of the revisions that a write names are compared.
+/// Which of the revisions in a write are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compares {
     All,
@@ -87,7 +87,7 @@ impl Write {
         self.documents.is_empty() && self.letters.is_empty() && self.checkpoint.is_none()
     }
 
-    /// The same content, to replace whatever is there now.
+    /// The same content, to replace the present one.
     pub(crate) fn over(mut self, view: &View) -> Self {
         for (aggregate, document) in &mut self.documents {
             document.revision = view.documents[*aggregate].revision;

@@ -10,11 +10,11 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Worker {
     pub(crate) step: Step,
-    /// Its turn has come, so it makes the consumer anew (`Turns`).
+    /// Its pin is free, so it creates the consumer again (`Turns`).
     pub(crate) my_turn: bool,
     /// How often it may still crash.
     pub(crate) crashes: usize,
-    /// The dead letters that a mutant remembers from before it started again.
+    /// The dead letters that a mutant remembers from before its restart.
     remembered: Option<Letters>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Step {
     Saving(Memory, Subscription, Saving),
 }
 
-/// What a worker knows about what is saved; it is true as long as the revision is.
+/// A worker's knowledge of the saved content; it is correct as long as the revision is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Memory {
     pub(crate) checkpoint: usize,
@@ -46,13 +46,13 @@ pub(crate) struct Subscription {
     /// The last sequence that was returned.
     pub(crate) seen: usize,
     pub(crate) standby: bool,
-    /// Whether its requests reach the consumer of this name that is there now.
+    /// Whether its requests reach the present consumer of this name.
     pub(crate) reaches: bool,
-    /// What has arrived and was not looked at yet.
+    /// The deliveries that have arrived and were not taken yet.
     pub(crate) inbox: Vec<Delivery>,
 }
 
-/// A save for whose answer the worker waits.
+/// A save whose answer the worker waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Saving {
     /// One write; a mutant has more, one after the other.
@@ -105,7 +105,7 @@ impl Worker {
         }
     }
 
-    /// `Projector::supervise`: whatever went wrong, from the checkpoint again.
+    /// `Projector::supervise`: after any failure, from the checkpoint again.
     pub(crate) fn start_again(&mut self) {
         self.step = Step::Starting;
     }
@@ -123,8 +123,8 @@ impl Worker {
         });
     }
 
-    /// `subscription::consumer_at` up to its first request. The dead letters are read after the checkpoint,
-    /// from the leader: were they different then, the revision would be too.
+    /// `consumer::consumer_at` up to its first request. The dead letters are read after the checkpoint, from the
+    /// leader: if they had changed by then, the revision would have, too.
     pub(crate) fn look(&mut self, setup: &Setup, view: &View, consumer: Option<&Consumer>) {
         let Step::Looking(mut memory) = self.step.clone() else { unreachable!("only who looks does") };
         match setup.variant {
@@ -160,7 +160,7 @@ impl Worker {
         self.step = Step::Creating(memory);
     }
 
-    /// Makes the consumer. Another worker may have made one of the same name since.
+    /// Creates the consumer. Another worker may have created one of the same name since.
     pub(crate) fn create(&mut self, setup: &Setup, consumer: &mut Option<Consumer>) {
         let Step::Creating(memory) = self.step.clone() else { unreachable!("only who creates does") };
         let after = memory.checkpoint;
@@ -175,8 +175,8 @@ impl Worker {
         };
     }
 
-    /// `NatsSubscription::next`, and `Projector::save` up to its message. `loaded` is what is read of the
-    /// documents, perhaps from a replica that lags.
+    /// `NatsSubscription::next`, and `Projector::save` up to its message. `loaded` is the answer to the read of the
+    /// documents, perhaps from a lagging replica.
     pub(crate) fn take(&mut self, setup: &Setup, loaded: &View) {
         let Step::Following(memory, mut subscription) = self.step.clone() else {
             unreachable!("only who follows takes")
@@ -214,7 +214,7 @@ impl Worker {
         };
     }
 
-    /// The answer to the save is seen. Says what may be acknowledged.
+    /// The answer to the save is handled. Returns what may be acknowledged.
     pub(crate) fn conclude(&mut self, setup: &Setup, view: &View) -> Option<usize> {
         let Step::Saving(mut memory, subscription, mut saving) = self.step.clone() else {
             unreachable!("only who saves gets an answer")
@@ -250,7 +250,7 @@ impl Worker {
         Some(saving.upto)
     }
 
-    /// No answer in time: it may have been stored, or may be later.
+    /// No answer in time: the save may be stored, now or later.
     pub(crate) fn give_up(&mut self, setup: &Setup) {
         match (setup.variant, self.saving_mut()) {
             (Variant::SendsAgain | Variant::RefreshesRevisions, Some(saving)) => {
@@ -267,8 +267,8 @@ fn follow(memory: Memory, delivery: usize, standby: bool) -> Step {
     Step::Following(memory, Subscription { delivery, seen, standby, reaches: true, inbox: Vec::new() })
 }
 
-/// The write that a batch of commits leads to. What cannot be applied is parked, and so is what comes
-/// after it in the same aggregate.
+/// The write of a batch of commits. An event that cannot be applied is parked, and so are the later ones of the same
+/// aggregate.
 fn fold(setup: &Setup, memory: &Memory, loaded: &View, commits: &[usize]) -> Write {
     let mut documents = loaded.documents.clone();
     let reads = setup.variant == Variant::ReadsLettersWithDocuments;
