@@ -1,5 +1,5 @@
-//! Events live for years: what one program has stored, the next one reads, and the first one says so when it meets
-//! what it does not know. Two binaries, one real server.
+//! Events live for years: the next program reads what one program has stored, and the first program reports events that
+//! it does not know. Two binaries, one real server.
 
 use cqrs_tests::{TestContext, server};
 use tokio::process::Command;
@@ -7,7 +7,7 @@ use tokio::process::Command;
 const FIRST: &str = env!("CARGO_BIN_EXE_first_program");
 const NEXT: &str = env!("CARGO_BIN_EXE_next_program");
 
-/// What the program prints about what it was told to do.
+/// The output of the program about its tasks.
 async fn run(program: &str, context: &TestContext, steps: &[&str]) -> Vec<String> {
     let mut command = Command::new(program);
     command.arg(server().await.url()).arg(&context.name).args(steps).kill_on_drop(true);
@@ -67,7 +67,7 @@ async fn what_the_first_program_has_stored_the_next_one_reads() {
     assert_eq!(next[6], r#"{"balance":30,"versions":[1,2,3,4,5,6,7,8,9]}"#);
     assert_eq!(next[7], r#"{"balance":8,"versions":[1,2,3]}"#);
 
-    // All of it anew: JSON and bincode, all versions, in one stream.
+    // All of it again with other accounts: JSON and bincode, all versions, in one stream.
     let again = run(NEXT, &context, &["look a", "open c", "deposit c 1", "look c", "look b"]).await;
     assert!(again[0].starts_with("the balance is 30"), "{again:?}");
     assert_eq!(again[1..3], ["version 2", "version 4"]);

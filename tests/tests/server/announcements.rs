@@ -1,5 +1,5 @@
-//! What one context tells others arrives once and in order, whatever happens in between, on memory and on a real NATS
-//! server alike.
+//! The announcements of one context arrive at another once and in order, whatever happens in between, on memory and on
+//! a real NATS server alike.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ use cqrs_tests::{
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
-/// What the bank tells others.
+/// The public events of the bank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[event(prefix = "bank")]
 enum BankEvent {
@@ -38,7 +38,8 @@ enum BankEvent {
     Paid { cents: u64 },
 }
 
-/// The bank as others see it. It has the name that accounts have inside, which is another matter.
+/// The bank as other contexts follow it. It has the stored name of accounts, which in the context itself means another
+/// type.
 struct Bank;
 
 impl EventSource for Bank {
@@ -57,7 +58,7 @@ impl Announce for BankAnnouncer {
         match &event.data {
             AccountEvent::Opened { owner } => Some(BankEvent::Came { customer: owner.clone() }),
             AccountEvent::Deposited { amount } => Some(BankEvent::Paid { cents: amount * 100 }),
-            // Who takes money out is nobody's business.
+            // Withdrawals are not public.
             AccountEvent::Withdrawn { .. } => None,
         }
     }
@@ -91,7 +92,8 @@ struct GetKnown {
     account: String,
 }
 
-/// Who pays in 500 cents gets one in the other context, where accounts are something else.
+/// After a deposit of 500 cents at the bank the customer gets 1 in the other context, which has accounts of another
+/// type.
 #[derive(Default, Serialize, Deserialize)]
 struct Rewards;
 
@@ -174,7 +176,7 @@ async fn commits(events: &impl EventStore, account: &str) -> Vec<StoredCommit> {
     events.read(&key(account), 0, 1_000).await.unwrap().commits
 }
 
-/// What stands in a log about an account, as words.
+/// The events about an account in a log, as text.
 async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
     let commits = commits(events, account).await;
     let versions: Vec<_> = commits.iter().map(|stored| stored.commit.first_version).collect();
@@ -189,7 +191,7 @@ async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
     told
 }
 
-/// What must stand in the public log about an account, by what stands in the bank's own.
+/// The expected events about an account in the public log, from those in the bank's own.
 async fn expected(events: &impl EventStore, account: &str) -> Vec<String> {
     let mut expected = Vec::new();
     for told in told(events, account).await {
@@ -248,7 +250,7 @@ async fn what_is_announced_is_followed_by_views_policies_and_handlers<B, E>(
     heard.sort();
     let came = "bank.customer-came";
     assert_eq!(heard, [came, came, "bank.money-came", "bank.money-came"]);
-    // A receipt of its own log is nothing that a view of another log waits for.
+    // A view of another log does not wait for a receipt of the own log.
     let receipt = follower.execute(deposit("2", 1)).await.unwrap();
     let query = GetKnown { account: "2".into() };
     let answer = follower.query(query).after(&receipt).patience(Duration::from_secs(1)).await;
@@ -324,7 +326,7 @@ where
     }
 }
 
-/// None waits for its turn behind the other: each has progress that nobody else brings up to date.
+/// None is a standby for the other: each has its own progress.
 async fn announcers_with_progress_in_different_stores_go_on_beside_each_other<B, E>(
     [own, ..]: [B; 3],
     public: E,
@@ -386,7 +388,7 @@ where
     }
 }
 
-/// What happens at the bank. Commands have ids of their own, so that it can be told again.
+/// The events at the bank. Commands have fixed ids, so that it can be repeated.
 async fn story<B: Backend>(bank: &Service<B>) {
     let id = |text: String| CommandId::derived(["story".to_owned(), text]);
     for account in ["1", "2"] {
@@ -413,7 +415,7 @@ where
 /// Long enough for every pause.
 const ALL_OVER: Duration = Duration::from_mins(25);
 
-/// How long a process hangs before it is dead.
+/// How long a process hangs before it counts as dead.
 const DEAD: Duration = Duration::from_secs(50);
 
 async fn check(events: &MemoryEvents, public: &MemoryEvents, seed: &str) {
@@ -424,7 +426,7 @@ async fn check(events: &MemoryEvents, public: &MemoryEvents, seed: &str) {
     }
 }
 
-/// The process dies at every call of a store in turn, before and after its effect, and another goes on.
+/// The process dies at every call of a store in turn, before and after its effect, and another becomes active.
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_step_leaves_nothing_unsaid_and_says_nothing_twice() {
     for after_effect in [false, true] {
@@ -437,7 +439,7 @@ async fn a_crash_at_any_step_leaves_nothing_unsaid_and_says_nothing_twice() {
             {
                 let (views, public) = (dying.beside(views.clone()), dying.beside(public.clone()));
                 let bank = world(dying, views, public).await;
-                // It may not come to its end.
+                // It may not finish.
                 let _ = tokio::time::timeout(DEAD, story(&bank)).await;
                 tokio::time::sleep(DEAD).await;
             }
@@ -470,7 +472,7 @@ async fn whatever_is_lost_everything_is_announced_once() {
     assert!(failures > 1_000, "{failures}");
 }
 
-/// Both services of one life, until it is ended in the middle of things.
+/// Both services of one life, until they are ended at any moment.
 async fn life(url: String, names: [String; 2], round: u64, busy: Arc<AtomicBool>) {
     let nats = Nats::connect(&url).await.unwrap();
     let public: NatsEvents = nats.public_log(&names[0]).await.unwrap();
@@ -491,7 +493,7 @@ async fn life(url: String, names: [String; 2], round: u64, busy: Arc<AtomicBool>
 
 const ACCOUNTS: [&str; 3] = ["a", "b", "c.*"];
 
-/// Two services of two contexts on a real server, whose processes end in the middle of everything, again and again.
+/// Two services of two contexts on a real server, whose processes are ended at any moment, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_kills_everything_is_announced_once_and_in_order() {
     let (own, other) = (TestContext::new("bank").await, TestContext::new("other").await);
@@ -509,7 +511,7 @@ async fn through_kills_everything_is_announced_once_and_in_order() {
         .join()
         .unwrap();
         eventually("it is in the middle of things", async || is_busy.load(Ordering::Relaxed)).await;
-        // Every task ends where it stands, and the connection with them: what a killed process leaves behind.
+        // Every task is dropped, and the connection with them: this is what a killed process leaves behind.
         runtime.shutdown_background();
     }
     let public = own.nats.public_log(&own.name).await.unwrap();

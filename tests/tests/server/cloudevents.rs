@@ -1,4 +1,4 @@
-//! What is stored is CloudEvents, in the eyes of the official SDK, and what that writes is read.
+//! Stored messages are CloudEvents by the official SDK, and messages that the SDK writes can be read.
 
 use cloudevents::{Event, EventBuilder as _, EventBuilderV10};
 use cqrs_core::{Cqrs, Metadata, port::EventStore as _};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The ids of accounts: usual ones and such as break things.
+/// The ids of accounts: usual ones, and ones with unusual characters.
 const IDS: [&str; 6] = ["1", "", "日本 \"é\" 100 %", "a.b*>", "a\r\nce-id: b", "\u{1f600}"];
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What an enum of commands promises, on memory and on a real NATS server alike: that it is as many commands as it has
-//! variants, and that nobody but its handler can tell.
+//! The guarantees of an enum of commands, on memory and on a real NATS server alike: it is as many commands as it has
+//! variants, and only its handler can tell the difference.
 
 use std::sync::{Arc, Mutex};
 
@@ -160,7 +160,7 @@ async fn each_variant_is_found_by_its_name<B: Backend>(backend: B) {
     post.stop().await;
 }
 
-/// Notes what it sees of each call.
+/// Notes the calls that it sees.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<String>>>);
 
@@ -201,7 +201,7 @@ async fn the_form_of_a_command_makes_no_difference_to_its_id<B: Backend>(backend
     post.stop().await;
 }
 
-/// Sends each new parcel to Rome and one that is lost already to Oslo, and keeps what was refused.
+/// Sends each new parcel to Rome and a parcel that is already lost to Oslo, and keeps the refusals.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Courier {
     refused: Vec<String>,

@@ -1,4 +1,4 @@
-//! The adapters for NATS keep the contracts of the ports, on a real server.
+//! The adapters for NATS fulfil the contracts of the ports, on a real server.
 
 use cqrs_nats::Topology;
 use cqrs_tests::TestContext;

@@ -1,7 +1,7 @@
-//! A server's files that are damaged while it is down: nothing that was lost passes for what was never there.
+//! A server's files that are damaged while it is down: a lost message is never mistaken for one that never existed.
 //!
-//! The server skips a message whose checksum is wrong, without a word. If its index is lost as well, it forgets all that
-//! comes after the damage in the same file, and gives the sequences out again.
+//! The server silently skips a message whose checksum is wrong. If its index is lost as well, it forgets all messages
+//! after the damage in the same file, and assigns their sequences again.
 //!
 //! Not with the feature `testcontainers`: the server is its own, so a container changes nothing.
 #![cfg(not(feature = "testcontainers"))]
@@ -26,7 +26,7 @@ use cqrs_tests::{
 };
 use tempfile::TempDir;
 
-/// What is paid in, one after the other: it leads to versions 2 to 14. The last snapshot is of version 10.
+/// The deposits, one after the other: they lead to versions 2 to 14. The last snapshot is of version 10.
 const AMOUNTS: std::ops::Range<u64> = 7_001..7_014;
 
 struct Damaged {
@@ -143,7 +143,7 @@ async fn a_flipped_bit_is_a_gap_and_never_a_shorter_history() {
         let receipt = cold.execute(deposit(account, 1)).await.unwrap();
         assert_eq!(receipt.version, 2, "others go on");
     }
-    // A view that is built from that log says so, and holds what came before the damage.
+    // A view that is built from that log reports it, and holds the events before the damage.
     eventually("the view names the damage", async || {
         let halted = matches!(&cold.projectors()[0].state,
             ProjectorState::Halted { reason } if reason.contains("damaged"));
@@ -159,7 +159,8 @@ async fn a_flipped_bit_is_a_gap_and_never_a_shorter_history() {
     server.stop().await;
 }
 
-/// No version shows that the last event is missing. The server still compares its sequence, so nothing takes its place.
+/// No version shows that the last event is missing. The server still compares its sequence, so no other event is stored
+/// in its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_stored_in_the_place_of_a_damaged_last_event() {
     let mut server = full().await;
@@ -175,8 +176,8 @@ async fn nothing_is_stored_in_the_place_of_a_damaged_last_event() {
     server.stop().await;
 }
 
-/// Of the commits after the damage nothing is left, and their sequences are given to others. The log alone does not
-/// tell; the views know how far it went.
+/// No commit after the damage is left, and their sequences are assigned again. The log alone does not show that; the
+/// views know how far it went.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_lost_its_end_with_its_index_halts_the_views() {
     let mut server = Damaged::new().await;
@@ -193,7 +194,7 @@ async fn a_log_that_lost_its_end_with_its_index_halts_the_views() {
     let after = events.log(&["account"]).await.unwrap();
     assert!(after.last_sequence < before.last_sequence && after.id == before.id, "{before:?}, {after:?}");
     let next = bank(events.clone(), views).await;
-    // Sequences that the views have seen are given out again.
+    // Sequences that the views have applied are assigned again.
     while events.log(&["account"]).await.unwrap().last_sequence <= before.last_sequence + 1 {
         next.execute(deposit("before", 1)).await.unwrap();
     }
@@ -206,7 +207,7 @@ async fn a_log_that_lost_its_end_with_its_index_halts_the_views() {
         let seen = bank.query(statement("damaged")).await.unwrap().unwrap();
         assert_eq!(seen.versions, (1..=14).collect::<Vec<_>>(), "the view stands where it was");
     }
-    // What the service that lived through it answers from now on is about the log as it is, or an error.
+    // From now on, each answer of the service that was running all the time is about the present log, or an error.
     for account in ["before", "damaged", "after"] {
         let version = versions(&events, account).await.unwrap();
         if let Ok(receipt) = live.execute(deposit(account, 1)).await {

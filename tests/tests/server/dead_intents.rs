@@ -1,5 +1,5 @@
-//! What a policy wants and cannot be carried out: it is set aside with what comes after it of the same instance, and
-//! everything else goes on. On memory and on a real NATS server alike.
+//! An intent of a policy that cannot be executed is set aside with the later ones of the same instance, and everything
+//! else continues. On memory and on a real NATS server alike.
 
 use std::{
     collections::HashSet,
@@ -89,7 +89,7 @@ impl Handle<Act> for Job {
     }
 }
 
-/// Does what a job is asked for, in a job beside it.
+/// Carries out the request to a job, in a job beside it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Worker {
     value: f64,
@@ -140,7 +140,7 @@ async fn ask<B: Backend>(shop: &Shop<B>, job: &str, what: &[&str]) {
     }
 }
 
-/// What was done for a job.
+/// The work that was done for a job.
 async fn told(events: &impl EventStore, job: &str) -> Vec<String> {
     let key = AggregateKey::new("job", done(job)).unwrap();
     let commits = events.read(&key, 0, 1_000).await.unwrap().commits;
@@ -155,7 +155,7 @@ async fn until_done(events: &impl EventStore, job: &str, what: &[&str]) {
     eventually(&format!("{job} has {what:?}"), async || told(events, job).await == what).await;
 }
 
-/// The dead intents: the key, the start of the reason, and whether they stand behind another.
+/// The dead intents: the key, the start of the reason, and whether they are behind another.
 async fn dead<B: Backend<Events: Deadlines>>(shop: &Shop<B>) -> Vec<(String, String, bool)> {
     let list = shop.dead_intents("worker").await.unwrap().list().await.unwrap();
     list.into_iter().map(|dead| (dead.key, dead.reason, dead.behind)).collect()
@@ -208,7 +208,7 @@ where
     assert_eq!(panicked.reason, expected);
     assert_eq!((behind.key.as_str(), nan.key.as_str()), (poisoned[0].as_str(), poisoned[1].as_str()));
     assert!(nan.reason.contains("cannot be recorded"), "{}", nan.reason);
-    // What comes later of the same instance waits as well, and a restart changes nothing.
+    // Later intents of the same instance wait as well, and a restart changes nothing.
     ask(&first, &poisoned[0], &["later"]).await;
     until_dead(&first, 4).await;
     eventually("it runs", async || is_running(&first)).await;
@@ -268,7 +268,7 @@ where
 
     let dropped = intents.drop_first("dropped").await.unwrap().unwrap();
     assert!(dropped.reason.contains("no such tool"), "{}", dropped.reason);
-    // What stands behind waits for a retry.
+    // The intents behind it wait for a retry.
     ask(&shop, "good", &["one"]).await;
     until_done(&events, "good", &["one"]).await;
     assert_eq!(intents.list().await.unwrap().len(), 2);
@@ -366,7 +366,7 @@ where
     ask(&newest, &unread, &["panic", "behind"]).await;
     until_dead(&newest, 4).await;
     newest.stop().await;
-    // What a newer program has noted, with a command and a kind of intent that this one does not know.
+    // The notes of a newer program, with a command and a kind of intent that this program does not know.
     let (of_unknown, of_unread) = (unknown.clone(), unread.clone());
     rewrite(&views, |note| {
         if note.contains(&of_unread) {
@@ -387,7 +387,7 @@ where
     assert!(reason(&of_unknown).contains("this service has no command \"polish\""), "{reasons:?}");
     assert!(reason(&of_unread).contains("this program cannot read what was noted"), "{reasons:?}");
     older.stop().await;
-    // The newer program knows them: nobody has to retry anything.
+    // The newer program knows them: no operator has to retry anything.
     rewrite(&views, |note| note.replace("\"shout\"", "\"send\"").replace("\"polish\"", "\"act\"")).await;
     let newer = shop(backend).await;
     until_done(&events, &unknown, &["panic", "behind"]).await;
@@ -422,7 +422,7 @@ async fn a_commit_that_is_too_large_is_about_that_instance() {
     assert!(dead[1].2, "the other stands behind it");
 }
 
-/// Never lets commands on one job through.
+/// Refuses all commands on one job.
 struct Hangs;
 
 impl Interceptor for Hangs {
@@ -459,7 +459,7 @@ where
     until_done(&events, "hangs", &["one", "more", "more", "more"]).await;
 }
 
-/// A failure that passes is retried, in order, and holds up its own instance only.
+/// After a transient failure an intent is retried, in order, and holds up only its own instance.
 #[tokio::test]
 async fn a_failure_that_passes_holds_up_its_own_instance() {
     let events = Flaky::works(MemoryEvents::default());

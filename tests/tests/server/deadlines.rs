@@ -1,6 +1,6 @@
-//! Deadlines on real servers that die and come back: each comes once, on whichever server its time has come.
+//! Deadlines on real servers that die and restart: each is delivered once, on whichever server is running at its time.
 //!
-//! What a worker's death does at each step of arming, disarming and passing is in the crash matrix (`crashes`).
+//! The crash matrix (`crashes`) tests a worker's death at each step of arming, disarming and delivery.
 #![cfg(not(feature = "testcontainers"))]
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ fn deadline(id: &str, after: Duration) -> Deadline {
     Deadline { id: id.to_owned(), at, payload: id.to_owned().into(), order: 1, arming: Uuid::new_v4() }
 }
 
-/// The ids of those that are due, until this one comes; each is over then.
+/// The ids of the due deadlines, until this one is delivered; each is ended.
 async fn until(events: &NatsEvents, last: &str) -> Vec<String> {
     let mut ids = Vec::new();
     eventually(last, async || {
@@ -56,7 +56,7 @@ async fn a_deadline_survives_its_server_and_comes_once() {
 
     let server = build().await.start().await.unwrap();
     assert_eq!(until(&events, &passes.id).await, [passes.id.as_str()]);
-    // Armed again by somebody who was not told that it was, and is over: it is a command that the aggregate knows.
+    // A caller without an answer arms again a deadline that has ended: its command is one that the aggregate knows.
     let later = deadline("later", Duration::from_millis(500));
     events.arm(&later).await.unwrap();
     server.kill().await;
@@ -65,8 +65,8 @@ async fn a_deadline_survives_its_server_and_comes_once() {
     server.stop().await;
 }
 
-/// A request to arm a deadline can be repeated late, when the deadline was armed by it and is over: whoever sent it was not
-/// told. The server remembers it by its message id.
+/// A request to arm a deadline can be repeated late, after the deadline was armed by it and has ended, if its sender
+/// got no answer. The server knows it by its message id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_over_is_not_armed_again_by_a_late_repeat() {
     let server = own_server().await;

@@ -1,4 +1,4 @@
-//! Deliveries that go elsewhere: a subscription never goes on behind one that it did not get.
+//! Deliveries to another client: a subscription never continues behind a delivery that it did not get.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use cqrs_tests::{
 };
 use futures_util::StreamExt as _;
 
-/// Asks for messages of the consumer under the pin of the one who reads, so that both get some.
+/// Requests messages of the consumer under the pin of the active reader, so that both get some.
 async fn steal(client: &Client, stream: &str, consumer: &str) -> Subscriber {
     let found = jetstream::new(client.clone()).get_stream(stream).await.unwrap();
     let info = found.consumer_info(consumer).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_view_is_right_although_deliveries_were_stolen() {
     let statement = || statement("1");
     bank.execute(open("1", 0)).await.unwrap();
     for _ in 0..3 {
-        // Who reads has a pin as soon as something was delivered.
+        // The reader has a pin as soon as a message was delivered.
         let mut receipt = bank.execute(deposit("1", 1)).await.unwrap();
         bank.query(statement()).after(&receipt).await.unwrap();
         let mut stolen = steal(context.nats.client(), &context.stream(), "statement-v1").await;
@@ -98,8 +98,8 @@ async fn a_view_is_right_although_deliveries_were_stolen() {
     bank.stop().await;
 }
 
-/// Somebody takes deliveries, and sends every one of them back at once, in no order: what was delivered comes again
-/// and again, behind what comes after it.
+/// Another client takes deliveries, and refuses all of them at once, in random order: messages are redelivered again
+/// and again, behind later ones.
 #[tokio::test]
 async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
     let context = TestContext::new("naks").await;
@@ -114,7 +114,7 @@ async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
         for _ in 0..20 {
             receipt = bank.execute(deposit("1", 1)).await.unwrap();
         }
-        // The consumer acknowledges all up to a message: one that is refused comes again behind later ones.
+        // The consumer acknowledges all messages up to one, so a refused message is redelivered behind later ones.
         let mut taken = vec![stolen.next().await.unwrap()];
         while let Ok(Some(more)) = tokio::time::timeout(Duration::from_millis(50), stolen.next()).await {
             taken.push(more);
@@ -133,7 +133,7 @@ async fn a_view_is_right_in_a_storm_of_refused_deliveries() {
     bank.stop().await;
 }
 
-/// An instance of its own: another connection, and what it knows about turns.
+/// An instance of its own: another connection, with its own memory of pins.
 async fn instance(context: &TestContext) -> NatsEvents {
     let nats = Nats::connect(server().await.url()).await.unwrap();
     nats.context(&context.name).await.unwrap().events
@@ -147,8 +147,8 @@ fn sequences(deliveries: Vec<Delivery>) -> Vec<u64> {
     deliveries.into_iter().map(|delivery| delivery.unwrap().sequence).collect()
 }
 
-/// The consumer's numbers begin again when another worker makes it anew, so they cannot tell this one that
-/// it has missed something.
+/// The consumer's numbers begin again when another subscriber creates it again, so they cannot show the first
+/// subscriber that it has missed a delivery.
 #[tokio::test]
 async fn a_subscription_ends_with_its_consumer() {
     let context = TestContext::new("zombie").await;
@@ -165,7 +165,7 @@ async fn a_subscription_ends_with_its_consumer() {
     });
     let (first, mut zombie) = begun.await.unwrap();
 
-    // It stops for longer than its turn, and another one comes.
+    // It is stopped for longer than `priority_timeout`, and another becomes active.
     let found = jetstream::new(context.nats.client().clone()).get_stream(context.stream()).await.unwrap();
     eventually("it is acknowledged", async || {
         found.consumer_info("reader").await.unwrap().num_ack_pending == 0
@@ -188,7 +188,7 @@ async fn a_subscription_ends_with_its_consumer() {
     let error = zombie.next(10).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
     drop(zombie);
-    // When the dead one's turn is over, this one starts from the checkpoint.
+    // When the dead subscriber's pin has ended, this one starts from the checkpoint.
     let resumed = process.spawn(async move {
         loop {
             match first.subscribe(reader(1)).await.unwrap().next(1).await {
@@ -207,8 +207,8 @@ async fn sent(context: &TestContext) -> u64 {
     found.consumer_info("reader").await.unwrap().delivered.consumer_sequence
 }
 
-/// While the projector is busy, what comes next is read, and handed out in order; what was not handed out when the
-/// subscription ends is there for the next one.
+/// While the projector is busy, the next messages are read, and then returned in order; messages that were not returned
+/// when the subscription ends are delivered to the next one.
 #[tokio::test]
 async fn what_was_read_ahead_is_lost_to_nobody() {
     let context = TestContext::new("ahead").await;
@@ -251,7 +251,7 @@ async fn few_large_messages_are_read_ahead() {
     let mut subscription = events.subscribe(reader(0)).await.unwrap();
     let mut taken = 0;
     while taken < COUNT {
-        // 8 MiB and the next one are held, and up to 6 MiB are on their way from the server.
+        // 8 MiB and the next message are held, and up to 6 MiB are in flight from the server.
         let expected = (taken + 8).min(COUNT);
         eventually("enough is read ahead", async || sent(&context).await >= expected).await;
         let ahead = sent(&context).await - taken;
@@ -262,7 +262,7 @@ async fn few_large_messages_are_read_ahead() {
     }
 }
 
-/// The last delivery went elsewhere, and nothing comes that would show it.
+/// The last delivery went to another client, and no later delivery shows it.
 #[tokio::test]
 async fn a_subscription_ends_without_the_last_delivery_although_nothing_happens() {
     let context = TestContext::new("last").await;
@@ -280,13 +280,13 @@ async fn a_subscription_ends_without_the_last_delivery_although_nothing_happens(
             ours = subscription.next(1) => drop(ours.unwrap()),
         }
     }
-    // Far sooner than the server would deliver it again.
+    // Far sooner than the server would redeliver it.
     let noticed = tokio::time::timeout(Duration::from_secs(30), subscription.next(10)).await;
     let error = noticed.expect("it is noticed").unwrap_err();
     assert!(matches!(error, StoreError::Interrupted { .. }), "{error:?}");
 }
 
-/// A server that was killed may have forgotten how far it had delivered: what is in the view already does not come.
+/// A server that was killed may have forgotten how far it had delivered: events that are in the view are not delivered.
 #[tokio::test]
 async fn a_consumer_that_is_behind_the_checkpoint_is_made_anew() {
     let context = TestContext::new("behind").await;
@@ -309,7 +309,7 @@ async fn a_consumer_that_is_behind_the_checkpoint_is_made_anew() {
     assert_eq!(sequences(next.next(1).await.unwrap()), [4]);
 }
 
-/// What was delivered to a worker that died comes to the next one, also when nothing new happens.
+/// A message that was delivered to a worker that died is delivered to the next one, also if nothing new happens.
 #[tokio::test]
 async fn a_worker_that_died_is_followed_although_nothing_happens() {
     let context = TestContext::new("died").await;

@@ -1,6 +1,6 @@
-//! What follows from events beside commands: handlers, at least once, and notices, at most once.
+//! Effects of events beside commands: handlers, at least once, and notices, at most once.
 //!
-//! What a death at each step does to handlers, policies and rows is in the crash matrix (`crashes`).
+//! The crash matrix (`crashes`) tests a death at each step of handlers, policies and rows.
 
 use std::{
     collections::HashMap,
@@ -29,10 +29,10 @@ cqrs_tests::on_backends! { "effects", memory nats: {
     a_handler_is_never_built_anew
 } }
 
-/// What was handled, how often: the account and the version.
+/// The handled events, and how often: the account and the version.
 type Done = Arc<Mutex<Vec<(String, u64)>>>;
 
-/// Fails at first for each amount of 3, and for ever for 13; a 14 is a panic.
+/// Fails at first for each amount of 3, and always for 13; panics at 14.
 #[derive(Clone, Default)]
 struct Clerk {
     done: Done,
@@ -136,8 +136,8 @@ async fn a_handler_is_never_built_anew<B: Backend>(backend: B) {
     eventually("it runs", async || bank.projectors()[0].state == ProjectorState::Running).await;
 }
 
-/// Its projector is first run when it has ended, with an event before it: whether it begins with that is no matter of
-/// chance.
+/// The projector runs for the first time after its service has ended, and an event is waiting: it must not begin with
+/// it, however the tasks are scheduled.
 #[tokio::test]
 async fn a_service_that_has_ended_handles_nothing_else() {
     for _ in 0..16 {
@@ -150,8 +150,8 @@ async fn a_service_that_has_ended_handles_nothing_else() {
     }
 }
 
-/// The server dies under one who listens, who hears again what happens afterwards. Nothing is repeated: what happened
-/// before, and what the crash swallowed, is not told to anybody any more.
+/// The server dies while a listener is connected, which then receives later events again. Nothing is repeated: events
+/// before, and those that the crash has lost, are not announced any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notices_come_at_most_once_through_the_death_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
@@ -191,7 +191,7 @@ async fn notices_come_at_most_once_through_the_death_of_the_server() {
     server.stop().await;
 }
 
-/// Collects what is announced.
+/// Collects the announcements.
 async fn listen<B: Backend<Events: Notices>>(bank: &Bank<B>) -> Done {
     let mut notices = bank.notices::<Account, _>().await.unwrap();
     let heard = Done::default();

@@ -1,4 +1,4 @@
-//! The harness itself: servers start, answer, keep what they shall keep, and never stay behind.
+//! The harness itself: servers start, answer, keep the data that they should keep, and are never left behind.
 #![cfg(unix)]
 
 use std::{

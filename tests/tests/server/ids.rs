@@ -1,4 +1,4 @@
-//! Ids of any characters on a real server: none reaches another, and none harms the connection.
+//! Ids of any characters on a real server: no id reaches another aggregate, and none harms the connection.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use cqrs_tests::{
     domain::{Account, Open, RichAccounts, Statement, statement},
 };
 
-/// Ids that differ in what separates tokens, matches several, ends lines, or is only written differently.
+/// Ids with token separators, wildcards or line ends, and ids that differ only in their spelling.
 fn hostile() -> HashSet<String> {
     let parts = [
         ".", "*", ">", "=", "=2E", "=2e", " ", "\r\n", "\0", "$", "a", "A", "é", "e\u{301}", "日", "😀", "/",

@@ -1,5 +1,5 @@
-//! What the server side can run out of, or lack, while a service runs: each has its own error that says
-//! what to do, on a real server of the test's own; and the service goes on when the cause is gone.
+//! Resources that the server side can run out of or lose while a service runs. Each has its own error that says what to
+//! do, on a real server of the test's own; and the service continues when the cause is gone.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn open(account: impl Into<String>) -> Open {
     Open { account: account.into(), owner: "x".repeat(1_000), amount: 1 }
 }
 
-/// What the store says, where the command surely had no effect.
+/// The error of the store, for a command that certainly had no effect.
 fn refusal(outcome: Outcome) -> StoreError {
     match outcome {
         Err(CommandError::Failed(Error::Store(error))) => error,
@@ -38,7 +38,7 @@ fn refusal(outcome: Outcome) -> StoreError {
     }
 }
 
-/// Opens accounts until the store refuses one: how many there are, and why.
+/// Opens accounts until the store refuses one: their number, and the error.
 async fn fill(bank: &Bank) -> (u64, StoreError) {
     for number in 0..10_000 {
         match bank.execute(open(number.to_string())).await {
@@ -184,8 +184,8 @@ fn small_disk(folder: &std::path::Path, binary: &std::path::Path) -> std::path::
     script
 }
 
-/// To the server a limit on the size of its files looks like a full disk: writing fails. It then answers no
-/// publish to the stream any more, and everything else as ever.
+/// For the server a limit on the size of its files is like a full disk: writing fails. It then answers no publish to
+/// the stream any more, and all other requests as usual.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_full_disk() {
@@ -236,7 +236,7 @@ async fn a_stream_that_is_deleted_under_a_running_service() {
     let receipt = bank.execute(open("1")).await.unwrap();
     bank.query(statement("1")).after(&receipt).await.unwrap();
     delete(&nats, "GONE").await;
-    // The first one knows its state and appends, the second one has to read first.
+    // The first knows its state and appends, the second has to read first.
     for account in ["1", "2"] {
         let error = refusal(bank.execute(deposit(account, 1)).await);
         assert!(matches!(error, StoreError::Missing { .. }), "{error:?}");
@@ -247,7 +247,7 @@ async fn a_stream_that_is_deleted_under_a_running_service() {
             ProjectorState::Retrying { reason } if reason.contains("the store is not there") && reason.contains("GONE"))
     })
     .await;
-    // It is there again, with nothing in it: what is known of the old one holds no more.
+    // It exists again, and is empty: the state of the old one is not valid any more.
     nats.context("gone").await.unwrap();
     bank.execute(open("2")).await.unwrap();
     delete(&nats, "KV_gone__statement-v1").await;
@@ -258,7 +258,7 @@ async fn a_stream_that_is_deleted_under_a_running_service() {
     server.stop().await;
 }
 
-/// One server of three cannot decide anything.
+/// One server of three has no quorum.
 #[tokio::test]
 async fn a_cluster_without_a_majority() {
     let mut cluster = Cluster::start(3).await;
@@ -291,7 +291,7 @@ async fn a_cluster_without_a_majority() {
     bank.stop().await;
 }
 
-/// A replica may be behind, so that what it has is no answer: the leader is asked, and without one there is none.
+/// A replica may lag, so it cannot answer: the leader is asked, and without a leader there is no answer.
 #[tokio::test]
 async fn what_a_replica_has_without_its_leader_is_no_answer() {
     let mut cluster = Cluster::start(3).await;
@@ -306,7 +306,7 @@ async fn what_a_replica_has_without_its_leader_is_no_answer() {
     views.reached(&view, sequence).await.unwrap();
     bank.stop().await;
 
-    // Requests about the bucket are seen by others of the account.
+    // Other users of the account receive requests about the bucket.
     let other = Nats::connect(&url).await.unwrap();
     let mut asked = other.client().subscribe("$JS.API.*.GET.KV_alone__statement-v1").await.unwrap();
     let mut leader = other.client().subscribe("$JS.API.STREAM.MSG.GET.KV_alone__statement-v1").await.unwrap();
@@ -321,14 +321,14 @@ async fn what_a_replica_has_without_its_leader_is_no_answer() {
     for node in [0, 1] {
         cluster.kill(node).await;
     }
-    // The last server may have been the leader, and then it takes a while to see that it is none any more.
+    // The last server may have been the leader, and then takes a while to notice that it is not any more.
     eventually("nothing is answered without a leader", async || {
         views.get(&view, "1").await.is_err() && views.reached(&view, sequence).await.is_err()
     })
     .await;
 }
 
-/// Where the server keeps the consumers of a stream.
+/// The folder in which the server keeps the consumers of a stream.
 fn consumers_of(folder: &std::path::Path, stream: &str) -> Option<std::path::PathBuf> {
     let mut folders = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
     folders.find_map(|path| {
@@ -336,7 +336,7 @@ fn consumers_of(folder: &std::path::Path, stream: &str) -> Option<std::path::Pat
     })
 }
 
-/// The server refuses the consumer for a reason of its own, which passes.
+/// The server refuses the consumer for a reason that passes.
 #[tokio::test]
 async fn a_consumer_that_the_server_cannot_make_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -387,7 +387,7 @@ async fn jetstream_that_is_switched_off_under_a_running_service() {
     on.kill().await;
     let off = start(accounts("")).await;
     for account in ["1", "2"] {
-        // The first attempts may still have met the old server.
+        // The first attempts may still have reached the old server.
         let mut error = None;
         eventually("the service has the new server", async || {
             match bank.execute(deposit(account, 1)).await {

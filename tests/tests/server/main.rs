@@ -1,5 +1,5 @@
-//! Tests that need a NATS server: the one that they share, or one of their own to kill, damage or configure. Most of them
-//! run in memory too, since what they test holds for both.
+//! Tests that need a NATS server: the shared one, or their own to kill, damage or configure. Most of them run in memory
+//! too, because the tested behaviour is the same for both.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ages;

@@ -1,4 +1,4 @@
-//! Contexts whose names look like what another one has share nothing.
+//! Contexts whose names resemble names of another context share nothing.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -71,7 +71,7 @@ async fn a_view_is_not_another_contexts_whatever_the_two_are_called() {
     let receipt = p_eu.execute(open("otto")).await.unwrap();
     assert_eq!(p_eu.query(GetSales("1".into())).after(&receipt).await.unwrap().unwrap().owner, "otto");
 
-    // What the one removes is its own.
+    // Each removes only its own.
     p_eu.rebuild("sales").await.unwrap().finished().await.unwrap();
     let before = buckets(&context).await;
     p_eu.remove_old_builds("sales").await.unwrap();
@@ -99,7 +99,7 @@ async fn a_context_is_not_what_another_one_has_beside_its_events() {
     }
 }
 
-/// A stream that somebody names like another context's is that one's.
+/// A stream that has the name of another context's stream belongs to that context.
 #[tokio::test]
 async fn a_stream_of_another_context_is_refused() {
     let context = TestContext::new("named").await;
@@ -111,7 +111,7 @@ async fn a_stream_of_another_context_is_refused() {
     assert!(differences.iter().any(|difference| difference.setting == "subjects"), "{error}");
 }
 
-/// Contexts that say that their events have one source are two followers all the same.
+/// Two contexts whose events have the same source are still two followers.
 #[tokio::test]
 async fn two_contexts_with_one_source_follow_a_log_side_by_side() {
     let context = TestContext::new("followers").await;

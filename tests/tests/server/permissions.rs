@@ -1,5 +1,5 @@
-//! Permissions that a service lacks, and those that it needs: the server only mentions a refused subject
-//! beside the call, and the call must end with an error that names it.
+//! Permissions that a service lacks, and those that it needs: the server reports a denied subject only as an event of
+//! the connection, and the call must end with an error that names it.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// A server with an all-powerful user, and users who may do everything but what is denied to them.
+/// A server with a user with all permissions, and users with all permissions but the denied ones.
 async fn server(users: &[(&str, &str)]) -> LocalServer {
     let user = |(user, permissions): &(&str, &str)| {
         format!("{{ user: {user}, password: p, permissions: {{ {permissions} }} }}")
@@ -114,7 +114,7 @@ async fn what_a_running_service_may_not_do() {
         let bank = as_user(user).await;
         let mut outcome = bank.execute(open("1", 1)).await.map(drop);
         if matches!(outcome, Err(CommandError::AlreadyExists(_))) {
-            // The state was known; this asks the leader.
+            // The state was known; this reads from the leader.
             outcome = bank.execute(touch("1")).await.map(drop);
         }
         let Err(CommandError::Failed(Error::Store(error))) = outcome else { panic!("{user}: {outcome:?}") };
@@ -161,8 +161,8 @@ fn permissions(user: &str) -> String {
     permissions.trim_start_matches("permissions: {").trim_end_matches('}').to_owned()
 }
 
-/// Two services of one context, each with the permissions of a service: neither hears what the other one is answered,
-/// nor does whoever listens to all inboxes.
+/// Two services of one context, each with the permissions of a service: neither receives the answers of the other, also
+/// not with a subscription to all inboxes. A user with all permissions receives them.
 #[tokio::test]
 async fn nobody_reads_the_answers_of_others() {
     let users = ["one", "other"].map(|user| (user, permissions(user)));
@@ -185,7 +185,7 @@ async fn nobody_reads_the_answers_of_others() {
             });
         }
     }
-    // Behind the subscriptions.
+    // After the subscriptions.
     for nats in [&other, &root] {
         let _ = nats.context("shop").await.unwrap();
     }
@@ -200,7 +200,7 @@ async fn nobody_reads_the_answers_of_others() {
             .all(|(_, _, heard)| heard.load(Ordering::Relaxed) > 0)
     })
     .await;
-    // All that was answered before has come by now.
+    // All earlier answers have arrived by now.
     let _ = other.context("shop").await.unwrap();
     assert_eq!(heard.load(Ordering::Relaxed), 0, "{listeners:?}");
     server.stop().await;
@@ -238,7 +238,7 @@ async fn who_may_not_ask_for_due_deadlines_is_told() {
     queue.next().await.unwrap().done().await.unwrap();
     let error = loop {
         match queue.next().await {
-            // It comes again, since it is not acknowledged.
+            // It is redelivered, because it is not acknowledged.
             Ok(due) => due.done().await.unwrap(),
             Err(error) => break error,
         }
@@ -248,7 +248,7 @@ async fn who_may_not_ask_for_due_deadlines_is_told() {
     server.stop().await;
 }
 
-/// The client drops events when many come at once, also those about the connection itself.
+/// The client drops events when many arrive at once, also those about the connection itself.
 #[tokio::test]
 async fn a_flood_of_refusals_does_not_hide_that_the_connection_is_back() {
     let server = server(&[("noisy", r#"publish: { deny: ["noise.>"] }"#)]).await;

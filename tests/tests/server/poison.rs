@@ -1,4 +1,4 @@
-//! What one event, one document or one commit cannot do: stop a projection, whatever keeps its results.
+//! One event, one document or one commit cannot stop a projection, on any store of its results.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ async fn deposit<B: Backend, V: View>(
     cqrs.execute(Deposit { account: account.into(), amount }).await.unwrap()
 }
 
-/// A document with all that serde writes in vain, by the amount that was paid in.
+/// A document for each case that serde writes and cannot read back, by the amount of the deposit.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Fragile {
     versions: Vec<u64>,
@@ -194,7 +194,7 @@ impl Handle<Load> for Ship {
     }
 }
 
-/// A document for each number; the rules cannot cope with 13.
+/// A document for each number; the rules panic at 13.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Crate {
     times: u64,
@@ -250,7 +250,7 @@ async fn a_commit_may_change_more_documents_than_one_write_takes<B: Backend + Cl
         let [letter] = letters.as_slice() else { panic!("one letter, not {letters:?}") };
         assert_eq!((letter.events, letter.version, letter.fault), (510, Some(1), Fault::Event));
         assert!(letter.reason.contains("510"), "{}", letter.reason);
-        // One after the other they fit.
+        // One by one they fit.
         assert_eq!(dead.retry(&letter.aggregate).await.unwrap().applied, 510);
     }
     cqrs.seen("crate", &large).await.unwrap();
@@ -272,7 +272,7 @@ async fn a_commit_that_is_set_aside_is_one_dead_letter<B: Backend>(backend: B) {
     assert_eq!(shown().await, [(Some(2), 506, false), (Some(508), 2, true)]);
     let ship = AggregateKey::new("ship", "large").unwrap();
 
-    // An event in the middle has a letter of its own from when it is edited.
+    // An event in the middle has its own letter once it is edited.
     let (at, edited) = (large.position.sequence, r#"{"number":2000}"#);
     let changed =
         dead.edit(cqrs_core::log::Position { sequence: at, index: 3 }, edited).await.unwrap().unwrap();
@@ -282,7 +282,7 @@ async fn a_commit_that_is_set_aside_is_one_dead_letter<B: Backend>(backend: B) {
     let error = cqrs.caught_up().await.unwrap_err();
     assert!(matches!(error, Error::SetAside { dead_letters: 4, .. }), "{error:?}");
 
-    // The thirteen is given up, and nothing but that.
+    // The event with 13 is dropped, and no other.
     let dropped = dead.drop_first(&ship).await.unwrap().unwrap();
     assert_eq!((dropped.version, dropped.events), (Some(2), 1));
     assert_eq!(shown().await[0], (Some(3), 1, true));
@@ -295,8 +295,8 @@ async fn a_commit_that_is_set_aside_is_one_dead_letter<B: Backend>(backend: B) {
     cqrs.caught_up().await.unwrap();
 }
 
-/// Appends a deposit with a version that does not follow, as a writer does that is on another log, or a disk that has
-/// lost something.
+/// Appends a deposit with a version that does not follow, like a writer on another log, or a disk that has lost a
+/// message.
 async fn damage<B: Backend>(backend: B, id: &str, version: u64) {
     let (events, _) = backend.split();
     let last = events.last(&key(id)).await.unwrap().unwrap();
@@ -324,7 +324,7 @@ async fn a_version_gap_concerns_its_aggregate<B: Backend + Clone>(backend: B) {
     cqrs.caught_up().await.unwrap();
     damage(backend.clone(), "a", 7).await;
     damage(backend.clone(), "a", 8).await;
-    // Once more what was there before.
+    // The same content as before once more.
     damage(backend.clone(), "b", 2).await;
     let good = open(&cqrs, "good", 1).await;
     assert_eq!(fragile(&cqrs, "good", &good).await.unwrap(), [1, 2], "others go on");
@@ -343,7 +343,7 @@ async fn a_version_gap_concerns_its_aggregate<B: Backend + Clone>(backend: B) {
     let stopped = again.stopped_at.unwrap();
     assert!(again.applied == 0 && stopped.fault == Fault::Gap, "the log is as it was: {stopped:?}");
     assert!(stopped.reason.contains("should have version 3"), "{}", stopped.reason);
-    // Somebody decides that the view can do without what is missing.
+    // An operator decides that the view does not need the missing event.
     dead.edit(stopped.position, r#"{"amount":5}"#).await.unwrap();
     assert_eq!(dead.retry(&key("a")).await.unwrap().applied, 2);
     let found = cqrs.query(GetFragile { account: "a".into() }).await.unwrap().unwrap();
@@ -360,7 +360,7 @@ async fn a_version_gap_is_noticed_after_a_restart<B: Backend + Clone>(backend: B
     drop(cqrs);
     damage(backend.clone(), "a", 7).await;
     damage(backend.clone(), "b", 2).await;
-    // With nothing remembered.
+    // With no remembered versions.
     let cqrs = service::<_, Fragile>(backend).await;
     let good = deposit(&cqrs, "good", 1).await;
     assert_eq!(fragile(&cqrs, "good", &good).await.unwrap(), [1, 2, 3], "others go on");

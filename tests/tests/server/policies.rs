@@ -1,5 +1,5 @@
-//! What a policy promises, on memory and on a real NATS server alike: each command once, refusals told, deadlines,
-//! and what becomes of events that it cannot cope with.
+//! The guarantees of a policy, on memory and on a real NATS server alike: each command once, refusals are reported,
+//! deadlines, and events that it cannot handle.
 
 use std::{
     sync::Arc,
@@ -36,7 +36,7 @@ cqrs_tests::on_backends! { "policies", memory nats: {
     deadlines_that_cannot_be_sent_hold_up_no_others
 } }
 
-/// Everything in the log of these accounts, as words.
+/// The events of these accounts in the log, as text.
 async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
     commits(events, account).await.iter().flat_map(words).map(|(words, _)| words).collect()
 }
@@ -59,8 +59,9 @@ async fn until_told(events: &impl EventStore, account: &str, expected: &[&str]) 
         .await;
 }
 
-/// Who opens an account gets five; who pays in fifty is lent a hundred by the bank, which may have less, and then
-/// gets one. Who pays in seven has until a time to pay in nine, or loses one; who pays in seventy has longer.
+/// The owner of a new account gets 5. After a deposit of 50 the account `bank` pays out 100, which it may not have; for
+/// each rejected command the account `consolation` gets 1. After a deposit of 7 the owner has until a deadline to
+/// deposit 9, or loses 1; after a deposit of 70 the deadline is later.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Generous {
     opened: u32,
@@ -108,7 +109,7 @@ impl React<AccountEvent> for Generous {
     }
 }
 
-/// How long one has to pay in nine.
+/// The time until a deposit of 9 is due.
 const NINE: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(1_000);
 
@@ -137,7 +138,7 @@ where
     assert_eq!(deposited.origin.command_id, derived);
     bank.caught_up().await.unwrap();
     assert_eq!(told(&events, "1").await, ["opened null", "deposited 5"]);
-    // Several commands of one event are as many commands, also when they say the same.
+    // Several commands of one event are separate commands, also if their content is the same.
     bank.execute(Open { account: "2".into(), owner: "twice".into(), amount: 0 }).await.unwrap();
     until_told(&events, "2", &["opened null", "deposited 5", "deposited 5", "deposited 6"]).await;
 }
@@ -156,7 +157,7 @@ where
     assert_eq!(told(&events, "bank").await, ["opened null", "deposited 5"]);
 }
 
-/// Sends a command that no aggregate lists.
+/// Sends a command that is in no aggregate's list.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Mistaken;
 
@@ -216,7 +217,7 @@ where
     until_told(&events, "2", &["opened null", "deposited 5"]).await;
     let letters = bank.dead_letters("generous").await.unwrap();
     let list = letters.list().await.unwrap();
-    // What the first event of the commit wanted was done, and comes back as an event behind the letter.
+    // The intents of the first event of the commit were executed, and their events are behind the letter.
     assert!(list[0].reason.contains("no thirteen"), "{:?}", list[0]);
     assert!(list[1..].iter().all(|letter| letter.behind), "{list:?}");
     assert_eq!(told(&events, "consolation").await.len(), 2);
@@ -231,7 +232,7 @@ async fn a_policy_is_never_built_anew<B: Backend<Events: Deadlines>>(backend: B)
     assert!(matches!(error, Error::NotRebuilt { projection: "generous" }), "{error}");
 }
 
-/// Generous from now on.
+/// The same policy, which begins at the end of the log.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Late;
 
@@ -263,7 +264,7 @@ where
         bank
     };
     start().await.stop().await;
-    // What happens while it does not run is not missed.
+    // Events while it does not run are not missed.
     before.execute(open("2", 0)).await.unwrap();
     let bank = start().await;
     bank.execute(open("3", 0)).await.unwrap();
@@ -300,7 +301,7 @@ where
     let bank = bank(backend).await;
     bank.execute(open("disarmed", 7)).await.unwrap();
     bank.execute(deposit("disarmed", 9)).await.unwrap();
-    // Armed later, it passes later: then the other one would have passed.
+    // Armed later, it is due later: the disarmed one would have passed before.
     bank.execute(open("armed", 7)).await.unwrap();
     until_told(&events, "armed", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
     assert!(!told(&events, "disarmed").await.contains(&"withdrawn 1".to_owned()));
@@ -339,7 +340,7 @@ where
     let plain = Cqrs::builder(backend.clone()).aggregate::<Account>().start().await.unwrap();
     plain.execute(open("2", 0)).await.unwrap();
     plain.execute(Touch { account: "2".into() }).await.unwrap();
-    // A service that had gone on would have sent its command by now, as the next one does at once.
+    // A service that had continued would have sent its command by now, as the next one does at once.
     let other = Cqrs::builder(backend.clone()).aggregate::<Account>().policy::<Late>().start().await.unwrap();
     eventually("it runs", async || other.projectors()[0].state == ProjectorState::Running).await;
     other.execute(open("3", 0)).await.unwrap();
@@ -348,7 +349,7 @@ where
     bank(backend).await;
 }
 
-/// The machine's clock and tokio's go together, also while tokio's is paused.
+/// The machine's clock and tokio's run together, also while tokio's is paused.
 #[derive(Clone)]
 struct TokioClock {
     start: (Timestamp, tokio::time::Instant),
@@ -380,7 +381,7 @@ where
     builder.clock(clock.clone()).start().await.unwrap()
 }
 
-/// Everything that `Generous` does, in one story. Commands have ids of their own, so that it can be told again.
+/// Every rule of `Generous`, in one test. Commands have fixed ids, so that it can be repeated.
 async fn story<B: Backend>(bank: &Bank<B>) {
     let id = |text: &str| CommandId::derived(["story", text]);
     for account in ["bank", "consolation", "expires", "disarmed"] {
@@ -421,10 +422,10 @@ async fn check_story(events: &MemoryEvents, seed: &str) {
 /// Long enough for every deadline and pause.
 const ALL_OVER: Duration = Duration::from_mins(25);
 
-/// How long a process hangs before it is dead; much shorter than a deadline.
+/// How long a process hangs before it counts as dead; much shorter than a deadline.
 const DEAD: Duration = Duration::from_secs(50);
 
-/// The process dies at every call of a store in turn, before and after its effect, and another goes on.
+/// The process dies at every call of a store in turn, before and after its effect, and another becomes active.
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_step_leaves_nothing_undone_and_does_nothing_twice() {
     for after_effect in [false, true] {
@@ -437,7 +438,7 @@ async fn a_crash_at_any_step_leaves_nothing_undone_and_does_nothing_twice() {
             {
                 let views = dying.beside(views.clone());
                 let bank = world(dying, views, &clock).await;
-                // It may not come to its end.
+                // It may not finish.
                 let _ = tokio::time::timeout(DEAD, story(&bank)).await;
                 tokio::time::sleep(DEAD).await;
             }
@@ -469,7 +470,7 @@ async fn whatever_is_lost_everything_is_done_once() {
     assert!(failures > 1_000, "{failures}");
 }
 
-/// What policies save as the payload of a deadline.
+/// The payload of a policy's deadline.
 fn payload(command: &str, account: &str) -> String {
     let id = uuid::Uuid::new_v4();
     serde_json::json!({
@@ -485,7 +486,7 @@ async fn arm(events: &impl Deadlines, id: &str, payload: String) {
     events.arm(&deadline).await.unwrap();
 }
 
-/// More than a store hands out at once, of commands that the program does not know and of what it cannot read.
+/// More than a store delivers at once: commands that the program does not know, and payloads that it cannot read.
 async fn deadlines_that_cannot_be_sent_hold_up_no_others<B>(backend: B)
 where
     B: Backend<Events: Deadlines> + Clone,
@@ -501,7 +502,7 @@ where
     until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
 }
 
-/// The store takes nothing in for a while when a deadline's command is sent.
+/// The store stores nothing for a while when a deadline's command is sent.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_survives_a_failure_that_passes() {
     let events = Flaky::works(MemoryEvents::default());
@@ -520,7 +521,7 @@ async fn a_deadline_survives_a_failure_that_passes() {
     until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
 }
 
-/// A deadline is not lost to a program that does not know its command: one that does gets it.
+/// A deadline is not lost to a program that does not know its command: one that does receives it.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_waits_for_a_program_that_knows_its_command() {
     let (events, views, clock) = (MemoryEvents::default(), MemoryViews::default(), TokioClock::new());

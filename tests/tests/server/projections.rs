@@ -1,5 +1,5 @@
-//! What a projection promises beyond its plain work, on memory and on a real NATS server alike: events that
-//! cannot be applied, building anew, changed versions, removed documents.
+//! The guarantees of a projection, on memory and on a real NATS server alike: events that cannot be applied, rebuilds,
+//! changed versions, removed documents.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ cqrs_tests::on_backends! { "projections", memory nats: {
     who_has_no_projectors_asks_and_looks_at_those_of_others
 } }
 
-/// The versions of the events that were applied; the rules cannot cope with 13.
+/// The versions of the applied events; the rules panic at 13.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Picky {
     versions: Vec<u64>,
@@ -78,7 +78,7 @@ async fn picked<B: Backend>(bank: &Bank<B, Picky>, account: &str, after: &Receip
     found.unwrap_or_default().versions
 }
 
-/// A projector tells what it did after it was saved, when a query that waits for the save may have been answered.
+/// A projector reports a save after it, when a query that waits for the save may have been answered.
 async fn counts<B: Backend>(bank: &Bank<B, Picky>, dead_letters: usize) {
     eventually("the projector counts its dead letters", async || {
         bank.projectors()[0].dead_letters == dead_letters
@@ -146,7 +146,7 @@ async fn a_query_after_a_receipt_says_what_was_set_aside<B: Backend + Clone>(bac
     bank.caught_up().await.unwrap();
     let poison = deposit(&bank, "a", 13).await;
     let behind = deposit(&bank, "a", 1).await;
-    // Another instance that projects nothing itself is told the same.
+    // Another instance that runs no projectors gets the same answer.
     let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Picky>();
     let looking: Bank<B, Picky> = builder.without_projectors().start().await.unwrap();
     for bank in [&bank, &looking] {
@@ -163,7 +163,7 @@ async fn a_query_after_a_receipt_says_what_was_set_aside<B: Backend + Clone>(bac
         }
         let error = bank.caught_up().await.unwrap_err();
         assert!(matches!(&error, Error::SetAside { dead_letters: 2, .. }), "{error:?}");
-        // What came before it is there, and others are not concerned.
+        // The events before it are there, and other aggregates are not affected.
         assert_eq!(picked(bank, "a", &opened).await, [1]);
         assert_eq!(picked(bank, "b", &other).await, [1]);
     }
@@ -176,7 +176,7 @@ async fn a_query_after_a_receipt_says_what_was_set_aside<B: Backend + Clone>(bac
     }
 }
 
-/// The same, and nobody may read it without the thirteen.
+/// The same, and it halts: no query is answered without the event of 13.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Strict {
     versions: Vec<u64>,
@@ -208,7 +208,7 @@ async fn a_view_may_halt_instead<B: Backend>(backend: B) {
 
 async fn too_many_dead_letters_halt_and_lose_nothing<B: Backend>(backend: B) {
     let bank = bank::<_, Picky>(backend).await;
-    // One after the other: what shares a commit shares a letter.
+    // One after the other: events that share a commit share a letter.
     let account = async |account: u32| {
         let account = account.to_string();
         open(&bank, &account).await;
@@ -234,7 +234,7 @@ async fn too_many_dead_letters_halt_and_lose_nothing<B: Backend>(backend: B) {
     assert_eq!(dead.list().await.unwrap().len(), parked - applied);
 }
 
-/// Which accounts have an odd number of events: the others are not wanted.
+/// The accounts with an odd number of events: the others are not kept.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Odd {
     events: u64,
@@ -275,7 +275,7 @@ async fn a_document_that_is_not_wanted_is_removed<B: Backend>(backend: B) {
     assert_eq!(bank.query(GetOdd { account: "b".into() }).after(&receipt).await.unwrap(), None);
 }
 
-/// Puts something wrong into a view's document, as a mistake in its rules would.
+/// Writes a wrong value into a view's document, like a mistake in its rules would.
 async fn spoil<B: Backend>(backend: B, id: &ProjectionId, account: &str) {
     let (_, views) = backend.split();
     loop {
@@ -314,7 +314,7 @@ async fn a_view_is_built_anew_beside_the_one_that_answers<B: Backend + Clone>(ba
             last.unwrap()
         })
     };
-    // A reader that asks all the while never sees an account go back in time, or not be there.
+    // A reader that queries all the time never sees an account go back in time, or missing.
     let reader = {
         let bank = bank.clone();
         tokio::spawn(async move {
@@ -341,7 +341,7 @@ async fn a_view_is_built_anew_beside_the_one_that_answers<B: Backend + Clone>(ba
     assert_eq!(seen.versions, (1..=202).collect::<Vec<_>>());
     reader.await.unwrap();
 
-    // Another instance finds the new build, and the old one is there until it is removed.
+    // Another instance finds the new build, and the old one exists until it is removed.
     let other = self::bank::<_, Statement>(backend.clone()).await;
     assert_eq!(other.active_build("statement").await.unwrap(), Some(second));
     assert_eq!(other.query(statement("spoilt")).await.unwrap().unwrap().balance, 0);
@@ -356,7 +356,7 @@ async fn a_build_that_was_interrupted_goes_on<B: Backend + Clone>(backend: B) {
     let bank = bank::<_, Statement>(backend.clone()).await;
     let receipt = open(&bank, "a").await;
     bank.query(statement("a")).after(&receipt).await.unwrap();
-    // It has begun, and everything stops before it has done anything.
+    // It has begun, and all instances stop before it has applied anything.
     let beginning = bank.rebuild("statement");
     let (rebuild, _) = tokio::join!(beginning, bank.stop());
     drop(rebuild);
@@ -420,7 +420,7 @@ async fn a_changed_version_is_built_when_the_user_says_so<B: Backend + Clone>(ba
     old.stop().await;
     let removed = new.remove_old_builds("statement").await.unwrap();
     assert_eq!(removed, [ProjectionId::new("statement", 1)]);
-    // It is the version that is there now.
+    // It is the version that exists now.
     builder().start().await.unwrap();
 }
 
@@ -429,7 +429,7 @@ async fn a_log_that_lost_its_end_and_grew_again_is_refused<B: Backend + Clone>(b
     let receipt = open(&first, "a").await;
     first.seen("statement", &receipt).await.unwrap();
     first.stop().await;
-    // What a view remembers that has seen another event at the same place.
+    // The checkpoint of a view that has seen another event at the same position.
     let (_, views) = backend.clone().split();
     let id = ProjectionId::new("statement", 1);
     let saved = views.checkpoint(&id).await.unwrap();

@@ -1,4 +1,4 @@
-//! The log is read by a program in another language, which knows the guide and nothing else.
+//! A program in another language reads the log with the knowledge of the guide alone.
 
 use std::path::Path;
 
@@ -67,7 +67,7 @@ async fn a_reader_in_python_prints_the_order_stream_as_it_is_in_the_log() {
         service.execute(create).metadata(metadata.clone()).await.unwrap();
         service.execute(ConfirmOrder { order }).await.unwrap();
     }
-    // Many at once on one product share commits, which are batches.
+    // Many concurrent commands on one product share commits, which are batches.
     let reservations = (0..20).map(|number| {
         let order = format!("{number}").parse().unwrap();
         service.execute(ReserveStock { product: product.clone(), order, units: 1 }).into_future()
@@ -75,7 +75,7 @@ async fn a_reader_in_python_prints_the_order_stream_as_it_is_in_the_log() {
     for reserved in futures_util::future::join_all(reservations).await {
         reserved.unwrap();
     }
-    // The form that only others write.
+    // The form that only other writers use.
     let event = serde_json::from_value::<cloudevents::Event>(json!({
         "specversion": "1.0", "id": "0190a5f3-0000-7000-8000-000000000001", "source": "/elsewhere",
         "type": "order.delivered", "subject": "from outside", "time": "2026-01-02T03:04:05Z",

@@ -1,5 +1,4 @@
-//! What goes wrong outside the service, on a real server: each has its own error that says what to do,
-//! and nothing is lost.
+//! Failures outside the service, on a real server: each has its own error that says what to do, and nothing is lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -60,7 +59,7 @@ async fn credentials_in_an_address_are_sent_and_never_shown() {
         let said = format!("{shown} {} {error:?}", with_causes(&error));
         assert!(!said.contains("s3") && !said.contains("wr0ng"), "{wrong}: {said}");
     }
-    // What is said apart goes before what is in the address.
+    // Explicit settings override those in the address.
     Connect::to(url("a%40b:wrong")).user("a@b", "s3,c/r@e:t%").connect().await.unwrap();
     server.stop().await;
 
@@ -142,7 +141,7 @@ async fn a_commit_that_is_too_large() {
     bank.execute(open("1", 1)).await.unwrap();
 }
 
-/// Whether it is alone or shares an append, in which its metadata are no headers.
+/// Whether it is alone or shares an append, in which its metadata are not headers.
 #[tokio::test]
 async fn metadata_that_is_too_large() {
     let context = TestContext::new("large").await;
@@ -166,7 +165,7 @@ async fn metadata_that_is_too_large() {
     assert_eq!(with(MAX_METADATA_BYTES).await.unwrap().version, 2);
 }
 
-/// The server's limit is ours: what is one byte below it is stored.
+/// The server's limit is the service's: a message one byte below it is stored.
 #[tokio::test]
 async fn headers_that_are_too_large() {
     let context = TestContext::new("large").await;
@@ -227,11 +226,11 @@ async fn a_stream_that_was_made_anew() {
     let writer = Cqrs::builder(context.backend().await).aggregate::<Account>().start().await.unwrap();
     let receipt = writer.execute(open("2", 1)).await.unwrap();
     let backend = context.backend().await;
-    // The store knows already that the view has got to a place of this number.
+    // The store has seen this view at a checkpoint with this sequence.
     backend.views.reached(&Statement::projection(), receipt.position.sequence).await.unwrap();
     let second = bank(backend).await;
     let foreign = |reason: &str| reason.contains("was built from log");
-    // The old view has a place of the same number, which is not to be believed, neither at once nor by chance.
+    // The old view has a checkpoint with the same sequence, which must never count, whatever the timing.
     for _ in 0..16 {
         let error = second.query(statement("2")).after(&receipt).await.unwrap_err();
         assert!(matches!(&error, Error::ProjectionHalted { reason, .. } if foreign(reason)), "{error}");
@@ -252,7 +251,7 @@ async fn a_stream_that_is_deleted_under_a_worker_is_waited_for_and_not_mistaken_
     .await;
     assert_eq!(bank.query(statement("1")).await.unwrap(), before, "the view stands where it was");
 
-    // Somebody makes it anew, and it grows beyond the place where the view is.
+    // An operator creates it again, and it grows beyond the view's checkpoint.
     let other = self::bank(context.backend().await).await;
     for account in ["2", "3", "4"] {
         other.execute(open(account, 1)).await.unwrap();
@@ -285,8 +284,8 @@ async fn a_consumer_that_was_deleted_is_made_again() {
     assert_eq!(seen, Some(Statement { balance: 6, versions: vec![1, 2, 3] }));
 }
 
-/// A mirror may answer in the stream's name, and knows less: here, only the last account. What it does not know is
-/// not refused.
+/// A mirror may answer in the stream's name, and lag: here, it lacks the last account. A missing aggregate there is not
+/// a refusal.
 #[tokio::test]
 async fn a_mirror_that_knows_little() {
     let context = TestContext::new("mirror").await;

@@ -1,5 +1,5 @@
-//! A log that becomes another one under a running service: its store is put back from an older copy, or its stream is
-//! made again. What the service has in memory is of the log before, and sequences do not tell.
+//! A log that is replaced under a running service: its store is restored from an older copy, or its stream is created
+//! again. The service's memory is of the log before, and sequences do not show the difference.
 
 use std::{fs, path::Path};
 
@@ -30,10 +30,10 @@ trait World: Sized {
     /// Takes a copy of the log, which has one commit.
     async fn copy(&mut self);
 
-    /// Puts the copy, or an empty log, in the place of the log.
+    /// Restores the copy, or an empty log, in place of the log.
     async fn replace(&mut self);
 
-    /// Whether the log that takes its place has the commit of the copy.
+    /// Whether the replacement has the commit of the copy.
     const KEEPS_THE_FIRST: bool;
 }
 
@@ -59,7 +59,7 @@ impl<const KEPT: usize> World for InMemory<KEPT> {
     }
 }
 
-/// Through the server, which runs on: no connection is lost.
+/// Through the server, which keeps running: no connection is lost.
 struct Restored {
     context: TestContext,
     operator: async_nats::Client,
@@ -89,7 +89,7 @@ impl World for Restored {
     }
 }
 
-/// The stream is deleted, and made again by an operator.
+/// The stream is deleted and created again by an operator.
 struct MadeAgain(Restored);
 
 impl World for MadeAgain {
@@ -189,12 +189,12 @@ fn withdraw(amount: u64) -> Withdraw {
 
 const LOST: &str = "a deposit that the log has lost";
 
-/// A service for which account a has 530 in version 4 at sequence 3, and account c is open: but in the log, which has
-/// become another one, a has 35 at the same sequence, and there is no c.
+/// A service that knows account a with 530 in version 4 at sequence 3, and the open account c. But the log was
+/// replaced: there, a has 35 at the same sequence, and c does not exist.
 struct Scene<W: World> {
     world: W,
     bank: Bank<W>,
-    /// For what the log has lost.
+    /// Of a command that the log has lost.
     receipt: Receipt,
     /// How many events a has.
     version: u64,

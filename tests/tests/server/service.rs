@@ -1,4 +1,4 @@
-//! What a service promises, on memory and on a real NATS server alike.
+//! The guarantees of a service, on memory and on a real NATS server alike.
 
 use std::{
     sync::{Arc, Mutex},
@@ -68,7 +68,7 @@ async fn a_repeated_command_has_one_effect_and_one_receipt<B: Backend>(backend: 
     let ids: Vec<_> = (0..3).map(|number| CommandId::derived(["test", &number.to_string()])).collect();
     let first = bank.execute(open("1", 10)).id(ids[0]).await.unwrap();
     let second = bank.execute(withdraw("1", 4)).id(ids[1]).await.unwrap();
-    // Now refused by the lifecycle and by the balance, and still the first answers.
+    // New commands would now be refused by the lifecycle and by the balance, and these still get the first answers.
     let third = bank.execute(withdraw("1", 6)).id(ids[2]).await.unwrap();
     for (id, amount, receipt) in [(ids[1], 4, &second), (ids[2], 6, &third)] {
         let again = bank.execute(withdraw("1", amount)).id(id).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_command_that_changes_nothing_stores_nothing<B: Backend>(backend: B) {
 async fn writers_at_once_lose_no_event<B: Backend>(backend: B) {
     let (events, views) = backend.split();
     let shared = (Arc::new(events), Arc::new(views));
-    // Two services, as two processes have it: they know nothing of each other's commands.
+    // Two services, like in two processes: they share no memory.
     let banks = [bank(shared.clone()).await, bank(shared).await];
     banks[0].execute(open("1", 0)).await.unwrap();
     let mut writers = tokio::task::JoinSet::new();
@@ -154,7 +154,7 @@ async fn a_refusal_is_about_the_current_state<B: Backend>(backend: B) {
     let (ours, theirs) = (bank(shared.clone()).await, bank(shared).await);
     ours.execute(open("1", 1)).await.unwrap();
     theirs.execute(deposit("1", 9)).await.unwrap();
-    // Our last state says 1.
+    // The state in memory is version 1.
     let paid = ours.execute(withdraw("1", 10)).await.unwrap();
     assert_eq!(paid.version, 4);
     theirs.execute(deposit("1", 1)).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_refusal_is_about_the_current_state<B: Backend>(backend: B) {
     assert_eq!(nothing.version, 5);
 }
 
-/// One store for several services, as several runs of one program have it.
+/// One store for several services, like for several runs of one program.
 async fn a_service_that_starts_again_goes_on<B: Backend>(backend: B) {
     let (events, views) = backend.split();
     let shared = (Arc::new(events), Arc::new(views));
@@ -304,7 +304,7 @@ async fn messages_off_a_wire_are_found_by_name<B: Backend>(backend: B) {
     assert_eq!(opened.version, 2);
     let unknown = router.execute("close", message("{}")).await.unwrap_err();
     assert_eq!(unknown.to_string(), r#""close" is not known here, known are: deposit, open, withdraw"#);
-    // What policies may send is not open to everybody.
+    // Commands that policies may send are not public.
     bank.execute(Touch { account: "1".into() }).await.unwrap();
     let internal = router.execute("touch", message(r#"{"account":"1"}"#)).await.unwrap_err();
     assert!(matches!(internal, RouteError::Unknown { .. }), "{internal}");

@@ -1,5 +1,5 @@
-//! Streams that somebody has set up otherwise, on a real server: each setting under which something is lost or comes
-//! that nobody wrote is refused by its name, and what an operator may choose is not.
+//! Streams with settings that an operator has changed, on a real server: each setting under which messages are lost, or
+//! messages appear that no program wrote, is refused by name; settings that an operator may choose are accepted.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use cqrs_tests::{
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-/// What is set otherwise, and by which names it is refused.
+/// The changed settings, and the names by which they are refused.
 type Case = (Value, &'static [&'static str]);
 
-/// What no stream may have, whatever it is for.
+/// Settings that no stream may have, whatever its purpose.
 fn everywhere() -> Vec<Case> {
     vec![
         (json!({ "max_age": 3_600_000_000_000_u64 }), &["max_age"]),
@@ -52,7 +52,7 @@ async fn ask(context: &TestContext, verb: &str, stream: &str, request: &Value) -
     serde_json::from_slice(&answer.payload).unwrap()
 }
 
-/// Makes the stream anew, with what is set otherwise; a null takes a setting away.
+/// Creates the stream again with changed settings; a null removes a setting.
 async fn make(context: &TestContext, made: &Map<String, Value>, otherwise: &Value) {
     let mut config = made.clone();
     for (key, value) in otherwise.as_object().unwrap() {
@@ -65,7 +65,7 @@ async fn make(context: &TestContext, made: &Map<String, Value>, otherwise: &Valu
     assert!(answer["error"].is_null(), "the server refuses {otherwise}: {answer}");
 }
 
-/// Goes through all cases of a stream that was opened once, and through what an operator may choose.
+/// Runs all cases of a stream that was opened once, and the settings that an operator may choose.
 async fn judged<E: std::error::Error>(
     context: &TestContext,
     stream: &str,
@@ -84,7 +84,7 @@ async fn judged<E: std::error::Error>(
             assert!(text.contains(&format!("{name} is ")), "{otherwise}: {text}");
         }
     }
-    // It can be sealed, but not made so.
+    // It can be sealed, but not created so.
     make(context, made, &json!({ "allow_msg_schedules": null })).await;
     let mut sealed = made.clone();
     sealed.insert("sealed".to_owned(), true.into());
@@ -101,7 +101,7 @@ async fn judged<E: std::error::Error>(
     open().await.unwrap();
 }
 
-/// What an operator may choose of every stream.
+/// The settings of every stream that an operator may choose.
 fn chosen() -> Vec<Value> {
     vec![
         json!({ "description": "ours", "metadata": { "team": "blue" }, "compression": "s2" }),
@@ -154,7 +154,7 @@ async fn settings_of_a_log() {
     let open = async || context.nats.context(name).await.map(drop);
     judged(&context, &context.stream(), refused, allowed, open).await;
     works(context.backend().await).await;
-    // Notices are a part of the stream that has to be there when they are wanted.
+    // Notices are a setting of the stream, which an operator has to change before they are used.
     let error = context.nats.open(Topology::new(&**name).notices()).await.unwrap_err().to_string();
     assert!(error.contains("republish is unset and must be {"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Snapshots: what they save, and that nothing depends on them.
+//! Snapshots: what they save, and that no result depends on them.
 
 use bytes::Bytes;
 use cqrs_core::{
@@ -22,7 +22,7 @@ struct Read(u64);
 #[error("it shows {0}")]
 struct Shows(u64);
 
-/// The sum of what was read, under another name in each release.
+/// The sum of the numbers, under another name in each release.
 macro_rules! release {
     ($($release:ident { $($field:ident: $ty:ty),* } snapshot($($snapshot:tt)*) shows $sum:ident;)*) => {
         $(mod $release {
@@ -48,7 +48,7 @@ macro_rules! release {
                 }
             }
 
-            /// Is always refused, and says what the meter shows.
+            /// Is always rejected, with the number that the meter shows.
             #[derive(Debug, Clone, Serialize, Deserialize, Command)]
             #[command(aggregate = Meter, name = "look", upsert)]
             pub(super) struct Look(#[command(id)] pub(super) String);
@@ -95,7 +95,7 @@ release! {
 
 use first::{Add, Install, Service, look, start};
 
-/// What the meter shows after the numbers up to `last`.
+/// The sum after the numbers up to `last`.
 fn sum(last: u64) -> u64 {
     (1..=last).sum()
 }
@@ -104,8 +104,8 @@ fn id(number: u64) -> CommandId {
     CommandId::derived(["meter", &number.to_string()])
 }
 
-/// Adds the numbers from `from` to `to` to meter 1, each under an id of its own, and lets every snapshot that
-/// becomes due be saved before the next one could overtake it.
+/// Adds the numbers from `from` to `to` to meter 1, each under its own id, and waits for every due snapshot, before the
+/// next one could overtake it.
 async fn add<S: EventStore>(
     store: &Watched<S>,
     service: &Service<Watched<S>>,
@@ -153,7 +153,7 @@ async fn a_restart_reads_the_snapshot_and_the_rest<S: EventStore + Clone>(store:
     assert_eq!((receipt.version, store.commits_read()), (58, 0));
 }
 
-/// A snapshot at the end of the log, an aggregate of one commit, and none at all: one round trip each.
+/// A snapshot at the end of the log, an aggregate of one commit, and one without commits: one round trip each.
 async fn what_the_last_commit_tells_is_not_read_again<S: EventStore + Clone>(store: Watched<S>) {
     add(&store, &start(&store).await, 1, 20).await;
     start(&store).await.execute(Add("2".into(), 7)).await.unwrap();
@@ -229,7 +229,7 @@ async fn what_creates_an_aggregate_reads_it_only_if_it_is_there<S: EventStore + 
     assert_eq!((store.most_reads(), store.asked()), ([0, 0], 0));
     add(&store, &service, 2, 12).await;
 
-    // Services that have not seen it: each creates it in vain, and then loads it as others do.
+    // Services without it in memory: each tries to create it in vain, and then loads it.
     let again = start(&store).await.execute(Install("1".into(), 7)).id(id(1)).await.unwrap();
     assert!(again.repeat && again.position == first.position, "{again:?}");
     for number in [0, 8] {
@@ -247,7 +247,7 @@ async fn what_fails_around_snapshots_fails_no_command() {
     for fate in [Snapshots::Unavailable, Snapshots::Refused, Snapshots::Stuck] {
         let store = watched(Memory::default()).with(fate);
         let service = start(&store).await;
-        // More saves than there is room for.
+        // More saves than there are permits.
         let mut tasks = tokio::task::JoinSet::new();
         for meter in 0..50_u64 {
             let service = service.clone();
@@ -323,7 +323,7 @@ async fn long_aggregates_that_are_not_in_memory_are_read_few_at_a_time() {
     }
 }
 
-/// Where commits lie together, a cold load comes to be one read.
+/// If commits are close together, a cold load becomes one read.
 #[tokio::test]
 async fn a_usual_aggregate_is_read_at_once_when_its_neighbours_were_close_together() {
     let store = watched(Memory::default());
@@ -346,7 +346,7 @@ async fn a_usual_aggregate_is_read_at_once_when_its_neighbours_were_close_togeth
     assert_eq!(store.most_reads(), [1, 0], "the first page had all");
 }
 
-/// A service on NATS whose store is watched.
+/// A service on NATS with a store that counts calls.
 async fn on_nats(
     context: &TestContext,
 ) -> (Watched<cqrs_nats::NatsEvents>, Service<Watched<cqrs_nats::NatsEvents>>) {

@@ -1,5 +1,5 @@
-//! Connecting over TLS: with a certificate authority of one's own, with client certificates, and what is
-//! said when the two sides do not agree.
+//! Connections over TLS: with a private certificate authority, with client certificates, and the errors when the two
+//! sides do not agree.
 
 use std::path::{Path, PathBuf};
 

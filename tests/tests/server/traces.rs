@@ -1,5 +1,5 @@
-//! What belongs to one business transaction is found again, over policies, deadlines, refusals and handlers, on memory
-//! and on a real NATS server alike.
+//! A trace finds all of a business transaction, over policies, deadlines, refusals and handlers, on memory and on a
+//! real NATS server alike.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -30,8 +30,8 @@ cqrs_tests::on_backends! { "traces", memory nats: {
     commands_that_shared_an_append_are_told_apart
 } }
 
-/// Who opens an account gets five; who got five loses one a moment later; who lost one makes the bank pay a hundred,
-/// which it has not; and then somebody is consoled.
+/// Anna gets 5 for a new account and loses 1 a moment later; then the account `bank` has to pay 100, which it does not
+/// have; and then the account `consolation` gets 1.
 #[derive(Default, Serialize, Deserialize)]
 struct Chain;
 
@@ -61,7 +61,7 @@ impl React<AccountEvent> for Chain {
 
 type Bank<B> = Cqrs<B, (Account,), ()>;
 
-/// Who is consoled says thanks, by a command that a handler sends.
+/// After each deposit of 1 the handler sends a command: a deposit of 2 to the account `thanks`.
 struct Thankful<B: Backend>(Arc<OnceLock<Bank<B>>>);
 
 impl<B: Backend> EventHandler for Thankful<B> {
@@ -83,7 +83,7 @@ fn open(account: &str, owner: &str, amount: u64) -> Open {
     Open { account: account.into(), owner: owner.into(), amount }
 }
 
-/// A trace as text, without times and places.
+/// A trace as text, without times and positions.
 fn words(trace: &Trace) -> Vec<String> {
     let text = trace.to_string();
     text.lines().map(|line| line.split(", ").next().unwrap().to_owned()).collect()
@@ -124,7 +124,7 @@ where
     let receipt = bank.execute(open("1", "anna", 0)).metadata(metadata.clone()).await.unwrap();
     eventually("all has followed", async || words(&bank.trace(receipt.correlation_id).await.unwrap()) == ALL)
         .await;
-    // The distributed trace has come all the way, too.
+    // The distributed trace has been passed on in each step.
     let thanks = key("thanks");
     let commits = events.read(&thanks, 0, 10).await.unwrap().commits;
     assert_eq!(commits[1].commit.events[0].origin.metadata, metadata);
@@ -161,7 +161,7 @@ where
         let trace = bank.trace(CorrelationId(id)).await.unwrap();
         assert_eq!(words(&trace), [format!("open on account/{account}").as_str(), "  account.opened"]);
         assert!(trace.is_complete);
-        // Whoever says when it began is believed in where to look, not in that this is all.
+        // The given time decides where the search begins, and not whether the trace is complete.
         let later = Timestamp::from_second(i64::try_from(now + 7_200).unwrap()).unwrap();
         let trace = bank.trace_since(CorrelationId(id), later).await.unwrap();
         assert_eq!(trace.is_complete, !trace.commands.is_empty());
@@ -169,7 +169,7 @@ where
     bank.stop().await;
 }
 
-/// It says that it is of the transaction, and what else it is cannot be read.
+/// A message that names the transaction, and is otherwise unreadable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_of_which_something_cannot_be_read_is_not_complete() {
     let context = TestContext::new("traces").await;

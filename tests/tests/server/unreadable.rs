@@ -1,5 +1,5 @@
-//! Messages whose headers the client cannot parse: it ends the connection when it receives one. Whoever may publish can
-//! write them. Each is passed once, named, and does not end the connection again.
+//! Messages whose headers the client cannot parse: it ends the connection when it receives one. Any user who may
+//! publish can write them. Each is skipped once, reported, and does not end the connection again.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -16,7 +16,7 @@ use cqrs_tests::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// A service with two that follow the log.
+/// A service with two projections.
 async fn service(backend: NatsBackend) -> Bank {
     Cqrs::builder(backend)
         .aggregate::<Account>()
@@ -36,7 +36,7 @@ fn subject_of(context: &TestContext, account: &str) -> String {
     format!("{}.event.account.{account}", context.name)
 }
 
-/// How often the connection was there.
+/// How often the connection was established.
 fn connects(nats: &Nats) -> u64 {
     nats.client().statistics().connects.load(Ordering::Relaxed)
 }
@@ -49,10 +49,10 @@ async fn deposit_and_see(bank: &Bank, account: &str) {
     assert_eq!(seen.versions, (1..=receipt.version).collect::<Vec<_>>());
 }
 
-/// What was set aside, by its place.
+/// The dead letters, by position.
 async fn set_aside(bank: &Bank, follower: &str) -> Vec<u64> {
     let letters = loop {
-        // The connection may just be lost.
+        // The connection may be lost at the moment.
         match bank.dead_letters(follower).await.unwrap().list().await {
             Ok(letters) => break letters,
             Err(Error::Store(error)) if error.is_transient() => {}
@@ -93,7 +93,7 @@ async fn what_follows_the_log_goes_on_across_restarts() {
     again.stop().await;
 }
 
-/// The first that a view meets, with nothing behind it that would show a gap.
+/// The first message that a view gets, with none behind it that would show a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_alone_in_the_log_is_passed() {
     let context = TestContext::new("alone").await;
@@ -106,7 +106,7 @@ async fn one_that_is_alone_in_the_log_is_passed() {
     bank.stop().await;
 }
 
-/// The aggregate is damaged, and says so, and nobody else has to do with it.
+/// The aggregate is damaged and reports that, and no other aggregate is affected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_aggregate_with_one_names_it() {
     let context = TestContext::new("damaged").await;
@@ -122,7 +122,7 @@ async fn an_aggregate_with_one_names_it() {
     }
     poison(&context, &subject_of(&context, "1"), 0, b"{}").await;
     for _ in 0..5 {
-        // One that has nothing in memory.
+        // A service without states in memory.
         let bank = bank().await;
         let error = bank.execute(deposit("1", 1)).await.unwrap_err();
         let CommandError::Failed(Error::Store(StoreError::NotACommit { sequence: 3, reason })) = &error
@@ -158,7 +158,7 @@ async fn the_log_can_be_searched_counted_and_asked_for_its_end() {
         transactions.push((receipt.position.sequence, receipt.correlation_id));
     }
     poison(&context, &subject_of(&context, "last"), 0, b"{}").await;
-    // The server has the last one, and may still be storing it.
+    // The server has the last message, and may still be storing it.
     eventually("its end is that one", async || events.log(&["account"]).await.unwrap().last_sequence == 7)
         .await;
     let backlog = events.backlog(&["account"], 0).await.unwrap();
@@ -171,7 +171,7 @@ async fn the_log_can_be_searched_counted_and_asked_for_its_end() {
     }
 }
 
-/// Whoever may publish may also write documents. The next save of the document replaces it.
+/// Any user who may publish may also write documents. The next save of the document replaces it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn buckets_with_some_are_read() {
     let context = TestContext::new("buckets").await;
@@ -183,7 +183,7 @@ async fn buckets_with_some_are_read() {
     let projection: ProjectionId = Statement::projection();
     let bucket = format!("$KV.{}__{projection}", context.name);
     for kind in 0..2 {
-        // The same document, the same checkpoint, and a note of a name that nobody has.
+        // The same document, the same checkpoint, and a note that no projection has.
         let document = views.get(&projection, "1").await.unwrap().unwrap();
         poison(&context, &format!("{bucket}.d.1"), kind, &document).await;
         assert_eq!(views.get(&projection, "1").await.unwrap().as_ref(), Some(&document));
@@ -249,7 +249,7 @@ async fn deadlines_go_on() {
     let stream = context.stream() + "__DEADLINES";
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
     eventually("what cannot be read is removed", async || {
-        // Each attempt to hand it out ends the queue, and another one begins without it.
+        // Each delivery of it ends the queue, and another queue is opened without it.
         let next = tokio::time::timeout(Duration::from_millis(10), queue.next()).await;
         if next.is_ok_and(|next| next.is_err())
             && let Ok(again) = events.due(clock()).await
@@ -278,7 +278,7 @@ async fn the_client_that_takes_the_place_of_one_that_ended_hears_of_its_stream()
     eventually("it hears of the stream", async || {
         let before = events.era();
         let stream = other.get_stream(context.stream()).await.unwrap();
-        // A change of the settings that leaves all as it is.
+        // An update of the settings that changes nothing.
         other.update_stream(&stream.cached_info().config).await.unwrap();
         let heard = async {
             while events.era() == before {

@@ -1,4 +1,5 @@
-//! What a projection waits for before it sets an event aside: the end of an outage, and a program that knows more.
+//! How long a projection waits before it sets an event aside: for the end of an outage, and for a program that knows
+//! more.
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,7 @@ cqrs_tests::on_backends! { "waiting", memory nats sqlite: {
 
 type Places = Arc<Mutex<Vec<(String, u64)>>>;
 
-/// A mail server, and who writes by it. It is away for some accounts.
+/// A mail server. It is unavailable for some accounts.
 #[derive(Debug, Clone, Default)]
 struct Mail {
     away_for: Arc<Mutex<Vec<String>>>,
@@ -157,7 +158,7 @@ macro_rules! program {
                 fn apply(&mut self, _: &ShipEvent) {}
             }
 
-            /// Records the last event that the program knows; the policy's log is a ship of its own.
+            /// Records the last event that the program knows; the policy's log is another ship.
             #[derive(Debug, Serialize, Deserialize, Command)]
             #[command(aggregate = Ship, upsert)]
             pub(super) struct Log {
@@ -260,7 +261,7 @@ where
 {
     let [of_old, of_next] = [Places::default(), Places::default()];
     let old = start!(hasty, backend.clone(), of_old).start().await.unwrap();
-    // The next program is there only to record.
+    // The next program only records here.
     let recording = start!(next, backend.clone(), of_next).without_projectors().start().await.unwrap();
     old.execute(hasty::Log { ship: "a".into(), last: true }).await.unwrap();
     recording.execute(next::Log { ship: "a".into(), last: true }).await.unwrap();
@@ -287,7 +288,7 @@ where
     let voyage = next.query(next::GetVoyage { ship: "a".into() }).after(&seen).await.unwrap().unwrap();
     assert_eq!(voyage.versions, [1, 2, 3]);
     assert_eq!((of_ship(&of_old, "a"), of_ship(&of_next, "a")), (vec![1], vec![2, 3]));
-    // The policy has written into its book once for each event of both ships.
+    // The policy has written into its log once for each event of both ships.
     eventually("all of it is in the book", async || {
         let book = next.query(next::GetVoyage { ship: "book".into() }).await.unwrap();
         book.is_some_and(|book| book.versions == [1, 2, 3, 4])
@@ -306,7 +307,7 @@ async fn an_instance_of_the_next_program_takes_the_turn_of_the_old_one() {
         old.seen(follower, &first).await.unwrap();
     }
     let next = start!(next, context.backend().await, of_next).start().await.unwrap();
-    // The old program has the turn of all of them when the first new event comes.
+    // The old program is active in all projections when the first new event arrives.
     let painted = next.execute(next::Log { ship: "a".into(), last: true }).await.unwrap();
     for follower in FOLLOWERS {
         eventually("the next program goes on", async || next.seen(follower, &painted).await.is_ok()).await;
@@ -330,7 +331,7 @@ async fn who_stands_by_applies_what_the_one_before_it_did_not_know() {
         let error = old.seen(follower, &painted).await.unwrap_err();
         assert!(matches!(&error, Error::SetAside { dead_letters: 1, .. }), "{follower}: {error:?}");
     }
-    // The old one keeps its turn.
+    // The old one stays active.
     let next = start!(next, context.backend().await, of_next).start().await.unwrap();
     for follower in FOLLOWERS {
         eventually("it is applied", async || next.seen(follower, &painted).await.is_ok()).await;

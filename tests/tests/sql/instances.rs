@@ -1,5 +1,5 @@
-//! Several instances of one service: one of them projects at a time, and another goes on when it ends,
-//! in order or not.
+//! Several instances of one service: one of them projects at a time, and another becomes active when it ends, in order
+//! or not.
 
 use std::{
     sync::{Arc, Mutex},
@@ -34,7 +34,7 @@ async fn instance(context: &str) -> Bank {
     bank(backend).await
 }
 
-/// An instance in a runtime of its own, which can be ended from one moment to the next.
+/// An instance in a runtime of its own, which can be ended at any moment.
 fn mortal(context: &str) -> (Runtime, Bank) {
     let context = context.to_owned();
     std::thread::spawn(move || {
@@ -97,7 +97,7 @@ async fn an_instance_that_dies_is_followed_by_another() {
     drop(first);
     runtime.shutdown_background();
     deposit_and_see(&standby, 50, 61).await;
-    // And one that comes while nobody reads, right after a death.
+    // Another instance starts while none is active, right after a death.
     let (runtime, second) = mortal(&context.name);
     drop((standby, second));
     runtime.shutdown_background();
@@ -105,14 +105,14 @@ async fn an_instance_that_dies_is_followed_by_another() {
     deposit_and_see(&last, 10, 71).await;
 }
 
-/// An instance that keeps its views elsewhere than in the buckets of the context.
+/// An instance that keeps its views in another store than the context's buckets.
 async fn instance_with<V: ViewStore>(context: &str, views: V) -> Bank<(NatsEvents, V)> {
     let nats = Nats::connect(server().await.url()).await.unwrap();
     let events = nats.context(context).await.unwrap().events;
     bank((events, views)).await
 }
 
-/// None waits for its turn behind the others: each has views that nobody else brings up to date.
+/// None is a standby for the others: each has views in its own store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     let (context, database) = (TestContext::new("places").await, TestDatabase::new("places").await);
@@ -132,7 +132,7 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
     deposit_and_see(&postgres, 10, 51).await;
     deposit_and_see(&buckets, 10, 61).await;
 
-    // Those on one store take turns.
+    // Of those on one store, one is active.
     let second = instance_with(&context.name, database.views().await).await;
     deposit_and_see(&second, 10, 71).await;
     postgres.stop().await;
@@ -150,8 +150,8 @@ async fn instance_in(url: String, context: String, database: String) -> Bank<(Na
     instance_with(&context, PostgresViews::connect(&url, &database).await.unwrap()).await
 }
 
-/// A worker whose save takes longer than a turn keeps its turn, unless it is stopped meanwhile: then another one saves the
-/// same, and it is written once.
+/// A worker whose save takes longer than `priority_timeout` keeps its pin, unless it is stopped meanwhile: then another
+/// saves the same events, and they are written once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     let context = TestContext::new("slow").await;
@@ -164,7 +164,7 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
     first.seen("statement", &receipt).await.unwrap();
     let second = bank().await;
 
-    // Saves get as far as the documents, behind this lock, and stay there.
+    // This lock stops saves at the documents.
     let mut holder = PgConnection::connect(&database.url).await.unwrap();
     let mut lock = holder.begin().await.unwrap();
     let table = database.views().await.table(&Statement::projection());
@@ -178,7 +178,7 @@ async fn a_store_that_is_slower_than_a_turn_is_written_once() {
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%\"{}\"%'",
         database.context
     );
-    // A transaction sees the same list of activities to its end.
+    // A transaction sees the same list of activities until its end.
     let mut watcher = PgConnection::connect(&database.url).await.unwrap();
     let mut are_waiting = async || {
         let waiting = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waiting.clone()));
@@ -210,7 +210,7 @@ struct Slow(Arc<Mutex<Work>>);
 
 #[derive(Default)]
 struct Work {
-    /// The versions whose handling has begun, and how many are handled now and were at most.
+    /// The versions whose handling has begun, how many are handled now, and the maximum so far.
     begun: Vec<u64>,
     now: usize,
     most: usize,
@@ -246,7 +246,7 @@ impl On<AccountEvent> for Slow {
     }
 }
 
-/// Also when nothing dies, and each takes longer than a turn.
+/// Also if nothing dies, and each event takes longer than `priority_timeout`.
 async fn each_event_is_handled_once<B: Backend + Clone>(instances: impl IntoIterator<Item = B>) {
     let slow = Slow::default();
     let mut banks = Vec::new();

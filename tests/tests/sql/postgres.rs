@@ -1,4 +1,4 @@
-//! The view store in Postgres: the contract, and what a real server does to it.
+//! The view store in Postgres: the contract, and failures of a real server.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ cqrs_core::view_store_contract!(async {
     (database.views().await, database)
 });
 
-/// Counts until it has worked, with whatever failures that may pass in between.
+/// Counts until it succeeds, through transient failures.
 async fn count_at_last(views: &PostgresViews) {
     eventually("a save", async || match count(views).await {
         Ok(_) => true,
@@ -74,7 +74,7 @@ async fn a_save_wakes_those_who_wait_in_other_processes() {
     };
     tokio::join!(waiting, saving);
 
-    // Now they listen. The connection that does so is ended, and those who wait do not notice.
+    // Now it listens. Its connection is ended, and the waiting calls do not notice.
     let listening = async {
         let of_this_test = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%:{}\"%'",
@@ -86,7 +86,7 @@ async fn a_save_wakes_those_who_wait_in_other_processes() {
     let waiting = async { other.reached(&COUNTING, 4).await.expect("a wait") };
     tokio::join!(waiting, listening);
 
-    // What goes back, goes back for all.
+    // A removed view goes back for all waiting calls.
     one.remove(&COUNTING).await.expect("a removal");
     one.open(&COUNTING).await.expect("the view, anew");
     let early = tokio::time::timeout(Duration::from_millis(50), other.reached(&COUNTING, 2)).await;
@@ -155,7 +155,7 @@ async fn a_killed_server_keeps_each_save_whole_and_once() {
         server.restart().await;
         count_at_last(&views).await;
         let number = counted(&views).await;
-        // The save before this one may have been stored although nobody was told.
+        // The save before this one may be stored although its caller got no answer.
         assert!(number == confirmed + 1 || number == confirmed + 2, "{number} after {confirmed}");
         unknown += number - confirmed - 1;
         confirmed = number;
@@ -170,7 +170,7 @@ async fn a_save_whose_connection_is_ended_changes_nothing() {
     views.open(&COUNTING).await.expect("the view");
     count(&views).await.expect("a save");
 
-    // The save gets as far as the documents, behind this lock.
+    // This lock stops the save at the documents.
     let mut holder = PgConnection::connect(&database.url).await.expect("a connection");
     let mut lock = holder.begin().await.expect("a transaction");
     let sql = format!("LOCK TABLE {} IN SHARE MODE", views.table(&COUNTING));

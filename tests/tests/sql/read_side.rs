@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How many ask at once.
+/// How many queries run at once.
 const MANY: usize = 400;
 
 cqrs_tests::on_backends! { "read", memory nats sqlite postgres: {
@@ -71,7 +71,7 @@ fn statement() -> GetStatement {
     GetStatement { account: "a".into() }
 }
 
-/// A receipt for what has not happened.
+/// A receipt for a command that was not carried out.
 fn later(receipt: &Receipt) -> Receipt {
     let mut later = receipt.clone();
     later.position.sequence += 1_000;
@@ -83,7 +83,7 @@ async fn a_view_is_waited_for_also_after_events_that_it_leaves_out<B: Backend>(b
     open(&bank).await;
     for _ in 0..3 {
         let deposited = deposit(&bank).await;
-        // The view has no document that a deposit changes, and yet it is known when it has seen one.
+        // A deposit changes no document of the view, and yet the view's position includes it.
         assert_eq!(bank.query(CountOpenings).after(&deposited).await.unwrap(), 1);
         let openings = bank.progress().await.unwrap().swap_remove(1);
         assert_eq!(openings.sequence, deposited.position.sequence);
@@ -96,7 +96,7 @@ async fn a_view_is_not_waited_for_after_events_that_it_does_not_follow<B: Backen
     bank.query(statement()).after(&opened).await.unwrap();
     let written = bank.execute(WriteNote(1)).await.unwrap();
     assert!(written.position.sequence > opened.position.sequence);
-    // It will never be there, which is known without waiting.
+    // The view will never reach it, which is known without waiting.
     let seen =
         bank.query(statement()).after(&later(&written)).patience(Duration::from_mins(1)).await.unwrap();
     assert_eq!(seen.unwrap().versions, [1]);
@@ -112,12 +112,12 @@ async fn a_view_that_does_not_get_there_is_an_error_that_says_how_far_and_how_lo
     let cqrs_core::Error::ViewBehind { view, at, sequence, waited } = error else { panic!("{error:?}") };
     assert_eq!((view, sequence, waited), ("statement", late.position.sequence, patience));
     assert!(at < sequence, "{at}");
-    // Whoever gave up leaves nothing behind that others meet.
+    // A call that gave up leaves nothing behind that affects others.
     let deposited = deposit(&bank).await;
     assert_eq!(bank.query(statement()).after(&deposited).await.unwrap().unwrap().versions, [1, 2]);
 }
 
-/// Deposits while many wait for them, each for one of them.
+/// Deposits while many queries wait for them, each for one of them.
 async fn many_ask_at_once<B: Backend>(bank: &Bank<B>) {
     let asking = async |receipt: Receipt| {
         let seen = bank.query(statement()).after(&receipt).patience(Duration::from_mins(1)).await?.unwrap();
@@ -131,7 +131,7 @@ async fn many_ask_at_once<B: Backend>(bank: &Bank<B>) {
     try_join_all(waiting).await.unwrap();
 }
 
-/// Many wait for what does not come.
+/// Many queries wait in vain.
 async fn many_wait_in_vain<B: Backend>(bank: &Bank<B>, receipt: &Receipt) {
     let late = later(receipt);
     let patience = Duration::from_secs(2);
@@ -169,7 +169,7 @@ async fn many_queries_share_a_connection_to_nats_and_one_watch() {
     let sent = || nats.client().statistics().out_messages.load(std::sync::atomic::Ordering::Relaxed);
     let sent_before = sent();
     many_wait_in_vain(&bank, &last).await;
-    // The projectors ask for messages now and then; those who wait ask for nothing.
+    // The projectors send requests now and then; waiting queries send none.
     assert!(sent() - sent_before < 50, "{} requests", sent() - sent_before);
     let jetstream = async_nats::jetstream::new(nats.client().clone());
     let mut bucket = jetstream.get_stream("KV_shop__statement-v1").await.unwrap();
@@ -204,7 +204,7 @@ async fn many_queries_share_a_pool_of_connections_to_postgres_and_one_that_liste
     let asked_before = asked();
     many_wait_in_vain(&bank, &last).await;
     let asked = asked() - asked_before;
-    // Each looks once. The one who listens looks every five seconds, lest a notification was lost.
+    // Each query looks once. The listener looks every five seconds, in case a notification was lost.
     assert!((MANY..MANY + 5).contains(&asked), "{asked} times");
 }
 

@@ -1,7 +1,7 @@
-//! A view of a long log is built anew in SQLite: by a process that is killed in the middle, beside a build that
-//! answers all the while.
+//! A view of a long log is rebuilt in SQLite: by a process that is killed during the build, beside a build that answers
+//! all the time.
 //!
-//! `REBUILD_EVENTS=1000000` makes the log as long as that. What it took is printed, with `--nocapture`.
+//! `REBUILD_EVENTS=1000000` makes the log that long. The measurements are printed with `--nocapture`.
 #![cfg(not(feature = "testcontainers"))]
 
 use std::{
@@ -35,14 +35,14 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// Over so many accounts the events are spread, and so many come in one commit.
+/// The number of accounts, and of events in one commit.
 const ACCOUNTS: u64 = 500;
 const IN_ONE_COMMIT: u64 = 20;
 
 /// How many accounts are filled at the same time.
 const AT_ONCE: usize = 64;
 
-/// What the other process is told: the server, the context, and the file.
+/// The arguments of the other process: the server, the context, and the file.
 const OTHER: &str = "CQRS_REBUILD";
 
 fn events() -> u64 {
@@ -51,7 +51,7 @@ fn events() -> u64 {
     (events / step).max(2) * step
 }
 
-/// What is known of an account.
+/// The view of an account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Balance {
     events: u64,
@@ -85,7 +85,7 @@ async fn bank(events: NatsEvents, views: SqliteViews) -> Bank {
     Cqrs::builder((events, views)).aggregate::<Account>().view::<Balance>().start().await.unwrap()
 }
 
-/// What was paid in with the event of that version; the first one opens the account.
+/// The amount of the deposit with that version; the first version opens the account.
 fn amount(account: u64, version: u64) -> u64 {
     if version == 1 { 0 } else { (account + version) % 7 }
 }
@@ -131,7 +131,7 @@ async fn fill_account(events: &NatsEvents, account: u64, number: u64) {
     }
 }
 
-/// Appends until the answer is definite; nobody else writes to the account.
+/// Appends until the answer is definite; no other program writes to the account.
 async fn append(events: &NatsEvents, commit: &Commit, last: u64) -> u64 {
     loop {
         match events.append(commit, Expected::after(last)).await {
@@ -146,7 +146,7 @@ async fn append(events: &NatsEvents, commit: &Commit, last: u64) -> u64 {
     }
 }
 
-/// Not a test of its own: the process that builds the view anew, until it dies at its point.
+/// Not a test of its own: the process that rebuilds the view, until it dies at its failpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_other_process() {
     let Ok(told) = env::var(OTHER) else { return };
@@ -161,7 +161,7 @@ async fn the_other_process() {
     bank.stop().await;
 }
 
-/// Says how far a build is, every now and then.
+/// Prints the progress of a build now and then.
 async fn tell(progress: impl Fn() -> cqrs_core::operate::ProjectorStatus) {
     loop {
         let status = progress();
@@ -217,7 +217,7 @@ async fn a_long_log_is_built_anew_through_a_crash_and_no_reader_notices() {
         }))
     };
 
-    // The process that begins dies in the middle; should this one have taken the work, there is another build.
+    // The process that begins dies during the build; if this one had done the work, there would be another build.
     let since = Instant::now();
     let last = events.log(&["account"]).await.unwrap().last_sequence;
     let half = (number / 4_096 / 2).max(1);

@@ -1,5 +1,5 @@
-//! Views in tables of their own, in both databases: built anew beside the one that answers, with tables that cannot be
-//! created, and of another context's log.
+//! Views in their own tables, in both databases: rebuilt beside the active build, with tables that cannot be created,
+//! and of another context's log.
 
 use std::{
     sync::{
@@ -32,11 +32,11 @@ use tokio::time::sleep;
 /// How the tables of [`Rows`] are created.
 #[derive(Debug, Clone, Copy)]
 enum Index {
-    /// With an index whose name is the build's own.
+    /// With an index whose name belongs to the build.
     Own,
     /// With an index that has the same name in each build.
     Fixed,
-    /// Not at all.
+    /// They are not created.
     Broken,
 }
 
@@ -55,7 +55,7 @@ struct Rows(Index);
 
 const ROWS: ProjectionId = ProjectionId::new("rows", 1);
 
-/// What the bank tells others, and what another context keeps of it.
+/// The bank's announcement, and the rows that another context keeps of it.
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 #[event(name = "bank.money-came")]
 struct MoneyCame;
@@ -154,7 +154,7 @@ macro_rules! views_in {
                 builder.projection(ROWS, views.projection(Rows(index))).start().await.unwrap()
             }
 
-            /// How many rows the build has that answers now.
+            /// The number of rows in the active build.
             async fn rows<E: EventStore>(bank: &Service<(E, Views)>, views: &Views) -> i64 {
                 let build = bank.active_build(ROWS.name).await.unwrap().unwrap();
                 let select = views.tables::<Rows>(&build).sql("SELECT count(*) FROM {rows}");
@@ -265,7 +265,7 @@ macro_rules! views_in {
                     tokio::spawn(async move {
                         while !over.load(Ordering::Relaxed) {
                             bank.execute(deposit("1", 1)).await.unwrap();
-                            // So that the new build catches up with it.
+                            // So that the new build can catch up.
                             sleep(Duration::from_millis(1)).await;
                         }
                     })

@@ -1,4 +1,4 @@
-//! The view store in SQLite between processes, and on files that are not as they should be.
+//! The view store in SQLite between processes, and on damaged or foreign files.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ use cqrs_tests::{
     eventually,
 };
 
-/// What another process is told to do, and with which folder.
+/// The task of another process, and its folder.
 const TASK: &str = "CQRS_SQLITE_TASK";
 
 async fn open(folder: &Path) -> SqliteViews {
@@ -34,7 +34,7 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// This program once more, as the other process.
+/// This program again, as the other process.
 struct Other(Child);
 
 impl Other {
@@ -52,7 +52,7 @@ impl Other {
     }
 }
 
-/// Not a test of its own: what [`Other`] does. It ends when nobody holds its standard input any more.
+/// Not a test of its own: the task of [`Other`]. It ends when its standard input closes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_other_process() {
     let Ok(task) = env::var(TASK) else { return };
@@ -70,7 +70,7 @@ async fn the_other_process() {
                     Ok(number) => {
                         fs::write(folder.join("confirmed"), number.to_string()).expect("a file");
                     }
-                    // Somebody else was faster.
+                    // Another process was faster.
                     Err(SaveError::Conflict) => {}
                     Err(_) => break,
                 }
@@ -152,7 +152,7 @@ async fn a_save_behind_anothers_lock_says_that_it_may_succeed_later() {
         matches!(&saving, Err(SaveError::Failed(error @ StoreError::Unavailable { .. })) if error.is_transient()),
         "{saving:?}"
     );
-    // Those who read are not in its way.
+    // Readers do not block it.
     assert_eq!(counted(&views).await, 1);
     other.kill();
     assert_eq!(count(&views).await.expect("a save after it"), 2);
@@ -241,7 +241,7 @@ async fn a_full_disk_stops_saves_and_nothing_else() {
 async fn a_database_in_memory_outlives_a_connection_that_is_closed() {
     let views = SqliteViews::in_memory("shop").await.expect("the views");
     views.open(&COUNTING).await.expect("the view");
-    // As the pool does with one on which a call was dropped halfway.
+    // Like the pool does with a connection on which a call was dropped.
     views.pool().acquire().await.expect("a connection").close().await.expect("its end");
     assert_eq!(views.checkpoint(&COUNTING).await.expect("the checkpoint").checkpoint, None);
 }

@@ -1,5 +1,5 @@
-//! A build takes the place of another while several instances answer, on every view store: nobody goes back in time,
-//! whichever instance is asked, and what ends in the middle goes on or is given up.
+//! A build becomes active in place of another while several instances answer queries, on every view store: no reader
+//! sees an older state, whichever instance it queries, and an interrupted switch is continued or withdrawn.
 
 use std::{
     sync::{
@@ -84,7 +84,7 @@ async fn open<B: Backend>(bank: &Bank<B>) {
     bank.seen(Statement::NAME, &opened).await.unwrap();
 }
 
-/// How many events the statement has, as an instance says.
+/// The number of events in the statement, as an instance answers.
 async fn asked<B: Backend>(bank: &Bank<B>) -> usize {
     bank.query(statement("1")).await.unwrap().unwrap().versions.len()
 }
@@ -118,7 +118,7 @@ async fn who_asks_two_instances_never_goes_back_in_time<B: Backend>([one, other]
                     Ok(_) | Err(CommandError::Failed(Error::Conflict { .. })) => {}
                     Err(error) => panic!("{error:?}"),
                 }
-                // The statement grows with each, and so does what it takes to write it.
+                // The statement grows with each event, and so does the time to write it.
                 sleep(Duration::from_millis(1)).await;
             }
         })
@@ -156,7 +156,7 @@ async fn who_asks_two_instances_never_goes_back_in_time<B: Backend>([one, other]
     }
 }
 
-/// Seals the first build for the first attempt, as an instance does right before a switch.
+/// Seals the first build for the first attempt, like an instance does right before a switch.
 async fn seal(views: &impl ViewStore) {
     loop {
         let saved = views.checkpoint(&FIRST).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_switch_that_was_interrupted_goes_on<B: Backend>([one, other]: [B; 2])
     open(&first).await;
     deposit_and_see(&first).await;
     first.stop().await;
-    // What an instance leaves behind that dies when it has sealed the build that answers.
+    // An instance that dies when it has sealed the active build leaves this behind.
     let (events, views) = other.split();
     let noted = views.about(Statement::NAME).await.unwrap();
     let note = r#"{"versions":{"1":{"active":1,"building":2,"last":2,"switching":1,"attempts":1}}}"#;
@@ -194,7 +194,7 @@ async fn a_seal_that_leads_to_nothing_is_taken_back<B: Backend>([one, other]: [B
     open(&first).await;
     let (_, views) = other.split();
     seal(&views).await;
-    // The projector finds it with the next event at the latest.
+    // The projector finds the seal with the next event at the latest.
     deposit_and_see(&first).await;
     assert_eq!(views.checkpoint(&FIRST).await.unwrap().checkpoint.unwrap().sealed, None);
     first.stop().await;
@@ -224,7 +224,7 @@ async fn a_build_is_given_up_in_all_instances<B: Backend + Clone>([one, other]: 
         views.checkpoint(&SECOND).await.is_ok_and(|saved| saved.checkpoint.is_none())
     })
     .await;
-    // The next one is another.
+    // The next attempt has another number.
     let third = ProjectionId { build: 3, ..FIRST };
     banks[0].rebuild(Statement::NAME).await.unwrap().finished().await.unwrap();
     for bank in &banks {

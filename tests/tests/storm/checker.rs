@@ -1,4 +1,4 @@
-//! The checker finds each kind of wrong, and nothing in what is right.
+//! The checker finds each kind of violation, and none in a correct history.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn stored(sequence: u64, first_version: u64, commands: &[(&str, Request)]) -> St
     Stored { account: ACCOUNT.into(), sequence, first_version, events }
 }
 
-/// An opening, a deposit of unknown end that is stored, a withdrawal, a refused one, and a failed one.
+/// An opening, a deposit with an unknown outcome that is stored, a withdrawal, a rejected one, and a failed one.
 fn right() -> (Vec<Entry>, Vec<Stored>) {
     let history = vec![
         entry("open", Request::Open(5), [call(0, 1, done(2, 10, 2))]),
@@ -55,7 +55,7 @@ fn right() -> (Vec<Entry>, Vec<Stored>) {
     (history, log)
 }
 
-/// The kinds of violation after a change of what is right.
+/// The kinds of violation after a change of the correct history.
 fn kinds(change: impl FnOnce(&mut Vec<Entry>, &mut Vec<Stored>)) -> Vec<Kind> {
     let (mut history, mut log) = right();
     change(&mut history, &mut log);
@@ -68,9 +68,9 @@ fn kinds(change: impl FnOnce(&mut Vec<Entry>, &mut Vec<Stored>)) -> Vec<Kind> {
 #[test]
 fn what_is_right_is_right() {
     assert_eq!(kinds(|_, _| {}), []);
-    // What failed after a call of unknown end may be stored.
+    // A command that failed after a call with an unknown outcome may be stored.
     assert_eq!(kinds(|_, log| log.push(stored(13, 5, &[("lost", Request::Deposit(1))]))), []);
-    // A command of unknown end may be missing, as a whole.
+    // A command with an unknown outcome may be missing, as a whole.
     let without_deposit = |history: &mut Vec<Entry>, log: &mut Vec<Stored>| {
         log.truncate(1);
         history.truncate(2);
@@ -171,7 +171,7 @@ fn a_refusal_that_no_state_during_the_call_explains() {
             [Kind::WrongRefusal]
         );
     }
-    // The same is right when the call began before the state had changed.
+    // The same is correct when the call began before the state had changed.
     let early = |history: &mut Vec<Entry>, _: &mut Vec<Stored>| {
         history[3].request = Request::Withdraw(6);
         history[3].calls[0] = call(0, 7, Outcome::Refused(Refusal::Insufficient(5)));

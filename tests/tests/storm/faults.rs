@@ -1,4 +1,4 @@
-//! Which faults there are, and a weather that chooses among them.
+//! The faults, and a random choice among them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
 use cqrs_tests::{cluster::Cluster, proxy::Proxy};
 use tokio::time::{Instant, sleep};
 
-/// How long the servers have for coming back to health before the next fault hits them all the same.
+/// How long the servers have to become healthy before the next fault happens anyway.
 const RECOVERY: Duration = Duration::from_secs(15);
 
 /// How often each fault happened.
@@ -31,7 +31,7 @@ enum LinkFault {
     StallRequests(Duration),
     StallAnswers(Duration),
     HalfOpen(Duration),
-    /// The answers stay away until the servers have forgotten the commands, and are then lost.
+    /// The answers are held back until the servers have forgotten the commands, and are then lost.
     Expire,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Weather<'a> {
         Self { cluster, bank, random }
     }
 
-    /// Faults for so long; in the end everything works again.
+    /// Causes faults for this time; in the end everything works again.
     pub(crate) async fn rage(self, length: Duration) -> Counts {
         let Self { cluster, bank, mut random } = self;
         let end = Instant::now() + length;
@@ -69,7 +69,7 @@ async fn rage_on_servers(cluster: &mut Cluster, stream: &str, mut random: Random
         let fault = match random.below(10) {
             0..4 => ServerFault::Kill,
             4..6 => ServerFault::Restart,
-            // Long enough, at times, for the others to choose a new leader.
+            // Sometimes long enough for the others to elect a new leader.
             6 => ServerFault::Pause(random.between(4_000, 9_000)),
             _ => ServerFault::Pause(random.between(300, 2_000)),
         };
@@ -95,7 +95,7 @@ async fn strike_server(cluster: &mut Cluster, node: usize, fault: ServerFault, l
             if leader { "restart leader" } else { "restart server" }
         }
         ServerFault::Pause(length) => {
-            // A lone server that is away for long adds nothing but time.
+            // A single server that is down for long only adds time.
             let length = if cluster.size() == 1 { length.min(Duration::from_secs(1)) } else { length };
             cluster.pause(node).await;
             sleep(length).await;

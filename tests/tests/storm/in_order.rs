@@ -1,4 +1,4 @@
-//! Leaders that step down, and servers that leave in order (lame duck), under load: an operator's usual acts.
+//! Leaders that step down, and servers that leave in order (lame duck mode), under load: usual operations.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,7 +37,7 @@ async fn leaders_that_step_down_and_servers_that_leave_in_order() {
     let workload = Workload::start(&bank, Random::new(seed));
     let (stream, bucket) = (bank.stream(), bank.bucket("statement-v1"));
     for step in 0..STEPS {
-        // Not all at once: what is under way is the point.
+        // Not all at once: the test is about calls in progress.
         sleep(Duration::from_millis(200)).await;
         for subject in [
             format!("STREAM.LEADER.STEPDOWN.{stream}"),
@@ -74,7 +74,7 @@ async fn leaders_that_step_down_and_servers_that_leave_in_order() {
     }
 }
 
-/// What the view must be, folded without the framework.
+/// The expected view, folded without the framework.
 fn statements(log: &[Stored]) -> BTreeMap<String, Statement> {
     let mut all = BTreeMap::<String, Statement>::new();
     for stored in log {

@@ -1,5 +1,4 @@
-//! How long callers wait when a server goes: figures, which depend on the machine, so nothing asserts
-//! them.
+//! How long callers wait when a server fails: figures, which depend on the machine, so no test asserts them.
 
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::{
 /// How often each is measured.
 const ROUNDS: usize = 5;
 
-/// What is measured.
+/// The measured faults.
 #[derive(Debug, Clone, Copy)]
 enum Loss {
     /// The server is killed and comes back at once.
@@ -51,7 +50,7 @@ async fn measure(servers: usize, losses: &[Loss]) {
         for _ in 0..ROUNDS {
             let workload = Workload::start(&bank, Random::new(random::seed()));
             let start = Instant::now();
-            // The load must be there before and after.
+            // The load must be running before and after.
             sleep(Duration::from_secs(1)).await;
             let begun = start.elapsed();
             let recovered = strike(&mut cluster, &bank.stream(), *loss).await;
@@ -88,12 +87,12 @@ async fn strike(cluster: &mut Cluster, stream: &str, loss: Loss) -> Duration {
     ready
 }
 
-/// Of the calls that were under way when the server was lost, or began while it was away.
+/// The calls that were in progress when the server was lost, or began while it was down.
 fn longest_wait(history: &[Entry], lost: Duration) -> Duration {
     longest(history, |call| call.end > lost && call.start < lost + Duration::from_millis(100))
 }
 
-/// Of the calls before, which wait for each other only.
+/// The calls before, which wait only for each other.
 fn longest_without(history: &[Entry], lost: Duration) -> Duration {
     longest(history, |call| call.end < lost)
 }

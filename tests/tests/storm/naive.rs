@@ -1,4 +1,4 @@
-//! A client that takes a missing answer for a failure, and what the checker says of it.
+//! A client that takes a missing answer for a failure, and the checker's violations for it.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use tokio::time::Instant;
 
 use crate::workload::outcome;
 
-/// A store whose answers get lost once, right after the second append has reached the server.
+/// A store that loses one answer, right after the second append has reached the server.
 struct LosesAnAnswer {
     events: NatsEvents,
-    /// The same log on a way without faults.
+    /// The same log on a connection without faults.
     witness: NatsEvents,
     proxy: Arc<Proxy>,
-    /// Whether it reports that as a failure.
+    /// Whether it reports the lost answer as a failure.
     naive: bool,
 }
 
@@ -34,7 +34,7 @@ impl LosesAnAnswer {
         matches!(self.witness.next_after(&commit.aggregate, expected.sequence()).await, Ok(Some(_)))
     }
 
-    /// The append is stored when this returns, and whoever sent it has no answer.
+    /// The append is stored when this returns, and its sender has no answer.
     async fn append_without_answer(&self, commit: &Commit, expected: Expected) -> AppendError {
         self.proxy.stall_answers();
         let stored = async {
@@ -60,7 +60,7 @@ impl EventStore for LosesAnAnswer {
     cqrs_tests::pass_on! { to events: all but append }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
-        // The first commit of an account is let through, and so is everything after the lost answer.
+        // The first commit of an account passes, and so does everything after the lost answer.
         if expected == Expected::NoStream || commit.first_version != 2 {
             return self.events.append(commit, expected).await;
         }
@@ -71,8 +71,8 @@ impl EventStore for LosesAnAnswer {
     }
 }
 
-/// What a caller sees who deposits once, and again under another id if it is told that this failed; and
-/// the log after that.
+/// The observations of a caller that deposits once, and again under another id if the answer is a failure; and the log
+/// after that.
 async fn deposit_once(naive: bool) -> (Vec<Entry>, Vec<Stored>) {
     let server = own_server().await;
     let proxy = Arc::new(Proxy::start(server.port()).await.unwrap());
@@ -102,7 +102,7 @@ async fn deposit_once(naive: bool) -> (Vec<Entry>, Vec<Stored>) {
     (history, log.iter().map(Stored::from).collect())
 }
 
-/// The opening is not of interest, and not in the history.
+/// The opening does not matter, and is not in the history.
 fn kinds(history: &[Entry], log: &[Stored]) -> Vec<Kind> {
     let violations = check(history, log).into_iter();
     violations.map(|violation| violation.kind).filter(|kind| *kind == Kind::Unwanted).collect()

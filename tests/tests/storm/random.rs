@@ -1,4 +1,4 @@
-//! Choices that follow from a seed.
+//! Choices that are derived from a seed.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -9,7 +9,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
-/// A seed that nobody has chosen.
+/// A random seed.
 pub(crate) fn seed() -> u64 {
     RandomState::new().build_hasher().finish() % 1_000_000_000
 }

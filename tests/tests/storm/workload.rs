@@ -1,4 +1,4 @@
-//! Many callers with fixed command ids, over few hot and many cold accounts, and the record of it.
+//! Many callers with fixed command ids, over few hot and many cold accounts, and the record of their calls.
 
 use std::{
     sync::{
@@ -34,12 +34,12 @@ type Answer = Result<Receipt, CommandError<AccountRejection>>;
 /// How many services share the log, each with a connection of its own.
 const SERVICES: usize = 8;
 const WRITERS: usize = 96;
-/// How many accounts most writers want at any time, and after how many commands each is left for a
-/// new one: every command reads the whole account.
+/// How many accounts are hot at any time, and after how many commands each is replaced by a new one: every command
+/// reads the whole account.
 const HOT: usize = 12;
 const HEAT: u64 = 60;
 const COLD: u64 = 4_000;
-/// The servers forget message ids after this time, so that some repeats come too late for them.
+/// The servers forget message ids after this time, so that some repeats come too late.
 pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
 /// How often a command is sent at most.
 const CALLS: usize = 6;
@@ -65,7 +65,7 @@ impl Bank {
             if service == 0 {
                 shorten_duplicate_window(cluster, Topology::new(&*context).stream()).await;
             }
-            // Impatient services tell their callers more often that they do not know.
+            // Services with short limits report unknown outcomes more often.
             let patience = [30_000, 10_000, 2_000, 300][service % 4];
             let builder = Cqrs::builder(backend).aggregate::<Account>();
             services.push(builder.append_patience(Duration::from_millis(patience)).start().await.unwrap());
@@ -83,7 +83,7 @@ impl Bank {
         format!("KV_{}_{view}", self.context)
     }
 
-    /// The stores, on a connection of its own to the servers themselves.
+    /// The stores, on a connection of their own to the servers, without proxies.
     pub(crate) async fn backend(&self, cluster: &Cluster) -> NatsBackend {
         backend(&cluster.url(), &self.context, cluster.size()).await
     }
@@ -194,7 +194,7 @@ impl Writer {
         }
         let slot = self.random.index(HOT);
         let count = self.heat[slot].fetch_add(1, Ordering::Relaxed);
-        // Whoever comes first opens it; those beside may find it missing.
+        // The first caller opens the account; concurrent callers may not find it.
         let request = if count.is_multiple_of(HEAT) { Request::Open(amount) } else { request };
         (format!("{:x}-hot-{slot}-{}", self.run, count / HEAT), request)
     }
@@ -210,12 +210,12 @@ impl Writer {
 
     async fn call(&mut self, entry: &Entry) -> Call {
         if !entry.calls.is_empty() {
-            // Some come back after the servers have forgotten the command's id.
+            // Some callers send again after the servers have forgotten the command's id.
             let late = self.random.percent(10);
             sleep(if late { DUPLICATE_WINDOW * 3 / 2 } else { self.random.between(0, 100) }).await;
         }
         let start = self.start.elapsed();
-        // A caller whose time is up drops the call wherever it is.
+        // A caller with a timeout drops the call at any point.
         let patience = if self.random.percent(2) { self.random.between(0, 20) } else { Duration::MAX };
         let answer = timeout(patience, self.send(entry)).await;
         let outcome = answer.map_or_else(|_| Outcome::Unknown("dropped".into()), outcome);
@@ -242,7 +242,7 @@ impl Writer {
     }
 }
 
-/// What a caller can take from an answer.
+/// The outcome that a caller takes from an answer.
 ///
 /// # Panics
 ///
