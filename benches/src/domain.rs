@@ -7,40 +7,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::texts::{ADDRESS, AMOUNT, CUSTOMER, NOTE, REFERENCE, TOTAL};
 
-/// What happens to an order.
+/// The events of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[event(prefix = "order")]
 pub enum OrderEvent {
     /// It was placed.
     Created {
-        /// By whom.
+        /// The customer.
         customer: String,
-        /// Where it is to go.
+        /// The address of delivery.
         address: String,
-        /// What it costs.
+        /// Its price.
         total: u64,
     },
     /// An instalment came in.
     Paid {
-        /// How much.
+        /// The amount.
         amount: u64,
-        /// What the bank calls the payment.
+        /// The bank's reference for the payment.
         reference: String,
-        /// What the payer wrote.
+        /// The payer's text.
         note: String,
     },
     /// A parcel was packed.
     Packed {
         /// The parcel.
         parcel: u64,
-        /// What is in it.
+        /// Its content.
         contents: String,
     },
     /// A parcel was given to a carrier.
     Shipped {
         /// The parcel.
         parcel: u64,
-        /// Where it goes, and how.
+        /// Its address and its carrier.
         label: String,
     },
     /// A parcel was charged for.
@@ -52,7 +52,7 @@ pub enum OrderEvent {
     },
 }
 
-/// Why an order refuses.
+/// Why an order rejects a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRejection {
     /// Nothing was paid.
@@ -60,7 +60,7 @@ pub enum OrderRejection {
     NoAmount,
 }
 
-/// An order: it can be paid in any number of instalments, and sent in any number of parcels.
+/// An order: it can be paid in any number of instalments, and shipped in any number of parcels.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, Aggregate)]
 #[aggregate(
     id = u64,
@@ -113,26 +113,26 @@ pub struct CreateOrder {
     /// The order.
     #[command(id)]
     pub order: u64,
-    /// By whom.
+    /// The customer.
     pub customer: String,
-    /// Where it is to go.
+    /// The address of delivery.
     pub address: String,
-    /// What it costs.
+    /// Its price.
     pub total: u64,
 }
 
-/// Pays an instalment: one event. Nothing is refused.
+/// Pays an instalment: one event. It is never rejected.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Order)]
 pub struct PayOrder {
     /// The order.
     #[command(id)]
     pub order: u64,
-    /// How much.
+    /// The amount.
     pub amount: u64,
-    /// What the bank calls the payment.
+    /// The bank's reference for the payment.
     pub reference: String,
-    /// What the payer wrote.
+    /// The payer's text.
     pub note: String,
 }
 
@@ -154,11 +154,11 @@ pub struct CreateKeptOrder {
     /// The order.
     #[command(id)]
     pub order: u64,
-    /// By whom.
+    /// The customer.
     pub customer: String,
-    /// Where it is to go.
+    /// The address of delivery.
     pub address: String,
-    /// What it costs.
+    /// Its price.
     pub total: u64,
 }
 
@@ -169,11 +169,11 @@ pub struct PayKeptOrder {
     /// The order.
     #[command(id)]
     pub order: u64,
-    /// How much.
+    /// The amount.
     pub amount: u64,
-    /// What the bank calls the payment.
+    /// The bank's reference for the payment.
     pub reference: String,
-    /// What the payer wrote.
+    /// The payer's text.
     pub note: String,
 }
 
@@ -193,7 +193,7 @@ impl PayOrder {
         Self { order, amount: AMOUNT, reference: REFERENCE.to_owned(), note: NOTE.to_owned() }
     }
 
-    /// One that the order refuses, so that only its state is looked at.
+    /// An instalment that the order rejects, so that only its state is needed.
     pub fn refused(order: u64) -> Self {
         Self { order, amount: 0, reference: String::new(), note: String::new() }
     }
@@ -266,14 +266,14 @@ fn paid(amount: u64, reference: &str, note: &str) -> Result<Events<OrderEvent>, 
     Ok(OrderEvent::Paid { amount, reference: reference.to_owned(), note: note.to_owned() }.into())
 }
 
-/// What is known of one order.
+/// The summary of one order.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderSummary {
-    /// What it costs.
+    /// Its price.
     pub total: u64,
-    /// What was paid.
+    /// The paid amount.
     pub paid: u64,
-    /// How many parcels were sent.
+    /// How many parcels were shipped.
     pub parcels: u64,
 }
 

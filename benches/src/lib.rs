@@ -1,4 +1,4 @@
-//! What is measured: a domain of the usual size. The measuring itself is the program of this package.
+//! The measured domain, with events of a usual size. The program of this package measures.
 
 pub mod domain;
 mod texts;

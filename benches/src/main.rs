@@ -47,7 +47,7 @@ async fn run(cli: Cli) -> Result<()> {
     measure(&workloads, &cli.options).await
 }
 
-/// Shows results that were measured before, those of all files together.
+/// Shows earlier results, those of all files together.
 fn show(files: &[PathBuf], markdown: Option<&Path>, picture: Option<&Path>) -> Result<()> {
     let mut all: Option<Report> = None;
     for file in files {
@@ -71,7 +71,7 @@ fn show(files: &[PathBuf], markdown: Option<&Path>, picture: Option<&Path>) -> R
     Ok(())
 }
 
-/// Replaces what is between two lines of a file.
+/// Replaces the text between two lines of a file.
 fn put_between(file: &Path, text: &str) -> Result<()> {
     const BEGIN: &str = "<!-- results -->\n";
     const END: &str = "<!-- end -->\n";
@@ -93,7 +93,7 @@ async fn measure(workloads: &[cli::Workload], options: &Options) -> Result<()> {
         let group = workloads::run(*workload, options).await?;
         anstream::println!("{}\n", group.table());
         report.groups.push(group);
-        // After each, so that an end before the end loses little.
+        // After each workload, so that an early end loses little.
         if let Some(file) = &options.json {
             let json = serde_json::to_vec_pretty(&report)?;
             fs::write(file, json).with_context(|| format!("{} cannot be written", file.display()))?;

@@ -1,7 +1,7 @@
-//! What one would do with the client alone: the other side of every comparison.
+//! The same work with the client alone: the other side of every comparison.
 //!
-//! Messages are those of the framework: headers and payload are taken from what it wrote, and only the values
-//! that differ from message to message are set anew.
+//! The messages are those of the framework: headers and payload are taken from what it wrote, and only the values that
+//! differ from message to message are set.
 
 mod documents;
 
@@ -32,13 +32,13 @@ use crate::{
     server::Orders,
 };
 
-/// How many publishes are under way when nobody waits for each.
+/// How many publishes are in flight when the task does not wait for each answer.
 const WINDOW: usize = 256;
 
-/// The order of which the templates were made.
+/// The order whose messages are the templates.
 const TEMPLATE: u64 = 0;
 
-/// The client with what it takes to write commits like those of the framework.
+/// The client with the templates of the framework's commits.
 #[derive(Clone)]
 pub(crate) struct Raw {
     pub(crate) client: Client,
@@ -51,14 +51,14 @@ pub(crate) struct Raw {
     used: Arc<AtomicU64>,
 }
 
-/// A message of the framework, without what is of this one message only.
+/// A message of the framework, without the values that differ from message to message.
 #[derive(Clone)]
 pub(crate) struct Template {
     headers: HeaderMap,
     payload: Bytes,
 }
 
-/// Of which aggregate type messages are.
+/// The aggregate type of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Order,
@@ -98,7 +98,7 @@ impl Raw {
         })
     }
 
-    /// So many numbers that were not returned before; the first of them.
+    /// Takes so many numbers that were not returned before, and returns the first.
     pub(crate) fn next(&self, numbers: u64) -> u64 {
         self.used.fetch_add(numbers, Ordering::Relaxed)
     }
@@ -107,8 +107,8 @@ impl Raw {
         format!("{}.event.{}.{order}", self.context, kind.name())
     }
 
-    /// Publishes to one order until time is up, each message after the answer to the one before, with the check
-    /// that nothing came in between.
+    /// Publishes to one order until time is up, each message after the answer to the one before, with the check that no
+    /// other message came in between.
     pub(crate) async fn append(self, template: Template, order: u64, until: Until) -> Result<u64> {
         let subject = self.subject(Kind::Order, order);
         let (mut last, mut written) = (0, 0);
@@ -120,7 +120,7 @@ impl Raw {
         Ok(written)
     }
 
-    /// Publishes one event of this version, with the check that nothing came after `last`.
+    /// Publishes one event of this version, with the check that no message came after `last`.
     pub(crate) async fn append_once(&self, kind: Kind, order: u64, version: u64, last: u64) -> Result<()> {
         let message = self.one_event.message(kind, order, version, Some(last));
         self.jetstream.send_publish(self.subject(kind, order), message).await?.await?;
@@ -140,8 +140,8 @@ impl Raw {
         Ok(written)
     }
 
-    /// Stores the commits of these versions for each of these orders, one version of all before the next, so that
-    /// the commits of one order lie as far apart as there are orders.
+    /// Stores the commits of these versions for each of these orders, one version of all before the next, so that the
+    /// distance between two commits of one order is the number of orders.
     pub(crate) async fn fill(&self, kind: Kind, orders: Range<u64>, versions: Range<u64>) -> Result<()> {
         let all = (orders.end - orders.start) * (versions.end - versions.start);
         let bar = preparing(&format!("filling {}", self.stream), all);
@@ -175,7 +175,7 @@ impl Raw {
         self.direct_get(&self.stream, &Get { next_by_subj: subject, seq: from, batch }).await
     }
 
-    /// What a stream answers to a batched direct get.
+    /// A stream's answer to a batched direct get.
     async fn direct_get(&self, stream: &str, get: &impl Serialize) -> Result<Vec<async_nats::Message>> {
         let request = serde_json::to_vec(get)?;
         let inbox = self.client.new_inbox();
@@ -197,8 +197,8 @@ impl Raw {
 }
 
 impl Raw {
-    /// Asks the stream's leader whether a subject has a message after `last`, as everyone must who wants to say that
-    /// a state is the current one: any replica may have answered a direct get.
+    /// Asks the stream's leader whether a subject has a message after `last`. That is necessary to know that a state is
+    /// the current one: any replica may have answered a direct get.
     pub(crate) async fn has_more(&self, subject: String, last: u64) -> Result<bool> {
         let stream = self.jetstream.get_stream_no_info(&self.stream).await?;
         match stream.raw_message_builder().sequence(last + 1).next_by_subject(subject).send().await {
@@ -210,13 +210,13 @@ impl Raw {
 }
 
 impl Template {
-    /// The same without what says who, what and when: only the payload and the check.
+    /// The same without the attributes of the event: only the payload and the check.
     pub(crate) fn bare(&self) -> Self {
         Self { headers: HeaderMap::new(), payload: self.payload.clone() }
     }
 
-    /// A message of this kind; with an expectation it is as the framework sends it, without one it is as the
-    /// stream has it, except for what the server would have to remember.
+    /// A message of this kind. With an expectation it is as the framework sends it. Without one it is as the stream has
+    /// it, except for what the server would have to remember.
     pub(crate) fn message(
         &self,
         kind: Kind,
@@ -240,7 +240,7 @@ impl Template {
                 .map(|(name, values)| (name.clone(), values[0].clone()))
                 .collect();
         }
-        // Several events have theirs in the payload.
+        // Several events have their attributes in the payload.
         if headers.get("ce-id").is_some() {
             headers.insert("ce-id", Uuid::new_v4().to_string());
             headers.insert("ce-commandid", command);
@@ -252,7 +252,7 @@ impl Template {
     }
 }
 
-/// Publishes of which the answers are not there yet, in order.
+/// Publishes whose answers have not arrived yet, in order.
 #[derive(Default)]
 struct Window(VecDeque<PublishAckFuture>);
 

@@ -1,4 +1,4 @@
-//! Contenders in turn, round after round.
+//! Runs contenders in turn, round after round.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     report::{Line, Unit},
 };
 
-/// One of those who are measured: runs for about the given time and says what it measured.
+/// A contender: it runs for about the given time and returns its measurement.
 pub(crate) struct Contender<'a> {
     what: String,
     unit: Unit,
@@ -29,8 +29,8 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Runs the contenders in turn, every other round backwards, so that none always follows the same one. What they
-/// do before the first round, for a fraction of the time, is not counted.
+/// Runs the contenders in turn, every other round backwards, so that no contender always follows the same one. A first
+/// short run of each is not counted.
 pub(crate) async fn in_turn(options: &Options, contenders: Vec<Contender<'_>>) -> Result<Vec<Line>> {
     let mut contenders = contenders;
     let mut rounds = vec![Vec::new(); contenders.len()];
@@ -57,7 +57,7 @@ pub(crate) async fn in_turn(options: &Options, contenders: Vec<Contender<'_>>) -
     Ok(lines.map(|(contender, rounds)| Line::new(contender.what, contender.unit, rounds)).collect())
 }
 
-/// Says what goes on while something is prepared, for which there is no measure.
+/// Shows a text while something is prepared that has no progress bar.
 pub(crate) fn preparing(what: &str, steps: u64) -> ProgressBar {
     let bar = ProgressBar::new(steps);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
@@ -67,7 +67,7 @@ pub(crate) fn preparing(what: &str, steps: u64) -> ProgressBar {
     bar
 }
 
-/// Until when to go on.
+/// The time at which a run ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Until(Instant);
 
@@ -77,8 +77,7 @@ impl Until {
     }
 }
 
-/// Lets tasks run side by side for the given time, each of which says how much it did; returns how much they did
-/// in a second.
+/// Runs tasks at the same time for the given time, each of which returns its count; returns the count per second.
 pub(crate) async fn per_second<F>(
     time: Duration,
     tasks: impl IntoIterator<Item = impl FnOnce(Until) -> F>,
@@ -96,7 +95,7 @@ where
     Ok(as_f64(done) / begin.elapsed().as_secs_f64())
 }
 
-/// A count as what one divides.
+/// A count as a number for divisions.
 #[expect(clippy::cast_precision_loss, reason = "no count comes near what a double holds exactly")]
 pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64

@@ -1,4 +1,4 @@
-//! The servers that are measured on, which belong to this program.
+//! The servers for the measurements, which belong to this program.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{raw::Raw, rounds::as_f64};
 
-/// When the server writes to the disk what it has acknowledged.
+/// When the server writes acknowledged messages to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sync {
     /// Every two minutes, the server's default.
@@ -40,22 +40,22 @@ impl Server {
         Ok(Self { process, sync })
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub(crate) fn url(&self) -> &str {
         self.process.url()
     }
 
-    /// A connection of the framework, of its own.
+    /// A connection of the framework of its own.
     pub(crate) async fn nats(&self) -> Result<Nats> {
         Ok(Nats::connect(self.process.url()).await?)
     }
 
-    /// A context with its service, each on a connection of its own, with room for so many aggregates in memory.
+    /// A context with its service, each on a connection of its own, with so many cached aggregates.
     pub(crate) async fn orders(&self, context: &str, cached: u64) -> Result<Orders> {
         orders(self.nats().await?.context(context).await?, cached).await
     }
 
-    /// The client alone, with messages as the framework writes them in this context.
+    /// The client alone, with messages like those of the framework in this context.
     pub(crate) async fn raw(&self, context: &str) -> Result<Raw> {
         let service = self.orders(context, 10).await?;
         let raw = Raw::new(async_nats::connect(self.process.url()).await?, context, &service).await;
@@ -63,7 +63,7 @@ impl Server {
         raw
     }
 
-    /// What the results hold for.
+    /// The conditions of the results.
     pub(crate) async fn setting(&self) -> Result<String> {
         let nats = self.nats().await?;
         let sync = match self.sync {
@@ -73,7 +73,7 @@ impl Server {
         Ok(format!("nats-server {}, file storage, {sync}, 1 replica", nats.client().server_info().version))
     }
 
-    /// The memory that the server has of the machine, in bytes.
+    /// The resident memory of the server, in bytes.
     pub(crate) fn memory(&self) -> Result<u64> {
         resident(&self.process.pid().to_string())
     }
@@ -97,7 +97,7 @@ pub(crate) async fn place<B: Backend>(
     placed.buffer_unordered(64).try_collect().await
 }
 
-/// How long this process has kept processors busy, in seconds, to the hundredth.
+/// The processor time of this process, in seconds, to the hundredth.
 pub(crate) fn processor_time() -> Result<f64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     // The name of the program, in parentheses, may have spaces in it.
@@ -106,7 +106,7 @@ pub(crate) fn processor_time() -> Result<f64> {
     Ok(as_f64(ticks.sum::<Result<u64, _>>()?) / 100.0)
 }
 
-/// The memory that a process has of the machine, in bytes: `self` or its number.
+/// The resident memory of a process, in bytes: `self` or its number.
 pub(crate) fn resident(process: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

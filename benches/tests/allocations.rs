@@ -1,4 +1,4 @@
-//! How often a command allocates, beyond what its own handler does: a number that may only go down.
+//! How often a command allocates, beyond its own handler: a number that may only decrease.
 
 use allocation_counter::{AllocationInfo, measure};
 use cqrs_benches::domain::{CreateOrder, Order, PayOrder, SendParcel};
@@ -7,10 +7,10 @@ use cqrs_core::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// Enough commands that what happens now and then, such as a table that grows, does not count for much.
+/// Enough commands that rare allocations, such as of a table that grows, do not count for much.
 const COMMANDS: u64 = 2_000;
 
-/// What a command of one event costs at most, on an aggregate in memory: no allocation more may come in.
+/// The most allocations of a command of one event on an aggregate in memory.
 const MOST_FOR_ONE_EVENT: f64 = 6.5;
 
 /// The same for a command of three events.
@@ -30,7 +30,7 @@ fn a_command_of_three_events_allocates_no_more_than_it_did() {
     assert!(extra <= MOST_FOR_THREE_EVENTS, "{extra:.2} allocations, not {MOST_FOR_THREE_EVENTS}");
 }
 
-/// The allocations of a command in the service, less those of making the command, handling it and applying its
+/// The allocations of a command in the service, without those of making the command, handling it and applying its
 /// events.
 fn extra<C>(command: fn(u64) -> C) -> f64
 where
@@ -60,7 +60,7 @@ where
             }
         });
     };
-    // An aggregate that remembers as many commands as it ever will.
+    // An aggregate that remembers the maximum number of commands.
     commands(1_000);
     measure(|| commands(COMMANDS))
 }

@@ -1,4 +1,4 @@
-//! The command line: what one learns from it, and what it refuses.
+//! The command line: its help, and its errors.
 
 use std::process::{Command, Output};
 

@@ -13,7 +13,7 @@ use crate::{
     peer::{CONNECTIONS, Peer},
 };
 
-/// Its ids become columns as they are, so that none may be named like a word of SQL.
+/// Its ids become columns unchanged, so that none may have the name of an SQL keyword.
 #[derive(Debug, Clone, PartialEq, Eq, Event, Serialize, Deserialize)]
 #[stream(OrderEvent, [Created, Paid])]
 enum DomainEvent {
@@ -99,9 +99,9 @@ impl Peer for Disintegrate {
     }
 
     async fn carry_out(&self, order: &mut String, wanted: Wanted) -> Result<bool> {
-        // It leaves it to its user to try again. A read ends before the oldest append of anybody that is under way,
-        // so that a command may not see the one before it on the same order; and other orders make serializable
-        // transactions fail as well.
+        // It leaves retries to its user. A read ends before the oldest append in progress of any writer, so that a
+        // command may not see the one before it on the same order; and other orders make serializable transactions fail
+        // as well.
         for _ in 0..TRIES {
             match self.0.make(Command { order_id: order.clone(), wanted }).await {
                 Ok(_) => return Ok(true),

@@ -50,8 +50,8 @@ impl Peer for Esrc {
     async fn open(url: &str) -> Result<Self> {
         let client = async_nats::connect(url).await?;
         let context = jetstream::new(client);
-        // As the store makes it, except for the limit: every read leaves a consumer behind for a while, and a server
-        // allows a thousand unless it is told otherwise.
+        // Like the store makes it, except for the limit: every read leaves a consumer behind for a while, and a server
+        // allows a thousand by default.
         let stream = jetstream::stream::Config {
             name: STREAM.to_owned(),
             subjects: vec![format!("{STREAM}.>")],
@@ -68,7 +68,7 @@ impl Peer for Esrc {
     }
 
     async fn carry_out(&self, order: &mut Uuid, wanted: Wanted) -> Result<bool> {
-        // A new order need not be read: the first write says that it expects nothing there.
+        // A new order need not be read: the first write names the expectation that it has no events.
         let root: Root<Folded> =
             if wanted == Wanted::Create { Root::new(*order) } else { self.0.read(*order).await? };
         match self.0.clone().try_write(root, wanted).await {

@@ -48,8 +48,8 @@ impl Peer for Eventsourced {
 
     async fn open(url: &str) -> Result<Self> {
         let context = jetstream::new(async_nats::connect(url).await?);
-        // As its setup makes it, except that it drops nothing when it has more than a gigabyte, and for the limit:
-        // every read leaves a consumer behind for a while, and a server allows a thousand unless it is told otherwise.
+        // Like its setup makes it, except that it drops nothing when it has more than a gigabyte, and for the limit:
+        // every read leaves a consumer behind for a while, and a server allows a thousand by default.
         let stream = jetstream::stream::Config {
             name: STREAM.to_owned(),
             subjects: vec![format!("{STREAM}.>")],

@@ -7,7 +7,7 @@ mod texts;
 
 use texts::{ADDRESS, AMOUNT, CUSTOMER, NOTE, REFERENCE, TOTAL};
 
-/// What happens to an order: events of about 200 bytes as JSON.
+/// The events of an order, of about 200 bytes as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Happened {
     Created { customer: String, address: String, total: u64 },
@@ -22,12 +22,12 @@ pub struct Order {
     exists: bool,
 }
 
-/// What can be asked of an order.
+/// The commands of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     Create,
     Pay,
-    /// It is refused, so that nothing but the state is needed.
+    /// It is rejected, so that only the state is needed.
     PayNothing,
 }
 

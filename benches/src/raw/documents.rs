@@ -1,4 +1,4 @@
-//! The documents of a view in a bucket, by the client alone: what it takes to read and to write them in batches.
+//! The documents of a view in a bucket, with the client alone: reads and writes them in batches.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use uuid::Uuid;
 use super::Raw;
 use crate::rounds::as_f64;
 
-/// How many documents one batch has, beside the checkpoint: as many as the framework's at the most.
+/// How many documents one batch has, beside the checkpoint: the framework's maximum.
 const TOGETHER: u64 = 500;
 
 impl Raw {
-    /// Brings the documents of so many orders up to date with an event of each in turn, until there were so many events
-    /// or time is up: reads the documents of a batch, and writes them with a checkpoint. Returns how many in a second.
+    /// Applies one event after the other to the documents of so many orders, until there were so many events or time is
+    /// up: reads the documents of a batch, and writes them with a checkpoint. Returns the events per second.
     pub(crate) async fn documents(
         self,
         bucket: String,
@@ -53,7 +53,7 @@ impl Raw {
         Ok(as_f64(written) / begin.elapsed().as_secs_f64())
     }
 
-    /// The sequences of the documents that are there.
+    /// The sequences of the existing documents.
     async fn last_of(&self, bucket: &str, subjects: &[String]) -> Result<HashMap<String, u64>> {
         #[derive(Serialize)]
         struct Get<'a> {
@@ -70,7 +70,8 @@ impl Raw {
         found.into_iter().map(place).collect()
     }
 
-    /// Writes the documents and then the checkpoint, each if it is the one that was read; the checkpoint's sequence.
+    /// Writes the documents and then the checkpoint, each with the check that it is unchanged since the read. Returns
+    /// the checkpoint's sequence.
     async fn write(
         &self,
         bucket: &str,

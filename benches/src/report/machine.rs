@@ -1,11 +1,11 @@
-//! Where results come from.
+//! The machine of the results.
 
 use std::{fs, process::Command};
 
 use cqrs_core::{Clock as _, port::SystemClock};
 use serde::{Deserialize, Serialize};
 
-/// The machine, what ran on it, and how busy it was before.
+/// The machine, the versions of the programs, and the load before the run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) time: String,
@@ -15,7 +15,7 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) rustc: String,
     pub(crate) client: String,
-    /// The processes that were running or wanted to, in the last minute before.
+    /// The processes that were running or runnable in the last minute before.
     pub(crate) load_before: f64,
     pub(crate) rounds: u32,
     pub(crate) seconds: f64,

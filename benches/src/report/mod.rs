@@ -1,4 +1,4 @@
-//! Results: what was measured, where, and how it stands to the goals.
+//! Results: the measurements, the machine, and the goals.
 
 mod machine;
 mod picture;
@@ -20,12 +20,12 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) title: String,
-    /// What they hold for: the server, its storage, when it writes to the disk.
+    /// Their conditions: the server, its storage, when it writes to the disk.
     pub(crate) setting: String,
     pub(crate) lines: Vec<Line>,
 }
 
-/// What one contender did in each round.
+/// The measurements of one contender in each round.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) what: String,
@@ -35,7 +35,7 @@ pub(crate) struct Line {
     pub(crate) ratio: Option<Ratio>,
 }
 
-/// How it stands to another contender.
+/// Its ratio to another contender.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ratio {
     pub(crate) to: String,
@@ -66,7 +66,7 @@ impl Line {
         Self { what: what.into(), unit, rounds, goal: None, ratio: None }
     }
 
-    /// Sets what the median should be.
+    /// Sets the goal of the median.
     pub(crate) fn goal(mut self, goal: Goal) -> Self {
         self.goal = Some(goal);
         self
@@ -99,7 +99,7 @@ impl Goal {
     }
 }
 
-/// The lines, each after the first beside it, with the goal that the function says for its place.
+/// The lines, each after the first compared with it, with the goal that the function returns for its index.
 pub(crate) fn beside_the_first(lines: Vec<Line>, goal: impl Fn(usize) -> Option<Goal>) -> Vec<Line> {
     let mut lines = lines.into_iter();
     let Some(first) = lines.next() else { return Vec::new() };
@@ -107,7 +107,7 @@ pub(crate) fn beside_the_first(lines: Vec<Line>, goal: impl Fn(usize) -> Option<
     std::iter::once(first).chain(others).collect()
 }
 
-/// The one in the middle, or the mean of the two there.
+/// The median, or the mean of the two values in the middle.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use super::{Goal, Group, Line, Report, Unit, table::show};
 
 const WIDTH: f64 = 960.0;
-/// Where bars begin, after their names.
+/// The position at which bars begin, after their names.
 const LEFT: f64 = 430.0;
-/// How long the longest bar is.
+/// The length of the longest bar.
 const LONGEST: f64 = 340.0;
 const ROW: f64 = 22.0;
 
@@ -17,7 +17,7 @@ const REACHED: &str = "#2f855a";
 const MISSED: &str = "#c05621";
 const OTHER: &str = "#9fb3c8";
 
-/// A bar from twice the goal on is as long as it gets.
+/// A bar has its full length at twice the goal.
 const FULL: f64 = 2.0;
 
 impl Report {
@@ -44,7 +44,7 @@ impl Report {
     }
 }
 
-/// What the title of the group of other frameworks begins with.
+/// The beginning of the title of the group of other frameworks.
 pub(crate) const PEERS: &str = "Frameworks";
 
 struct Picture {
@@ -52,11 +52,11 @@ struct Picture {
     y: f64,
 }
 
-/// How often a result reaches its goal: 1 is just so.
+/// How often a result reaches its goal: 1 is exactly.
 fn reached(goal: Goal, value: f64) -> f64 {
     match goal {
         Goal::AtLeast(least) => value / least,
-        // Less than can be measured is as good as can be.
+        // A value too small to measure is the best possible.
         Goal::AtMost(_) if value <= 0.0 => FULL,
         Goal::AtMost(most) => most / value,
     }
@@ -108,7 +108,7 @@ impl Picture {
         }
     }
 
-    /// A bar of this part of the longest.
+    /// A bar with this part of the full length.
     fn bar(&mut self, what: &str, part: f64, colour: &str, said: &str) {
         let (y, length) = (self.y, part.clamp(0.0, 1.0) * LONGEST);
         self.text(LEFT - 10.0, y, INK, "end", what);
@@ -130,7 +130,7 @@ impl Picture {
     }
 }
 
-/// What a line is measured by, with its goal, its value and both in words.
+/// The measure of a line, with its goal and its value, both as text.
 fn goals_of(line: &Line) -> Vec<(String, Goal, f64, String)> {
     let own = line.goal.map(|goal| {
         let said = format!("{} {} ({})", show(line.median()), line.unit.name(), goal.show(show));

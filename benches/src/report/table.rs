@@ -107,7 +107,7 @@ impl Unit {
     }
 }
 
-/// A value with three digits that count, or its whole part with the thousands apart.
+/// A value with three significant digits, or its whole part with separated thousands.
 pub(crate) fn show(value: f64) -> String {
     match value.abs() {
         small if small < 10.0 => format!("{value:.2}"),

@@ -14,7 +14,7 @@ use crate::{
     server::{Orders, Server, Sync, place, processor_time},
 };
 
-/// The numbers from which the raw side takes its orders.
+/// The first numbers of the raw side's orders.
 const RAW: u64 = 1_000_000;
 
 pub(crate) async fn run(options: &Options) -> Result<Group> {
@@ -23,7 +23,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let service = server.orders("commands", 2 * many).await?;
     let raw = server.raw("commands").await?;
     place(&service, 1..=many).await?;
-    // What differs by a hundredth is told apart only by turns that follow each other closely.
+    // A difference of one percent is visible only in short turns that follow each other closely.
     let turns = options.shorter();
     let mut lines = Vec::new();
     for (tasks, goal) in [(1, 0.95), (many, 0.9)] {
@@ -88,8 +88,8 @@ impl Written {
     }
 }
 
-/// How long this process keeps a processor busy for each thing that is done, in microseconds. The server is another
-/// process, and the two share the processors.
+/// The processor time of this process for each command or publish, in microseconds. The server is another process, and
+/// shares the processors.
 fn busy<'a, F>(what: String, mut per_second: impl FnMut(Duration) -> F + 'a) -> Contender<'a>
 where
     F: Future<Output = Result<f64>> + Send + 'a,
@@ -104,14 +104,14 @@ where
     })
 }
 
-/// So many tasks, in words.
+/// The number of tasks as text.
 pub(crate) fn counted(tasks: u64) -> String {
     if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") }
 }
 
 /// Publishes per second of so many tasks, each on a subject of its own.
 pub(crate) async fn publishing(raw: Raw, template: Template, tasks: u64, time: Duration) -> Result<f64> {
-    // New subjects each time, since the tasks do not know how far an earlier round came.
+    // New subjects each time, because the tasks do not know the sequences of an earlier round.
     let first = RAW + raw.next(tasks);
     let task = |order| {
         let (raw, template) = (raw.clone(), template.clone());

@@ -25,10 +25,10 @@ use crate::{
     workloads::loads::milliseconds_each,
 };
 
-/// How many orders a process keeps to find out what one takes.
+/// How many orders a process keeps to measure the memory of one.
 const KEPT: u64 = 100_000;
 
-/// How many commands are measured at once, since asking for the time takes time.
+/// How many commands are measured together, because reading the clock takes time.
 const AT_ONCE: u64 = 100;
 
 pub(crate) async fn run(options: &Options) -> Result<Group> {
@@ -50,7 +50,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
 }
 
 async fn in_the_service(time: Duration) -> Result<f64> {
-    // A new one each time, since the memory keeps all events.
+    // A new one each time, because the memory keeps all events.
     let service = orders(Memory::default(), 10).await?;
     place(&service, [1]).await?;
     let milliseconds = milliseconds_each(time, || async {
@@ -76,9 +76,8 @@ async fn by_hand(time: Duration) -> Result<f64> {
     Ok(milliseconds.await? * 1_000.0 / as_f64(AT_ONCE))
 }
 
-/// What nobody can do without who records the events of a command with what is known about them: two ids and the time,
-/// the events as JSON, and the append with its check. Without a cache, a queue, a hash, memory of repeats, or care for
-/// panics.
+/// The minimum for a program that records the events of a command with their envelope: two ids and the time, the events
+/// as JSON, and the append with its check. Without a cache, a queue, a hash, memory of repeats, or handling of panics.
 async fn the_least(time: Duration) -> Result<f64> {
     let (events, _) = Memory::default().split();
     let key = AggregateKey::new(Order::NAME, "1")?;
@@ -127,8 +126,8 @@ async fn the_least(time: Duration) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1_000_000.0 / as_f64(done))
 }
 
-/// What a process's memory grows by when it makes orders and keeps so many of them: asked of a new process, in
-/// which nothing was freed before.
+/// The growth of a process's memory when it makes orders and keeps so many of them: measured in a new process, which
+/// has freed nothing before.
 fn grown_by(kept: u64) -> Result<u64> {
     let program = std::env::current_exe()?;
     let output = Command::new(program).args(["growth", &KEPT.to_string(), &kept.to_string()]).output()?;
@@ -136,7 +135,7 @@ fn grown_by(kept: u64) -> Result<u64> {
     String::from_utf8(output.stdout)?.trim().parse().context("a number of bytes")
 }
 
-/// What this process's memory grows by when it makes so many orders and keeps some of them.
+/// The growth of this process's memory when it makes so many orders and keeps some of them.
 pub(crate) async fn growth(made: u64, kept: u64) -> Result<u64> {
     let service = orders(Memory::default(), kept).await?;
     let before = resident("self")?;

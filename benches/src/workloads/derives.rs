@@ -18,11 +18,11 @@ use crate::{
 /// How many types a crate has.
 const TYPES: u64 = 200;
 
-/// What a type is: its definition, without derives, with this crate's attributes in comments of their own kind.
+/// A type: its definition, without derives, and with this crate's attributes in special comments.
 struct Kind {
     name: &'static str,
     derive: &'static str,
-    /// What all types refer to.
+    /// The types that all others refer to.
     once: &'static str,
     /// One type, where `#N` is its number and a line that begins with `@` is for the derive only.
     each: &'static str,
@@ -111,7 +111,7 @@ impl cqrs_core::Project<Happened> for ThingView {
 }
 "#;
 
-/// Which derives the types of a crate have.
+/// The derives of a crate's types.
 #[derive(Debug, Clone, Copy)]
 enum Derives {
     None,
@@ -170,7 +170,7 @@ impl Kind {
         source
     }
 
-    /// What each derive adds, for each type.
+    /// The time that each derive adds for each type.
     fn lines(&self, checks: &[Line]) -> Vec<Line> {
         let each = |what: String, more: &Line, less: &Line| {
             let rounds = more.rounds.iter().zip(&less.rounds);
@@ -184,7 +184,7 @@ impl Kind {
     }
 }
 
-/// A package whose only file changes, and whose dependencies are built.
+/// A package with one file that changes, and with built dependencies.
 #[derive(Debug, Clone)]
 struct Package(PathBuf);
 
@@ -203,8 +203,8 @@ impl Package {
         Ok(Self(folder.to_owned()))
     }
 
-    /// How much time of a processor it takes to check this source, in milliseconds: what else happens on the machine
-    /// changes it less than the time on the clock.
+    /// The processor time to check this source, in milliseconds: other work on the machine changes it less than the
+    /// elapsed time.
     fn check(&self, source: &str) -> Result<f64> {
         fs::write(self.0.join("src/lib.rs"), source)?;
         let mut shell = Command::new("sh");
@@ -216,7 +216,7 @@ impl Package {
     }
 }
 
-/// What a shell's `times` says of its children, on its last line: `0m1.230000s 0m0.120000s`.
+/// The time of the child processes on the last line of a shell's `times`: `0m1.230000s 0m0.120000s`.
 fn milliseconds(times: &str) -> Option<f64> {
     let last = times.lines().last()?.split_whitespace();
     let seconds = last.map(|time| {

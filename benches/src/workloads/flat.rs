@@ -1,4 +1,4 @@
-//! Commands while the stream grows: in aggregates, and in events. And what a subject costs the server.
+//! Commands while the stream grows: in aggregates, and in events. And the memory of the server for each subject.
 
 use anyhow::Result;
 use cqrs_benches::domain::PayOrder;
@@ -15,7 +15,7 @@ use crate::{
 /// How many aggregates the streams have that grow in events.
 const AGGREGATES: u64 = 10_000;
 
-/// The orders to which commands go.
+/// The orders of the commands.
 const HOT: u64 = 100_000_000;
 
 pub(crate) async fn run(options: &Options) -> Result<Group> {
@@ -26,7 +26,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     };
     let mut contenders = Vec::new();
     let mut subjects = 0;
-    // The largest first, so that what the server's memory grows by is due to it.
+    // The largest first, so that the growth of the server's memory is due to it.
     let aggregates: Vec<_> = sizes(1_000, options.most_aggregates).collect();
     for size in aggregates.iter().rev() {
         contenders.insert(0, grown(&server, options, &format!("{size} aggregates"), *size, 1).await?);

@@ -19,7 +19,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
         let service = service.clone();
         let what = format!("{} on one order", counted(tasks));
         Contender::new(what, Unit::CommandsPerSecond, move |time| {
-            // An error, also a refusal, ends the run: none is refused.
+            // An error or a rejection ends the run: there must be none.
             commanding(service.clone(), PayOrder::usual, (0..tasks).map(move |_| order), time)
         })
     };

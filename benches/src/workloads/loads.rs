@@ -1,4 +1,4 @@
-//! Loads of aggregates whose events lie together beside reads of the same messages.
+//! Loads of aggregates whose events are close together beside reads of the same messages.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ const OF_EACH: u64 = 64;
 /// How long the orders are.
 const LENGTHS: [u64; 3] = [10, 100, 1_000];
 
-/// Those of which a load with a snapshot is measured: ten events have none.
+/// The lengths for which a load with a snapshot is measured: orders of ten events have none.
 const KEPT_LENGTHS: [u64; 2] = [100, 1_000];
 
 pub(crate) async fn run(options: &Options) -> Result<Group> {
@@ -131,7 +131,7 @@ fn from_snapshots<'a>(
     ]
 }
 
-/// What a refusal needs besides: that the leader has nothing more.
+/// The further request of a rejection: whether the leader has a later message.
 async fn nothing_since(raw: &Raw, subject: String, last: Option<&async_nats::Message>) -> Result<()> {
     let headers = last.and_then(|last| last.headers.as_ref()).context("a message without headers")?;
     let last = headers.get(async_nats::header::NATS_SEQUENCE).context("a message without its sequence")?;
@@ -180,8 +180,8 @@ pub(crate) async fn snapshot(raw: &Raw, order: u64) -> Result<bool> {
     }
 }
 
-/// How long one load takes, in milliseconds: a command that the order refuses, so that nothing but its state is
-/// needed. Each service loads an order once, so that none is in memory.
+/// The time of one load, in milliseconds: of a command that the order rejects, so that only its state is needed. Each
+/// service loads an order once, so that none is in memory.
 pub(crate) async fn cold<C>(
     backend: NatsBackend,
     numbers: Vec<u64>,
@@ -210,7 +210,7 @@ where
     Ok(took.as_secs_f64() * 1_000.0 / as_f64(loads))
 }
 
-/// A service that loads an aggregate by a command that it refuses.
+/// A service that loads an aggregate with a command that it rejects.
 pub(crate) trait Loads<C> {
     fn load(&self, refused: C) -> impl Future<Output = Result<()>> + Send;
 }

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The workloads.
 
 mod commands;
 pub(crate) mod core;
@@ -36,7 +36,7 @@ pub(crate) const ALL: [Workload; 10] = [
 
 /// Runs one workload.
 pub(crate) async fn run(workload: Workload, options: &Options) -> Result<Group> {
-    // Each is a large future, and they are many.
+    // Each is a large future, and there are many.
     let running: LocalBoxFuture<'_, Result<Group>> = match workload {
         Workload::Commands => Box::pin(commands::run(options)),
         Workload::Hot => Box::pin(hot::run(options)),

@@ -30,13 +30,13 @@ use crate::{
 /// How many events an old order has.
 const LENGTH: u64 = 100;
 
-/// At which of them the snapshot is that is not the last thing that happened to its order.
+/// At which of them the snapshot is, for a snapshot that is not at the end.
 const EARLIER: u64 = 76;
 
-/// How many commands of each kind a round takes: each needs an order that was not touched before.
+/// How many commands of each kind a round has: each needs an order that was not loaded before.
 const OF_EACH: u64 = 40;
 
-/// How many clients load old orders while others are measured.
+/// How many clients load old orders during other measurements.
 const LOADERS: u64 = 4;
 
 /// The orders that are in memory.
@@ -52,7 +52,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     ensure!(all >= 5 * touched, "--events must be at least {}", 10 * touched * LENGTH);
     let (fresh, earlier) = (1..1 + touched, 1 + touched..1 + 2 * touched);
     let by_hand = earlier.end..earlier.end + touched;
-    // Those are only looked at.
+    // These are only loaded.
     let untouched = by_hand.end..all;
     let loaded = untouched.start..untouched.start + touched;
     for version in 1..EARLIER {
@@ -69,7 +69,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     with_snapshots(&raw, &backend, fresh.clone()).await?;
     let mut by_hand = with_snapshots(&raw, &backend, by_hand).await?.into_iter();
     with_snapshots(&raw, &backend, loaded.clone()).await?;
-    // What happened since to others.
+    // The effect on other clients.
     raw.fill(Kind::Order, all..2 * all, 1..1 + LENGTH / 10).await?;
 
     let hot = server.orders("old", 2 * options.tasks).await?;
@@ -104,7 +104,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
                 let measured = commanding(hot, PayOrder::usual, HOT..HOT + tasks, time).await;
                 loading.abort_all();
                 while let Some(ended) = loading.join_next().await {
-                    // An error of a loader is one of the measurement; that it was ended is none.
+                    // An error of a loader fails the measurement; that it was ended does not.
                     ended.unwrap_or(Ok(()))?;
                 }
                 measured
@@ -121,7 +121,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     };
     let beside_replays = others("4 clients load without snapshots", replays, untouched);
     let with_loaders = in_turn(options, vec![alone, beside_snapshots, beside_replays]).await?;
-    // Without snapshots nothing helps, which is what the last one shows.
+    // Without snapshots the effect remains, which the last line shows.
     lines.extend(beside_the_first(with_loaders, |place| (place == 0).then_some(Goal::AtLeast(0.5))));
     hot.stop().await;
     let title = format!("Old orders: {LENGTH} events scattered over {} messages", options.events);
@@ -131,7 +131,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
 type Loaders = fn(NatsBackend, Vec<u64>, Duration) -> Loading;
 type Loading = BoxFuture<'static, Result<()>>;
 
-/// Pays the next so many orders, each once, on a service that has not seen them.
+/// Pays the next so many orders, each once, on a service that has not loaded them.
 fn once<'a>(backend: &'a NatsBackend, what: &str, first: u64, pay: PayOnce) -> Contender<'a> {
     let next = Arc::new(AtomicU64::new(first));
     Contender::new(what, Unit::Milliseconds, move |_| {
@@ -147,7 +147,7 @@ fn once<'a>(backend: &'a NatsBackend, what: &str, first: u64, pay: PayOnce) -> C
     })
 }
 
-/// What a command on an order with a snapshot takes of the server: the snapshot, the commit that it ends with, and the
+/// The server's work for a command on an order with a snapshot: the snapshot, the commit that it ends with, and the
 /// append.
 async fn by_the_client(raw: Raw, orders: Vec<Kept>) -> Result<f64> {
     let begin = Instant::now();

@@ -22,16 +22,16 @@ use crate::{
     },
 };
 
-/// How many commands an order gets where orders do not live for ever: one creates it, the others pay.
+/// How many commands an order gets if orders have an end: one creates it, the others pay.
 const EACH: u64 = 10;
 
-/// How many events an order has that is loaded.
+/// How many events a loaded order has.
 const LOADED: u64 = 100;
 
-/// disintegrate needs what came with this version.
+/// disintegrate needs a feature of this version.
 const POSTGRES: u32 = 16;
 
-/// The frameworks on Postgres, by the name that their program knows, and what one calls them.
+/// The frameworks on Postgres: their names in the peers' program, and their usual names.
 const ON_POSTGRES: [(&str, &str); 3] =
     [("cqrs-es", "cqrs-es 0.5.0"), ("disintegrate", "disintegrate 4.0.1"), ("eventcore", "eventcore 2.1.0")];
 
@@ -58,7 +58,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
             commanding(service.clone(), PayOrder::usual, 1..=tasks, time)
         }),
     ];
-    // What the client alone does: the limit of those who write such messages.
+    // The client alone: the limit of a framework with such messages.
     let raw = server.raw("peers").await?;
     for (what, template) in [
         ("client alone, the messages of this", raw.one_event.clone()),
@@ -134,7 +134,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     })
 }
 
-/// The frameworks, with what this one is measured against: the best on a database, and resident entities.
+/// The frameworks, with what this one is compared with: the best on a database, and resident entities.
 fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
     let find = |part: &str| lines.iter().find(|line| line.what.contains(part)).context("a contender");
     let resident = find("resident")?.clone();
@@ -169,7 +169,8 @@ async fn in_turns(service: Orders, tasks: u64, time: Duration) -> Result<f64> {
     per_second(time, (0..tasks).map(task)).await
 }
 
-/// A number from which a task can count for long without meeting another, in this round or an earlier one.
+/// A number from which a task can count for long without reaching the numbers of another, in this round or an earlier
+/// one.
 fn unused() -> u64 {
     Uuid::new_v4().as_u64_pair().0 & !0xffff
 }
@@ -192,7 +193,7 @@ async fn peer(
     String::from_utf8(output.stdout)?.trim().parse().context("a number")
 }
 
-/// A peer's own database, with or without waiting for the disk at a commit.
+/// A peer's own database, with or without a wait for the disk at a commit.
 fn database(postgres: &LocalPostgres, name: &str, synchronous: &str) -> String {
     let url = postgres.url().replace("/postgres?", &format!("/{name}?"));
     format!("{url}&options=-c%20synchronous_commit%3D{synchronous}")

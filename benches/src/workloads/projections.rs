@@ -28,7 +28,7 @@ use crate::{
 /// How many events each order has.
 const LENGTH: u64 = 100;
 
-/// The group of those who take turns on a consumer.
+/// The priority group of the consumer.
 const GROUP: &str = "readers";
 
 pub(crate) async fn run(options: &Options) -> Result<Group> {
@@ -101,7 +101,7 @@ fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
     ])
 }
 
-/// How many events a consumer delivers and are decoded in a second, as one would do it with the client alone.
+/// How many events a consumer delivers and decodes per second, with the client alone.
 async fn pull_and_decode(raw: Raw, config: pull::Config, all: u64, time: Duration) -> Result<f64> {
     let stream = raw.jetstream.get_stream(&raw.stream).await?;
     let begin = Instant::now();
@@ -132,7 +132,7 @@ fn decode(headers: &HeaderMap, payload: &[u8]) -> Result<Option<OrderEvent>> {
     Ok(Some(OrderEvent::deserialize_data(*known.context("an unknown type")?, &mut data)?))
 }
 
-/// How many events a new view takes in in a second, until it has all or the time is up.
+/// How many events per second a new view applies, until it has all or the time is up.
 async fn catch_up<V: ViewStore>(events: NatsEvents, views: V, all: u64, time: Duration) -> Result<f64> {
     let begin = Instant::now();
     let service = Cqrs::builder((events, views)).aggregate::<Order>().view::<OrderSummary>().start().await?;

@@ -1,11 +1,11 @@
-//! The derives' output in a crate that makes it hard: no prelude, no name that means what it does elsewhere, and every
-//! lint that users might deny.
+//! The derives' output in a hostile crate: no prelude, usual names with other meanings, and every lint that users might
+//! deny.
 #![no_implicit_prelude]
 #![forbid(unsafe_code)]
 #![deny(missing_docs, warnings, unused_qualifications, unreachable_pub, clippy::all, clippy::pedantic)]
 #![allow(non_camel_case_types, reason = "types can be called like keywords")]
 
-/// Everything that the output might rely on means something else here.
+/// Every name that the output might rely on has another meaning here.
 #[allow(dead_code, non_camel_case_types, missing_docs, reason = "only the names are of interest")]
 mod names {
     pub(crate) mod core {}

@@ -1,8 +1,8 @@
-//! What the compiler says about mistakes in the derives' attributes, and about traits that are not implemented, word for
-//! word; and that every message that the derives can give is shown by a case.
+//! The compiler's messages about mistakes in the derives' attributes, and about traits that are not implemented, word
+//! for word; and a check that some case shows each message of the derives.
 //!
-//! The expected messages stand beside the cases in `ui/`, as the compiler of `rust-toolchain.toml` writes
-//! them. `TRYBUILD=overwrite cargo test -p cqrs-derive-tests` writes them anew; read them then as a user would.
+//! The expected messages are beside the cases in `ui/`, as the compiler of `rust-toolchain.toml` writes them.
+//! `TRYBUILD=overwrite cargo test -p cqrs-derive-tests` writes them; review them like a user would read them.
 
 use std::{
     fs,
@@ -37,7 +37,7 @@ fn every_message_has_a_case() {
     assert!(missing.is_empty(), "no case in ui/ shows\n{}", missing.join("\n"));
 }
 
-/// Whether the line has the parts of a message between its placeholders, in their order.
+/// Whether the line has the parts of a message between its placeholders, in order.
 fn shows(line: &str, message: &str) -> bool {
     let mut rest = Some(line);
     for part in message.split('{') {
@@ -47,7 +47,7 @@ fn shows(line: &str, message: &str) -> bool {
     rest.is_some()
 }
 
-/// The strings of several words outside documentation and tests: all that could be said to a user.
+/// The strings of several words outside documentation and tests: all possible messages to a user.
 fn texts(source: TokenStream) -> Vec<String> {
     let mut texts = Vec::new();
     let mut tokens = source.into_iter().peekable();
@@ -74,7 +74,7 @@ fn texts(source: TokenStream) -> Vec<String> {
     texts
 }
 
-/// The text of a string literal if it has several words, and does not become a format of the output.
+/// The text of a string literal, if it has several words and is not a format string of the output.
 fn text(literal: &str) -> Option<String> {
     let text = literal.strip_prefix('"')?.strip_suffix('"')?;
     let text = text.split("\\\n").map(str::trim_start).collect::<String>().replace("\\\"", "\"");

@@ -1,4 +1,4 @@
-//! A step that nobody has written is missed where its version is named.
+//! A missing step is reported where its version is named.
 
 use cqrs_core::Event;
 use serde::{Deserialize, Serialize};

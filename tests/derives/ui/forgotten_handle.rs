@@ -1,4 +1,4 @@
-//! A command that nobody handles is reported once, where the attribute lists it.
+//! A command without a handler is reported once, where the attribute lists it.
 
 use cqrs_core::{Aggregate, Apply, Command, Event};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! Views, policies and handlers that do not say what they do about their aggregates' events, and queries that nobody
-//! answers.
+//! Views, policies and handlers without rules for their aggregates' events, and queries that no view answers: each is
+//! reported.
 
 use cqrs_core::{
     Aggregate, Apply, Effects, Envelope, Event, EventHandler, HandlerError, On, Policy, Project, React, View,

@@ -1,4 +1,4 @@
-//! What is not part of a service, or is no part that a service can have.
+//! Types that are not part of a service, or cannot be part of one.
 
 use cqrs_core::{
     Aggregate, Apply, Command, Context, Cqrs, Envelope, Event, Handle, Handled, Project, Query, View,

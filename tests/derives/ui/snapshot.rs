@@ -1,5 +1,5 @@
-//! A state that is kept in snapshots has to be one that serde can write and read; that it is not is reported
-//! where the attribute asks for snapshots.
+//! A state with snapshots must be one that serde can write and read; if it is not, that is reported where the attribute
+//! asks for snapshots.
 
 use cqrs_core::{Aggregate, Apply, Event};
 use serde::{Deserialize, Serialize};

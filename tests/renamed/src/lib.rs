@@ -3,7 +3,7 @@
 use renamed::{Aggregate, Apply, Command, Context, Envelope, Event, Handle, Handled, Project, Query, View};
 use serde_elsewhere::{Deserialize, Serialize};
 
-/// What can happen to a light.
+/// The events of a light.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[serde(crate = "serde_elsewhere")]
 #[event(prefix = "light", crate = renamed)]
@@ -20,11 +20,11 @@ pub enum LightEvent {
 #[serde(crate = "serde_elsewhere")]
 #[event(name = "lamp.broken", crate = renamed)]
 pub struct LampBroken {
-    /// How long it has been of use.
+    /// How long it was in use.
     pub hours: u32,
 }
 
-/// Why a light stays as it is.
+/// Why a light does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is so already")]
 pub struct Already;
@@ -107,7 +107,7 @@ impl Project<LightEvent> for Usage {
     }
 }
 
-/// Asks how often a light has been switched.
+/// Asks how often a light was switched.
 #[derive(Debug, Clone, Copy, Query)]
 #[query(view = Usage, answer = Option<Usage>, crate = renamed)]
 pub struct GetUsage {
