@@ -1,9 +1,9 @@
 //! The contracts of the ports as tests, for the authors of adapters (feature `contract`).
 //!
-//! Each case is an async function that takes a store and panics when the store breaks the contract. The macros
-//! [`event_store_contract!`](crate::event_store_contract), [`view_store_contract!`](crate::view_store_contract),
-//! [`deadlines_contract!`](crate::deadlines_contract) and [`notices_contract!`](crate::notices_contract) make a test of
-//! every case:
+//! Each case is an async function that takes a store and panics when the store breaks the contract. A case that is
+//! dropped leaves its data in the store. The macros [`event_store_contract!`](crate::event_store_contract),
+//! [`view_store_contract!`](crate::view_store_contract), [`deadlines_contract!`](crate::deadlines_contract) and
+//! [`notices_contract!`](crate::notices_contract) make a test of every case:
 //!
 //! ```
 //! # #[cfg(feature = "contract")] mod tests {

@@ -267,7 +267,7 @@ mod tests {
         }
     }
 
-    /// Notes what it is told.
+    /// Notes the calls that it gets.
     #[derive(Default)]
     struct Told(Mutex<Vec<(String, u64, Option<Uuid>)>>);
 

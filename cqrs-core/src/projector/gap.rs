@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(versions.replace(&key(0), 1), None);
         for number in 1..=3 * REMEMBERED {
             versions.replace(&key(number), 1);
-            // One that is seen now and then is never forgotten.
+            // An aggregate that is seen now and then is never forgotten.
             if number % 100_000 == 0 {
                 assert!(versions.replace(&key(0), 1).is_some());
             }

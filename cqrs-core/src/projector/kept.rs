@@ -206,7 +206,7 @@ mod tests {
         projector::waited::tests::stored,
     };
 
-    /// What becomes of a document to which each event adds a number.
+    /// The writes after events that each add a number to one document.
     async fn added(numbers: &[f64]) -> Result<Vec<Write>, ProjectError> {
         let stored = stored(1);
         let events: Vec<_> = numbers.iter().map(|_| Recorded { stored: &stored, index: 0 }).collect();
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(document, "7.0");
     }
 
-    /// The last event to change the document is innocent; setting it aside would not help.
+    /// The last event to change the document is not at fault; setting it aside would not help.
     #[tokio::test]
     async fn a_document_that_cannot_be_kept_is_the_fault_of_the_first_event_after_which_it_cannot() {
         let error = added(&[1.0, f64::NAN, 2.0, 3.0]).await.unwrap_err();

@@ -113,12 +113,12 @@ pub(crate) mod tests {
         for (seconds, tried) in [(0, Some(0)), (1, Some(1)), (5, Some(2)), (9, Some(3)), (10, None)] {
             assert_eq!(waited.tries_again(position(7), start + Duration::from_secs(seconds)), tried);
         }
-        // However long it takes, it is tried as often as it should.
+        // However long that takes, it has the fewest attempts.
         let mut late = Waited::new(retry);
         for (minutes, tried) in [(0, Some(0)), (1, Some(1)), (2, None)] {
             assert_eq!(late.tries_again(position(7), start + Duration::from_secs(60 * minutes)), tried);
         }
-        // Another event has its own time.
+        // Another event has its own time limit.
         assert_eq!(late.tries_again(position(8), start + Duration::from_secs(60 * 2)), Some(0));
         late.done(7);
         assert_eq!(late.tries_again(position(7), start + Duration::from_secs(60 * 3)), Some(0));
@@ -136,7 +136,7 @@ pub(crate) mod tests {
             waited.leaves_to_others(&Recorded { stored: &stored, index: 0 }, now)
         };
         assert!(leaves(1, after(0)) && leaves(1, after(29)));
-        // Another program has come past it: the next one waits as long.
+        // Another program has applied it: the wait for the next one starts again.
         assert!(leaves(2, after(31)) && leaves(2, after(60)));
         assert!(!leaves(2, after(61)));
         assert!(!leaves(3, after(62)), "nobody knew the type");

@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(read("nats://anna:100%@host").1, Some(user("anna", "100%")));
     }
 
-    /// What could be a part of a password in the wrong place.
+    /// Every part of a text may be a part of a password in the wrong place.
     #[test]
     fn what_is_ambiguous_is_refused() {
         for text in [

@@ -280,7 +280,7 @@ pub(crate) mod tests {
         serde_json::from_value(error).expect("an error of the server")
     }
 
-    /// Two processes that make one consumer at the same time can get the first of these.
+    /// Two processes that create one consumer at the same time can get the first of these errors.
     #[test]
     fn what_may_pass_is_tried_again_and_says_what_the_server_said() {
         let rename = "rename /data/obs/statement-v1/meta.tmp: no such file";
@@ -308,7 +308,7 @@ pub(crate) mod tests {
         assert_eq!(codes.len(), PERMANENT.len(), "each is there once");
     }
 
-    /// What the client wraps an answer in hides none of it.
+    /// The server's error is found whatever type of the client's wraps it.
     #[test]
     fn an_answer_is_found_in_the_clients_errors() {
         let refused = || server_says(ErrorCode::CONSUMER_NAME_TOO_LONG.0, "too long");

@@ -188,7 +188,7 @@ mod tests {
         NotOpened::Unknown(Failure::Client(RequestError::new(RequestErrorKind::TimedOut)))
     }
 
-    /// How long opening takes that fails in this way for so many attempts of a second, and whether it is open then.
+    /// How long opening takes if so many attempts, of a second each, fail in this way; and whether it then succeeds.
     async fn opening(fails: u32, why: impl Fn() -> NotOpened) -> (Duration, bool) {
         let (begin, attempts) = (Instant::now(), Cell::new(0));
         let opened = patiently(async || {

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     use crate::client::errors::{STREAM_LIMITS, tests::server_says};
 
-    /// Whether the append that the server answered so is certain not to be stored.
+    /// Whether an append with this answer of the server is certainly not stored.
     fn is_definite(code: u64, text: &str, replicated: bool) -> bool {
         let error = PublishError::with_source(PublishErrorKind::Other, server_says(code, text));
         match append_error("appending", error, replicated) {

@@ -28,13 +28,13 @@ macro_rules! program {
     };
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new(test: &str) -> Self {
         let path = env::temp_dir().join(format!("cqrs-schema-{}-{test}", std::process::id()));
-        // A process that was killed left its folder, and another may have got its number.
+        // A process that was killed left its folder, and another may have the same process id.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -51,7 +51,7 @@ impl Drop for Folder {
     }
 }
 
-/// What is said when the program comes after the one that is locked; nothing is written.
+/// The message when the second program is checked against the lock of the first; nothing is written.
 fn after<Old: StoredShape, New: StoredShape>(test: &str) -> Result<(), String> {
     let folder = Folder::new(test);
     check::check::<Old>(&folder.lock(), true).unwrap();

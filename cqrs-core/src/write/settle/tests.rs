@@ -228,7 +228,7 @@ async fn a_commit_behind_another_history_has_no_receipt() {
         panic!("{error:?}")
     };
     assert_eq!(command, id("take"));
-    // The receipts match the log.
+    // The log alone decides, and not the state in memory.
     store.inner.put_back(0);
     assert_eq!(tills.execute(Take(1, 300)).await.unwrap_err().rejection(), Some(&TooFew(0)));
     assert_eq!(tills.execute(Fill(1, 1)).await.unwrap().version, 1);

@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// How many of these messages are taken in before the projector takes any.
+    /// How many of these messages the queue takes before the projector takes any.
     fn taken_in(sizes: &[usize]) -> usize {
         let (to, _from) = queue(4, 100);
         sizes.iter().take_while(|size| to.send((), **size).now_or_never().is_some()).count()

@@ -85,7 +85,7 @@ impl NatsSubscription {
 
 impl Subscription for NatsSubscription {
     fn pending(&self) -> u64 {
-        // What was read ahead may have come when there was nothing behind it yet.
+        // Messages that were read ahead may have arrived when the consumer had no more behind them.
         self.pending.max(self.ahead.len() as u64)
     }
 
