@@ -1,4 +1,4 @@
-//! The projector: applies each event of a log to a projection exactly once.
+//! The projector: applies each event of a log to a projection effectively once.
 //!
 //! The checkpoint is saved in the same write as the results, and it alone says how far the projection is. After any
 //! failure (a lost delivery, a save without an answer, a write of another instance) the projector reads the checkpoint

@@ -1,4 +1,4 @@
-//! Calls the rules of a user (`apply`, `key` and the like): each call runs in the span of its event, and a failure or a
+//! Calls the rules of a user (`project`, `key`, `react`): each call runs in the span of its event, and a failure or a
 //! panic is attributed to that event.
 
 use crate::{

@@ -16,7 +16,7 @@ use crate::{
     write::resources::Shell,
 };
 
-/// The pause before a receipt is checked again that the store did not answer about.
+/// The pause before the check of a receipt is repeated, if the store did not answer.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A projection on the stores of a backend.

@@ -94,8 +94,8 @@ pub(super) struct Opened {
     pub(super) one_by_one: Option<u64>,
 }
 
-/// Returns the consumer of this name, as it is if another client uses it (then this subscriber is a standby), or else
-/// created again for this subscriber.
+/// Returns the consumer of this name. An existing one is used if another client uses it (then this subscriber is a
+/// standby), or if its next delivery is the right one; otherwise it is created again for this subscriber.
 ///
 /// The new consumer begins right after `request.after`, or after the messages that were sent to its last user: one of
 /// those may have ended the connection, and would end it again.
