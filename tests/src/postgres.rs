@@ -140,7 +140,8 @@ impl Drop for TestDatabase {
         let (url, context) = (self.url.clone(), self.context.clone());
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            // What the test has left under way holds locks, and its runtime stands still here.
+            // Work that the test left unfinished holds locks, and the runtime of the test, which would end it, is
+            // blocked here.
             let end = format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                  WHERE pid <> pg_backend_pid() AND strpos(query, '\"{context}\"') > 0"

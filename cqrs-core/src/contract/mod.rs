@@ -38,7 +38,8 @@ async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
-/// What `open` opens; it is tried again while a busy server does not answer in time.
+/// Calls `open` again after a transient error, because a busy server may not answer in time. Any other error fails the
+/// case, and so does the end of [`PATIENCE`].
 async fn opened<T, F>(what: &str, open: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, StoreError>>,

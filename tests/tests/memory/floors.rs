@@ -222,7 +222,8 @@ fn each_way_to_import_upward_is_found() {
     assert_eq!(forbidden(CORE, &["attic"], ""), ["attic is on no floor"]);
 }
 
-/// The ways of a command and of an event in ARCHITECTURE.md: a line for each file that exists, and no file twice.
+/// The paths of a command and of an event in ARCHITECTURE.md: each line names a file that exists, and no file occurs
+/// twice.
 #[test]
 fn the_ways_of_a_command_and_of_an_event_name_each_file_once() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -34,7 +34,7 @@ struct Slow {
     outages: AtomicU32,
     /// Whether its store does not return the checkpoint.
     is_silent: bool,
-    /// That the documents of its second build are removed, and that its projector has noticed.
+    /// Signals that the documents of the second build are being removed, and that its projector has noticed.
     removed: Option<Arc<[Notify; 2]>>,
 }
 
@@ -83,7 +83,7 @@ impl Projection for Slow {
         if let Some([removed, noticed]) = self.removed.as_deref() {
             removed.notify_one();
             noticed.notified().await;
-            // The other instance's projector halts, before that instance looks which builds there are.
+            // The projector of the other instance must halt before that instance reads which builds there are.
             tokio::task::yield_now().await;
         }
         self.views.remove(projection).await
@@ -161,7 +161,7 @@ async fn a_build_that_another_instance_gives_up_is_given_up_also_where_its_proje
     let mut rebuild = one.rebuild(SLOW.name).await.unwrap();
     let other = Cqrs::builder(memory.clone()).aggregate::<Account>().projection(SLOW, slow());
     let other: Cqrs<_, (Account,), ()> = other.without_projectors().start().await.unwrap();
-    // The projector of the build has an event before it.
+    // By then the projector of the build has received its event, and waits in `project`.
     tokio::time::sleep(Duration::from_secs(100)).await;
     let (finished, abandoned) = tokio::join!(rebuild.finished(), other.abandon_rebuild(SLOW.name));
     assert_eq!(abandoned.unwrap().map(|id| id.build), Some(2));
