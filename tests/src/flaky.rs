@@ -14,7 +14,7 @@ use cqrs_core::{
     log::{Commit, StoredCommit},
     port::{
         AppendError, Appended, Deadline, Deadlines, Due, DueQueue, EventStore, Expected, Page, ProjectionId,
-        Reached, Save, SaveError, SavedCheckpoint, SavedDocument, Subscribe, ViewStore,
+        Save, SaveError, SavedDocument, Subscribe, ViewStore,
     },
 };
 
@@ -289,12 +289,8 @@ impl<S> Flaky<S> {
 
 #[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<S: ViewStore> ViewStore for Flaky<S> {
-    async fn open(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.inner.open(projection).await
-    }
-
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        self.inner.checkpoint(projection).await
+    crate::pass_on! {
+        to inner: open checkpoint place get list page reached remove about set_about
     }
 
     async fn load(
@@ -332,27 +328,6 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
         self.inner.max_writes().min(3)
     }
 
-    fn name(&self) -> Option<String> {
-        self.inner.name()
-    }
-
-    async fn get(&self, projection: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get(projection, key).await
-    }
-
-    async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
-        self.inner.list(projection).await
-    }
-
-    async fn page(
-        &self,
-        projection: &ProjectionId,
-        after: Option<&str>,
-        max: usize,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        self.inner.page(projection, after, max).await
-    }
-
     async fn notes(
         &self,
         projection: &ProjectionId,
@@ -362,21 +337,5 @@ impl<S: ViewStore> ViewStore for Flaky<S> {
             Fate::LosesRequest => Err(lost()),
             _ => self.inner.notes(projection, prefix).await,
         }
-    }
-
-    async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        self.inner.reached(projection, sequence).await
-    }
-
-    async fn remove(&self, projection: &ProjectionId) -> Result<(), StoreError> {
-        self.inner.remove(projection).await
-    }
-
-    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
-        self.inner.about(view).await
-    }
-
-    async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
-        self.inner.set_about(view, content, revision).await
     }
 }

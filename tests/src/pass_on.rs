@@ -1,12 +1,19 @@
-//! Event stores that wrap another one: [`pass_on`](crate::pass_on!).
+//! Ports that wrap another one: [`pass_on`](crate::pass_on!).
 
-/// Passes these calls of an `EventStore` on to the store in a field.
+/// Passes these calls of an `EventStore`, a `ViewStore` or a `Projection` on to the port in a field.
+///
+/// A view store's `name` is `place` here, since an event store's has another type.
 #[macro_export]
 macro_rules! pass_on {
     (to $inner:ident: all but append) => {
         $crate::pass_on! {
             to $inner: source name era backlog read last last_confirmed next_after last_before commit_at forget log search
                 subscribe load_snapshot save_snapshot
+        }
+    };
+    (to $inner:ident: all views but save) => {
+        $crate::pass_on! {
+            to $inner: open checkpoint load notes max_writes place get list page reached remove about set_about
         }
     };
     (to $inner:ident: $($call:ident)+) => { $($crate::pass_on! { @$call $inner })+ };
@@ -64,6 +71,85 @@ macro_rules! pass_on {
     };
     (@save_snapshot $inner:ident) => {
         $crate::pass_on! { @later $inner save_snapshot(of: &cqrs_core::AggregateKey, snapshot: bytes::Bytes) -> () }
+    };
+    (@place $inner:ident) => { $crate::pass_on! { @now $inner name() -> Option<String> } };
+    (@max_writes $inner:ident) => { $crate::pass_on! { @now $inner max_writes() -> usize } };
+    (@open $inner:ident) => {
+        $crate::pass_on! { @later $inner open(projection: &cqrs_core::port::ProjectionId) -> () }
+    };
+    (@remove $inner:ident) => {
+        $crate::pass_on! { @later $inner remove(projection: &cqrs_core::port::ProjectionId) -> () }
+    };
+    (@checkpoint $inner:ident) => {
+        $crate::pass_on! {
+            @later $inner checkpoint(projection: &cqrs_core::port::ProjectionId) -> cqrs_core::port::SavedCheckpoint
+        }
+    };
+    (@reached $inner:ident) => {
+        $crate::pass_on! {
+            @later $inner
+            reached(projection: &cqrs_core::port::ProjectionId, sequence: u64) -> cqrs_core::port::Reached
+        }
+    };
+    (@load $inner:ident) => {
+        $crate::pass_on! {
+            @later $inner
+            load(projection: &cqrs_core::port::ProjectionId, keys: &[String]) -> Vec<cqrs_core::port::SavedDocument>
+        }
+    };
+    (@notes $inner:ident) => {
+        $crate::pass_on! {
+            @later $inner
+            notes(projection: &cqrs_core::port::ProjectionId, prefix: &str) -> Vec<(String, bytes::Bytes)>
+        }
+    };
+    (@get $inner:ident) => {
+        $crate::pass_on! {
+            @later $inner get(projection: &cqrs_core::port::ProjectionId, key: &str) -> Option<bytes::Bytes>
+        }
+    };
+    (@list $inner:ident) => {
+        $crate::pass_on! {
+            @later $inner list(projection: &cqrs_core::port::ProjectionId) -> Vec<(String, bytes::Bytes)>
+        }
+    };
+    (@page $inner:ident) => {
+        $crate::pass_on! {
+            @later $inner
+            page(projection: &cqrs_core::port::ProjectionId, after: Option<&str>, max: usize)
+                -> Vec<(String, bytes::Bytes)>
+        }
+    };
+    (@about $inner:ident) => {
+        $crate::pass_on! { @later $inner about(view: &str) -> cqrs_core::port::SavedDocument }
+    };
+    (@set_about $inner:ident) => {
+        $crate::pass_on! { @saved $inner set_about(view: &str, content: bytes::Bytes, revision: u64) }
+    };
+    (@settings $inner:ident) => {
+        $crate::pass_on! { @now $inner settings() -> cqrs_core::port::ProjectionSettings }
+    };
+    (@under_way $inner:ident) => {
+        $crate::pass_on! { @now $inner under_way() -> Vec<(cqrs_core::AggregateKey, cqrs_core::log::Position)> }
+    };
+    (@waiting $inner:ident) => {
+        $crate::pass_on! { @now $inner waiting() -> Option<cqrs_core::port::Waiting> }
+    };
+    (@let_go $inner:ident) => { $crate::pass_on! { @now $inner let_go() -> () } };
+    (@resume $inner:ident) => {
+        $crate::pass_on! {
+            @saved $inner
+            resume(
+                projection: &cqrs_core::port::ProjectionId,
+                checkpoint: &cqrs_core::port::Checkpoint,
+                revision: u64
+            )
+        }
+    };
+    (@saved $inner:ident $call:ident($($name:ident: $value:ty),*)) => {
+        async fn $call(&self, $($name: $value),*) -> Result<u64, cqrs_core::port::SaveError> {
+            self.$inner.$call($($name),*).await
+        }
     };
     (@later $inner:ident $call:ident($($name:ident: $value:ty),*) -> $answer:ty) => {
         async fn $call(&self, $($name: $value),*) -> Result<$answer, cqrs_core::StoreError> {
