@@ -17,26 +17,6 @@
 //! | [`announce`] | events for other contexts, and following theirs |
 //! | [`memory`], [`testing`] | stores in the process; given/when/then and schema locks |
 
-/// Marks a point at which a test can abort the process; see [`failpoint`]. Without the feature it does nothing.
-#[cfg(feature = "failpoints")]
-macro_rules! failpoint {
-    ($point:ident, $whom:expr) => {
-        // The subject is computed only if a point is armed.
-        if crate::base::failpoint::is_any_armed() {
-            crate::base::failpoint::reached(crate::base::failpoint::Point::$point, $whom).await
-        }
-    };
-}
-
-#[cfg(not(feature = "failpoints"))]
-macro_rules! failpoint {
-    ($point:ident, $whom:expr) => {
-        if false {
-            let _ = $whom;
-        }
-    };
-}
-
 mod base;
 mod encoding;
 pub mod model;
@@ -156,9 +136,6 @@ pub mod decisions {
     pub use crate::write::{append::decisions::*, settle::decisions::*};
 }
 
-#[cfg(feature = "failpoints")]
-pub use base::failpoint;
-
 /// Functions for the fuzz targets only.
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -169,6 +146,13 @@ pub mod fuzzing {
 /// Items for the output of the derives; not for users.
 #[doc(hidden)]
 pub mod __private {
+    /// What a test does within the write of a store's stream or of a projection of that name, before the commit. Tests
+    /// set it, since a decorator of a store does not see the inside of a write.
+    #[cfg(feature = "failpoints")]
+    pub static IN_SAVE: std::sync::OnceLock<InSave> = std::sync::OnceLock::new();
+    #[cfg(feature = "failpoints")]
+    pub type InSave = fn(&str) -> Option<crate::port::BoxFuture<'static, ()>>;
+
     pub use crate::{
         base::panics::awaited_unless_panics,
         encoding::{

@@ -137,7 +137,9 @@ impl<'a, DB: Dialect> Saving<'a, DB> {
     /// before it is a statement, which fails in such a transaction.
     pub(crate) async fn commit(mut self) -> Result<u64, Failure> {
         #[cfg(feature = "failpoints")]
-        cqrs_core::failpoint::reached(cqrs_core::failpoint::Point::InSave, self.projection).await;
+        if let Some(stop) = cqrs_core::__private::IN_SAVE.get().and_then(|in_save| in_save(self.projection)) {
+            stop.await;
+        }
         if let Some(sql) = DB::NOTIFY {
             DB::fetch(&mut self.transaction, sql.to_owned(), &[Value::Text(self.names.context())]).await?;
         }

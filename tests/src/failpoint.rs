@@ -1,15 +1,19 @@
 //! Places at which a test lets the process die, or stand still while something else dies.
 //!
-//! They are there with the feature `failpoints` only, which nothing but tests asks for, and do nothing unless the
-//! environment variable [`VARIABLE`] arms one when the process starts: `die after-save statement-v1` aborts the
-//! process where the projection of that name has just been saved for the first time, `die in-save generous-v1 2`
-//! within its second save, `wait before-arm` says on standard output that it has come before the first deadline is
-//! armed, and goes when it is told to [`go_on`].
+//! They are the calls of the ports that [`Stops`] and [`Sends`] stand around, and the place within a store's write at
+//! which an adapter asks for [`IN_SAVE`](cqrs_core::__private::IN_SAVE). They do nothing unless the environment variable
+//! [`VARIABLE`] arms one when the process starts: `die after-save statement-v1` aborts the process where the projection
+//! of that name has just been saved for the first time, `die in-save generous-v1 2` within its second save,
+//! `wait before-arm` says on standard output that it has come before the first deadline is armed, and goes when it is
+//! told to [`go_on`].
 //!
 //! An abort is the end of the process at that very instruction: nothing is flushed, dropped or sent after it.
 
+mod ports;
+
 use std::{
     env,
+    fmt::Display,
     str::FromStr,
     sync::{
         OnceLock,
@@ -17,7 +21,10 @@ use std::{
     },
 };
 
+use cqrs_core::port::BoxFuture;
 use tokio::sync::Notify;
+
+pub use ports::{Sends, Stops};
 
 /// The environment variable that arms a point: `die|wait POINT [SUBJECT|any] [N]`. The action happens at the N-th hit of
 /// the point for that subject; at the first hit for any subject if the last two are missing.
@@ -31,7 +38,7 @@ static GO: Notify = Notify::const_new();
 
 macro_rules! points {
     ($($(#[$docs:meta])+ $point:ident = $name:literal;)+) => {
-        /// A place in the code, and whom it concerns when it is reached.
+        /// A place beside a call, and whom it concerns when it is reached.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Point {
             $($(#[$docs])+ $point,)+
@@ -52,23 +59,27 @@ macro_rules! points {
 }
 
 points! {
-    /// Events have come, and nothing of them is written. Whom: the projection.
+    /// Events have come, and nothing is done about them. Whom: the projection.
+    AfterNext = "after-next";
+    /// What events come to is about to be written, and nothing of it is. Whom: the projection.
     BeforeSave = "before-save";
     /// A store's write is under way: everything is sent but the commit. Whom: the projection, or what ends so.
     InSave = "in-save";
     /// Events are written together with the checkpoint. Whom: the projection.
     AfterSave = "after-save";
+    /// Events are written with all that follows from them, and the event store was not told. Whom: the projection.
+    BeforeAck = "before-ack";
     /// The event store was told about it. Whom: the projection.
     AfterAck = "after-ack";
-    /// An event is known not to work, and is not set aside yet. Whom: the projection.
+    /// An event is known not to work, and is about to be set aside. Whom: the projection.
     BeforePark = "before-park";
     /// Dead letters are written. Whom: the projection.
     AfterPark = "after-park";
     /// A policy's state and intents are written, and nothing is carried out. Whom: the projection.
     BeforeCarryOut = "before-carry-out";
-    /// A policy's command is about to be sent. Whom: the command's name.
+    /// A command is about to be sent, by a policy or for a deadline. Whom: the command's name.
     BeforeSend = "before-send";
-    /// A policy's command has its answer. Whom: the command's name.
+    /// A command has its answer, and nobody has seen it. Whom: the command's name.
     AfterSend = "after-send";
     /// A deadline is about to be armed. Whom: the deadline.
     BeforeArm = "before-arm";
@@ -92,9 +103,9 @@ points! {
     AfterDue = "after-due";
     /// The event store was told what becomes of a deadline. Whom: the deadline.
     AfterDone = "after-done";
-    /// A handler is about to handle an event. Whom: the aggregate.
+    /// A handler is about to handle an event. Whom: the aggregate's id.
     BeforeHandle = "before-handle";
-    /// A handler has handled an event, and its progress is not written. Whom: the aggregate.
+    /// A handler has handled an event, and its progress is not written. Whom: the aggregate's id.
     AfterHandle = "after-handle";
 }
 
@@ -107,40 +118,17 @@ points! {
 /// # Cancel safety
 ///
 /// Dropped while it waits, it has been reached.
-pub async fn reached(point: Point, whom: &str) {
-    let Some(armed) = armed(point, whom) else { return };
-    if armed.passed.fetch_add(1, Ordering::SeqCst) + 1 != armed.time {
-        return;
-    }
-    match armed.action {
-        Action::Die => std::process::abort(),
-        Action::Wait => {
-            println!("{REACHED}");
-            GO.notified().await;
-        }
+pub async fn reached(point: Point, whom: &(impl Display + ?Sized)) {
+    if let Some(stop) = stop(point, whom) {
+        stop.await;
     }
 }
 
-/// Whether this point is armed: where what was sent has to leave the process before it dies.
-///
-/// # Panics
-///
-/// When the environment arms something that is none of the points.
-pub fn is_armed(point: Point, whom: &str) -> bool {
-    armed(point, whom).is_some()
-}
-
-/// Whether any point is armed.
-///
-/// # Panics
-///
-/// When the environment arms something that is none of the points.
-pub fn is_any_armed() -> bool {
-    what_is_armed().is_some()
-}
-
-fn armed(point: Point, whom: &str) -> Option<&'static Armed> {
-    what_is_armed().filter(|armed| armed.concerns(point, whom))
+/// What happens now that the code has come to `point`; none where that is nothing.
+fn stop(point: Point, whom: &(impl Display + ?Sized)) -> Option<BoxFuture<'static, ()>> {
+    let armed = what_is_armed().filter(|armed| armed.concerns(point, whom))?;
+    let is_time = armed.passed.fetch_add(1, Ordering::SeqCst) + 1 == armed.time;
+    is_time.then(|| -> BoxFuture<'static, ()> { Box::pin(armed.action.happen()) })
 }
 
 fn what_is_armed() -> Option<&'static Armed> {
@@ -169,9 +157,21 @@ enum Action {
     Wait,
 }
 
+impl Action {
+    async fn happen(self) {
+        match self {
+            Self::Die => std::process::abort(),
+            Self::Wait => {
+                println!("{REACHED}");
+                GO.notified().await;
+            }
+        }
+    }
+}
+
 impl Armed {
-    fn concerns(&self, point: Point, whom: &str) -> bool {
-        self.point == point && self.whom.as_deref().is_none_or(|end| whom.ends_with(end))
+    fn concerns(&self, point: Point, whom: &(impl Display + ?Sized)) -> bool {
+        self.point == point && self.whom.as_ref().is_none_or(|end| whom.to_string().ends_with(end))
     }
 }
 

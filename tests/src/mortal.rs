@@ -1,7 +1,7 @@
 //! A service with every kind of effect, for tests that kill it at every step.
 //!
-//! [`run`] starts it on a view store of any kind. The process `mortal` does so for the tests to kill; its correct final
-//! state follows from the log alone.
+//! [`run`] starts it on a view store of any kind, with the points of [`failpoint`](crate::failpoint). The process
+//! `mortal` does so for the tests to kill; its correct final state follows from the log alone.
 
 use std::{
     fs::File,
@@ -25,7 +25,10 @@ use cqrs_sql::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Account, AccountEvent, Deposit, Statement, Withdraw};
+use crate::{
+    domain::{Account, AccountEvent, Deposit, Statement, Withdraw},
+    failpoint::{Point, Sends, Stops, reached},
+};
 
 /// The projections of the service.
 pub const PROJECTIONS: [&str; 4] = [Statement::NAME, Picky::NAME, Generous::NAME, Notary::NAME];
@@ -37,9 +40,9 @@ pub const ROWS: ProjectionId = ProjectionId::new("rows", 1);
 pub const THIRTEEN: u64 = 13;
 
 /// The service.
-pub type Mortal<V> = Cqrs<(NatsEvents, V), (Account,), (Statement, Picky)>;
+pub type Mortal<V> = Cqrs<(Stops<NatsEvents>, Stops<V>), (Account,), (Statement, Picky)>;
 
-type MortalBuilder<V> = Builder<(NatsEvents, V), (Account,), (Statement, Picky)>;
+type MortalBuilder<V> = Builder<(Stops<NatsEvents>, Stops<V>), (Account,), (Statement, Picky)>;
 
 /// A view store that the service can run on.
 pub trait Store: ViewStore + Clone {
@@ -63,7 +66,7 @@ macro_rules! store_of_rows {
     ($store:ty, $database:ty, $connection:ty) => {
         impl Store for $store {
             fn add(&self, builder: MortalBuilder<Self>) -> MortalBuilder<Self> {
-                builder.projection(ROWS, self.projection(Rows))
+                builder.projection(ROWS, Stops::new(self.projection(Rows)))
             }
 
             async fn rows(&self) -> Option<Vec<(String, i64)>> {
@@ -117,7 +120,8 @@ pub struct Rows;
 ///
 /// Dropping it stops what was started.
 pub async fn run<V: Store>(events: NatsEvents, views: V, handled: &Path) -> Result<Mortal<V>, Error> {
-    let builder = Cqrs::builder((events, views.clone()))
+    let builder = Cqrs::builder((Stops::new(events), Stops::new(views.clone())))
+        .interceptor(Sends)
         .aggregate::<Account>()
         .view::<Statement>()
         .view::<Picky>()
@@ -203,6 +207,16 @@ impl Notary {
     fn new(path: PathBuf) -> Self {
         Self { path, file: Mutex::default() }
     }
+
+    fn note(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
+        let mut file = self.file.lock().map_err(|error| HandlerError::permanent(error.to_string()))?;
+        let file = match &mut *file {
+            Some(file) => file,
+            none => none.insert(File::options().append(true).create(true).open(&self.path)?),
+        };
+        file.write_all(format!("{} {}\n", event.subject(), event.version).as_bytes())?;
+        Ok(())
+    }
 }
 
 impl EventHandler for Notary {
@@ -212,12 +226,9 @@ impl EventHandler for Notary {
 
 impl On<AccountEvent> for Notary {
     async fn on(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
-        let mut file = self.file.lock().map_err(|error| HandlerError::permanent(error.to_string()))?;
-        let file = match &mut *file {
-            Some(file) => file,
-            none => none.insert(File::options().append(true).create(true).open(&self.path)?),
-        };
-        file.write_all(format!("{} {}\n", event.subject(), event.version).as_bytes())?;
+        reached(Point::BeforeHandle, event.subject()).await;
+        self.note(event)?;
+        reached(Point::AfterHandle, event.subject()).await;
         Ok(())
     }
 }

@@ -11,5 +11,3 @@ pub(crate) mod panics;
 pub(crate) mod backoff;
 pub(crate) mod patience;
 pub(crate) mod lanes;
-#[cfg(feature = "failpoints")]
-pub mod failpoint;

@@ -160,28 +160,17 @@ impl Carrier {
             Err(error) => Sent::Failed(error.into()),
         };
         match (&intent.action, &self.deadlines) {
-            (Action::Send(request), _) => {
-                failpoint!(BeforeSend, &request.command);
-                let outcome = self.send(request).await;
-                failpoint!(AfterSend, &request.command);
-                outcome
-            }
+            (Action::Send(request), _) => self.send(request).await,
             (Action::Arm { deadline, at, request }, Some(deadlines)) => {
                 let payload = match json::encode(request) {
                     Ok(payload) => payload,
                     Err(error) => return Sent::Failed(SendFailure::never(error.to_string())),
                 };
                 let (id, order, arming) = (deadline.clone(), intent.order, request.id.0);
-                failpoint!(BeforeArm, deadline);
-                let armed = deadlines.arm(&Deadline { id, at: *at, payload, order, arming }).await;
-                failpoint!(AfterArm, deadline);
-                done(armed)
+                done(deadlines.arm(&Deadline { id, at: *at, payload, order, arming }).await)
             }
             (Action::Disarm { deadline }, Some(deadlines)) => {
-                failpoint!(BeforeDisarm, deadline);
-                let disarmed = deadlines.disarm(deadline, intent.order).await;
-                failpoint!(AfterDisarm, deadline);
-                done(disarmed)
+                done(deadlines.disarm(deadline, intent.order).await)
             }
             // A service with policies always has a store of deadlines.
             (Action::Arm { .. } | Action::Disarm { .. }, None) => {

@@ -83,15 +83,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn handle(work: Vec<(usize, Work)>, under_way: Arc<UnderWay>) -> Ended {
     let mut ended = Ended { done: Vec::with_capacity(work.len()), failure: None };
     for (index, Work { aggregate, position, span, handling }) in work {
-        failpoint!(BeforeHandle, &aggregate.to_string());
-        lock(&under_way).push((aggregate.clone(), position));
+        lock(&under_way).push((aggregate, position));
         let handled = unless_panics(handling).instrument(span).await;
         lock(&under_way).retain(|(_, begun)| *begun != position);
         if let Err(error) = handled {
             ended.failure = Some((index, error));
             break;
         }
-        failpoint!(AfterHandle, &aggregate.to_string());
         ended.done.push(position);
     }
     ended

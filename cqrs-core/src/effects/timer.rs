@@ -75,7 +75,6 @@ async fn follow<D: Deadlines>(
             if let Err(error) = send(&carrier, due).await {
                 debug!(%error, deadline = id, "the store was not told about a deadline, which comes again");
             }
-            failpoint!(AfterDone, &id);
         });
         while sending.try_join_next().is_some() {}
     }
@@ -90,13 +89,12 @@ async fn send(carrier: &Carrier, due: Due) -> Result<(), StoreError> {
             return put_off(due, HOPELESS, "a deadline", &reason).await;
         }
     };
-    failpoint!(BeforeDue, due.id());
     match carrier.send(&request).await {
         Sent::Done => {
             info!(deadline = due.id(), command = request.command, "a deadline has passed");
-            over(due).await
+            due.done().await
         }
-        Sent::Refused(_) => over(due).await,
+        Sent::Refused(_) => due.done().await,
         Sent::Failed(SendFailure { reason, hope: Hope::Passes }) => {
             put_off(due, AGAIN, &request.shown(), &reason).await
         }
@@ -120,9 +118,4 @@ async fn put_off(due: Due, pauses: (Duration, Duration), what: &str, reason: &st
         );
     }
     due.later(pause).await
-}
-
-async fn over(due: Due) -> Result<(), StoreError> {
-    failpoint!(AfterDue, due.id());
-    due.done().await
 }

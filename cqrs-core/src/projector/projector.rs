@@ -260,7 +260,6 @@ impl Projector {
             if let Err(error) = subscription.done(cursor.checkpoint.sequence).await {
                 debug!(%error, "the store was not told about progress");
             }
-            failpoint!(AfterAck, &self.id.to_string());
         }
     }
 
@@ -406,16 +405,8 @@ impl Projector {
             let ignored = self.settings.ignored;
             let plan = plan(chunk, ignored, &cursor.parked, gaps, &poison, || self.clock.now());
             self.check_failures(cursor, &plan.letters)?;
-            failpoint!(BeforeSave, &self.id.to_string());
-            if !plan.letters.is_empty() {
-                failpoint!(BeforePark, &self.id.to_string());
-            }
             let error = match self.save(cursor, chunk, &plan).await {
                 Ok(revision) => {
-                    failpoint!(AfterSave, &self.id.to_string());
-                    if !plan.letters.is_empty() {
-                        failpoint!(AfterPark, &self.id.to_string());
-                    }
                     cursor.revision = revision;
                     cursor.parked.add(&plan.letters);
                     waited.done(cursor.checkpoint.sequence);

@@ -10,10 +10,13 @@ use std::{
     process::exit,
 };
 
-use cqrs_core::{Error, failpoint, memory::MemoryViews};
+use cqrs_core::{Error, memory::MemoryViews};
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_sql::{PostgresViews, SqliteViews};
-use cqrs_tests::mortal::{Store, run};
+use cqrs_tests::{
+    failpoint,
+    mortal::{Store, run},
+};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cqrs_core::failpoint::Point;
+use cqrs_tests::failpoint::Point;
 
 /// The stores that have a step.
 pub(crate) const ON_KV: u8 = 1;
@@ -42,9 +42,10 @@ const STEPS: &[Step] = &[
     step(Point::AfterAck, "rows-v1", 1, ON_DATABASE),
     // A policy: its intents are saved and executed, and their outcomes are saved; then the intents that follow from a
     // refusal.
-    step(Point::BeforeSave, "generous-v1", 1, ALL),
+    step(Point::AfterNext, "generous-v1", 1, ALL),
     step(Point::BeforePark, "generous-v1", 1, ALL),
     step(Point::InSave, "generous-v1", 1, DURABLE),
+    step(Point::AfterPark, "generous-v1", 1, ALL),
     step(Point::BeforeCarryOut, "generous-v1", 1, ALL),
     step(Point::BeforeSend, "deposit", 1, ALL),
     step(Point::BeforeAppend, "account/expires", 1, ALL),
@@ -60,8 +61,7 @@ const STEPS: &[Step] = &[
     step(Point::AfterSend, "withdraw", 1, ALL),
     step(Point::BeforeSettle, "generous-v1", 2, ALL),
     step(Point::InSave, "generous-v1", 3, DURABLE),
-    step(Point::AfterSave, "generous-v1", 1, ALL),
-    step(Point::AfterPark, "generous-v1", 1, ALL),
+    step(Point::BeforeAck, "generous-v1", 1, ALL),
     step(Point::AfterAck, "generous-v1", 1, ALL),
     // A deadline that is due.
     step(Point::BeforeDue, "nine/expires", 1, ALL),

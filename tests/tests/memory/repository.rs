@@ -27,7 +27,7 @@ fn ci_runs_the_test_command_that_the_readme_names() {
     assert!(ran, "`{command}` is not a line of .ci/run");
 }
 
-/// Failpoints can end a process; with the feature off they are not in the program.
+/// They let a test stop a store within its write; with the feature off there is nothing of them in the program.
 #[test]
 fn nothing_but_the_tests_asks_for_failpoints() {
     let metadata: Value =

@@ -17,7 +17,7 @@ use std::{
 };
 
 use cqrs_core::{
-    Clock as _, CommandId, Cqrs, Envelope, EventId, Metadata, Project, Query, View, failpoint,
+    Clock as _, CommandId, Cqrs, Envelope, EventId, Metadata, Project, Query, View,
     log::{Commit, JSON, Origin, RecordedEvent},
     port::{AppendError, EventStore as _, Expected, ProjectionId, SystemClock, ViewStore as _},
 };
@@ -26,6 +26,7 @@ use cqrs_sql::SqliteViews;
 use cqrs_tests::{
     TestContext,
     domain::{Account, AccountEvent, key},
+    failpoint::{self, Stops},
 };
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -79,10 +80,10 @@ struct GetBalance {
     account: String,
 }
 
-type Bank = Cqrs<(NatsEvents, SqliteViews), (Account,), (Balance,)>;
+type Bank = Cqrs<(NatsEvents, Stops<SqliteViews>), (Account,), (Balance,)>;
 
 async fn bank(events: NatsEvents, views: SqliteViews) -> Bank {
-    Cqrs::builder((events, views)).aggregate::<Account>().view::<Balance>().start().await.unwrap()
+    Cqrs::builder((events, Stops::new(views))).aggregate::<Account>().view::<Balance>().start().await.unwrap()
 }
 
 /// The amount of the deposit with that version; the first version opens the account.

@@ -194,9 +194,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         check_dead(id, work.dead(&settled.follow) + new, steps)?;
         let Settled { writes, notes, follow } = settled;
         let save = Save { writes: &writes, notes: &notes, checkpoint, revision: work.revision };
-        failpoint!(BeforeSettle, &id.to_string());
         work.revision = self.views.save(id, save).await?;
-        failpoint!(AfterSettle, &id.to_string());
         work.written(steps);
         work.add(follow);
         Ok(())
@@ -309,9 +307,6 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
             notes.push(notes::note(pending).map_err(|error| StoreError::refused("an intent's note", error))?);
         }
         work.revision = save(&*self.views, id, &batch, &writes, &notes).await?;
-        if !pending.is_empty() {
-            failpoint!(BeforeCarryOut, &id.to_string());
-        }
         work.add(pending);
         // The batch is an operator's change of the notes (retry, edit or drop): read them again.
         if batch.notes.iter().any(|note| note.key.starts_with(PENDING) || note.key.starts_with(MARKS)) {

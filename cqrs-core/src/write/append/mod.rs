@@ -50,9 +50,7 @@ pub(crate) async fn append<S: EventStore>(
 /// Sends the commit once.
 async fn attempt<S: EventStore>(store: &S, commit: &Commit, tip: &mut Tip, sent: Sent) -> Next {
     let expected = Expected::after(tip.sequence);
-    failpoint!(BeforeAppend, &commit.aggregate.to_string());
     let answer = store.append(commit, expected).await;
-    failpoint!(AfterAppend, &commit.aggregate.to_string());
     let next = match after_answer(answer, expected, sent) {
         Next::Look => {
             let found = store.next_after(&commit.aggregate, expected.sequence()).await;
