@@ -146,8 +146,8 @@ pub mod fuzzing {
 /// Items for the output of the derives; not for users.
 #[doc(hidden)]
 pub mod __private {
-    /// What a test does within the write of a store's stream or of a projection of that name, before the commit. Tests
-    /// set it, since a decorator of a store does not see the inside of a write.
+    /// A test's action during a store's write, before the commit; its argument is the name of the projection, or of the
+    /// stream. A wrapper of the store cannot act there.
     #[cfg(feature = "failpoints")]
     pub static IN_SAVE: std::sync::OnceLock<InSave> = std::sync::OnceLock::new();
     #[cfg(feature = "failpoints")]

@@ -1,13 +1,13 @@
-//! Places at which a test lets the process die, or stand still while something else dies.
+//! Points before and after the calls of the ports. There a test lets the process abort, or wait while the test ends
+//! another process.
 //!
-//! They are the calls of the ports that [`Stops`] and [`Sends`] stand around, and the place within a store's write at
-//! which an adapter asks for [`IN_SAVE`](cqrs_core::__private::IN_SAVE). They do nothing unless the environment variable
-//! [`VARIABLE`] arms one when the process starts: `die after-save statement-v1` aborts the process where the projection
-//! of that name has just been saved for the first time, `die in-save generous-v1 2` within its second save,
-//! `wait before-arm` says on standard output that it has come before the first deadline is armed, and goes when it is
-//! told to [`go_on`].
+//! [`Stops`] and [`Sends`] wrap the ports. One point is inside a store's write: the adapter calls
+//! [`IN_SAVE`](cqrs_core::__private::IN_SAVE) there. The points do nothing unless the environment variable [`VARIABLE`]
+//! arms one when the process starts: `die after-save statement-v1` aborts the process after the first save of that
+//! projection, `die in-save generous-v1 2` aborts it during its second save, `wait before-arm` writes a line to standard
+//! output before the first deadline is armed, and waits for [`go_on`].
 //!
-//! An abort is the end of the process at that very instruction: nothing is flushed, dropped or sent after it.
+//! An abort ends the process at that instruction: nothing is flushed, dropped or sent after it.
 
 mod ports;
 
@@ -26,29 +26,29 @@ use tokio::sync::Notify;
 
 pub use ports::{Sends, Stops};
 
-/// The environment variable that arms a point: `die|wait POINT [SUBJECT|any] [N]`. The action happens at the N-th hit of
-/// the point for that subject; at the first hit for any subject if the last two are missing.
+/// The environment variable that arms a point: `die|wait POINT [SUBJECT|any] [N]`. The action happens at the N-th hit
+/// of the point for that subject; at the first hit for any subject if the last two are missing.
 pub const VARIABLE: &str = "CQRS_FAILPOINT";
 
-/// What a process says that waits at its point.
+/// The word that a waiting process writes.
 pub const REACHED: &str = "reached";
 
-/// Whether what waits may go on.
+/// Wakes the process that waits at its point.
 static GO: Notify = Notify::const_new();
 
 macro_rules! points {
     ($($(#[$docs:meta])+ $point:ident = $name:literal;)+) => {
-        /// A place beside a call, and whom it concerns when it is reached.
+        /// A point before, after or in a call. It is reached for a subject, such as a projection.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Point {
             $($(#[$docs])+ $point,)+
         }
 
         impl Point {
-            /// All of them.
+            /// All points.
             pub const ALL: &[Self] = &[$(Self::$point,)+];
 
-            /// Its name in the environment.
+            /// Its name in the environment variable.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$point => $name,)+
@@ -59,72 +59,75 @@ macro_rules! points {
 }
 
 points! {
-    /// Events have come, and nothing is done about them. Whom: the projection.
+    /// Events were delivered, and nothing is done about them. Subject: the projection.
     AfterNext = "after-next";
-    /// What events come to is about to be written, and nothing of it is. Whom: the projection.
+    /// The results of events are about to be written together with the checkpoint. Subject: the projection.
     BeforeSave = "before-save";
-    /// A store's write is under way: everything is sent but the commit. Whom: the projection, or what ends so.
+    /// A store's write is in progress: everything is sent except the commit. Subject: the projection; a store may pass
+    /// a longer name that ends with it.
     InSave = "in-save";
-    /// Events are written together with the checkpoint. Whom: the projection.
+    /// Events are written together with the checkpoint. Subject: the projection.
     AfterSave = "after-save";
-    /// Events are written with all that follows from them, and the event store was not told. Whom: the projection.
+    /// Events and all that follows from them are written, and the delivery is not acknowledged. Subject: the
+    /// projection.
     BeforeAck = "before-ack";
-    /// The event store was told about it. Whom: the projection.
+    /// The delivery is acknowledged to the event store. Subject: the projection.
     AfterAck = "after-ack";
-    /// An event is known not to work, and is about to be set aside. Whom: the projection.
+    /// An event has failed, and is about to be set aside. Subject: the projection.
     BeforePark = "before-park";
-    /// Dead letters are written. Whom: the projection.
+    /// Dead letters are written. Subject: the projection.
     AfterPark = "after-park";
-    /// A policy's state and intents are written, and nothing is carried out. Whom: the projection.
+    /// A policy's state and intents are written, and nothing is executed. Subject: the projection.
     BeforeCarryOut = "before-carry-out";
-    /// A command is about to be sent, by a policy or for a deadline. Whom: the command's name.
+    /// A command of a policy or of a deadline is about to be sent. Subject: the command's name.
     BeforeSend = "before-send";
-    /// A command has its answer, and nobody has seen it. Whom: the command's name.
+    /// A command of a policy or of a deadline has its answer. Subject: the command's name.
     AfterSend = "after-send";
-    /// A deadline is about to be armed. Whom: the deadline.
+    /// A deadline is about to be armed. Subject: the deadline.
     BeforeArm = "before-arm";
-    /// A deadline is armed. Whom: the deadline.
+    /// A deadline is armed. Subject: the deadline.
     AfterArm = "after-arm";
-    /// A deadline is about to be disarmed. Whom: the deadline.
+    /// A deadline is about to be disarmed. Subject: the deadline.
     BeforeDisarm = "before-disarm";
-    /// A deadline is disarmed. Whom: the deadline.
+    /// A deadline is disarmed. Subject: the deadline.
     AfterDisarm = "after-disarm";
-    /// Intents are carried out, and their end is not written. Whom: the projection.
+    /// Intents are executed, and their outcomes are not written. Subject: the projection.
     BeforeSettle = "before-settle";
-    /// The end of intents is written. Whom: the projection.
+    /// The outcomes of intents are written. Subject: the projection.
     AfterSettle = "after-settle";
-    /// A command's commit is about to be appended. Whom: the aggregate.
+    /// A command's commit is about to be appended. Subject: the aggregate.
     BeforeAppend = "before-append";
-    /// A command's commit was appended, and nobody has seen the answer. Whom: the aggregate.
+    /// A command's commit was appended, and the answer was not handled. Subject: the aggregate.
     AfterAppend = "after-append";
-    /// A deadline that is due was handed out, and its command is not sent. Whom: the deadline.
+    /// A deadline that is due was delivered, and its command is not sent. Subject: the deadline.
     BeforeDue = "before-due";
-    /// The command of a deadline has its answer, and the deadline is not over. Whom: the deadline.
+    /// The command of a deadline has its answer, and the deadline has not ended. Subject: the deadline.
     AfterDue = "after-due";
-    /// The event store was told what becomes of a deadline. Whom: the deadline.
+    /// The event store was told that a deadline has ended or is delayed. Subject: the deadline.
     AfterDone = "after-done";
-    /// A handler is about to handle an event. Whom: the aggregate's id.
+    /// A handler is about to handle an event. Subject: the aggregate's id.
     BeforeHandle = "before-handle";
-    /// A handler has handled an event, and its progress is not written. Whom: the aggregate's id.
+    /// A handler has handled an event, and its progress is not written. Subject: the aggregate's id.
     AfterHandle = "after-handle";
 }
 
-/// The code has come to `point`.
+/// Acts if `point` is armed for this subject.
 ///
 /// # Panics
 ///
-/// When the environment arms something that is none of the points.
+/// If the environment variable is malformed, or names no point.
 ///
 /// # Cancel safety
 ///
-/// Dropped while it waits, it has been reached.
+/// If it is dropped while it waits, the point counts as reached.
 pub async fn reached(point: Point, whom: &(impl Display + ?Sized)) {
     if let Some(stop) = stop(point, whom) {
         stop.await;
     }
 }
 
-/// What happens now that the code has come to `point`; none where that is nothing.
+/// Counts a hit of `point`. The action of the armed point is returned at its hit, so that an adapter can flush its
+/// connection before.
 fn stop(point: Point, whom: &(impl Display + ?Sized)) -> Option<BoxFuture<'static, ()>> {
     let armed = what_is_armed().filter(|armed| armed.concerns(point, whom))?;
     let is_time = armed.passed.fetch_add(1, Ordering::SeqCst) + 1 == armed.time;
@@ -136,12 +139,12 @@ fn what_is_armed() -> Option<&'static Armed> {
     ARMED.get_or_init(|| env::var(VARIABLE).ok().map(|text| read(&text))).as_ref()
 }
 
-/// Lets what waits at a point go on, or what will come to it.
+/// Wakes the process that waits at a point, or that will wait at it.
 pub fn go_on() {
     GO.notify_one();
 }
 
-/// What the environment has armed.
+/// The armed point.
 #[derive(Debug)]
 struct Armed {
     action: Action,

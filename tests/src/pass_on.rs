@@ -2,7 +2,7 @@
 
 /// Passes these calls of an `EventStore`, a `ViewStore` or a `Projection` on to the port in a field.
 ///
-/// A view store's `name` is `place` here, since an event store's has another type.
+/// The `name` of a view store is `place` here, since the `name` of an event store has another type.
 #[macro_export]
 macro_rules! pass_on {
     (to $inner:ident: all but append) => {

@@ -1,4 +1,4 @@
-//! What stands around the ports of a service and comes to the points beside their calls.
+//! Wrappers of the ports of a service, with the points before and after their calls.
 
 use std::{mem, sync::Arc};
 
@@ -16,16 +16,15 @@ use cqrs_core::{
 
 use super::{Point, reached, stop};
 
-/// A port, with the points before and after its calls. It adds nothing to what the port does.
+/// A port with the points before and after its calls. Unless a point is armed, it only forwards the calls.
 #[derive(Debug, Clone)]
 pub struct Stops<P> {
     inner: P,
 }
 
 impl<P> Stops<P> {
-    /// The points of `inner`, and those within the writes of this process's stores.
+    /// Wraps `inner`, and sets the hook for the point inside a write.
     pub fn new(inner: P) -> Self {
-        // What stands around a store does not see the inside of its writes.
         IN_SAVE.get_or_init(|| |whom| stop(Point::InSave, whom));
         Self { inner }
     }
@@ -48,18 +47,18 @@ impl<S: EventStore> EventStore for Stops<S> {
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<Self::Subscription, StoreError> {
-        // A subscriber's name is the projection's, and then where its views are.
+        // The name of a subscriber begins with the projection; a view store with a name adds that name.
         let projection = request.subscriber.split("=at=").next().unwrap_or_default().to_owned();
         Ok(Following { inner: self.inner.subscribe(request).await?, projection, taken: Vec::new() })
     }
 }
 
-/// Commits as they come to a projection.
+/// A subscription of a projection.
 #[derive(Debug)]
 pub struct Following<S> {
     inner: S,
     projection: String,
-    /// What a dropped call has left to the next one.
+    /// The deliveries of a call that was dropped while it waited: the next call returns them.
     taken: Vec<Delivery>,
 }
 
@@ -166,8 +165,8 @@ impl<P: Projection> Projection for Stops<P> {
     }
 }
 
-/// A write of a projection. What it is for is told by the notes in it: the dead letters of a projector, and the intents
-/// of a policy with the marks of those that failed.
+/// A write of a projection. Its notes say which kind it is: a projector adds dead letters, and a policy adds intents,
+/// removes them, or marks them as failed.
 async fn written<E>(
     projection: &ProjectionId,
     notes: &[Note],
@@ -198,7 +197,7 @@ async fn written<E>(
     Ok(revision)
 }
 
-/// The points before and after each command. A refused one, which appends nothing, has no others.
+/// The points before and after each command. A rejected command appends nothing, so the event store does not see it.
 #[derive(Debug)]
 pub struct Sends;
 

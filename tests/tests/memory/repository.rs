@@ -27,7 +27,7 @@ fn ci_runs_the_test_command_that_the_readme_names() {
     assert!(ran, "`{command}` is not a line of .ci/run");
 }
 
-/// They let a test stop a store within its write; with the feature off there is nothing of them in the program.
+/// With the feature a test can stop a store during its write; with the feature off the hook is not in the program.
 #[test]
 fn nothing_but_the_tests_asks_for_failpoints() {
     let metadata: Value =
