@@ -134,7 +134,7 @@ impl Topology {
         match why {
             NotOpened::NoAnswer(why) => self.unanswered(why),
             NotOpened::Unknown(failure) => self.unavailable(failure.into_source()),
-            NotOpened::Deaf(error) => self.unavailable(error.into()),
+            NotOpened::NotListening(error) => self.unavailable(error.into()),
             NotOpened::NotCreated(failure) => match failure.code().and_then(errors::quota) {
                 Some(advice) => TopologyError::Full { stream, advice, source: failure.into_source() },
                 None => TopologyError::NotCreated { stream, source: failure.into_source() },

@@ -127,7 +127,7 @@ pub(crate) struct Link {
     /// The last subjects to which it denied publishing or subscribing, the newest last.
     refused: VecDeque<Refused>,
     /// Whether the server has denied the subscription to the inbox: then no answer can be received.
-    deaf: bool,
+    inbox_refused: bool,
 }
 
 /// Why no answer comes any more.
@@ -278,7 +278,9 @@ impl Link {
                 *self = Self { losses: self.losses + 1, refusals: self.refusals, ..Self::of(inbox) };
             }
             Event::ServerError(ServerError::Other(text)) => match refused(text) {
-                Some(Refused::Subscribe(subject)) if is_beneath(&subject, &self.inbox) => self.deaf = true,
+                Some(Refused::Subscribe(subject)) if is_beneath(&subject, &self.inbox) => {
+                    self.inbox_refused = true;
+                }
                 Some(refused) => {
                     self.refusals += 1;
                     self.refused.push_back(refused);
@@ -298,7 +300,7 @@ impl Link {
         if before.losses.is_some_and(|losses| losses != self.losses) {
             return Some(NoAnswer::Lost);
         }
-        if self.deaf {
+        if self.inbox_refused {
             return Some(NoAnswer::NotPermitted(format!("subscribe to {}.>", self.inbox)));
         }
         let new = usize::try_from(self.refusals.saturating_sub(before.refusals)).unwrap_or(REMEMBERED);
@@ -386,8 +388,8 @@ mod tests {
         let elsewhere = NoAnswer::NotPermitted("subscribe to _INBOX.x.*".to_owned());
         assert_eq!(link.end_of(NOTHING, &["_INBOX.x"]), Some(elsewhere));
         assert!(link.note(&violation(r#"Subscription to "in.us.x.*""#)));
-        let deaf = NoAnswer::NotPermitted("subscribe to in.us.>".to_owned());
-        assert_eq!(link.end_of(NOTHING, &NOWHERE), Some(deaf));
+        let inbox_refused = NoAnswer::NotPermitted("subscribe to in.us.>".to_owned());
+        assert_eq!(link.end_of(NOTHING, &NOWHERE), Some(inbox_refused));
         assert!(link.note(&Event::Disconnected));
         assert_eq!(link.end_of(NOTHING, &NOWHERE), Some(NoAnswer::Lost));
         assert_eq!(link.end_of(Before { losses: Some(1), ..NOTHING }, &NOWHERE), None);

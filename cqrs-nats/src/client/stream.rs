@@ -35,7 +35,7 @@ pub(crate) enum NotOpened {
     NotCreated(Failure),
     Differs(Vec<Difference>),
     /// The advisories of the stream do not arrive.
-    Deaf(async_nats::Error),
+    NotListening(async_nats::Error),
 }
 
 impl NotOpened {
@@ -49,7 +49,7 @@ impl NotOpened {
                 Failure::Client(error) => error.kind() == RequestErrorKind::TimedOut,
             },
             Self::Differs(_) => false,
-            Self::Deaf(_) => true,
+            Self::NotListening(_) => true,
         }
     }
 
@@ -58,7 +58,7 @@ impl NotOpened {
         match self {
             Self::NoAnswer(why) => no_answer(what, why),
             Self::Unknown(failure) | Self::NotCreated(failure) => failure.into_store_error(what),
-            Self::Deaf(error) => StoreError::unavailable(what, error),
+            Self::NotListening(error) => StoreError::unavailable(what, error),
             Self::Differs(differences) => StoreError::Refused {
                 what: format!(
                     "{what}: stream {stream} is not set up as it must be: {}; {advice}",

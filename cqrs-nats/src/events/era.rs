@@ -118,7 +118,7 @@ async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, 
         Ok(advisories)
     };
     let listening = connection.answer_since(before, &[&question, &subject], listening).await;
-    listening.map_err(NotOpened::NoAnswer)?.map_err(NotOpened::Deaf)
+    listening.map_err(NotOpened::NoAnswer)?.map_err(NotOpened::NotListening)
 }
 
 /// Counts the signs that the stream may be another one. A subscription ends with its client, and is made again with the
