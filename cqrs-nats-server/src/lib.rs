@@ -3,7 +3,7 @@
 //! The server listens on a free port of the loopback interface only, has JetStream switched on, and
 //! never outlives the process that started it, not even one that is killed with `kill -9`: on Unix it
 //! runs under a small `sh` watchdog that reads a pipe which only the parent holds open. When the
-//! pipe closes, for whatever reason, the watchdog ends the server and removes its temporary folder.
+//! pipe closes, the watchdog ends the server and removes its temporary folder.
 //! Elsewhere the server is a plain child that is killed when the [`LocalServer`] is dropped.
 //!
 //! ```no_run

@@ -125,8 +125,8 @@ pub struct News {
 }
 
 impl Dialect for Postgres {
-    // Later statements must see the result of a transaction that they waited for, whatever the database's default
-    // isolation is.
+    // Named, since the database's default isolation level may differ: later statements must see the result of a
+    // transaction that they waited for.
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const DOT: &'static str = "\".\"";
     const MAX_NAME: usize = 63;

@@ -98,7 +98,7 @@ impl Metadata {
         self.0.is_empty()
     }
 
-    /// Fails if it is too large for a command. Stored metadata is read whatever its size.
+    /// Fails if it is too large for a command. The limit holds for new commands only: stored metadata of any size is read.
     pub(crate) fn check_size(&self) -> Result<(), InvalidMetadata> {
         let bytes = self.0.iter().map(|(name, value)| name.len() + value.len()).sum();
         let limit = MAX_METADATA_BYTES;

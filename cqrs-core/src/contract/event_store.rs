@@ -399,7 +399,7 @@ pub async fn whoever_reads_keeps_its_turn_until_it_leaves<S: EventStore>(store: 
     assert_eq!(soon("its turn", turn(store, request(stored[1].sequence))).await, stored[2..]);
 }
 
-/// Any sequence of the log can be read, whatever message is there.
+/// `commit_at` returns the commit at each sequence of the log, and nothing for a sequence that the log has not reached.
 pub async fn what_stands_at_a_place_is_found<S: EventStore>(store: &S) {
     assert_eq!(store.commit_at(1).await.expect("a read"), None);
     let stored = append_chain(store, &key("thing", "1"), 2).await;

@@ -12,7 +12,8 @@ use crate::{
 /// [`Builder::announcer`](crate::Builder::announcer). A running example is at
 /// [several contexts](crate::guide::contexts).
 ///
-/// It is effectively once: each event is announced once and in the order of its aggregate, whatever crashes in between.
+/// Announcing is effectively once: each event is announced once and in the order of its aggregate, also after a crash of
+/// the announcer, the server or the view store.
 /// The ids of announcements are derived from the events' ids, and each is appended to the public log with
 /// compare-and-set. The cost is one append for each announcement, and one write for each batch of events.
 pub trait Announce: Send + Sync + 'static {

@@ -1,7 +1,7 @@
 //! Types whose payloads are certain to come back from JSON.
 //!
-//! Reading an event back before it is recorded takes about as long as writing it. Text, whole numbers and lists of
-//! these come back whatever their values, so an event with only such fields need not be read back: the derive checks
+//! Reading an event back before it is recorded takes about as long as writing it. JSON keeps every value of
+//! text, whole numbers and lists of these, so an event with only such fields need not be read back: the derive checks
 //! each field here. The check is by type and not by name, so that a user's type of the same name does not pass.
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};

@@ -56,7 +56,7 @@ impl EventType {
 ///
 /// [Events that live for years](crate::guide::schema) explains how to change them.
 ///
-/// Without the derive, the payload is whatever [`serialize_data`](Event::serialize_data) writes:
+/// Without the derive, the payload is what [`serialize_data`](Event::serialize_data) writes:
 ///
 /// ```
 /// use cqrs_core::{Event, model::EventType};

@@ -26,7 +26,7 @@ pub const MAX_DEADLINE_ID_BYTES: usize = 272;
 ///   one of the waiting receivers.
 /// - Deadlines that are delivered again [later](Due::later) hold up no others, however many they are, and count how
 ///   often they were delayed.
-/// - It survives whatever the store's events survive.
+/// - A deadline is as durable as the store's events.
 /// - Ids are opaque: any text of at most [`MAX_DEADLINE_ID_BYTES`] bytes is an id of its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` keeps no deadlines, which policies need",

@@ -113,8 +113,8 @@ impl Trace {
         self.is_from_its_beginning
     }
 
-    /// Adds the events of a commit that belong to the transaction. A cause must come before its effects, so there is no
-    /// cycle, whatever the ids are.
+    /// Adds the events of a commit that belong to the transaction. Only an earlier commit counts as a cause, so
+    /// forged or repeated ids cannot make a cycle.
     fn add(&mut self, stored: &StoredCommit, causes: &mut HashMap<Uuid, Cause>) {
         let commit = &stored.commit;
         let begin = self.commands.len();

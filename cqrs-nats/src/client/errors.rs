@@ -308,7 +308,7 @@ pub(crate) mod tests {
         assert_eq!(codes.len(), PERMANENT.len(), "each is there once");
     }
 
-    /// The server's error is found whatever type of the client's wraps it.
+    /// The server's error is found in each of the client's error types.
     #[test]
     fn an_answer_is_found_in_the_clients_errors() {
         let refused = || server_says(ErrorCode::CONSUMER_NAME_TOO_LONG.0, "too long");

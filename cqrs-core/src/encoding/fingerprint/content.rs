@@ -1,4 +1,4 @@
-//! Whether two values have the same content, whatever the names of their types.
+//! Whether two values have the same content. The names of their types do not count.
 //!
 //! The content is what JSON would show, apart from the order of elements and fields: type names do not count, nor the
 //! kind of number of a whole number, nor whether a value is wrapped.

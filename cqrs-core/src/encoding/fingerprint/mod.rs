@@ -1,7 +1,7 @@
 //! Fingerprints: what serde shows of a value, folded into 64 bits with XXH3.
 //!
 //! There are two kinds: [`exact`] tells whether two values are the same value of the same type, down to the kind of
-//! each number; [`content`] tells whether they have the same content, whatever the names of their types. Both ignore
+//! each number; [`content`] tells whether they have the same content: the names of their types do not count. Both ignore
 //! the order of elements in sequences and maps, because the order in a hash table differs from table to table.
 
 mod content;

@@ -317,7 +317,7 @@ mod bincodes_limits {
         assert!(is_refused(&Tagged::Number { number: 1 }));
         assert!(is_refused(&Flat { all: BTreeMap::from([("a".to_owned(), 1)]) }));
         assert!(is_refused(&serde_json::json!({"a": 1})));
-        // If a field is left out, the next one takes its position: it is not read, whatever its value.
+        // If a field is left out, the next one takes its position: no value of it is read.
         for number in 0..=u8::MAX {
             assert!(is_refused(&LeavesOut { note: None, number }));
         }

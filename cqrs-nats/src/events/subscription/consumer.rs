@@ -155,7 +155,7 @@ fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
     }
 }
 
-/// Whether a consumer delivers the same messages in the same way, at whatever position it is.
+/// Whether a consumer has the same filter and settings. Its position is not compared.
 fn is_alike(info: &Info, config: &pull::Config) -> bool {
     let mut filters = info.config.filter_subjects.clone();
     if !info.config.filter_subject.is_empty() {
