@@ -59,7 +59,10 @@ pub use effects::{
 };
 pub use model::follow::{OnFailure, Retry, Start};
 
-pub use base::error::{CommandError, Error, StoreError};
+pub use base::{
+    error::{CommandError, Error},
+    store_error::StoreError,
+};
 
 /// The guides, one page each.
 pub mod guide {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::base::{backoff, error::StoreError};
+use crate::base::{backoff, store_error::StoreError};
 
 /// A time limit for the retries of an operation that fails transiently.
 pub(crate) struct Patience {

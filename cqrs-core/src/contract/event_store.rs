@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::{
     base::{
         content_type::JSON,
-        error::StoreError,
         id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId},
         metadata::Metadata,
+        store_error::StoreError,
     },
     contract::{HOSTILE, LONG, opened, soon},
     log::commit::{Commit, Origin, RecordedEvent, StoredCommit},

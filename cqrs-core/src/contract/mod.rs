@@ -25,7 +25,7 @@ pub mod view_store;
 
 use std::time::Duration;
 
-use crate::base::{error::StoreError, patience::Patience};
+use crate::base::{patience::Patience, store_error::StoreError};
 
 /// How long a case waits for an expected event; far longer than any store takes.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,10 +7,10 @@ use tracing::Instrument as _;
 
 use crate::{
     base::{
-        error::StoreError,
         id::{AggregateKey, CommandId, EventId, ProjectionId},
         lanes::{self, lanes},
         metadata::Metadata,
+        store_error::StoreError,
     },
     effects::announce::Announce,
     encoding::json,

@@ -8,9 +8,10 @@ use tracing::{debug, info};
 
 use crate::{
     base::{
-        error::{Error, StoreError, describe},
+        error::{Error, describe},
         future::BoxFuture,
         panics::awaited_unless_panics,
+        store_error::StoreError,
     },
     effects::intents::{Action, Intent, Refusal, Request},
     encoding::json,

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 
 use crate::{
     base::{
-        error::{Error, StoreError},
+        error::Error,
         id::{CommandId, ProjectionId},
+        store_error::StoreError,
     },
     effects::{
         carrier::PendingIntent,

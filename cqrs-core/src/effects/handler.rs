@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt, future::Future, sync::Arc};
 
 use crate::{
-    base::{error::StoreError, future::BoxFuture},
+    base::{future::BoxFuture, store_error::StoreError},
     log::{envelope::Envelope, recorded::Recorded, sources::sources},
     model::{
         event::Event,

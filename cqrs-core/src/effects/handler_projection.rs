@@ -9,10 +9,10 @@ use tracing::Instrument as _;
 
 use crate::{
     base::{
-        error::StoreError,
         id::{AggregateKey, Position, ProjectionId},
         lanes::{self, lanes},
         panics::awaited_unless_panics,
+        store_error::StoreError,
     },
     effects::handler::{EventHandler, HandlerError, HandlerSources, Handling},
     port::{

@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    base::error::StoreError,
+    base::store_error::StoreError,
     effects::intents::{CausedBy, Effects, Refusal},
     log::{envelope::Envelope, recorded::Recorded, sources::sources},
     model::{

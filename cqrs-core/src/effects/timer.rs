@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    base::{backoff, error::StoreError},
+    base::{backoff, store_error::StoreError},
     effects::{
         carrier::{Carrier, Hope, SendFailure, Sent},
         intents::Request,

@@ -1,7 +1,7 @@
 //! One event of a stored commit, not yet decoded.
 
 use crate::{
-    base::{error::StoreError, id::Position},
+    base::{id::Position, store_error::StoreError},
     log::{codec, commit::StoredCommit, envelope::Envelope},
     model::event::Event,
 };

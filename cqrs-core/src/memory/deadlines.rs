@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
-    base::error::StoreError,
+    base::store_error::StoreError,
     memory::lock,
     port::{
         clock::Clock,

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use uuid::Uuid;
 
 use crate::{
-    base::{error::StoreError, id::AggregateKey},
+    base::{id::AggregateKey, store_error::StoreError},
     log::commit::{Commit, StoredCommit},
     memory::{deadlines::MemoryDeadlines, lock, random},
     port::{

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    base::{error::StoreError, id::ProjectionId},
+    base::{id::ProjectionId, store_error::StoreError},
     memory::{lock, random},
     port::view_store::{Checkpoint, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
 };

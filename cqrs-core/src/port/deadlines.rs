@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    base::{error::StoreError, future::BoxFuture},
+    base::{future::BoxFuture, store_error::StoreError},
     port::clock::Clock,
 };
 

@@ -1,7 +1,7 @@
 //! The part of an event store that projectors need, without its type.
 
 use crate::{
-    base::{error::StoreError, future::BoxFuture, id::AggregateKey},
+    base::{future::BoxFuture, id::AggregateKey, store_error::StoreError},
     log::commit::StoredCommit,
     port::{
         event_store::{Backlog, EventStore, Log},

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::{
     base::{
-        error::StoreError,
         id::{AggregateKey, CorrelationId},
+        store_error::StoreError,
     },
     log::commit::{Commit, StoredCommit},
     port::subscription::{Delivery, Subscribe, Subscription},

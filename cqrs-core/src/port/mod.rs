@@ -12,7 +12,7 @@ pub(crate) mod projection;
 pub(crate) mod deadlines;
 pub(crate) mod notices;
 
-pub use crate::base::{error::Source, future::BoxFuture, id::ProjectionId};
+pub use crate::base::{future::BoxFuture, id::ProjectionId, store_error::Source};
 pub use clock::SystemClock;
 pub use deadlines::{Deadline, Deadlines, Due, DueQueue, MAX_DEADLINE_ID_BYTES};
 pub use event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search};

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, future::Future, marker::PhantomData, sync::Arc};
 
 use crate::{
-    base::error::StoreError,
+    base::store_error::StoreError,
     log::{envelope::Envelope, recorded::Recorded},
     model::event::Event,
     port::subscription::Delivery,

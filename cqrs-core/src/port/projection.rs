@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     base::{
-        error::StoreError,
         future::BoxFuture,
         id::{AggregateKey, Position, ProjectionId},
+        store_error::StoreError,
     },
     log::recorded::Recorded,
     model::follow::{OnFailure, Retry, Start},

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use crate::{
-    base::{error::StoreError, id::AggregateKey},
+    base::{id::AggregateKey, store_error::StoreError},
     log::commit::StoredCommit,
 };
 

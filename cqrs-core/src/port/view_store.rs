@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{
-    error::StoreError,
     id::{EventId, ProjectionId},
+    store_error::StoreError,
 };
 
 /// Keeps the documents of views, each view with the checkpoint of its projection.

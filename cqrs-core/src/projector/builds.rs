@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::error::StoreError,
+    base::store_error::StoreError,
     encoding::json,
     port::view_store::{SaveError, ViewStore},
 };

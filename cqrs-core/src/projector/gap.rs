@@ -6,8 +6,8 @@ use foldhash::fast::RandomState;
 
 use crate::{
     base::{
-        error::StoreError,
         id::{AggregateKey, ProjectionId},
+        store_error::StoreError,
     },
     log::commit::StoredCommit,
     port::{event_feed::AnyEvents, subscription::Delivery},

@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     base::{
-        error::StoreError,
         id::{ProjectionId, check_id},
+        store_error::StoreError,
     },
     encoding::json,
     port::{

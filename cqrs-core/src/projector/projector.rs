@@ -10,8 +10,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crate::{
     base::{
         backoff,
-        error::{Error, StoreError, describe, is_too_large},
+        error::{Error, describe},
         id::ProjectionId,
+        store_error::{StoreError, is_too_large},
     },
     log::recorded::Recorded,
     model::follow::{OnFailure, Start},

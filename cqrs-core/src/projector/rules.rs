@@ -2,7 +2,7 @@
 //! panic is attributed to that event.
 
 use crate::{
-    base::{error::StoreError, id::ProjectionId, panics::unless_panics},
+    base::{id::ProjectionId, panics::unless_panics, store_error::StoreError},
     log::recorded::Recorded,
     port::{
         projection::{Batch, ProjectError},

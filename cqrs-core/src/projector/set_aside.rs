@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    base::{
-        backoff,
-        error::{Error, StoreError},
-        id::ProjectionId,
-    },
+    base::{backoff, error::Error, id::ProjectionId, store_error::StoreError},
     port::{
         projection::{AnyProjection, Batch, ProjectError},
         view_store::{Checkpoint, Note, SaveError},

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     base::{
-        error::{Error, StoreError},
+        error::Error,
         id::{ProjectionId, check_id},
+        store_error::StoreError,
     },
     encoding::json,
     port::view_store::ViewStore,

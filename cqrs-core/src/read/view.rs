@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    base::{error::StoreError, id::ProjectionId},
+    base::{id::ProjectionId, store_error::StoreError},
     log::{envelope::Envelope, recorded::Recorded, sources::sources},
     model::{
         event::Event,

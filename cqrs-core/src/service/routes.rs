@@ -7,8 +7,9 @@ use std::{
 
 use crate::{
     base::{
-        error::{CommandError, Error, StoreError},
+        error::{CommandError, Error},
         future::BoxFuture,
+        store_error::StoreError,
     },
     effects::carrier::Dispatch,
     log::commit::Receipt,

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use crate::{
-    base::{error::StoreError, id::AggregateKey, patience::Patience},
+    base::{id::AggregateKey, patience::Patience, store_error::StoreError},
     model::aggregate::Aggregate,
     port::event_store::EventStore,
     write::{resources::Shell, state::Loaded},

@@ -3,7 +3,7 @@
 use tracing::debug;
 
 use crate::{
-    base::{error::StoreError, id::AggregateKey},
+    base::{id::AggregateKey, store_error::StoreError},
     model::aggregate::Aggregate,
     port::event_store::EventStore,
     write::{

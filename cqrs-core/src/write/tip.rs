@@ -2,8 +2,8 @@
 
 use crate::{
     base::{
-        error::StoreError,
         id::{AggregateKey, EventId},
+        store_error::StoreError,
     },
     log::commit::StoredCommit,
     port::event_store::EventStore,

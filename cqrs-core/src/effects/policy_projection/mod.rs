@@ -23,8 +23,8 @@ use tracing::{info, warn};
 
 use crate::{
     base::{
-        error::{StoreError, is_too_large},
         id::ProjectionId,
+        store_error::{StoreError, is_too_large},
     },
     effects::{
         carrier::{Carrier, Hope, PendingIntent, SendFailure},

@@ -12,7 +12,7 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    base::{backoff, error::StoreError},
+    base::{backoff, store_error::StoreError},
     effects::{
         carrier::{Carrier, Ended, Hope, PendingIntent, SendFailure},
         intents::Refusal,

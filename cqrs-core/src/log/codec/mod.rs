@@ -9,8 +9,9 @@ use uuid::Uuid;
 use crate::{
     base::{
         content_type::{BINCODE, is_json, media_type},
-        error::{Error, StoreError},
+        error::Error,
         id::{AggregateKey, EventId, Position},
+        store_error::StoreError,
     },
     encoding::{
         fingerprint::{self, shape::Difference},

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use crate::{
     base::{
         content_type::JSON,
-        error::{Error, StoreError, is_too_large},
+        error::Error,
         id::{AggregateKey, Position, ProjectionId},
+        store_error::{StoreError, is_too_large},
     },
     log::{commit::StoredCommit, recorded::Recorded},
     port::{

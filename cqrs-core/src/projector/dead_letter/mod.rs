@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{
-        error::StoreError,
         id::{AggregateKey, EventId, Position, ProjectionId},
+        store_error::StoreError,
     },
     encoding::json,
     log::{commit::StoredCommit, recorded::Recorded},

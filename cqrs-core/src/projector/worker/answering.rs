@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    base::error::StoreError,
+    base::store_error::StoreError,
     port::view_store::ViewStore,
     projector::builds::{self, Builds, Version},
 };

@@ -8,11 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    base::{
-        error::{Error, StoreError},
-        future::BoxFuture,
-        id::ProjectionId,
-    },
+    base::{error::Error, future::BoxFuture, id::ProjectionId, store_error::StoreError},
     port::{projection::AnyProjection, view_store::ViewStore},
     projector::{
         followed::Followed,

@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     base::{
         backoff,
-        error::{Error, StoreError, describe},
+        error::{Error, describe},
         future::BoxFuture,
+        store_error::StoreError,
     },
     port::{
         projection::{Batch, ProjectError},

@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     base::{
         backoff,
-        error::{Error, StoreError},
+        error::Error,
         id::{AggregateKey, Position, ProjectionId},
+        store_error::StoreError,
     },
     port::view_store::{Reached, ViewStore},
     projector::{

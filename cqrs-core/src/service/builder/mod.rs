@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    base::{error::StoreError, future::BoxFuture, id::ProjectionId},
+    base::{future::BoxFuture, id::ProjectionId, store_error::StoreError},
     effects::{
         announce::Announce, announcer::Announcer, carrier::Carrier, handler::EventHandler,
         handler_projection::HandlerProjection, policy::Policy, policy_projection::PolicyProjection, timer,

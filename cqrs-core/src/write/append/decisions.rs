@@ -5,7 +5,7 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use crate::{
-    base::{backoff, error::StoreError},
+    base::{backoff, store_error::StoreError},
     port::event_store::{AppendError, Appended, Expected},
 };
 

@@ -15,7 +15,7 @@ use std::{ops::ControlFlow, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    base::error::StoreError,
+    base::store_error::StoreError,
     log::commit::Commit,
     port::event_store::{EventStore, Expected},
     write::tip::{self, Holds, Tip},

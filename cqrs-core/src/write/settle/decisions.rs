@@ -2,7 +2,7 @@
 //! `tests/tests/models/append_model`, runs these functions.
 #![allow(unreachable_pub, reason = "the model reaches them with the feature `contract`")]
 
-use crate::{base::error::StoreError, write::append::decisions::Outcome};
+use crate::{base::store_error::StoreError, write::append::decisions::Outcome};
 
 /// The size at which a commit of several commands takes no further command, in bytes of payload; the rest waits for the
 /// next append. Far below the largest message that a server takes.

@@ -18,8 +18,9 @@ use tracing::{Span, debug};
 use crate::{
     base::{
         backoff,
-        error::{CommandError, Error, StoreError},
+        error::{CommandError, Error},
         id::{AggregateKey, CommandId},
+        store_error::StoreError,
     },
     log::{
         codec,

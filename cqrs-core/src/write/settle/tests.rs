@@ -15,7 +15,7 @@ use cqrs_derive::{Aggregate, Command, Event};
 
 use super::*;
 use crate::{
-    base::{error::StoreError, future::BoxFuture},
+    base::{future::BoxFuture, store_error::StoreError},
     memory::{
         events::{MemoryEvents, MemorySubscription},
         views::MemoryViews,

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::{
     base::{
-        error::StoreError,
         id::{AggregateKey, CommandId, EventId, Position},
+        store_error::StoreError,
     },
     log::{codec, commit::StoredCommit},
     model::{
