@@ -29,6 +29,7 @@ mod permissions;
 mod events;
 mod views;
 mod deadlines;
+mod open;
 mod connect;
 
 /// Functions for the fuzz targets only.
@@ -43,9 +44,10 @@ pub mod what_happens_to_a_command {}
 pub mod from_one_server_to_many {}
 
 pub use client::settings::Difference;
-pub use connect::{Connect, ConnectError, MIN_SERVER, Nats, NatsBackend};
+pub use connect::{Connect, ConnectError, MIN_SERVER};
 pub use deadlines::NatsDueQueue;
 pub use events::{NatsEvents, notices::NatsNotices, subscription::NatsSubscription};
+pub use open::{Nats, NatsBackend};
 pub use permissions::Permissions;
 pub use topology::{Topology, TopologyError};
 pub use views::KvViews;

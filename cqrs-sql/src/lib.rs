@@ -1,8 +1,8 @@
 //! Views in SQLite and Postgres: the adapters for `cqrs-core`.
 //!
 //! The documents of views, their notes and the checkpoint are written in one transaction, which first compares the
-//! checkpoint (compare-and-set): each event takes effect once, also after crashes and redelivery. [`SqliteViews`] needs no server,
-//! [`PostgresViews`] is for several machines; with either, a service is built on a pair of stores:
+//! checkpoint (compare-and-set): each event takes effect once, also after crashes and redelivery. [`SqliteViews`] needs
+//! no server, [`PostgresViews`] is for several machines; with either, a service is built on a pair of stores:
 //!
 //! ```
 //! # use cqrs_core::{

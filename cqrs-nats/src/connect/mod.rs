@@ -1,5 +1,7 @@
 //! Connects to a server, and checks its version and API level.
 
+mod error;
+
 use std::{
     fmt,
     path::PathBuf,
@@ -8,24 +10,22 @@ use std::{
 };
 
 use async_nats::{
-    ConnectErrorKind, ConnectOptions, Event,
+    ConnectOptions, Event,
     jetstream::{self, context::RequestErrorKind, response::Response},
 };
-use cqrs_core::{Backend, port::Source};
+use cqrs_core::port::Source;
 use serde::Deserialize;
 use tokio::sync::watch;
+
+pub use error::ConnectError;
 
 use crate::{
     client::{
         address::{Addresses, Identity},
         api::INFO,
         connection::{Connection, Link, Live, NoAnswer},
-        settings::Kind,
-        stream::{patiently, provide},
     },
-    events::{NatsEvents, era::Era},
-    topology::{Topology, TopologyError},
-    views::KvViews,
+    open::Nats,
     wire::subject::encode_token,
 };
 
@@ -53,12 +53,6 @@ const READ: Duration = Duration::from_secs(1);
 /// a leader is dropped without an answer, so an election costs about this much in addition.
 const APPEND: Duration = Duration::from_secs(1);
 
-/// A connection to NATS. Cloning is cheap; clones share the connection.
-#[derive(Debug, Clone)]
-pub struct Nats {
-    connection: Connection,
-}
-
 impl Nats {
     /// Connects to `url`, such as `nats://localhost:4222`, `tls://user:password@host` or `tls://token@host`. Several
     /// servers of one cluster are separated by commas, and the first one's user and password are sent to all of them.
@@ -74,107 +68,6 @@ impl Nats {
     /// Dropping it closes the connection.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         Connect::to(url).connect().await
-    }
-
-    /// Opens the bounded context `name` with the default [`Topology`], and creates its stream if it does not exist.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError`]: the name is not legal, or the stream exists with settings under which events could be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// It can be called again.
-    pub async fn context(&self, name: &str) -> Result<NatsBackend, TopologyError> {
-        self.open(Topology::new(name)).await
-    }
-
-    /// Opens a bounded context as `topology` describes it, and creates its stream if it does not exist. It retries for
-    /// up to 15 seconds while the server does not answer or the stream has no leader.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError`]: the name is not legal, or the stream exists with other settings.
-    ///
-    /// # Cancel safety
-    ///
-    /// It can be called again.
-    pub async fn open(&self, topology: Topology) -> Result<NatsBackend, TopologyError> {
-        let events = self.open_log(topology.clone()).await?;
-        Ok(NatsBackend { events, views: KvViews::new(self.connection.clone(), topology) })
-    }
-
-    /// Opens the public log of the context `name` with the default [`Topology`], and creates its stream if it does not
-    /// exist: the context announces into it, and other contexts [follow](cqrs_core::Builder::following) it.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError`].
-    ///
-    /// # Cancel safety
-    ///
-    /// It can be called again.
-    pub async fn public_log(&self, name: &str) -> Result<NatsEvents, TopologyError> {
-        self.open_log(Topology::new(name).public()).await
-    }
-
-    /// Opens a log alone, without views, as `topology` describes it, and creates its stream if it does not exist.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError`].
-    ///
-    /// # Cancel safety
-    ///
-    /// It can be called again.
-    pub async fn open_log(&self, topology: Topology) -> Result<NatsEvents, TopologyError> {
-        topology.check_names()?;
-        let (connection, stream) = (&self.connection, topology.stream());
-        let opened = patiently(async || {
-            if provide(connection, Kind::Log, &topology.config()).await? {
-                tracing::info!(stream, "created the stream");
-            }
-            Era::watch(connection, stream).await
-        });
-        let era = opened.await.map_err(|why| topology.not_opened(why))?;
-        tell_durability(&topology);
-        Ok(NatsEvents::new(connection.clone(), topology, era))
-    }
-
-    /// The client, for uses outside the framework.
-    pub fn client(&self) -> &async_nats::Client {
-        &self.connection.client
-    }
-}
-
-/// A bounded context on NATS: its event store and its view store.
-#[derive(Debug, Clone)]
-pub struct NatsBackend {
-    /// The event store.
-    pub events: NatsEvents,
-    /// The view store.
-    pub views: KvViews,
-}
-
-impl Backend for NatsBackend {
-    type Events = NatsEvents;
-    type Views = KvViews;
-
-    fn split(self) -> (NatsEvents, KvViews) {
-        (self.events, self.views)
-    }
-}
-
-/// Logs what acknowledged commits survive, as far as a client can know it: a server does not show clients how often it
-/// writes to the disk.
-fn tell_durability(topology: &Topology) {
-    let (stream, replicas) = (topology.stream(), topology.replica_count());
-    if topology.is_in_memory() {
-        tracing::warn!(stream, replicas, storage = "memory", "the log is lost when its servers end");
-    } else {
-        let what =
-            "what a power cut takes depends on `sync_interval` of the servers, which no client can ask for";
-        tracing::info!(stream, replicas, storage = "file", "{what}");
     }
 }
 
@@ -468,129 +361,6 @@ impl fmt::Debug for Connect {
             Addresses::read(&self.url).map_or_else(|_| "(unreadable)".to_owned(), |all| all.to_string());
         f.debug_struct("Connect").field("servers", &servers).field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// Why there is no usable connection.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// No server answers at the address.
-    #[error("no NATS server can be reached at {url}: is it running, and is the address right?")]
-    Unreachable {
-        /// The address, without secrets.
-        url: String,
-        /// The client's error.
-        source: async_nats::ConnectError,
-    },
-    /// The address cannot be parsed.
-    #[error(
-        "the address of the NATS server cannot be used: {reason}; it looks like nats://user:password@host:4222, where \
-         what is neither letter nor digit in user and password is percent-encoded, such as %2C for a comma"
-    )]
-    Address {
-        /// Why not. The address itself is not shown, because it is unknown which part of it is secret.
-        reason: &'static str,
-    },
-    /// The prefix of inboxes is not valid.
-    #[error(
-        "{prefix:?} cannot be the prefix of inboxes: use tokens of letters, digits, _, - and =, with dots between"
-    )]
-    InboxPrefix {
-        /// The prefix.
-        prefix: String,
-    },
-    /// The server refuses the credentials.
-    #[error("the NATS server at {url} does not accept the credentials")]
-    Unauthorized {
-        /// The address, without secrets.
-        url: String,
-        /// The client's error.
-        source: async_nats::ConnectError,
-    },
-    /// The client and the server do not agree on TLS.
-    #[error("no TLS connection to {url}: check the certificates and whether the server speaks TLS")]
-    Tls {
-        /// The address, without secrets.
-        url: String,
-        /// The client's error.
-        source: async_nats::ConnectError,
-    },
-    /// The credentials file cannot be used.
-    #[error("the credentials file {} cannot be read", file.display())]
-    Credentials {
-        /// The file.
-        file: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The server is too old.
-    #[error("the NATS server at {url} {found}, at least 2.12.2 is needed: upgrade it")]
-    TooOld {
-        /// The address, without secrets.
-        url: String,
-        /// The version or API level that was found.
-        found: String,
-    },
-    /// The server has no JetStream for this account.
-    #[error(
-        "the NATS server at {url} has no JetStream for this account: start it with -js, or allow it to the account"
-    )]
-    NoJetStream {
-        /// The address, without secrets.
-        url: String,
-        /// The client's error.
-        source: Source,
-    },
-    /// The user lacks a permission.
-    #[error(
-        "the user of the NATS server at {url} needs the permission to {permission}: \
-         the guide to commands lists all that a service needs"
-    )]
-    NotPermitted {
-        /// The address, without secrets.
-        url: String,
-        /// The permission that is missing.
-        permission: String,
-    },
-    /// The server answers, but its JetStream does not answer in time.
-    #[error("JetStream on the NATS server at {url} does not answer: it may be starting, or have no leader")]
-    NoAnswer {
-        /// The address, without secrets.
-        url: String,
-        /// The client's error.
-        source: Source,
-    },
-}
-
-impl ConnectError {
-    fn from_client(url: &str, source: async_nats::ConnectError) -> Self {
-        let url = url.to_owned();
-        match source.kind() {
-            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                Self::Unauthorized { url, source }
-            }
-            ConnectErrorKind::Tls => Self::Tls { url, source },
-            // A failure of the TLS handshake is reported as an I/O error.
-            ConnectErrorKind::Io if is_tls(&source) => Self::Tls { url, source },
-            _ => Self::Unreachable { url, source },
-        }
-    }
-}
-
-/// Whether an error of the TLS library is among the causes.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        // An I/O error does not return the error that it wraps as its source.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || wrapped.and_then(|error| error.downcast_ref::<rustls::Error>()).is_some()
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

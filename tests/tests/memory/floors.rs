@@ -40,7 +40,8 @@ const NATS: &[Floor] = &[
     ("events", &["client", "wire", "topology"]),
     ("views", &["client", "wire", "topology"]),
     ("deadlines", &["client", "wire", "topology", "events"]),
-    ("connect", &["client", "wire", "topology", "events", "views"]),
+    ("open", &["client", "topology", "events", "views"]),
+    ("connect", &["client", "wire", "open"]),
     ("fuzzing", &["wire"]),
 ];
 
