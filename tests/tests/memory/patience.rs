@@ -11,14 +11,14 @@ use std::{
 
 use cqrs_core::{
     Cqrs, Error, StoreError,
-    memory::{Memory, MemoryViews},
+    memory::{Memory, MemoryEvents, MemoryViews},
     port::{
-        Batch, ProjectError, Projection, ProjectionId, ProjectionSettings, Reached, Save, SavedCheckpoint,
-        ViewStore,
+        Batch, ProjectError, Projection, ProjectionId, ProjectionSettings, Reached, Save, SaveError,
+        SavedCheckpoint, SavedDocument, ViewStore,
     },
 };
 use cqrs_tests::domain::{Account, deposit, open};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 const SLOW: ProjectionId = ProjectionId::new("slow", 1);
 
@@ -177,4 +177,54 @@ async fn who_asks_how_far_everything_is_waits_no_longer_than_for_what_stands_sti
     let error = bank.progress().await.unwrap_err();
     assert!(matches!(error, Error::Store(StoreError::Unavailable { .. })), "{error:?}");
     assert!(error.to_string().contains("slow-v1"), "{error}");
+}
+
+/// A view store that does not say for a while, or ever, which builds there are.
+struct Silent {
+    views: MemoryViews,
+    error: fn() -> StoreError,
+    left: AtomicU32,
+}
+
+impl ViewStore for Silent {
+    cqrs_tests::pass_on! {
+        to views: open checkpoint load notes max_writes place get list page reached remove set_about
+    }
+
+    async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
+        self.views.save(projection, save).await
+    }
+
+    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
+        if self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err((self.error)());
+        }
+        self.views.about(view).await
+    }
+}
+
+fn no_answer() -> StoreError {
+    StoreError::Unavailable { what: "the test's plan".into(), source: None }
+}
+
+/// How long a service took to start, and whether it did.
+async fn starting(error: fn() -> StoreError, times: u32) -> (Duration, Result<(), Error>) {
+    let views = Silent { views: MemoryViews::default(), error, left: times.into() };
+    let builder = Cqrs::builder((MemoryEvents::default(), views)).projection(SLOW, Slow::default());
+    let began = Instant::now();
+    let started = builder.start().await.map(drop);
+    (began.elapsed(), started)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_starts_when_a_store_answers_again_and_does_not_wait_for_what_stays() {
+    let (_, started) = starting(no_answer, 20).await;
+    started.unwrap();
+    let (waited, started) = starting(no_answer, u32::MAX).await;
+    assert!(matches!(started, Err(Error::Store(StoreError::Unavailable { .. }))), "{started:?}");
+    assert!(waited > Duration::from_secs(14) && waited <= Duration::from_secs(15), "{waited:?}");
+    let refusal = || StoreError::Refused { what: "the test's plan".into(), source: None };
+    let (waited, started) = starting(refusal, 1).await;
+    assert!(matches!(started, Err(Error::Store(StoreError::Refused { .. }))), "{started:?}");
+    assert_eq!(waited, Duration::ZERO);
 }

@@ -115,6 +115,36 @@ async fn a_removed_view_cannot_be_saved_to_by_those_who_knew_it() {
     assert_eq!(counted(&views).await, 3);
 }
 
+/// The runtime stands still while another thread asks for the lock, so that nothing gives it back later.
+#[tokio::test]
+async fn a_save_that_is_refused_holds_no_lock_any_more() {
+    let database = TestDatabase::new("locks").await;
+    let views = database.views().await;
+    views.open(&COUNTING).await.expect("the view");
+    count(&views).await.expect("a save");
+    let stale = cqrs_core::port::Checkpoint::default();
+    let document = [cqrs_core::port::Write { key: "1".into(), document: Some("{}".into()), revision: 9 }];
+    let known = views.checkpoint(&COUNTING).await.expect("the checkpoint").revision;
+    for (writes, revision) in [(&[][..], known + 1), (&document[..], known)] {
+        let save = cqrs_core::port::Save { writes, notes: &[], checkpoint: &stale, revision };
+        let answer = views.save(&COUNTING, save).await;
+        assert!(matches!(answer, Err(SaveError::Conflict)), "{answer:?}");
+        let lock = format!(
+            "BEGIN; LOCK TABLE \"{0}\".\"projections\" IN ACCESS EXCLUSIVE MODE NOWAIT; ROLLBACK",
+            database.context
+        );
+        let url = database.url.clone();
+        let locking = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(&url).await?;
+                sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut connection).await.map(drop)
+            })
+        });
+        locking.join().expect("no panic").expect("the lock");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_saves_are_whole_or_absent() {
     let database = TestDatabase::new("dropped").await;
