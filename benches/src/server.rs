@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use cqrs_benches::domain::{CreateOrder, KeptOrder, Order};
 use cqrs_core::{Backend, Cqrs};
-use cqrs_nats::{Nats, NatsBackend};
+use cqrs_nats::Nats;
 use cqrs_nats_server::LocalServer;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -21,7 +21,7 @@ pub(crate) enum Sync {
 }
 
 /// A service of orders without views.
-pub(crate) type Orders<B = NatsBackend> = Cqrs<B, (Order, KeptOrder), ()>;
+pub(crate) type Orders = Cqrs<(Order, KeptOrder), ()>;
 
 /// A private nats-server.
 pub(crate) struct Server {
@@ -80,16 +80,13 @@ impl Server {
 }
 
 /// A service of orders on a backend.
-pub(crate) async fn orders<B: Backend>(backend: B, cached: u64) -> Result<Orders<B>> {
+pub(crate) async fn orders<B: Backend>(backend: B, cached: u64) -> Result<Orders> {
     let builder = Cqrs::builder(backend).cached_aggregates(cached);
     Ok(builder.aggregate::<Order>().aggregate::<KeptOrder>().start().await?)
 }
 
 /// Places orders of these numbers, many at a time.
-pub(crate) async fn place<B: Backend>(
-    service: &Orders<B>,
-    orders: impl IntoIterator<Item = u64>,
-) -> Result<()> {
+pub(crate) async fn place(service: &Orders, orders: impl IntoIterator<Item = u64>) -> Result<()> {
     let placed = stream::iter(orders).map(|order| async move {
         service.execute(CreateOrder::usual(order)).await?;
         anyhow::Ok(())

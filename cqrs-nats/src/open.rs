@@ -1,6 +1,6 @@
 //! Opens what is kept on a server: contexts, and logs alone.
 
-use cqrs_core::Backend;
+use cqrs_core::{Backend, port::AnyViews};
 
 use crate::{
     client::{
@@ -82,7 +82,8 @@ impl Nats {
         });
         let era = opened.await.map_err(|why| topology.not_opened(why))?;
         tell_durability(&topology);
-        Ok(NatsEvents::new(connection.clone(), topology, era))
+        let progress = AnyViews::new(KvViews::new(connection.clone(), topology.clone()));
+        Ok(NatsEvents::new(connection.clone(), topology, era, progress))
     }
 
     /// The client, for uses outside the framework.

@@ -4,7 +4,7 @@
 use std::{env, time::Duration};
 
 use cqrs_core::{
-    Aggregate, AggregateKey, Backend, Command, CommandError, Cqrs, Handle, Receipt, Retry, View,
+    Aggregate, AggregateKey, Command, CommandError, Cqrs, Handle, Receipt, Retry, View,
     lists::ViewList,
     operate::ProjectorState,
     port::{EventStore as _, ViewStore as _},
@@ -179,7 +179,7 @@ pub async fn run<P: Program>() {
         let cqrs = builder.start().await.expect("the service");
         println!("without views");
         for step in steps {
-            command::<P, _, _>(&cqrs, &step.split(' ').collect::<Vec<_>>()).await;
+            command::<P, _>(&cqrs, &step.split(' ').collect::<Vec<_>>()).await;
         }
         cqrs.stop().await;
         return;
@@ -190,7 +190,7 @@ pub async fn run<P: Program>() {
     for step in steps {
         let words: Vec<&str> = step.splitn(4, ' ').collect();
         match *words.as_slice() {
-            ["open" | "deposit", ..] => command::<P, _, _>(&cqrs, &words).await,
+            ["open" | "deposit", ..] => command::<P, _>(&cqrs, &words).await,
             ["look", account] => {
                 // It counts from the last call.
                 events.commits_read();
@@ -254,7 +254,7 @@ pub async fn run<P: Program>() {
     cqrs.stop().await;
 }
 
-async fn command<P: Program, B: Backend, V: ViewList>(cqrs: &Cqrs<B, (P::Account,), V>, words: &[&str]) {
+async fn command<P: Program, V: ViewList>(cqrs: &Cqrs<(P::Account,), V>, words: &[&str]) {
     match *words {
         ["open", account] => print(&cqrs.execute(P::open(account.into())).await),
         ["deposit", account, amount] => {

@@ -4,7 +4,6 @@ use cqrs_core::{
     Aggregate, AggregateKey, Answer, Apply, Backend, Command, Context, Cqrs, Documents, Envelope, Error,
     Event, EventHandler, Handle, Handled, HandlerError, On, Project, Query, View,
 };
-use cqrs_nats::NatsBackend;
 use serde::{Deserialize, Serialize};
 
 /// What happens to an account.
@@ -66,7 +65,7 @@ impl Apply<AccountEvent> for Account {
 }
 
 /// A service of accounts and their statements.
-pub type Bank<B = NatsBackend> = Cqrs<B, (Account,), (Statement,)>;
+pub type Bank = Cqrs<(Account,), (Statement,)>;
 
 /// Starts a service.
 ///
@@ -77,7 +76,7 @@ pub type Bank<B = NatsBackend> = Cqrs<B, (Account,), (Statement,)>;
 /// # Cancel safety
 ///
 /// Dropping it stops what was started.
-pub async fn bank<B: Backend>(backend: B) -> Bank<B> {
+pub async fn bank<B: Backend>(backend: B) -> Bank {
     let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>();
     builder.start().await.expect("the service starts")
 }

@@ -13,8 +13,8 @@ use cqrs_core::{
     AggregateKey, Clock, StoreError,
     log::{Commit, StoredCommit},
     port::{
-        AppendError, Appended, Deadline, Deadlines, Due, DueQueue, EventStore, Expected, Page, ProjectionId,
-        Save, SaveError, SavedDocument, Subscribe, ViewStore,
+        AppendError, Appended, Capabilities, Deadline, Deadlines, Due, DueQueue, EventStore, Expected,
+        Notices, Page, ProjectionId, Save, SaveError, SavedDocument, Subscribe, ViewStore,
     },
 };
 
@@ -138,12 +138,20 @@ fn lost() -> StoreError {
 }
 
 #[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
-impl<S: EventStore> EventStore for Flaky<S> {
+impl<S: EventStore + Deadlines + Notices + Clone> EventStore for Flaky<S> {
     type Subscription = S::Subscription;
 
     crate::pass_on! {
         to inner: source name era backlog last_confirmed next_after last_before commit_at
             forget log search
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let capabilities = Capabilities::none().deadlines(self.clone()).notices(self.inner.clone());
+        match self.inner.capabilities().progress_store() {
+            Some(progress) => capabilities.progress(self.beside(progress.clone())),
+            None => capabilities,
+        }
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

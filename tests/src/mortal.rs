@@ -40,15 +40,15 @@ pub const ROWS: ProjectionId = ProjectionId::new("rows", 1);
 pub const THIRTEEN: u64 = 13;
 
 /// The service.
-pub type Mortal<V> = Cqrs<(Stops<NatsEvents>, Stops<V>), (Account,), (Statement, Picky)>;
+pub type Mortal = Cqrs<(Account,), (Statement, Picky)>;
 
-type MortalBuilder<V> = Builder<(Stops<NatsEvents>, Stops<V>), (Account,), (Statement, Picky)>;
+type MortalBuilder = Builder<(Account,), (Statement, Picky)>;
 
 /// A view store that the service can run on.
 pub trait Store: ViewStore + Clone {
     /// Adds the projections that need this store.
     #[must_use]
-    fn add(&self, builder: MortalBuilder<Self>) -> MortalBuilder<Self> {
+    fn add(&self, builder: MortalBuilder) -> MortalBuilder {
         builder
     }
 
@@ -65,7 +65,7 @@ impl Store for MemoryViews {}
 macro_rules! store_of_rows {
     ($store:ty, $database:ty, $connection:ty) => {
         impl Store for $store {
-            fn add(&self, builder: MortalBuilder<Self>) -> MortalBuilder<Self> {
+            fn add(&self, builder: MortalBuilder) -> MortalBuilder {
                 builder.projection(ROWS, Stops::new(self.projection(Rows)))
             }
 
@@ -119,7 +119,7 @@ pub struct Rows;
 /// # Cancel safety
 ///
 /// Dropping it stops what was started.
-pub async fn run<V: Store>(events: NatsEvents, views: V, handled: &Path) -> Result<Mortal<V>, Error> {
+pub async fn run<V: Store>(events: NatsEvents, views: V, handled: &Path) -> Result<Mortal, Error> {
     let builder = Cqrs::builder((Stops::new(events), Stops::new(views.clone())))
         .interceptor(Sends)
         .aggregate::<Account>()

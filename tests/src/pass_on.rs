@@ -7,7 +7,7 @@
 macro_rules! pass_on {
     (to $inner:ident: all but append) => {
         $crate::pass_on! {
-            to $inner: source name era backlog read last last_confirmed next_after last_before commit_at forget log search
+            to $inner: source name era capabilities backlog read last last_confirmed next_after last_before commit_at forget log search
                 subscribe load_snapshot save_snapshot
         }
     };
@@ -20,6 +20,9 @@ macro_rules! pass_on {
     (@source $inner:ident) => { $crate::pass_on! { @now $inner source() -> &str } };
     (@name $inner:ident) => { $crate::pass_on! { @now $inner name() -> &str } };
     (@era $inner:ident) => { $crate::pass_on! { @now $inner era() -> u64 } };
+    (@capabilities $inner:ident) => {
+        $crate::pass_on! { @now $inner capabilities() -> cqrs_core::port::Capabilities }
+    };
     (@now $inner:ident $call:ident() -> $answer:ty) => {
         fn $call(&self) -> $answer { self.$inner.$call() }
     };

@@ -9,7 +9,6 @@ use std::fs;
 use cqrs_core::{
     Backend, Cqrs, Effects, Envelope, Policy, React,
     memory::{Memory, MemoryEvents},
-    port::Deadlines,
 };
 use cqrs_nats::{Nats, Topology};
 use cqrs_sql::{PostgresViews, SqliteViews};
@@ -45,7 +44,7 @@ impl React<AccountEvent> for Generous {
 }
 
 /// Runs everything that a service can run, and then stops it.
-async fn live<B: Backend<Events: Deadlines>>(backend: B, round: u64) {
+async fn live<B: Backend>(backend: B, round: u64) {
     let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Statement>();
     let service = builder.policy::<Generous>().event_handler(Idle).start().await.unwrap();
     let account = round.to_string();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cqrs_benches::domain::{Order, PayOrder, SendParcel};
-use cqrs_core::{Backend, Command, Handle, port::BoxFuture};
+use cqrs_core::{Command, Handle, port::BoxFuture};
 
 use crate::{
     cli::Options,
@@ -121,8 +121,8 @@ pub(crate) async fn publishing(raw: Raw, template: Template, tasks: u64, time: D
 }
 
 /// Commands per second, with a task for each of these orders.
-pub(crate) async fn commanding<B: Backend, C>(
-    service: Orders<B>,
+pub(crate) async fn commanding<C>(
+    service: Orders,
     command: fn(u64) -> C,
     orders: impl IntoIterator<Item = u64>,
     time: Duration,

@@ -22,6 +22,8 @@ use crate::{
     },
     model::source::EventSource,
     port::{
+        any_events::AnyEvents,
+        any_views::AnyViews,
         event_store::EventStore,
         projection::{Batch, ProjectError, Projection, ProjectionSettings},
         view_store::{ViewStore, Write},
@@ -44,9 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PUBLIC_METADATA: [&str; 2] = ["traceparent", "tracestate"];
 
 /// The progress of `A` in the view store `S`, and the public log `E`.
-pub(crate) struct Announcer<A, E, S> {
-    public: Arc<E>,
-    views: Arc<S>,
+pub(crate) struct Announcer<A> {
+    public: AnyEvents,
+    views: AnyViews,
     announce: PhantomData<fn() -> A>,
 }
 
@@ -88,8 +90,8 @@ struct Lane {
     failure: Option<(usize, StoreError)>,
 }
 
-impl<A: Announce, E: EventStore, S: ViewStore> Announcer<A, E, S> {
-    pub(crate) fn new(public: Arc<E>, views: Arc<S>) -> Self {
+impl<A: Announce> Announcer<A> {
+    pub(crate) fn new(public: AnyEvents, views: AnyViews) -> Self {
         Self { public, views, announce: PhantomData }
     }
 
@@ -160,12 +162,12 @@ fn announcement<A: Announce>(
 }
 
 /// Appends the announcements of one aggregate in order, up to the first that fails.
-async fn append_all<E: EventStore>(public: Arc<E>, mut lane: Lane) -> Lane {
+async fn append_all(public: AnyEvents, mut lane: Lane) -> Lane {
     for (index, announcement) in &lane.announcements {
         if announcement.version <= lane.end.announced {
             continue;
         }
-        let appending = append_one(&*public, &mut lane.end, announcement);
+        let appending = append_one(&public, &mut lane.end, announcement);
         if let Err(error) = appending.instrument(announcement.span.clone()).await {
             lane.failure = Some((*index, error));
             break;
@@ -177,8 +179,8 @@ async fn append_all<E: EventStore>(public: Arc<E>, mut lane: Lane) -> Lane {
 
 /// Appends an announcement after `end`, unless the log has it. Another instance, or this one before a crash, may have
 /// appended more than the saved end says.
-async fn append_one<E: EventStore>(
-    public: &E,
+async fn append_one(
+    public: &AnyEvents,
     end: &mut End,
     announcement: &Announcement,
 ) -> Result<(), StoreError> {
@@ -222,8 +224,8 @@ async fn append_one<E: EventStore>(
 }
 
 /// Moves the end forward over the commits after it, until one has the announcement. Returns whether one has it.
-async fn catch_up<E: EventStore>(
-    public: &E,
+async fn catch_up(
+    public: &AnyEvents,
     end: &mut End,
     aggregate: &AggregateKey,
     id: EventId,
@@ -238,10 +240,10 @@ async fn catch_up<E: EventStore>(
     Ok(false)
 }
 
-impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S> {
-    type Store = S;
+impl<A: Announce> Projection for Announcer<A> {
+    type Store = AnyViews;
 
-    fn store(&self) -> &S {
+    fn store(&self) -> &AnyViews {
         &self.views
     }
 
@@ -261,7 +263,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
         let lanes = self.lanes(projection, &batch).await?;
         let lanes = lanes.into_iter().map(|lane| vec![lane]).collect();
         let lane = |mut lane: Vec<Lane>| {
-            let (public, lane) = (Arc::clone(&self.public), lane.pop());
+            let (public, lane) = (self.public.clone(), lane.pop());
             async move {
                 match lane {
                     Some(lane) => Some(append_all(public, lane).await),
@@ -291,7 +293,7 @@ impl<A: Announce, E: EventStore, S: ViewStore> Projection for Announcer<A, E, S>
             Some((_, error)) => return Err(error.into()),
             None => {}
         }
-        save(&*self.views, projection, &batch, &writes, batch.notes).await
+        save(&self.views, projection, &batch, &writes, batch.notes).await
     }
 }
 

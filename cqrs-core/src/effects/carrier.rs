@@ -238,10 +238,14 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::base::{
-        error::Refused,
-        id::{AggregateKey, CausationId, CommandId, CorrelationId},
-        metadata::Metadata,
+    use crate::{
+        base::{
+            error::Refused,
+            id::{AggregateKey, CausationId, CommandId, CorrelationId},
+            metadata::Metadata,
+        },
+        memory::{MemoryDueQueue, MemoryEvents},
+        port::deadlines::Deadlines,
     };
 
     fn request() -> Request {
@@ -261,16 +265,26 @@ mod tests {
     #[derive(Default)]
     struct Told(Mutex<Vec<(String, u64, Option<Uuid>)>>);
 
-    impl AnyDeadlines for Told {
-        fn arm<'a>(&'a self, deadline: &'a Deadline) -> BoxFuture<'a, Result<(), StoreError>> {
-            let Deadline { id, order, arming, .. } = deadline.clone();
-            self.0.lock().unwrap().push((id, order, Some(arming)));
-            Box::pin(async { Ok(()) })
+    impl Deadlines for Told {
+        type Queue = MemoryDueQueue;
+
+        async fn prepare(&self) -> Result<(), StoreError> {
+            Ok(())
         }
 
-        fn disarm<'a>(&'a self, id: &'a str, order: u64) -> BoxFuture<'a, Result<(), StoreError>> {
+        async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {
+            let Deadline { id, order, arming, .. } = deadline.clone();
+            self.0.lock().unwrap().push((id, order, Some(arming)));
+            Ok(())
+        }
+
+        async fn disarm(&self, id: &str, order: u64) -> Result<(), StoreError> {
             self.0.lock().unwrap().push((id.to_owned(), order, None));
-            Box::pin(async { Ok(()) })
+            Ok(())
+        }
+
+        async fn due(&self, clock: Arc<dyn Clock>) -> Result<MemoryDueQueue, StoreError> {
+            Deadlines::due(&MemoryEvents::default(), clock).await
         }
     }
 

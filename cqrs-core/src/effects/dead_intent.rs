@@ -17,7 +17,7 @@ use crate::{
         intents::{Action, Request},
         policy_projection::notes::{self, MARKS, Mark, Noted, PENDING},
     },
-    port::{clock::Clock, projection::AnyProjection, view_store::ViewStore},
+    port::{clock::Clock, projection::AnyProjection},
     projector::{
         set_aside::{self, Change},
         worker::Worker,
@@ -127,7 +127,7 @@ pub struct RetriedIntents {
 
 impl DeadIntents {
     /// The dead intents of the policy that `worker` runs, in the active build.
-    pub(crate) async fn of<S: ViewStore>(worker: &Worker<S>) -> Result<Self, Error> {
+    pub(crate) async fn of(worker: &Worker) -> Result<Self, Error> {
         Ok(Self {
             projection: Arc::clone(&worker.projection),
             id: worker.answering_in_time().await?,

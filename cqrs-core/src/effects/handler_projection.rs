@@ -16,6 +16,7 @@ use crate::{
     },
     effects::handler::{EventHandler, HandlerError, HandlerSources, Handling},
     port::{
+        any_views::AnyViews,
         projection::{Batch, ProjectError, Projection, ProjectionSettings},
         view_store::ViewStore,
     },
@@ -26,9 +27,9 @@ use crate::{
 const MAX_EVENTS: usize = 256;
 
 /// The progress of `H` in the view store `S`.
-pub(crate) struct HandlerProjection<H, S> {
+pub(crate) struct HandlerProjection<H> {
     handler: Arc<H>,
-    views: Arc<S>,
+    views: AnyViews,
     /// Events that this process has handled since progress was last saved: if their batch comes again, they are
     /// skipped.
     handled: Mutex<HashSet<Position>>,
@@ -52,8 +53,8 @@ struct Ended {
     failure: Option<(usize, HandlerError)>,
 }
 
-impl<H: EventHandler, S: ViewStore> HandlerProjection<H, S> {
-    pub(crate) fn new(handler: H, views: Arc<S>) -> Self {
+impl<H: EventHandler> HandlerProjection<H> {
+    pub(crate) fn new(handler: H, views: AnyViews) -> Self {
         Self { handler: Arc::new(handler), views, handled: Mutex::default(), under_way: Arc::default() }
     }
 
@@ -101,10 +102,10 @@ async fn unless_panics(handling: Handling) -> Result<(), HandlerError> {
     handled.unwrap_or_else(|panic| Err(HandlerError::permanent(format!("the handler panicked: {panic}"))))
 }
 
-impl<H: EventHandler, S: ViewStore> Projection for HandlerProjection<H, S> {
-    type Store = S;
+impl<H: EventHandler> Projection for HandlerProjection<H> {
+    type Store = AnyViews;
 
-    fn store(&self) -> &S {
+    fn store(&self) -> &AnyViews {
         &self.views
     }
 
@@ -148,7 +149,7 @@ impl<H: EventHandler, S: ViewStore> Projection for HandlerProjection<H, S> {
         if let Some((index, HandlerError { reason, transient })) = failure {
             return Err(ProjectError::Event { index, reason, transient });
         }
-        let revision = save(&*self.views, projection, &batch, &[], batch.notes).await?;
+        let revision = save(&self.views, projection, &batch, &[], batch.notes).await?;
         // Some lanes may have handled events behind the saved checkpoint.
         self.handled().retain(|position| position.sequence > batch.checkpoint.sequence);
         Ok(revision)

@@ -15,7 +15,7 @@ use crate::{
     encoding::json,
     port::{
         clock::Clock,
-        deadlines::{Deadlines, Due, DueQueue},
+        deadlines::{AnyDeadlines, Due},
     },
 };
 
@@ -33,8 +33,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const HOPELESS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
 /// Sends the commands of deadlines that are due, until the service stops.
-pub(crate) async fn run<D: Deadlines>(
-    deadlines: Arc<D>,
+pub(crate) async fn run(
+    deadlines: Arc<dyn AnyDeadlines>,
     carrier: Arc<Carrier>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
@@ -55,8 +55,8 @@ pub(crate) async fn run<D: Deadlines>(
     }
 }
 
-async fn follow<D: Deadlines>(
-    deadlines: &D,
+async fn follow(
+    deadlines: &dyn AnyDeadlines,
     carrier: &Arc<Carrier>,
     clock: &Arc<dyn Clock>,
     failures: &mut u32,

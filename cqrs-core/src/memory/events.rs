@@ -17,8 +17,9 @@ use uuid::Uuid;
 use crate::{
     base::{id::AggregateKey, store_error::StoreError},
     log::commit::{Commit, StoredCommit},
-    memory::{deadlines::MemoryDeadlines, lock, random},
+    memory::{deadlines::MemoryDeadlines, lock, random, views::MemoryViews},
     port::{
+        capabilities::Capabilities,
         clock::Clock,
         deadlines::{Deadline, Deadlines},
         event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search},
@@ -37,6 +38,7 @@ pub struct MemoryEvents {
     era: Arc<AtomicU64>,
     news: broadcast::Sender<StoredCommit>,
     deadlines: MemoryDeadlines,
+    progress: MemoryViews,
     turns: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
 }
 
@@ -112,6 +114,7 @@ impl Default for MemoryEvents {
             era: Arc::default(),
             news: broadcast::Sender::new(NEWS),
             deadlines: MemoryDeadlines::default(),
+            progress: MemoryViews::default(),
             turns: Arc::default(),
         }
     }
@@ -152,6 +155,10 @@ impl EventStore for MemoryEvents {
 
     fn era(&self) -> u64 {
         self.era.load(Ordering::Acquire)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::none().deadlines(self.clone()).notices(self.clone()).progress(self.progress.clone())
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

@@ -212,18 +212,39 @@ impl fmt::Debug for Due {
     }
 }
 
-/// [`Deadlines`] without its type: the part that policies need.
+/// [`Deadlines`] without its type.
 pub(crate) trait AnyDeadlines: Send + Sync + 'static {
+    fn prepare(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     fn arm<'a>(&'a self, deadline: &'a Deadline) -> BoxFuture<'a, Result<(), StoreError>>;
     fn disarm<'a>(&'a self, id: &'a str, order: u64) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn due(&self, clock: Arc<dyn Clock>) -> BoxFuture<'_, Result<Box<dyn AnyDueQueue>, StoreError>>;
 }
 
 impl<D: Deadlines> AnyDeadlines for D {
+    fn prepare(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(D::prepare(self))
+    }
+
     fn arm<'a>(&'a self, deadline: &'a Deadline) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(D::arm(self, deadline))
     }
 
     fn disarm<'a>(&'a self, id: &'a str, order: u64) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(D::disarm(self, id, order))
+    }
+
+    fn due(&self, clock: Arc<dyn Clock>) -> BoxFuture<'_, Result<Box<dyn AnyDueQueue>, StoreError>> {
+        Box::pin(async move { Ok(Box::new(D::due(self, clock).await?) as Box<dyn AnyDueQueue>) })
+    }
+}
+
+/// [`DueQueue`] without its type.
+pub(crate) trait AnyDueQueue: Send + 'static {
+    fn next(&mut self) -> BoxFuture<'_, Result<Due, StoreError>>;
+}
+
+impl<Q: DueQueue> AnyDueQueue for Q {
+    fn next(&mut self) -> BoxFuture<'_, Result<Due, StoreError>> {
+        Box::pin(Q::next(self))
     }
 }

@@ -11,7 +11,10 @@ use crate::{
         store_error::StoreError,
     },
     log::commit::{Commit, StoredCommit},
-    port::subscription::{Delivery, Subscribe, Subscription},
+    port::{
+        capabilities::Capabilities,
+        subscription::{Delivery, Subscribe, Subscription},
+    },
 };
 
 /// A log of commits: appended with optimistic concurrency, read by aggregate, followed from any sequence.
@@ -43,6 +46,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// A store whose log lives as long as the process, and never changes but by appends, has one era.
     fn era(&self) -> u64 {
         0
+    }
+
+    /// What the store offers besides the log: deadlines, notices, and a place for the progress of projections that have
+    /// effects. A service without the capability that it needs does not start, or says so when it is called.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::none()
     }
 
     /// Appends `commit` if the aggregate's last commit is the expected one.
@@ -303,6 +312,10 @@ impl<S: EventStore> EventStore for Arc<S> {
 
     fn era(&self) -> u64 {
         S::era(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        S::capabilities(self)
     }
 
     fn append(

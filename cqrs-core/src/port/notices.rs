@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, future::Future, marker::PhantomData, sync::Arc};
 
 use crate::{
-    base::store_error::StoreError,
+    base::{future::BoxFuture, store_error::StoreError},
     log::{envelope::Envelope, recorded::Recorded},
     model::event::Event,
     port::subscription::Delivery,
@@ -58,15 +58,15 @@ pub trait Notice: Send + 'static {
 }
 
 /// The events of one aggregate type as they are announced; see [`Cqrs::notices`](crate::Cqrs::notices).
-pub struct NoticesOf<E, L> {
-    listener: L,
+pub struct NoticesOf<E> {
+    listener: Box<dyn AnyListener>,
     /// The later events of a commit whose first event was returned.
     rest: VecDeque<Result<Envelope<E>, StoreError>>,
     event: PhantomData<fn() -> E>,
 }
 
-impl<E: Event, L: Notice> NoticesOf<E, L> {
-    pub(crate) fn new(listener: L) -> Self {
+impl<E: Event> NoticesOf<E> {
+    pub(crate) fn new(listener: Box<dyn AnyListener>) -> Self {
         Self { listener, rest: VecDeque::new(), event: PhantomData }
     }
 
@@ -89,5 +89,33 @@ impl<E: Event, L: Notice> NoticesOf<E, L> {
                 self.rest.extend(events.map(|index| Recorded { stored: &stored, index }.decode()));
             }
         }
+    }
+}
+
+/// [`Notices`] without its type.
+pub(crate) trait AnyNotices: Send + Sync + 'static {
+    fn listen<'a>(
+        &'a self,
+        aggregates: &'a [&'static str],
+    ) -> BoxFuture<'a, Result<Box<dyn AnyListener>, StoreError>>;
+}
+
+impl<N: Notices> AnyNotices for N {
+    fn listen<'a>(
+        &'a self,
+        aggregates: &'a [&'static str],
+    ) -> BoxFuture<'a, Result<Box<dyn AnyListener>, StoreError>> {
+        Box::pin(async move { Ok(Box::new(N::listen(self, aggregates).await?) as Box<dyn AnyListener>) })
+    }
+}
+
+/// [`Notice`] without its type.
+pub(crate) trait AnyListener: Send + 'static {
+    fn next(&mut self) -> BoxFuture<'_, Option<Delivery>>;
+}
+
+impl<L: Notice> AnyListener for L {
+    fn next(&mut self) -> BoxFuture<'_, Option<Delivery>> {
+        Box::pin(L::next(self))
     }
 }

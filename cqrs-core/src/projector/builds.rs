@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::store_error::StoreError,
     encoding::json,
-    port::view_store::{SaveError, ViewStore},
+    port::{
+        any_views::AnyViews,
+        view_store::{SaveError, ViewStore},
+    },
 };
 
 /// The builds of all versions of one view.
@@ -141,7 +144,7 @@ impl Builds {
 }
 
 /// The record of the view, with its revision.
-pub(crate) async fn read<S: ViewStore>(views: &S, view: &str) -> Result<(Builds, u64), StoreError> {
+pub(crate) async fn read(views: &AnyViews, view: &str) -> Result<(Builds, u64), StoreError> {
     let saved = views.about(view).await?;
     let builds = match &saved.document {
         None => Builds::default(),
@@ -151,8 +154,8 @@ pub(crate) async fn read<S: ViewStore>(views: &S, view: &str) -> Result<(Builds,
 }
 
 /// Changes the record of the view with compare-and-set, and repeats the change after a conflict.
-pub(crate) async fn change<S: ViewStore>(
-    views: &S,
+pub(crate) async fn change(
+    views: &AnyViews,
     view: &str,
     change: impl Fn(&mut Builds),
 ) -> Result<Builds, StoreError> {

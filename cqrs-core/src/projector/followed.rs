@@ -2,14 +2,14 @@
 //! store's type is erased, since one service can follow logs in several stores. How a user adds another context's log
 //! to a service is in `service/builder/following.rs`.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
-use crate::port::event_feed::AnyEvents;
+use crate::port::any_events::AnyEvents;
 
 /// A log to subscribe to.
 #[derive(Clone)]
 pub(crate) struct Followed {
-    pub(crate) events: Arc<dyn AnyEvents>,
+    pub(crate) events: AnyEvents,
     /// The name of the following context, for another context's log: several contexts may follow that log with
     /// projections of the same name.
     follower: Option<String>,
@@ -17,12 +17,12 @@ pub(crate) struct Followed {
 
 impl Followed {
     /// The log of the service's own context.
-    pub(crate) fn own(events: Arc<dyn AnyEvents>) -> Self {
+    pub(crate) fn own(events: AnyEvents) -> Self {
         Self { events, follower: None }
     }
 
     /// Another context's log, followed by the context whose own log is named `log`.
-    pub(crate) fn foreign(events: Arc<dyn AnyEvents>, log: &str) -> Self {
+    pub(crate) fn foreign(events: AnyEvents, log: &str) -> Self {
         Self { events, follower: Some(as_follower(log)) }
     }
 

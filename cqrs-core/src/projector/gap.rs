@@ -10,7 +10,7 @@ use crate::{
         store_error::StoreError,
     },
     log::commit::StoredCommit,
-    port::{event_feed::AnyEvents, subscription::Delivery},
+    port::{any_events::AnyEvents, event_store::EventStore, subscription::Delivery},
     projector::dead_letter::{Failure, Fault, Parked},
 };
 use std::collections::HashSet;
@@ -82,7 +82,7 @@ impl Before {
 /// one request for some dozens of aggregates, unless their first event is among the deliveries. A gap is reported only
 /// after the log's leader has confirmed it.
 pub(crate) async fn find(
-    events: &dyn AnyEvents,
+    events: &AnyEvents,
     follower: &ProjectionId,
     after: u64,
     versions: &mut Versions,
@@ -136,7 +136,7 @@ pub(crate) async fn find(
 
 /// The gap before a commit, if the commit does not follow what the log's leader has before it in the aggregate.
 pub(crate) async fn before(
-    events: &dyn AnyEvents,
+    events: &AnyEvents,
     stored: &StoredCommit,
 ) -> Result<Option<StoreError>, StoreError> {
     let first = stored.commit.first_version;
@@ -155,7 +155,7 @@ pub(crate) async fn before(
 /// What the log's leader has of an aggregate right before `sequence`. `last_before` may be answered by a replica that
 /// lags, so the leader is asked for the commits after that answer.
 pub(crate) async fn confirmed(
-    events: &dyn AnyEvents,
+    events: &AnyEvents,
     aggregate: &AggregateKey,
     sequence: u64,
 ) -> Result<Before, StoreError> {

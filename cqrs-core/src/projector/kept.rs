@@ -15,6 +15,7 @@ use crate::{
     },
     encoding::json,
     port::{
+        any_views::AnyViews,
         projection::{Batch, ProjectError},
         view_store::{SavedDocument, ViewStore, Write},
     },
@@ -66,8 +67,8 @@ pub(crate) struct Applied<R> {
 ///
 /// Each document is encoded once, at the end. If that fails, `steps` is called again, and each document is encoded
 /// after each step: a later event may have changed the same document, so only that shows which event is at fault.
-pub(crate) async fn applied<T, R, S>(
-    views: &S,
+pub(crate) async fn applied<T, R>(
+    views: &AnyViews,
     id: &ProjectionId,
     batch: &Batch<'_>,
     kind: Kind<T>,
@@ -75,7 +76,6 @@ pub(crate) async fn applied<T, R, S>(
 ) -> Result<Applied<R>, ProjectError>
 where
     T: Default + Serialize + DeserializeOwned,
-    S: ViewStore,
 {
     let first = steps()?;
     for (index, Step { key, .. }) in &first {
@@ -106,8 +106,8 @@ enum Look {
 
 impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
     /// Loads the documents of some keys.
-    pub(crate) async fn load<S: ViewStore>(
-        views: &S,
+    pub(crate) async fn load(
+        views: &AnyViews,
         id: &ProjectionId,
         kind: Kind<T>,
         keys: impl IntoIterator<Item = String>,
@@ -215,7 +215,8 @@ mod tests {
         let steps = || Ok(numbers.iter().map(|number| add(*number)).enumerate().collect());
         let kind = Kind { what: "document", is_kept: |_: &f64| true };
         let id = ProjectionId::new("sums", 1);
-        applied(&MemoryViews::default(), &id, &batch, kind, steps).await.map(|applied| applied.writes)
+        let views = AnyViews::new(MemoryViews::default());
+        applied(&views, &id, &batch, kind, steps).await.map(|applied| applied.writes)
     }
 
     #[tokio::test]

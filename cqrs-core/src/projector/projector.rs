@@ -5,7 +5,7 @@
 //! again and continues from there. An event that cannot be applied becomes a dead letter, with the later events of its
 //! aggregate, in the same write as the checkpoint.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     base::{
@@ -17,10 +17,12 @@ use crate::{
     log::recorded::Recorded,
     model::follow::{OnFailure, Start},
     port::{
+        any_events::AnySubscription,
         clock::Clock,
-        event_feed::AnySubscription,
+        event_store::EventStore,
         event_store::Log,
         projection::{AnyProjection, Batch, ProjectError, ProjectionSettings, Waiting},
+        subscription::Subscription,
         subscription::{Delivery, Subscribe},
         view_store::{Checkpoint, Note, SaveError},
     },
@@ -199,7 +201,7 @@ impl Projector {
         }
         self.progress(&cursor, subscription.pending(), None);
         info!(from = cursor.checkpoint.sequence, dead_letters = cursor.parked.len(), "projecting");
-        let end = self.pump(&mut cursor, &mut *subscription, waited).await.unwrap_or_else(|end| end);
+        let end = self.pump(&mut cursor, &mut subscription, waited).await.unwrap_or_else(|end| end);
         if !matches!(&end, End::Failed(error) if error.is_transient()) {
             // The next subscriber, of this instance or of another, becomes active at once.
             subscription.leave().await;
@@ -210,7 +212,7 @@ impl Projector {
     async fn pump(
         &self,
         cursor: &mut Cursor,
-        subscription: &mut dyn AnySubscription,
+        subscription: &mut AnySubscription,
         waited: &mut Waited,
     ) -> Result<End, End> {
         let mut looked_at = cursor.checkpoint.dead_letters;
@@ -220,27 +222,28 @@ impl Projector {
             let is_standby = subscription.is_standby();
             let goes_on = self.settings.has_effects && !is_standby;
             let pending = subscription.pending();
-            // Requested before it is needed, and not dropped while other branches run: a dropped call may have taken
-            // deliveries.
-            let mut next = subscription.next(max_events.clamp(1, BATCH));
-            let deliveries = loop {
-                let pause = self.projection.waiting().map_or(LOOK, |waiting| waiting.after.min(LOOK));
-                tokio::select! {
-                    biased;
-                    // First, so that a service that stops begins no other batch.
-                    () = self.stop.cancelled() => return Ok(End::Stopped),
-                    deliveries = &mut next => break deliveries?,
-                    looked = self.look_for_unknown(&mut looked_at), if is_standby => looked?,
-                    () = tokio::time::sleep(pause), if goes_on => self.go_on(cursor, pending).await?,
+            let deliveries = {
+                // Requested before it is needed, and not dropped while other branches run: a dropped call may have taken
+                // deliveries.
+                let mut next = pin!(subscription.next(max_events.clamp(1, BATCH)));
+                loop {
+                    let pause = self.projection.waiting().map_or(LOOK, |waiting| waiting.after.min(LOOK));
+                    tokio::select! {
+                        biased;
+                        // First, so that a service that stops begins no other batch.
+                        () = self.stop.cancelled() => return Ok(End::Stopped),
+                        deliveries = &mut next => break deliveries?,
+                        looked = self.look_for_unknown(&mut looked_at), if is_standby => looked?,
+                        () = tokio::time::sleep(pause), if goes_on => self.go_on(cursor, pending).await?,
+                    }
                 }
             };
-            drop(next);
             if self.log.events.era() != cursor.era {
                 let what = "the log may have become another one and is compared again".to_owned();
                 return Err(StoreError::Unavailable { what, source: None }.into());
             }
             speed.count(deliveries.len(), Instant::now());
-            let events = &*self.log.events;
+            let events = &self.log.events;
             let gaps = gap::find(
                 events,
                 &self.id,
@@ -290,7 +293,7 @@ impl Projector {
     /// Returns whether it applied any.
     async fn apply_unknown(&self) -> Result<bool, End> {
         let letters = DeadLetters {
-            events: Arc::clone(&self.log.events),
+            events: self.log.events.clone(),
             projection: Arc::clone(&self.projection),
             id: self.id.clone(),
             clock: Arc::clone(&self.clock),

@@ -5,6 +5,7 @@ use crate::{
     base::{id::ProjectionId, panics::unless_panics, store_error::StoreError},
     log::recorded::Recorded,
     port::{
+        any_views::AnyViews,
         projection::{Batch, ProjectError},
         view_store::{Note, Save, ViewStore, Write},
     },
@@ -63,8 +64,8 @@ pub(crate) fn cannot_apply(index: usize, reason: String) -> ProjectError {
 
 /// Saves the results of a batch in one write with the checkpoint. More changes than the store takes in one write are an
 /// error; the projector then splits the batch.
-pub(crate) async fn save<S: ViewStore>(
-    views: &S,
+pub(crate) async fn save(
+    views: &AnyViews,
     id: &ProjectionId,
     batch: &Batch<'_>,
     writes: &[Write],

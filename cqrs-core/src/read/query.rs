@@ -11,7 +11,7 @@ use crate::{
         store_error::StoreError,
     },
     encoding::json,
-    port::view_store::ViewStore,
+    port::{any_views::AnyViews, view_store::ViewStore},
     read::view::View,
 };
 
@@ -146,20 +146,20 @@ pub trait Documents<V: View>: Sync {
 }
 
 /// The documents of `V` in a view store.
-pub(crate) struct StoredDocuments<'a, S, V> {
-    store: &'a S,
+pub(crate) struct StoredDocuments<'a, V> {
+    store: &'a AnyViews,
     /// The active build.
     build: ProjectionId,
     view: PhantomData<fn() -> V>,
 }
 
-impl<'a, S, V> StoredDocuments<'a, S, V> {
-    pub(crate) fn new(store: &'a S, build: ProjectionId) -> Self {
+impl<'a, V> StoredDocuments<'a, V> {
+    pub(crate) fn new(store: &'a AnyViews, build: ProjectionId) -> Self {
         Self { store, build, view: PhantomData }
     }
 }
 
-impl<S: ViewStore, V: View> Documents<V> for StoredDocuments<'_, S, V> {
+impl<V: View> Documents<V> for StoredDocuments<'_, V> {
     async fn get(&self, key: &str) -> Result<Option<V>, Error> {
         check_id(key)?;
         let found = self.store.get(&self.build, key).await?;
@@ -178,7 +178,7 @@ impl<S: ViewStore, V: View> Documents<V> for StoredDocuments<'_, S, V> {
     }
 }
 
-impl<S, V: View> StoredDocuments<'_, S, V> {
+impl<V: View> StoredDocuments<'_, V> {
     fn decode(&self, (key, document): (String, Bytes)) -> Result<(String, V), Error> {
         let view = decode_document(&self.build, &key, &document)?;
         Ok((key, view))

@@ -1,11 +1,12 @@
 //! The projection of a view: it loads the documents that a batch of events changes, changes them, and saves them
 //! together.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::marker::PhantomData;
 
 use crate::{
     base::id::ProjectionId,
     port::{
+        any_views::AnyViews,
         projection::{Batch, ProjectError, Projection, ProjectionSettings},
         view_store::ViewStore,
     },
@@ -17,21 +18,21 @@ use crate::{
 };
 
 /// The documents of `V` in the view store `S`.
-pub(crate) struct ViewProjection<V, S> {
-    views: Arc<S>,
+pub(crate) struct ViewProjection<V> {
+    views: AnyViews,
     view: PhantomData<fn() -> V>,
 }
 
-impl<V, S> ViewProjection<V, S> {
-    pub(crate) fn new(views: Arc<S>) -> Self {
+impl<V> ViewProjection<V> {
+    pub(crate) fn new(views: AnyViews) -> Self {
         Self { views, view: PhantomData }
     }
 }
 
-impl<V: View, S: ViewStore> Projection for ViewProjection<V, S> {
-    type Store = S;
+impl<V: View> Projection for ViewProjection<V> {
+    type Store = AnyViews;
 
-    fn store(&self) -> &S {
+    fn store(&self) -> &AnyViews {
         &self.views
     }
 
@@ -47,7 +48,7 @@ impl<V: View, S: ViewStore> Projection for ViewProjection<V, S> {
 
     async fn project(&self, id: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
         let kind = Kind { what: "document", is_kept: V::is_kept };
-        let applied = applied(&*self.views, id, &batch, kind, || batch.each(V::Of::step)).await?;
-        save(&*self.views, id, &batch, &applied.writes, batch.notes).await
+        let applied = applied(&self.views, id, &batch, kind, || batch.each(V::Of::step)).await?;
+        save(&self.views, id, &batch, &applied.writes, batch.notes).await
     }
 }

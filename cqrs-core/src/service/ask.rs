@@ -1,67 +1,81 @@
 //! A query with its settings, before it is awaited.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use tracing::Instrument;
 
 use crate::{
-    base::{error::Error, future::BoxFuture, id::ProjectionId, metadata::Metadata},
+    base::{error::Error, id::ProjectionId, metadata::Metadata},
     log::commit::Receipt,
-    port::backend::Backend,
     read::{
         query::{Answer, Query, StoredDocuments},
         view::View,
     },
     service::{
+        deferred::Deferred,
         interceptor::{Call, CallKind, Outcome, intercept},
         runtime::Runtime,
     },
 };
 
-/// A query that is answered when it is awaited; see [`Cqrs::query`](crate::Cqrs::query).
+/// A query that is answered when it is awaited; see [`Cqrs::query`](crate::Cqrs::query). It borrows nothing, so that it
+/// can also be spawned, or awaited together with others. Its settings are made before it is polled for the first time.
 #[must_use = "a query is answered when it is awaited"]
-pub struct Ask<'a, B: Backend, Q: Query> {
-    /// Answers the query: `Ask::run` of this type. A function pointer, so that a missing answer is one compile error,
-    /// as for [`Execute`].
-    run: fn(Self) -> BoxFuture<'a, Result<Q::Answer, Error>>,
-    runtime: &'a Arc<Runtime<B>>,
+pub struct Ask<Q: Query>(Deferred<Settings<Q>, Result<Q::Answer, Error>>);
+
+/// A query and its settings.
+struct Settings<Q: Query> {
+    runtime: Arc<Runtime>,
     query: Q,
     after: Option<Receipt>,
     patience: Duration,
     metadata: Metadata,
 }
 
-impl<'a, B: Backend, Q: Query> Ask<'a, B, Q>
+impl<Q: Query> Ask<Q>
 where
     Q::View: Answer<Q>,
 {
-    pub(crate) fn new(runtime: &'a Arc<Runtime<B>>, query: Q) -> Self {
-        let run = |this: Self| -> BoxFuture<'a, _> { Box::pin(this.run()) };
-        Self { run, runtime, query, after: None, patience: runtime.patience, metadata: Metadata::default() }
+    pub(crate) fn new(runtime: &Arc<Runtime>, query: Q) -> Self {
+        let settings = Settings {
+            runtime: Arc::clone(runtime),
+            query,
+            after: None,
+            patience: runtime.patience,
+            metadata: Metadata::default(),
+        };
+        Self(Deferred::Prepared(settings, |settings| Box::pin(settings.run())))
     }
 
     /// Answers only after the view has applied the command of `receipt`, so that a caller reads its own writes. If the
     /// view has set aside an event of the command, or an earlier one of the aggregate, the answer is
     /// [`Error::SetAside`].
-    pub fn after(mut self, receipt: &Receipt) -> Self {
-        self.after = Some(receipt.clone());
-        self
+    pub fn after(self, receipt: &Receipt) -> Self {
+        Self(self.0.with(|settings| settings.after = Some(receipt.clone())))
     }
 
     /// How long to wait for that; by default the service's [`query_patience`](crate::Builder::query_patience).
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
+    pub fn patience(self, patience: Duration) -> Self {
+        Self(self.0.with(|settings| settings.patience = patience))
     }
 
     /// The metadata of the query, for interceptors.
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
-        self
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self(self.0.with(|settings| settings.metadata = metadata))
     }
+}
 
+impl<Q: Query> Settings<Q>
+where
+    Q::View: Answer<Q>,
+{
     async fn run(self) -> Result<Q::Answer, Error> {
-        let Self { runtime, query, after, patience, metadata, .. } = self;
+        let Self { runtime, query, after, patience, metadata } = self;
         let span = tracing::info_span!("query", query = Q::NAME, view = Q::View::NAME);
         let call = Call {
             kind: CallKind::Query,
@@ -73,10 +87,11 @@ where
             metadata,
             body: &|| Ok(serde_json::Value::Null),
         };
+        let asked = &runtime;
         let dispatch = |_| async move {
             let result = async {
-                let build = answering::<B, Q::View>(runtime, after, patience).await?;
-                <Q::View as Answer<Q>>::answer(query, &StoredDocuments::new(&*runtime.views, build)).await
+                let build = answering::<Q::View>(asked, after, patience).await?;
+                <Q::View as Answer<Q>>::answer(query, &StoredDocuments::new(&asked.views, build)).await
             }
             .await;
             let outcome = match &result {
@@ -89,18 +104,17 @@ where
     }
 }
 
-impl<'a, B: Backend, Q: Query> IntoFuture for Ask<'a, B, Q> {
+impl<Q: Query> Future for Ask<Q> {
     type Output = Result<Q::Answer, Error>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        (self.run)(self)
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
     }
 }
 
 /// The active build of the view, once it has applied the command of the receipt.
-async fn answering<B: Backend, V: View>(
-    runtime: &Runtime<B>,
+async fn answering<V: View>(
+    runtime: &Runtime,
     after: Option<Receipt>,
     patience: Duration,
 ) -> Result<ProjectionId, Error> {

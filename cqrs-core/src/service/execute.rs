@@ -1,13 +1,17 @@
 //! A command with its settings, before it is awaited.
 
-use std::{borrow::Borrow, sync::Arc};
+use std::{
+    borrow::Borrow,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+};
 
 use tracing::{Instrument, Span, field};
 
 use crate::{
     base::{
         error::{CommandError, Error},
-        future::BoxFuture,
         id::{AggregateKey, CausationId, CommandId, CorrelationId},
         metadata::Metadata,
     },
@@ -17,8 +21,8 @@ use crate::{
         aggregate::{Aggregate, Handle},
         command::{Command, Context, Fields, Lifecycle},
     },
-    port::backend::Backend,
     service::{
+        deferred::Deferred,
         interceptor::{Call, CallKind, Outcome, intercept},
         runtime::Runtime,
     },
@@ -29,13 +33,47 @@ use crate::{
 };
 
 /// A command that is carried out when it is awaited; see [`Cqrs::execute`](crate::Cqrs::execute).
+///
+/// It borrows nothing, so that it can also be spawned, or awaited together with others:
+///
+/// ```
+/// # use cqrs_core::{Aggregate, Apply, Command, Context, Cqrs, Event, Handle, Handled, memory::Memory};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// # #[event(prefix = "order")]
+/// # enum OrderEvent { Paid }
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum Never {}
+/// # #[derive(Default, Clone, Aggregate)]
+/// # #[aggregate(id = u32, event = OrderEvent, rejection = Never, commands(Pay))]
+/// # struct Order;
+/// # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+/// # #[derive(Serialize, Deserialize, Command)]
+/// # #[command(aggregate = Order, upsert)]
+/// # struct Pay { #[command(id)] order: u32 }
+/// # impl Handle<Pay> for Order {
+/// #     fn handle(&self, _: &Pay, _: &Context) -> Handled<Self> { Ok(OrderEvent::Paid.into()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cqrs = Cqrs::builder(Memory::default()).aggregate::<Order>().start().await?;
+/// let (one, other) = tokio::join!(cqrs.execute(Pay { order: 1 }), cqrs.execute(Pay { order: 2 }));
+/// assert_eq!((one?.version, other?.version), (1, 1));
+///
+/// let later = tokio::spawn(cqrs.execute(Pay { order: 1 }));
+/// assert_eq!(later.await??.version, 2);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Its settings are made before it is polled for the first time; later ones have no effect.
 #[must_use = "a command is carried out when it is awaited"]
-pub struct Execute<'a, B: Backend, C: Command> {
-    /// Runs it: `Execute::run` of this type. A function pointer keeps the bound `Handle<C>` off `IntoFuture`, so that a
-    /// missing handler is one compile error, where the command is executed, and not a second one at the `await`.
-    run: fn(Self) -> BoxFuture<'a, ExecuteResult<C>>,
-    runtime: &'a Arc<Runtime<B>>,
-    queues: &'a Arc<Queues<C::Aggregate>>,
+pub struct Execute<C: Command>(Deferred<Settings<C>, ExecuteResult<C>>);
+
+/// A command and its settings.
+struct Settings<C: Command> {
+    runtime: Arc<Runtime>,
+    queues: Arc<Queues<C::Aggregate>>,
     command: C,
     id: Option<CommandId>,
     correlation_id: Option<CorrelationId>,
@@ -46,42 +84,41 @@ pub struct Execute<'a, B: Backend, C: Command> {
 /// The result of a command.
 type ExecuteResult<C> = Result<Receipt, CommandError<<<C as Command>::Aggregate as Aggregate>::Rejection>>;
 
-impl<'a, B: Backend, C: Command> Execute<'a, B, C>
+impl<C: Command> Execute<C>
 where
     C::Aggregate: Handle<C>,
 {
-    pub(crate) fn new(
-        runtime: &'a Arc<Runtime<B>>,
-        queues: &'a Arc<Queues<C::Aggregate>>,
-        command: C,
-    ) -> Self {
-        let metadata = Metadata::default();
-        let run = |this: Self| -> BoxFuture<'a, _> { Box::pin(this.run()) };
-        Self { run, runtime, queues, command, id: None, correlation_id: None, causation_id: None, metadata }
+    pub(crate) fn new(runtime: &Arc<Runtime>, queues: &Arc<Queues<C::Aggregate>>, command: C) -> Self {
+        let settings = Settings {
+            runtime: Arc::clone(runtime),
+            queues: Arc::clone(queues),
+            command,
+            id: None,
+            correlation_id: None,
+            causation_id: None,
+            metadata: Metadata::default(),
+        };
+        Self(Deferred::Prepared(settings, |settings| Box::pin(settings.run())))
     }
 
     /// The command's id, under which it takes effect once. By default a new one.
-    pub fn id(mut self, id: CommandId) -> Self {
-        self.id = Some(id);
-        self
+    pub fn id(self, id: CommandId) -> Self {
+        Self(self.0.with(|settings| settings.id = Some(id)))
     }
 
     /// The business transaction. By default a new one.
-    pub fn correlation(mut self, id: CorrelationId) -> Self {
-        self.correlation_id = Some(id);
-        self
+    pub fn correlation(self, id: CorrelationId) -> Self {
+        Self(self.0.with(|settings| settings.correlation_id = Some(id)))
     }
 
     /// The message that caused the command.
-    pub fn caused_by(mut self, id: impl Into<CausationId>) -> Self {
-        self.causation_id = Some(id.into());
-        self
+    pub fn caused_by(self, id: impl Into<CausationId>) -> Self {
+        Self(self.0.with(|settings| settings.causation_id = Some(id.into())))
     }
 
     /// The metadata of the command, which its events keep.
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
-        self
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self(self.0.with(|settings| settings.metadata = metadata))
     }
 
     /// Makes the command a consequence of an event: the event is its cause, and it takes over the event's business
@@ -89,7 +126,12 @@ where
     pub fn following<E>(self, event: &Envelope<E>) -> Self {
         self.correlation(event.correlation_id).caused_by(event.id).metadata(event.metadata.clone())
     }
+}
 
+impl<C: Command> Settings<C>
+where
+    C::Aggregate: Handle<C>,
+{
     async fn run(self) -> ExecuteResult<C> {
         let Self { runtime, queues, command, .. } = self;
         let shell = &runtime.shell;
@@ -162,12 +204,11 @@ fn encode_error<C: Command>(command: &C, key: &AggregateKey, source: &Unhashable
     Error::Encode { what: format!("command {} on {key}", command.name()), source }
 }
 
-impl<'a, B: Backend, C: Command> IntoFuture for Execute<'a, B, C> {
-    type Output = Result<Receipt, CommandError<<C::Aggregate as Aggregate>::Rejection>>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
+impl<C: Command> Future for Execute<C> {
+    type Output = ExecuteResult<C>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        (self.run)(self)
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
     }
 }
 

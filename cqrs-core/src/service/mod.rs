@@ -8,14 +8,14 @@ use crate::{
     base::{
         error::Error,
         id::{AggregateKey, CorrelationId, ProjectionId},
+        store_error::StoreError,
     },
     effects::dead_intent::DeadIntents,
     log::commit::Receipt,
     model::aggregate::Aggregate,
     port::{
-        backend::Backend,
         event_store::{EventStore, Search},
-        notices::{Notices, NoticesOf},
+        notices::NoticesOf,
     },
     projector::{
         dead_letter::by_hand::DeadLetters, status::ProjectorStatus, stopping::Unfinished,
@@ -32,6 +32,7 @@ use crate::{
 
 pub(crate) mod ask;
 pub(crate) mod builder;
+pub(crate) mod deferred;
 pub(crate) mod execute;
 pub(crate) mod interceptor;
 pub(crate) mod lists;
@@ -71,19 +72,19 @@ const PAGE: usize = 100;
 /// are in its log, and in its snapshot. Older commands are known only to the event store's own memory of ids (in
 /// JetStream the duplicate window, two minutes by default), which has only the first of the commands that shared an
 /// append. A command that led to no events is not remembered: it is handled again.
-pub struct Cqrs<B: Backend, A: AggregateList, V> {
-    runtime: Arc<Runtime<B>>,
+pub struct Cqrs<A: AggregateList, V> {
+    runtime: Arc<Runtime>,
     queues: Arc<A::Queues>,
     views: PhantomData<fn() -> V>,
 }
 
-impl<B: Backend, A: AggregateList, V> Clone for Cqrs<B, A, V> {
+impl<A: AggregateList, V> Clone for Cqrs<A, V> {
     fn clone(&self) -> Self {
         Self { runtime: Arc::clone(&self.runtime), queues: Arc::clone(&self.queues), views: PhantomData }
     }
 }
 
-impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
+impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// Carries out a command. Set its options, then await the returned value: `cqrs.execute(command).id(id).await`.
     ///
     /// # Errors
@@ -96,7 +97,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// A dropped call may take effect, as a whole or not at all. While it still waits in the aggregate's queue,
     /// dropping it withdraws the command. Commands of other callers are not affected. Send the command again under the
     /// same id to get its result; it takes effect once.
-    pub fn execute<C, Index>(&self, command: C) -> Execute<'_, B, C>
+    pub fn execute<C, Index>(&self, command: C) -> Execute<C>
     where
         C: SentTo<A, Index>,
     {
@@ -114,7 +115,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub fn query<Q, Index>(&self, query: Q) -> Ask<'_, B, Q>
+    pub fn query<Q, Index>(&self, query: Q) -> Ask<Q>
     where
         Q: AskedOf<V, Index>,
     {
@@ -132,15 +133,17 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub async fn notices<T, Index>(
-        &self,
-    ) -> Result<NoticesOf<T::Event, <B::Events as Notices>::Listener>, Error>
+    pub async fn notices<T, Index>(&self) -> Result<NoticesOf<T::Event>, Error>
     where
         T: Aggregate,
         A: HasAggregate<T, Index>,
-        B::Events: Notices,
     {
-        Ok(NoticesOf::new(self.runtime.shell.events.listen(&[T::NAME]).await?))
+        let events = &self.runtime.shell.events;
+        let Some(notices) = events.capabilities().notices else {
+            let what = format!("listening to {}: its store announces nothing", events.name());
+            return Err(StoreError::Refused { what, source: None }.into());
+        };
+        Ok(NoticesOf::new(notices.listen(&[T::NAME]).await?))
     }
 
     /// Everything that belongs to a business transaction, in order: its commands, their events, and the commands that
@@ -390,7 +393,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Cqrs<B, A, V> {
         self.runtime.tasks.stop().await
     }
 
-    pub(crate) fn runtime(&self) -> &Arc<Runtime<B>> {
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
 

@@ -10,7 +10,6 @@ use crate::{
     encoding::json,
     log::commit::Receipt,
     model::by_name::{CommandMessage, RouteError},
-    port::backend::Backend,
     read::query::{Answer, Query},
     service::{
         Cqrs,
@@ -26,17 +25,17 @@ use crate::{
 /// ```
 #[doc = include_str!("../../examples/by_name.rs")]
 /// ```
-pub struct Router<B: Backend, A: AggregateList, V> {
-    cqrs: Cqrs<B, A, V>,
-    commands: CommandRoutes<B>,
-    queries: HashMap<&'static str, QueryRoute<B>>,
+pub struct Router<A: AggregateList, V> {
+    cqrs: Cqrs<A, V>,
+    commands: CommandRoutes,
+    queries: HashMap<&'static str, QueryRoute>,
 }
-type QueryRoute<B> = for<'a> fn(&'a Arc<Runtime<B>>, &'a [u8]) -> BoxFuture<'a, Result<Bytes, RouteError>>;
+type QueryRoute = for<'a> fn(&'a Arc<Runtime>, &'a [u8]) -> BoxFuture<'a, Result<Bytes, RouteError>>;
 
-impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
+impl<A: AggregateList, V: ViewList> Router<A, V> {
     /// A router to the public commands of the aggregates of `cqrs`: those in the lists `commands(…)`. It does not know
     /// internal commands, which are in `internal(…)`.
-    pub fn new(cqrs: Cqrs<B, A, V>) -> Self {
+    pub fn new(cqrs: Cqrs<A, V>) -> Self {
         let commands = CommandRoutes::public::<A>(cqrs.queues());
         Self { cqrs, commands, queries: HashMap::new() }
     }
@@ -48,7 +47,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
         Q::View: Answer<Q>,
         V: HasView<Q::View, Index>,
     {
-        self.queries.insert(Q::NAME, |runtime, body| Box::pin(ask::<B, Q>(runtime, body)));
+        self.queries.insert(Q::NAME, |runtime, body| Box::pin(ask::<Q>(runtime, body)));
         self
     }
 
@@ -80,7 +79,7 @@ impl<B: Backend, A: AggregateList, V: ViewList> Router<B, A, V> {
     }
 }
 
-async fn ask<B: Backend, Q>(runtime: &Arc<Runtime<B>>, body: &[u8]) -> Result<Bytes, RouteError>
+async fn ask<Q>(runtime: &Arc<Runtime>, body: &[u8]) -> Result<Bytes, RouteError>
 where
     Q: Query<Answer: Serialize> + DeserializeOwned,
     Q::View: Answer<Q>,

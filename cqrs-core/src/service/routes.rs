@@ -18,7 +18,6 @@ use crate::{
         by_name::{CommandMessage, RouteError},
         command::{self, Command},
     },
-    port::backend::Backend,
     service::{
         execute::Execute,
         lists::{AggregateList, AggregateVisitor},
@@ -28,12 +27,12 @@ use crate::{
 };
 
 /// The routes to a service's commands. They do not keep the service alive.
-pub(crate) struct Routed<B: Backend> {
-    pub(crate) runtime: Weak<Runtime<B>>,
-    pub(crate) routes: CommandRoutes<B>,
+pub(crate) struct Routed {
+    pub(crate) runtime: Weak<Runtime>,
+    pub(crate) routes: CommandRoutes,
 }
 
-impl<B: Backend> Dispatch for Routed<B> {
+impl Dispatch for Routed {
     fn knows(&self, command: &str) -> bool {
         self.routes.knows(command)
     }
@@ -53,14 +52,14 @@ impl<B: Backend> Dispatch for Routed<B> {
     }
 }
 
-type CommandRoute<B> = Box<
-    dyn for<'a> Fn(&'a Arc<Runtime<B>>, CommandMessage) -> BoxFuture<'a, Result<Receipt, RouteError>>
+type CommandRoute = Box<
+    dyn for<'a> Fn(&'a Arc<Runtime>, CommandMessage) -> BoxFuture<'a, Result<Receipt, RouteError>>
         + Send
         + Sync,
 >;
 
-pub(crate) async fn execute<B: Backend, C: Command>(
-    runtime: &Arc<Runtime<B>>,
+pub(crate) async fn execute<C: Command>(
+    runtime: &Arc<Runtime>,
     queues: &Arc<Queues<C::Aggregate>>,
     name: &'static str,
     message: CommandMessage,
@@ -93,13 +92,13 @@ pub(crate) fn unknown<T>(name: &str, known: &HashMap<&'static str, T>) -> RouteE
 }
 
 /// The commands of a service by their names.
-pub(crate) struct CommandRoutes<B: Backend> {
-    commands: HashMap<&'static str, CommandRoute<B>>,
+pub(crate) struct CommandRoutes {
+    commands: HashMap<&'static str, CommandRoute>,
     /// Whether internal commands are among them.
     internal: bool,
 }
 
-impl<B: Backend> CommandRoutes<B> {
+impl CommandRoutes {
     /// Routes to the public commands of the aggregates.
     pub(crate) fn public<A: AggregateList>(queues: &A::Queues) -> Self {
         let mut routes = Self { commands: HashMap::new(), internal: false };
@@ -120,7 +119,7 @@ impl<B: Backend> CommandRoutes<B> {
 
     pub(crate) async fn execute(
         &self,
-        runtime: &Arc<Runtime<B>>,
+        runtime: &Arc<Runtime>,
         name: &str,
         message: CommandMessage,
     ) -> Result<Receipt, RouteError> {
@@ -129,7 +128,7 @@ impl<B: Backend> CommandRoutes<B> {
     }
 }
 
-impl<B: Backend> AggregateVisitor for CommandRoutes<B> {
+impl AggregateVisitor for CommandRoutes {
     fn aggregate<A: Aggregate>(&mut self, queues: &Arc<Queues<A>>) {
         let internal = self.internal;
         let mut routes = RoutesOf { routes: self, queues };
@@ -141,12 +140,12 @@ impl<B: Backend> AggregateVisitor for CommandRoutes<B> {
 }
 
 /// The routes to the commands of one aggregate.
-struct RoutesOf<'a, B: Backend, A: Aggregate> {
-    routes: &'a mut CommandRoutes<B>,
+struct RoutesOf<'a, A: Aggregate> {
+    routes: &'a mut CommandRoutes,
     queues: &'a Arc<Queues<A>>,
 }
 
-impl<B: Backend, A: Aggregate> CommandVisitor<A> for RoutesOf<'_, B, A> {
+impl<A: Aggregate> CommandVisitor<A> for RoutesOf<'_, A> {
     fn command<C>(&mut self)
     where
         C: Command<Aggregate = A>,
@@ -154,9 +153,9 @@ impl<B: Backend, A: Aggregate> CommandVisitor<A> for RoutesOf<'_, B, A> {
     {
         for name in C::NAMES {
             let queues = Arc::clone(self.queues);
-            let route: CommandRoute<B> = Box::new(move |runtime, message| {
+            let route: CommandRoute = Box::new(move |runtime, message| {
                 let queues = Arc::clone(&queues);
-                Box::pin(async move { execute::<B, C>(runtime, &queues, name, message).await })
+                Box::pin(async move { execute::<C>(runtime, &queues, name, message).await })
             });
             self.routes.commands.insert(name, route);
         }

@@ -7,7 +7,7 @@ use tokio_util::sync::DropGuard;
 use crate::{
     base::{error::Error, id::ProjectionId},
     log::commit::Receipt,
-    port::{backend::Backend, event_store::EventStore},
+    port::{any_views::AnyViews, event_store::EventStore},
     projector::{
         stopping::Tasks,
         worker::{Worker, waiting::POSITION},
@@ -19,21 +19,18 @@ use crate::{
 /// The pause before the check of a receipt is repeated, if the store did not answer.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A projection on the stores of a backend.
-type WorkerOf<B> = Worker<<B as Backend>::Views>;
-
-pub(crate) struct Runtime<B: Backend> {
-    pub(crate) shell: Arc<Shell<B::Events>>,
-    pub(crate) views: Arc<B::Views>,
+pub(crate) struct Runtime {
+    pub(crate) shell: Arc<Shell>,
+    pub(crate) views: AnyViews,
     pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
     pub(crate) patience: Duration,
-    pub(crate) workers: Vec<Arc<WorkerOf<B>>>,
+    pub(crate) workers: Vec<Arc<Worker>>,
     pub(crate) tasks: Tasks,
     pub(crate) _stop_on_drop: DropGuard,
 }
 
-impl<B: Backend> Runtime<B> {
-    pub(crate) fn worker(&self, name: &str) -> Result<&Arc<WorkerOf<B>>, Error> {
+impl Runtime {
+    pub(crate) fn worker(&self, name: &str) -> Result<&Arc<Worker>, Error> {
         self.workers.iter().find(|worker| worker.name == name).ok_or_else(|| Error::UnknownProjection {
             name: name.to_owned(),
             known: self.workers.iter().map(|worker| worker.name).collect(),
@@ -45,7 +42,7 @@ impl<B: Backend> Runtime<B> {
     /// commits at the same sequences.
     pub(crate) async fn wait(
         &self,
-        worker: &WorkerOf<B>,
+        worker: &Worker,
         receipt: &Receipt,
         patience: Duration,
     ) -> Result<Option<ProjectionId>, Error> {

@@ -16,8 +16,8 @@ use crate::{
 /// Returns the aggregate's state: the known state as it is, or, if it is stale, with the commits that were stored
 /// since. `behind` says that the last state was stale. A lagging replica would return the same state again, so the
 /// leader is asked. A state from another era of the store is first compared with the log.
-pub(crate) async fn load<A: Aggregate, S: EventStore>(
-    shell: &Shell<S>,
+pub(crate) async fn load<A: Aggregate>(
+    shell: &Shell,
     key: &AggregateKey,
     mut known: Option<Box<Loaded<A>>>,
     behind: bool,
@@ -42,11 +42,11 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
         while loaded.stale || (!loaded.confirmed && (behind || loaded.unproved)) {
             if loaded.stale {
                 let turn = if cold { Some(turn(&shell.cold_loads, key, &patience).await?) } else { None };
-                let read = loaded.catch_up(&*shell.events).await;
+                let read = loaded.catch_up(&shell.events).await;
                 drop(turn);
                 patience.after(read).await?;
             } else {
-                let confirmed = loaded.confirm(&*shell.events).await;
+                let confirmed = loaded.confirm(&shell.events).await;
                 patience.after(confirmed).await?;
                 // The log has another history: `confirm` dropped the state, so what follows is a cold load.
                 cold |= loaded.stale;
@@ -65,31 +65,28 @@ pub(crate) async fn load<A: Aggregate, S: EventStore>(
 }
 
 /// Begins the load of an aggregate that is not in memory: with its snapshot, or else with its first page of commits.
-async fn begin<A: Aggregate, S: EventStore>(
-    shell: &Shell<S>,
+async fn begin<A: Aggregate>(
+    shell: &Shell,
     key: &AggregateKey,
     patience: &mut Patience,
 ) -> Result<Loaded<A>, StoreError> {
-    let mut loaded = Loaded::from_snapshot(key.clone(), &*shell.events).await;
+    let mut loaded = Loaded::from_snapshot(key.clone(), &shell.events).await;
     if loaded.stale && !loaded.unproved {
-        patience.after(loaded.probe(&*shell.events, &shell.first_page).await).await?;
+        patience.after(loaded.probe(&shell.events, &shell.first_page).await).await?;
     }
     Ok(loaded)
 }
 
 /// Makes sure that the state is the current one. Returns false if it was not: it was caught up, or has to be loaded
 /// again.
-pub(crate) async fn confirm<A: Aggregate, S: EventStore>(
-    shell: &Shell<S>,
-    loaded: &mut Loaded<A>,
-) -> Result<bool, StoreError> {
+pub(crate) async fn confirm<A: Aggregate>(shell: &Shell, loaded: &mut Loaded<A>) -> Result<bool, StoreError> {
     let before = loaded.version;
     let mut patience = Patience::of(shell.limits.patience);
     while !loaded.confirmed && !loaded.stale {
         let era = shell.events.era();
         let confirmed = match before {
-            0 => loaded.confirm_new(&*shell.events).await,
-            _ => loaded.confirm(&*shell.events).await,
+            0 => loaded.confirm_new(&shell.events).await,
+            _ => loaded.confirm(&shell.events).await,
         };
         if loaded.version != before && shell.events.era() != era {
             // One part may be from one log and the rest from another.

@@ -24,7 +24,6 @@ use crate::{
         panics::awaited_unless_panics,
     },
     model::{aggregate::Aggregate, command::Context},
-    port::event_store::EventStore,
     write::{
         decide::{CommandResult, Decide, Identity},
         resources::Shell,
@@ -72,9 +71,9 @@ pub(crate) struct Queue<A: Aggregate> {
 
 impl<A: Aggregate> Queue<A> {
     /// Carries out one command, alone or as a part of a group commit.
-    pub(crate) async fn execute<S: EventStore>(
+    pub(crate) async fn execute(
         self: Arc<Self>,
-        shell: &Arc<Shell<S>>,
+        shell: &Arc<Shell>,
         context: Context,
         identity: Identity,
         decide: impl Decide<A>,
@@ -133,7 +132,7 @@ impl<A: Aggregate> Queue<A> {
     }
 
     /// Enqueues a command. If the task that carried out commands has ended in between, it spawns another.
-    fn wait<S: EventStore>(self: &Arc<Self>, job: Job<A>, shell: &Arc<Shell<S>>) -> Result<(), Error> {
+    fn wait(self: &Arc<Self>, job: Job<A>, shell: &Arc<Shell>) -> Result<(), Error> {
         let mut guarded = self.lock();
         if guarded.waiting.len() >= MAX_WAITING {
             return Err(Error::Overloaded { aggregate: self.key.clone(), waiting: MAX_WAITING });
@@ -150,16 +149,16 @@ impl<A: Aggregate> Queue<A> {
 
 /// The right to carry out commands on an aggregate; one task has it at a time. When the task ends (also by a panic, or
 /// because the caller drops its future), `drop` puts the state back, and spawns a task for the commands that wait.
-struct Lead<A: Aggregate, S: EventStore> {
+struct Lead<A: Aggregate> {
     queue: Arc<Queue<A>>,
-    shell: Arc<Shell<S>>,
+    shell: Arc<Shell>,
     /// `None` while it is being worked on: an interrupted task leaves no half-changed state.
     state: Option<Box<Loaded<A>>>,
 }
 
-impl<A: Aggregate, S: EventStore> Lead<A, S> {
+impl<A: Aggregate> Lead<A> {
     /// Takes the right, unless another task has it.
-    fn take(queue: &Arc<Queue<A>>, shell: &Arc<Shell<S>>) -> Option<Self> {
+    fn take(queue: &Arc<Queue<A>>, shell: &Arc<Shell>) -> Option<Self> {
         let mut guarded = queue.lock();
         if guarded.led {
             return None;
@@ -176,7 +175,7 @@ impl<A: Aggregate, S: EventStore> Lead<A, S> {
     }
 }
 
-impl<A: Aggregate, S: EventStore> Drop for Lead<A, S> {
+impl<A: Aggregate> Drop for Lead<A> {
     fn drop(&mut self) {
         let mut guarded = self.queue.lock();
         guarded.state = self.state.take();
@@ -193,7 +192,7 @@ impl<A: Aggregate, S: EventStore> Drop for Lead<A, S> {
 }
 
 /// Carries out commands until the queue is empty.
-async fn carry_out_waiting<A: Aggregate, S: EventStore>(queue: Arc<Queue<A>>, shell: Arc<Shell<S>>) {
+async fn carry_out_waiting<A: Aggregate>(queue: Arc<Queue<A>>, shell: Arc<Shell>) {
     let mut lead = Lead { queue: Arc::clone(&queue), shell, state: queue.lock().state.take() };
     loop {
         let jobs: Vec<_> = {

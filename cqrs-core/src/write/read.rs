@@ -5,7 +5,7 @@ use tracing::debug;
 use crate::{
     base::{id::AggregateKey, store_error::StoreError},
     model::aggregate::Aggregate,
-    port::event_store::EventStore,
+    port::{any_events::AnyEvents, event_store::EventStore},
     write::{
         pages::{FIRST_PAGE, FirstPage},
         state::Loaded,
@@ -15,7 +15,7 @@ use crate::{
 impl<A: Aggregate> Loaded<A> {
     /// Loads the aggregate from its snapshot, or returns it with nothing read if no usable snapshot exists. The
     /// aggregate's last commit is read at the same time: usually the snapshot ends with it.
-    pub(crate) async fn from_snapshot<S: EventStore>(key: AggregateKey, store: &S) -> Self {
+    pub(crate) async fn from_snapshot(key: AggregateKey, store: &AnyEvents) -> Self {
         let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
         let (bytes, last) = tokio::join!(store.load_snapshot(&key), store.last(&key));
         let mut loaded = Self::of_bytes(key, snapshots, bytes);
@@ -27,11 +27,7 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     /// Reads the first page of commits of an aggregate that is not in memory.
-    pub(crate) async fn probe<S: EventStore>(
-        &mut self,
-        store: &S,
-        first: &FirstPage,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn probe(&mut self, store: &AnyEvents, first: &FirstPage) -> Result<(), StoreError> {
         let before = self.version;
         let next = self.read_page(store, first.size()).await?;
         // A single commit says nothing about the distance to the next one.
@@ -42,7 +38,7 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     /// Reads the commits that were stored since.
-    pub(crate) async fn catch_up<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+    pub(crate) async fn catch_up(&mut self, store: &AnyEvents) -> Result<(), StoreError> {
         let mut size = FIRST_PAGE;
         while self.stale {
             size = self.read_page(store, size).await?;
@@ -51,14 +47,14 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     /// Reads the next commits, and returns how many to read after them.
-    async fn read_page<S: EventStore>(&mut self, store: &S, size: usize) -> Result<usize, StoreError> {
+    async fn read_page(&mut self, store: &AnyEvents, size: usize) -> Result<usize, StoreError> {
         let page = store.read(&self.key, self.reads_after(), size).await?;
         self.take(&page)
     }
 
     /// Makes sure that the state is the current one: asks the log's leader for the last commit, and reads those in
     /// between. If the log has another history, the state is dropped and stale.
-    pub(crate) async fn confirm<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+    pub(crate) async fn confirm(&mut self, store: &AnyEvents) -> Result<(), StoreError> {
         let last = store.last_confirmed(&self.key).await?;
         if self.version > 0 && !last.as_ref().is_some_and(|last| self.ends_with(last)) {
             let own = store.next_after(&self.key, self.position.sequence - 1).await?;
@@ -92,7 +88,7 @@ impl<A: Aggregate> Loaded<A> {
 
     /// The same for an aggregate that was taken for new. If the log has commits of it, there may be many: the state is
     /// then stale, for a normal load.
-    pub(crate) async fn confirm_new<S: EventStore>(&mut self, store: &S) -> Result<(), StoreError> {
+    pub(crate) async fn confirm_new(&mut self, store: &AnyEvents) -> Result<(), StoreError> {
         self.stale = store.next_after(&self.key, 0).await?.is_some();
         self.confirmed = !self.stale;
         Ok(())

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 use crate::{
-    port::{clock::Clock, event_store::EventStore},
+    port::{any_events::AnyEvents, clock::Clock, event_store::EventStore},
     write::{pages::FirstPage, save_snapshots::Saver},
 };
 
@@ -14,8 +14,8 @@ use crate::{
 const COLD_LOADS: usize = 4;
 
 /// The resources that every command needs beside its aggregate.
-pub(crate) struct Shell<S> {
-    pub(crate) events: Arc<S>,
+pub(crate) struct Shell {
+    pub(crate) events: AnyEvents,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
     /// Permits to read an aggregate that is not in memory.
@@ -26,8 +26,8 @@ pub(crate) struct Shell<S> {
     pub(crate) source: Arc<str>,
 }
 
-impl<S: EventStore> Shell<S> {
-    pub(crate) fn new(events: Arc<S>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+impl Shell {
+    pub(crate) fn new(events: AnyEvents, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let (cold_loads, source) = (Semaphore::new(limits.cold_loads), events.source().into());
         let (first_page, saver) = (FirstPage::new(), Arc::new(Saver::new()));
         Self { events, clock, limits, cold_loads, first_page, saver, source }

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use crate::{
     model::{aggregate::Aggregate, snapshot::fault::WriteFault},
-    port::event_store::EventStore,
+    port::{any_events::AnyEvents, event_store::EventStore},
     write::state::Loaded,
 };
 
@@ -35,11 +35,7 @@ impl Saver {
     ///
     /// Two saves of one aggregate may overtake each other, and the older snapshot then remains. The only cost is a
     /// longer tail in the next load.
-    pub(crate) fn save_if_due<A: Aggregate, S: EventStore>(
-        self: &Arc<Self>,
-        store: &Arc<S>,
-        loaded: &mut Loaded<A>,
-    ) {
+    pub(crate) fn save_if_due<A: Aggregate>(self: &Arc<Self>, store: &AnyEvents, loaded: &mut Loaded<A>) {
         let Some(snapshots) = A::snapshots() else { return };
         if !snapshots.is_due(loaded.version, loaded.saved) {
             return;
@@ -47,7 +43,7 @@ impl Saver {
         let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else { return };
         loaded.saved = loaded.version;
         let (key, head, state) = (loaded.key.clone(), loaded.head(), loaded.state.clone());
-        let (saver, store) = (Arc::clone(self), Arc::clone(store));
+        let (saver, store) = (Arc::clone(self), store.clone());
         tokio::spawn(async move {
             match snapshots.write(&head, &state) {
                 Ok(bytes) => match store.save_snapshot(&key, bytes.into()).await {

@@ -6,7 +6,7 @@ use crate::{
         store_error::StoreError,
     },
     log::commit::StoredCommit,
-    port::event_store::EventStore,
+    port::{any_events::AnyEvents, event_store::EventStore},
 };
 
 /// The last commit of a state. A sequence alone does not identify it: a log that was restored from a copy, or created
@@ -33,9 +33,9 @@ pub(crate) enum Holds {
 
 impl Tip {
     /// Whether the log has the commit. The store is asked only if the era has changed since it was known.
-    pub(crate) async fn check<S: EventStore>(
+    pub(crate) async fn check(
         &mut self,
-        store: &S,
+        store: &AnyEvents,
         aggregate: &AggregateKey,
     ) -> Result<Holds, StoreError> {
         let era = store.era();

@@ -17,7 +17,10 @@ use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, StoreError,
     log::{Commit, StoredCommit},
-    port::{AppendError, Appended, Backlog, Delivery, EventStore, Expected, Log, Page, Search, Subscribe},
+    port::{
+        AnyViews, AppendError, Appended, Backlog, Capabilities, Delivery, EventStore, Expected, Log, Page,
+        Search, Subscribe,
+    },
 };
 
 use crate::{
@@ -62,13 +65,15 @@ pub struct NatsEvents {
     turns: Turns,
     snapshots: Arc<SnapshotBucket>,
     era: Arc<Era>,
+    /// The place beside the log for the progress of what has effects.
+    progress: AnyViews,
 }
 
 impl NatsEvents {
-    pub(crate) fn new(connection: Connection, topology: Topology, era: Era) -> Self {
+    pub(crate) fn new(connection: Connection, topology: Topology, era: Era, progress: AnyViews) -> Self {
         let topology = Arc::new(topology);
         let snapshots = Arc::new(SnapshotBucket::new(connection.clone(), Arc::clone(&topology)));
-        Self { connection, topology, turns: Turns::default(), snapshots, era: Arc::new(era) }
+        Self { connection, topology, turns: Turns::default(), snapshots, era: Arc::new(era), progress }
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
@@ -137,6 +142,10 @@ impl EventStore for NatsEvents {
 
     fn era(&self) -> u64 {
         self.era.number()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::none().deadlines(self.clone()).notices(self.clone()).progress(self.progress.clone())
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

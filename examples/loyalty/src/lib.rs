@@ -2,8 +2,7 @@
 
 use cqrs_core::{
     Aggregate, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Error, Event, Handle, Handled,
-    Policy, Project, Query, React, View,
-    port::{Deadlines, EventStore},
+    Policy, Project, Query, React, View, port::EventStore,
 };
 use order_service::{CustomerId, Money, OrderId, Shop, ShopEvent};
 use rust_decimal::prelude::ToPrimitive as _;
@@ -144,7 +143,7 @@ impl cqrs_core::Answer<AllBalances> for Balance {
 }
 
 /// The running service.
-pub type Loyalty<B> = Cqrs<B, (Account,), (Balance,)>;
+pub type Loyalty = Cqrs<(Account,), (Balance,)>;
 
 /// Starts the service on `backend`. It follows the shop's public log.
 ///
@@ -155,10 +154,7 @@ pub type Loyalty<B> = Cqrs<B, (Account,), (Balance,)>;
 /// # Cancel safety
 ///
 /// Dropping it stops what was started.
-pub async fn start<B: Backend<Events: Deadlines>>(
-    backend: B,
-    shop: &(impl EventStore + Clone),
-) -> Result<Loyalty<B>, Error> {
+pub async fn start<B: Backend>(backend: B, shop: &(impl EventStore + Clone)) -> Result<Loyalty, Error> {
     Cqrs::builder(backend)
         .aggregate::<Account>()
         .view::<Balance>()

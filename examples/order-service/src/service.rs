@@ -3,7 +3,7 @@
 use cqrs_core::{
     Backend, Builder, Cqrs, Error, Policy as _, View as _,
     announce::Announce as _,
-    port::{Deadlines, EventStore, ProjectionId},
+    port::{EventStore, ProjectionId},
 };
 
 use crate::{
@@ -19,8 +19,8 @@ pub type Aggregates = (Order, Stock);
 /// The service's views.
 pub type Views = (OrderSummary, SalesByCountry, SalesByCustomer, SalesTotals, StockLevel, History);
 
-/// The running service on a backend `B`.
-pub type OrderService<B> = Cqrs<B, Aggregates, Views>;
+/// The running service, on any backend.
+pub type OrderService = Cqrs<Aggregates, Views>;
 
 /// Starts the service on `backend`, with the projectors of all its views.
 ///
@@ -31,7 +31,7 @@ pub type OrderService<B> = Cqrs<B, Aggregates, Views>;
 /// # Cancel safety
 ///
 /// Dropping it stops what was started.
-pub async fn start<B: Backend>(backend: B) -> Result<OrderService<B>, Error> {
+pub async fn start<B: Backend>(backend: B) -> Result<OrderService, Error> {
     builder(backend).start().await
 }
 
@@ -45,15 +45,15 @@ pub async fn start<B: Backend>(backend: B) -> Result<OrderService<B>, Error> {
 /// # Cancel safety
 ///
 /// Dropping it stops what was started.
-pub async fn start_with_fulfilment<B: Backend<Events: Deadlines>>(
+pub async fn start_with_fulfilment<B: Backend>(
     backend: B,
     public: impl EventStore,
-) -> Result<OrderService<B>, Error> {
+) -> Result<OrderService, Error> {
     builder(backend).policy::<Fulfilment>().announcer::<ShopAnnouncer>(public).start().await
 }
 
 /// The builder of the service on `backend`, to which more can be added before it is started.
-pub fn builder<B: Backend>(backend: B) -> Builder<B, Aggregates, Views> {
+pub fn builder<B: Backend>(backend: B) -> Builder<Aggregates, Views> {
     Cqrs::builder(backend)
         .aggregate::<Order>()
         .aggregate::<Stock>()

@@ -8,9 +8,9 @@ use cqrs_core::{
     intercept::{Call, CallKind, Interceptor, Next, Outcome, Refused},
     log::Commit,
     port::{
-        AppendError, Appended, Batch, BoxFuture, Deadline, Deadlines, Delivery, Due, DueQueue, EventStore,
-        Expected, Note, ProjectError, Projection, ProjectionId, Save, SaveError, Subscribe, Subscription,
-        ViewStore,
+        AppendError, Appended, Batch, BoxFuture, Capabilities, Deadline, Deadlines, Delivery, Due, DueQueue,
+        EventStore, Expected, Note, ProjectError, Projection, ProjectionId, Save, SaveError, Subscribe,
+        Subscription, ViewStore,
     },
 };
 
@@ -31,12 +31,20 @@ impl<P> Stops<P> {
 }
 
 #[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
-impl<S: EventStore> EventStore for Stops<S> {
+impl<S: EventStore + Deadlines + Clone> EventStore for Stops<S> {
     type Subscription = Following<S::Subscription>;
 
     crate::pass_on! {
         to inner: source name era backlog read last last_confirmed next_after last_before commit_at forget log search
             load_snapshot save_snapshot
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let capabilities = Capabilities::none().deadlines(self.clone());
+        match self.inner.capabilities().progress_store() {
+            Some(progress) => capabilities.progress(Stops::new(progress.clone())),
+            None => capabilities,
+        }
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

@@ -12,7 +12,7 @@ use cqrs_core::{
     Cqrs,
     log::Position,
     memory::MemoryViews,
-    port::{EventStore as _, ProjectionId},
+    port::{AnyViews, EventStore as _, ProjectionId, ViewStore},
 };
 use cqrs_nats::NatsEvents;
 use cqrs_tests::{
@@ -106,6 +106,12 @@ pub(crate) async fn until_done<V: Store>(events: &NatsEvents, views: &V, step: S
     }
 }
 
+/// The store of a projection that has effects: it is beside the log, wherever the views are.
+fn effects(events: &NatsEvents, id: &ProjectionId) -> Option<AnyViews> {
+    let has_effects = PROJECTIONS[2..].contains(&id.name);
+    has_effects.then(|| events.capabilities().progress_store().cloned()).flatten()
+}
+
 /// The work that is left, as far as it is visible.
 async fn missing<V: Store>(events: &NatsEvents, views: &V) -> Option<String> {
     for (account, expected) in ACCOUNTS {
@@ -117,13 +123,19 @@ async fn missing<V: Store>(events: &NatsEvents, views: &V) -> Option<String> {
     let Ok(log) = events.log(&["account"]).await else { return Some("the end of the log".into()) };
     let rows = views.rows().await.map(|_| ROWS);
     for id in PROJECTIONS.map(id).into_iter().chain(rows) {
-        let saved = views.checkpoint(&id).await.ok().and_then(|saved| saved.checkpoint);
+        let saved = match effects(events, &id) {
+            Some(progress) => progress.checkpoint(&id).await,
+            None => views.checkpoint(&id).await,
+        };
+        let saved = saved.ok().and_then(|saved| saved.checkpoint);
         let sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
         if sequence < log.last_sequence {
             return Some(format!("{id} is at {}, not {sequence}", log.last_sequence));
         }
     }
-    match views.notes(&id(PROJECTIONS[2]), "pending/").await {
+    let policy = id(PROJECTIONS[2]);
+    let progress = effects(events, &policy).expect("a place beside the log");
+    match progress.notes(&policy, "pending/").await {
         Ok(pending) if pending.is_empty() => None,
         pending => Some(format!("everything that the policy wants is done: {pending:?}")),
     }
@@ -154,7 +166,8 @@ pub(crate) async fn check<V: Store>(events: &NatsEvents, views: &V, handled: &Pa
         .collect();
     assert_eq!(documents(views, PROJECTIONS[1]).await, picky, "{step}: the view without what is set aside");
 
-    let states = documents::<Generous, _>(views, PROJECTIONS[2]).await;
+    let progress = effects(events, &id(PROJECTIONS[2])).unwrap();
+    let states = documents::<Generous, _>(&progress, PROJECTIONS[2]).await;
     let seen: BTreeMap<_, _> = states
         .iter()
         .map(|(account, state)| (account.clone(), (u64::from(state.seen), state.refused.len())))
@@ -166,8 +179,11 @@ pub(crate) async fn check<V: Store>(events: &NatsEvents, views: &V, handled: &Pa
     assert_eq!(seen, expected, "{step}: the policy has seen each event once, and the refusal once");
 
     let set_aside: Vec<_> = logs["poison"].iter().skip_while(|told| told.words != "deposited 13").collect();
-    for name in [PROJECTIONS[1], PROJECTIONS[2]] {
-        let letters = views.notes(&id(name), "dead/").await.unwrap();
+    let letters = [
+        (PROJECTIONS[1], views.notes(&id(PROJECTIONS[1]), "dead/").await.unwrap()),
+        (PROJECTIONS[2], progress.notes(&id(PROJECTIONS[2]), "dead/").await.unwrap()),
+    ];
+    for (name, letters) in letters {
         let places: Vec<_> = letters.iter().map(|(_, content)| place(content)).collect();
         let expected: Vec<_> =
             set_aside.iter().map(|told| (told.position, told.version, "poison".into())).collect();
@@ -205,7 +221,7 @@ fn place(letter: &[u8]) -> (Position, u64, String) {
     (letter.position, letter.version.unwrap(), letter.aggregate.id().to_owned())
 }
 
-async fn documents<D: DeserializeOwned, V: Store>(views: &V, name: &'static str) -> BTreeMap<String, D> {
+async fn documents<D: DeserializeOwned, V: ViewStore>(views: &V, name: &'static str) -> BTreeMap<String, D> {
     let all = views.list(&id(name)).await.unwrap().into_iter();
     all.map(|(key, document)| (key, serde_json::from_slice(&document).unwrap())).collect()
 }

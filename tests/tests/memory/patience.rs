@@ -91,11 +91,11 @@ impl Projection for Slow {
 }
 
 /// A service with some events that its projection has still to apply.
-async fn bank(stuck: Option<(u32, u64)>) -> Cqrs<Memory, (Account,), ()> {
+async fn bank(stuck: Option<(u32, u64)>) -> Cqrs<(Account,), ()> {
     bank_with(Slow { stuck, ..Slow::default() }).await
 }
 
-async fn bank_with(slow: Slow) -> Cqrs<Memory, (Account,), ()> {
+async fn bank_with(slow: Slow) -> Cqrs<(Account,), ()> {
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().projection(SLOW, slow);
     let bank = builder.start().await.unwrap();
     bank.execute(open("1", 0)).await.unwrap();
@@ -156,11 +156,11 @@ async fn a_build_that_another_instance_gives_up_is_given_up_also_where_its_proje
     let (memory, removed) = (Memory::default(), Arc::new([Notify::new(), Notify::new()]));
     let slow = || Slow { removed: Some(Arc::clone(&removed)), ..Slow::default() };
     let builder = Cqrs::builder(memory.clone()).aggregate::<Account>().projection(SLOW, slow());
-    let one: Cqrs<_, (Account,), ()> = builder.start().await.unwrap();
+    let one: Cqrs<(Account,), ()> = builder.start().await.unwrap();
     one.execute(open("1", 0)).await.unwrap();
     let mut rebuild = one.rebuild(SLOW.name).await.unwrap();
     let other = Cqrs::builder(memory.clone()).aggregate::<Account>().projection(SLOW, slow());
-    let other: Cqrs<_, (Account,), ()> = other.without_projectors().start().await.unwrap();
+    let other: Cqrs<(Account,), ()> = other.without_projectors().start().await.unwrap();
     // By then the projector of the build has received its event, and waits in `project`.
     tokio::time::sleep(Duration::from_secs(100)).await;
     let (finished, abandoned) = tokio::join!(rebuild.finished(), other.abandon_rebuild(SLOW.name));
@@ -173,7 +173,7 @@ async fn a_build_that_another_instance_gives_up_is_given_up_also_where_its_proje
 async fn who_asks_how_far_everything_is_waits_no_longer_than_for_what_stands_still() {
     let slow = Slow { is_silent: true, ..Slow::default() };
     let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().projection(SLOW, slow);
-    let bank: Cqrs<_, (Account,), ()> = builder.patience(Duration::from_secs(7)).start().await.unwrap();
+    let bank: Cqrs<(Account,), ()> = builder.patience(Duration::from_secs(7)).start().await.unwrap();
     let error = bank.progress().await.unwrap_err();
     assert!(matches!(error, Error::Store(StoreError::Unavailable { .. })), "{error:?}");
     assert!(error.to_string().contains("slow-v1"), "{error}");

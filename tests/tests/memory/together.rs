@@ -113,7 +113,7 @@ impl EventStore for Gated {
     }
 }
 
-type Tills = Cqrs<(Gated, MemoryViews), (Till,), ()>;
+type Tills = Cqrs<(Till,), ()>;
 
 async fn tills(store: &Gated) -> Tills {
     Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Till>().start().await.unwrap()

@@ -16,7 +16,7 @@ use cqrs_core::{
     log::StoredCommit,
     memory::{Memory, MemoryEvents, MemoryViews},
     model::EventSource,
-    port::{Deadlines, EventStore, ViewStore},
+    port::{EventStore, ViewStore},
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_tests::{
@@ -155,18 +155,18 @@ on_every_backend! {
     contexts_with_projections_of_one_name_follow_each_for_itself
 }
 
-type Service<B, V = ()> = Cqrs<B, (Account,), V>;
+type Service<V = ()> = Cqrs<(Account,), V>;
 
-async fn bank<B: Backend>(backend: B, public: impl EventStore) -> Service<B> {
+async fn bank<B: Backend>(backend: B, public: impl EventStore) -> Service {
     let builder = Cqrs::builder(backend).aggregate::<Account>().announcer::<BankAnnouncer>(public);
     builder.start().await.unwrap()
 }
 
-async fn rewards<B: Backend<Events: Deadlines>>(
+async fn rewards<B: Backend>(
     backend: B,
     public: &(impl EventStore + Clone),
     listener: Listener,
-) -> Service<B, (Known,)> {
+) -> Service<(Known,)> {
     let builder = Cqrs::builder(backend).aggregate::<Account>();
     let builder = builder.following(public).view::<Known>().following(public).policy::<Rewards>();
     builder.following(public).event_handler(listener).start().await.unwrap()
@@ -224,7 +224,7 @@ async fn what_is_announced_is_followed_by_views_policies_and_handlers<B, E>(
     [own, other, _]: [B; 3],
     public: E,
 ) where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
     E: EventStore + Clone,
 {
     let (events, _) = other.clone().split();
@@ -356,7 +356,7 @@ async fn contexts_with_projections_of_one_name_follow_each_for_itself<B, E>(
     [own, one, other]: [B; 3],
     public: E,
 ) where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
     E: EventStore + Clone,
 {
     let bank = bank(own, public.clone()).await;
@@ -389,7 +389,7 @@ where
 }
 
 /// The events at the bank. Commands have fixed ids, so that it can be repeated.
-async fn story<B: Backend>(bank: &Service<B>) {
+async fn story(bank: &Service) {
     let id = |text: String| CommandId::derived(["story".to_owned(), text]);
     for account in ["1", "2"] {
         until_done(|| bank.execute(open(account, 5)).id(id(format!("open {account}")))).await;
@@ -403,7 +403,7 @@ async fn story<B: Backend>(bank: &Service<B>) {
     }
 }
 
-async fn world<E, V, P>(events: E, views: V, public: P) -> Service<(E, V)>
+async fn world<E, V, P>(events: E, views: V, public: P) -> Service
 where
     E: EventStore,
     V: ViewStore,

@@ -9,7 +9,7 @@ use cqrs_core::{
     by_name::{CommandMessage, RouteError, Router},
     intercept::{Call, Interceptor, Next, Outcome, Refused},
     memory::Memory,
-    port::{BoxFuture, Deadlines},
+    port::BoxFuture,
     testing::{given, given_nothing, policy},
 };
 use cqrs_tests::eventually;
@@ -105,9 +105,9 @@ fn move_to(to: &str, parcel: u32) -> ParcelCommand {
     ParcelCommand::Move { to: to.into(), parcel }
 }
 
-type Post<B> = Cqrs<B, (Parcel,), ()>;
+type Post = Cqrs<(Parcel,), ()>;
 
-async fn post<B: Backend>(backend: B) -> Post<B> {
+async fn post<B: Backend>(backend: B) -> Post {
     Cqrs::builder(backend).aggregate::<Parcel>().start().await.unwrap()
 }
 
@@ -232,7 +232,7 @@ impl React<ParcelEvent> for Courier {
     }
 }
 
-async fn a_policy_sends_variants_and_is_told_of_their_refusal<B: Backend<Events: Deadlines>>(backend: B) {
+async fn a_policy_sends_variants_and_is_told_of_their_refusal<B: Backend>(backend: B) {
     let post = Cqrs::builder(backend).aggregate::<Parcel>().policy::<Courier>().start().await.unwrap();
     post.execute(ParcelCommand::Lose(1)).await.unwrap();
     eventually("parcel 101 is registered for the refused move, and then moved by a deadline", async || {

@@ -90,15 +90,15 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-type Bank<V> = Cqrs<(NatsEvents, V), (Account,), (Statement,)>;
+type Bank = Cqrs<(Account,), (Statement,)>;
 
-async fn bank<V: cqrs_core::port::ViewStore>(events: NatsEvents, views: V) -> Bank<V> {
+async fn bank<V: cqrs_core::port::ViewStore>(events: NatsEvents, views: V) -> Bank {
     let builder = Cqrs::builder((events, views)).aggregate::<Account>().view::<Statement>();
     builder.append_patience(Duration::from_secs(10)).start().await.unwrap()
 }
 
 /// An account with all payments, and another before and after it.
-async fn fill<V: cqrs_core::port::ViewStore>(bank: &Bank<V>) {
+async fn fill(bank: &Bank) {
     for account in ["before", "damaged"] {
         bank.execute(open(account, 0)).await.unwrap();
     }

@@ -15,7 +15,7 @@ use cqrs_core::{
     intercept::{Call, Interceptor, Next, Outcome, Refused},
     memory::{MemoryEvents, MemoryViews},
     operate::ProjectorState,
-    port::{BoxFuture, Deadlines, EventStore, Note, ProjectionId, Save, ViewStore, Write},
+    port::{BoxFuture, EventStore, Note, ProjectionId, Save, ViewStore, Write},
 };
 use cqrs_tests::{TestContext, eventually, flaky::Flaky};
 use serde::{Deserialize, Serialize};
@@ -126,15 +126,15 @@ fn done(job: &str) -> String {
     format!("{job}-done")
 }
 
-type Shop<B> = Cqrs<B, (Job,), ()>;
+type Shop = Cqrs<(Job,), ()>;
 
 const WORKER: ProjectionId = ProjectionId::new("worker", 1);
 
-async fn shop<B: Backend<Events: Deadlines>>(backend: B) -> Shop<B> {
+async fn shop<B: Backend>(backend: B) -> Shop {
     Cqrs::builder(backend).aggregate::<Job>().policy::<Worker>().start().await.unwrap()
 }
 
-async fn ask<B: Backend>(shop: &Shop<B>, job: &str, what: &[&str]) {
+async fn ask(shop: &Shop, job: &str, what: &[&str]) {
     for what in what {
         shop.execute(Ask { job: job.into(), what: (*what).into() }).await.unwrap();
     }
@@ -156,16 +156,16 @@ async fn until_done(events: &impl EventStore, job: &str, what: &[&str]) {
 }
 
 /// The dead intents: the key, the start of the reason, and whether they are behind another.
-async fn dead<B: Backend<Events: Deadlines>>(shop: &Shop<B>) -> Vec<(String, String, bool)> {
+async fn dead(shop: &Shop) -> Vec<(String, String, bool)> {
     let list = shop.dead_intents("worker").await.unwrap().list().await.unwrap();
     list.into_iter().map(|dead| (dead.key, dead.reason, dead.behind)).collect()
 }
 
-async fn until_dead<B: Backend<Events: Deadlines>>(shop: &Shop<B>, number: usize) {
+async fn until_dead(shop: &Shop, number: usize) {
     eventually(&format!("{number} are set aside"), async || dead(shop).await.len() == number).await;
 }
 
-fn is_running<B: Backend>(shop: &Shop<B>) -> bool {
+fn is_running(shop: &Shop) -> bool {
     shop.projectors()[0].state == ProjectorState::Running
 }
 
@@ -175,7 +175,7 @@ fn job(name: &str) -> String {
 
 async fn what_never_works_is_set_aside_and_the_others_go_on<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, _) = backend.clone().split();
     let first = shop(backend.clone()).await;
@@ -222,7 +222,7 @@ where
 
 async fn a_repaired_program_goes_on_by_a_retry<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, _) = backend.clone().split();
     let shop = shop(backend).await;
@@ -247,7 +247,7 @@ where
 
 async fn a_command_can_be_edited_and_given_up<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, _) = backend.clone().split();
     let shop = shop(backend).await;
@@ -280,7 +280,7 @@ where
 
 async fn rules_that_cannot_cope_with_a_refusal_are_about_that_instance<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, _) = backend.clone().split();
     let shop = shop(backend).await;
@@ -308,7 +308,7 @@ where
 
 async fn a_state_that_cannot_be_kept_or_read_is_about_that_instance<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, views) = backend.clone().split();
     let first = shop(backend.clone()).await;
@@ -357,7 +357,7 @@ async fn rewrite<V: ViewStore>(views: &V, change: impl Fn(&str) -> String) {
 
 async fn what_this_program_does_not_know_waits_for_one_that_does<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, views) = backend.clone().split();
     let newest = shop(backend.clone()).await;
@@ -436,7 +436,7 @@ impl Interceptor for Hangs {
 
 async fn a_command_without_an_answer_holds_up_nobody_else<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, _) = backend.clone().split();
     let builder = Cqrs::builder(backend.clone()).aggregate::<Job>().policy::<Worker>();

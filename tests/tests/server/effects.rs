@@ -11,7 +11,6 @@ use std::{
 
 use cqrs_core::{
     Backend, Cqrs, Envelope, EventHandler, HandlerError, On, memory::Memory, operate::ProjectorState,
-    port::Notices,
 };
 use cqrs_nats::{Nats, Topology};
 use cqrs_nats_server::LocalServer;
@@ -71,13 +70,13 @@ impl On<AccountEvent> for Clerk {
     }
 }
 
-type Bank<B> = Cqrs<B, (Account,), ()>;
+type Bank = Cqrs<(Account,), ()>;
 
-async fn bank<B: Backend>(backend: B, clerk: &Clerk) -> Bank<B> {
+async fn bank<B: Backend>(backend: B, clerk: &Clerk) -> Bank {
     Cqrs::builder(backend).aggregate::<Account>().event_handler(clerk.clone()).start().await.unwrap()
 }
 
-async fn open<B: Backend>(bank: &Bank<B>, account: &str, amounts: &[u64]) {
+async fn open(bank: &Bank, account: &str, amounts: &[u64]) {
     bank.execute(Open { account: account.into(), owner: "anna".into(), amount: 0 }).await.unwrap();
     for amount in amounts {
         bank.execute(deposit(account, *amount)).await.unwrap();
@@ -192,7 +191,7 @@ async fn notices_come_at_most_once_through_the_death_of_the_server() {
 }
 
 /// Collects the announcements.
-async fn listen<B: Backend<Events: Notices>>(bank: &Bank<B>) -> Done {
+async fn listen(bank: &Bank) -> Done {
     let mut notices = bank.notices::<Account, _>().await.unwrap();
     let heard = Done::default();
     let hearing = Arc::clone(&heard);

@@ -26,23 +26,15 @@ cqrs_tests::on_backends! { "poison", memory nats sqlite: {
     a_version_gap_is_noticed_after_a_restart
 } }
 
-async fn service<B: Backend, V: View>(backend: B) -> Cqrs<B, (Account, Ship), (V,)> {
+async fn service<B: Backend, V: View>(backend: B) -> Cqrs<(Account, Ship), (V,)> {
     Cqrs::builder(backend).aggregate::<Account>().aggregate::<Ship>().view::<V>().start().await.unwrap()
 }
 
-async fn open<B: Backend, V: View>(
-    cqrs: &Cqrs<B, (Account, Ship), (V,)>,
-    account: &str,
-    amount: u64,
-) -> Receipt {
+async fn open<V: View>(cqrs: &Cqrs<(Account, Ship), (V,)>, account: &str, amount: u64) -> Receipt {
     cqrs.execute(Open { account: account.into(), owner: "anna".into(), amount }).await.unwrap()
 }
 
-async fn deposit<B: Backend, V: View>(
-    cqrs: &Cqrs<B, (Account, Ship), (V,)>,
-    account: &str,
-    amount: u64,
-) -> Receipt {
+async fn deposit<V: View>(cqrs: &Cqrs<(Account, Ship), (V,)>, account: &str, amount: u64) -> Receipt {
     cqrs.execute(Deposit { account: account.into(), amount }).await.unwrap()
 }
 
@@ -95,8 +87,8 @@ struct GetFragile {
     account: String,
 }
 
-async fn fragile<B: Backend>(
-    cqrs: &Cqrs<B, (Account, Ship), (Fragile,)>,
+async fn fragile(
+    cqrs: &Cqrs<(Account, Ship), (Fragile,)>,
     account: &str,
     after: &Receipt,
 ) -> Result<Vec<u64>, Error> {
@@ -224,15 +216,15 @@ struct GetCrate {
     number: String,
 }
 
-async fn load<B: Backend>(
-    cqrs: &Cqrs<B, (Account, Ship), (Crate,)>,
+async fn load(
+    cqrs: &Cqrs<(Account, Ship), (Crate,)>,
     ship: &str,
     numbers: impl IntoIterator<Item = u64>,
 ) -> Receipt {
     cqrs.execute(Load { ship: ship.into(), numbers: numbers.into_iter().collect() }).await.unwrap()
 }
 
-async fn times<B: Backend>(cqrs: &Cqrs<B, (Account, Ship), (Crate,)>, number: u64) -> u64 {
+async fn times(cqrs: &Cqrs<(Account, Ship), (Crate,)>, number: u64) -> u64 {
     let found = cqrs.query(GetCrate { number: number.to_string() }).await.unwrap();
     found.map_or(0, |found| found.times)
 }
@@ -309,7 +301,7 @@ async fn damage<B: Backend>(backend: B, id: &str, version: u64) {
     events.append(&commit, Expected::Exact(last.sequence)).await.unwrap();
 }
 
-async fn gaps<B: Backend>(cqrs: &Cqrs<B, (Account, Ship), (Fragile,)>) -> Vec<(String, Option<u64>, Fault)> {
+async fn gaps(cqrs: &Cqrs<(Account, Ship), (Fragile,)>) -> Vec<(String, Option<u64>, Fault)> {
     let letters = cqrs.dead_letters("fragile").await.unwrap().list().await.unwrap();
     letters
         .into_iter()
@@ -373,7 +365,7 @@ async fn versions_are_asked_for_only_where_they_are_not_known() {
     let (events, views) = (Watched::new(MemoryEvents::default()), MemoryViews::default());
     let backend = || (events.clone(), views.clone());
     let writer = Cqrs::builder(backend()).aggregate::<Account>().aggregate::<Ship>();
-    let writer: Cqrs<_, (Account, Ship), (Fragile,)> =
+    let writer: Cqrs<(Account, Ship), (Fragile,)> =
         writer.view::<Fragile>().without_projectors().start().await.unwrap();
     for id in 0..50 {
         open(&writer, &id.to_string(), 1).await;
@@ -426,7 +418,7 @@ async fn a_state_that_cannot_be_written_or_read_is_the_fault_of_its_event() {
     let start =
         async || Cqrs::builder(backend()).aggregate::<Account>().policy::<Moody>().start().await.unwrap();
     let open = |account: &str, amount| Open { account: account.into(), owner: "anna".into(), amount };
-    let letters = async |cqrs: &Cqrs<(MemoryEvents, MemoryViews), (Account,), ()>| {
+    let letters = async |cqrs: &Cqrs<(Account,), ()>| {
         let letters = cqrs.dead_letters("moody").await.unwrap().list().await.unwrap();
         letters
             .into_iter()

@@ -119,9 +119,9 @@ const LONG: Duration = Duration::from_secs(1_000);
 /// Longer than a busy machine takes to arm a deadline and to stop the service.
 const AFTER_A_STOP: Duration = Duration::from_secs(8);
 
-type Bank<B> = Cqrs<B, (Account,), ()>;
+type Bank = Cqrs<(Account,), ()>;
 
-async fn bank<B: Backend<Events: Deadlines>>(backend: B) -> Bank<B> {
+async fn bank<B: Backend>(backend: B) -> Bank {
     Cqrs::builder(backend).aggregate::<Account>().policy::<Generous>().start().await.unwrap()
 }
 
@@ -232,7 +232,7 @@ where
     until_told(&events, "consolation", &["opened null", "deposited 5", "deposited 1"]).await;
 }
 
-async fn a_policy_is_never_built_anew<B: Backend<Events: Deadlines>>(backend: B) {
+async fn a_policy_is_never_built_anew<B: Backend>(backend: B) {
     let bank = bank(backend).await;
     let error = bank.rebuild("generous").await.unwrap_err();
     assert!(matches!(error, Error::NotRebuilt { projection: "generous" }), "{error}");
@@ -378,7 +378,7 @@ impl cqrs_core::Clock for TokioClock {
     }
 }
 
-async fn world<E, V>(events: E, views: V, clock: &TokioClock) -> Cqrs<(E, V), (Account,), ()>
+async fn world<E, V>(events: E, views: V, clock: &TokioClock) -> Cqrs<(Account,), ()>
 where
     E: EventStore + Deadlines,
     V: ViewStore,
@@ -388,7 +388,7 @@ where
 }
 
 /// Every rule of `Generous`, in one test. Commands have fixed ids, so that it can be repeated.
-async fn story<B: Backend>(bank: &Bank<B>) {
+async fn story(bank: &Bank) {
     let id = |text: &str| CommandId::derived(["story", text]);
     for account in ["bank", "consolation", "expires", "disarmed"] {
         until_done(|| bank.execute(open(account, 0)).id(id(account))).await;

@@ -59,27 +59,27 @@ struct GetPicky {
     account: String,
 }
 
-type Bank<B, V> = Cqrs<B, (Account,), (V,)>;
+type Bank<V> = Cqrs<(Account,), (V,)>;
 
-async fn bank<B: Backend, V: View>(backend: B) -> Bank<B, V> {
+async fn bank<B: Backend, V: View>(backend: B) -> Bank<V> {
     Cqrs::builder(backend).aggregate::<Account>().view::<V>().start().await.unwrap()
 }
 
-async fn open<B: Backend, V: View>(bank: &Bank<B, V>, account: &str) -> Receipt {
+async fn open<V: View>(bank: &Bank<V>, account: &str) -> Receipt {
     bank.execute(Open { account: account.into(), owner: "anna".into(), amount: 0 }).await.unwrap()
 }
 
-async fn deposit<B: Backend, V: View>(bank: &Bank<B, V>, account: &str, amount: u64) -> Receipt {
+async fn deposit<V: View>(bank: &Bank<V>, account: &str, amount: u64) -> Receipt {
     bank.execute(Deposit { account: account.into(), amount }).await.unwrap()
 }
 
-async fn picked<B: Backend>(bank: &Bank<B, Picky>, account: &str, after: &Receipt) -> Vec<u64> {
+async fn picked(bank: &Bank<Picky>, account: &str, after: &Receipt) -> Vec<u64> {
     let found = bank.query(GetPicky { account: account.into() }).after(after).await.unwrap();
     found.unwrap_or_default().versions
 }
 
 /// A projector reports a save after it, when a query that waits for the save may have been answered.
-async fn counts<B: Backend>(bank: &Bank<B, Picky>, dead_letters: usize) {
+async fn counts(bank: &Bank<Picky>, dead_letters: usize) {
     eventually("the projector counts its dead letters", async || {
         bank.projectors()[0].dead_letters == dead_letters
     })
@@ -148,7 +148,7 @@ async fn a_query_after_a_receipt_says_what_was_set_aside<B: Backend + Clone>(bac
     let behind = deposit(&bank, "a", 1).await;
     // Another instance that runs no projectors gets the same answer.
     let builder = Cqrs::builder(backend).aggregate::<Account>().view::<Picky>();
-    let looking: Bank<B, Picky> = builder.without_projectors().start().await.unwrap();
+    let looking: Bank<Picky> = builder.without_projectors().start().await.unwrap();
     for bank in [&bank, &looking] {
         for receipt in [&poison, &behind] {
             let asked = bank.query(GetPicky { account: "a".into() }).after(receipt).await;
@@ -493,7 +493,7 @@ async fn a_projector_that_stands_still_is_seen_to_fall_behind<B: Backend + Clone
 
 async fn who_has_no_projectors_asks_and_looks_at_those_of_others<B: Backend + Clone>(backend: B) {
     let builder = Cqrs::builder(backend.clone()).aggregate::<Account>().view::<Statement>();
-    let looking: Bank<B, Statement> = builder.without_projectors().start().await.unwrap();
+    let looking: Bank<Statement> = builder.without_projectors().start().await.unwrap();
     open(&looking, "a").await;
     let receipt = deposit(&looking, "a", 1).await;
     let status = looking.progress().await.unwrap().swap_remove(0);

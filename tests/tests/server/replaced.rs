@@ -177,9 +177,9 @@ async fn instance(url: &str, context: &str) -> NatsEvents {
     Nats::connect(url).await.unwrap().context(context).await.unwrap().events
 }
 
-type Bank<W> = domain::Bank<(<W as World>::Events, MemoryViews)>;
+type Bank = domain::Bank;
 
-async fn bank<W: World>(world: &W) -> Bank<W> {
+async fn bank<W: World>(world: &W) -> Bank {
     domain::bank((world.events().await, MemoryViews::default())).await
 }
 
@@ -193,7 +193,7 @@ const LOST: &str = "a deposit that the log has lost";
 /// replaced: there, a has 35 at the same sequence, and c does not exist.
 struct Scene<W: World> {
     world: W,
-    bank: Bank<W>,
+    bank: Bank,
     /// Of a command that the log has lost.
     receipt: Receipt,
     /// How many events a has.

@@ -16,9 +16,9 @@ use cqrs_tests::domain::{
     deposit, key, open, statement, withdraw,
 };
 
-type Bank<B> = Cqrs<B, (Account,), (Statement, Openings)>;
+type Bank = Cqrs<(Account,), (Statement, Openings)>;
 
-async fn bank<B: Backend>(backend: B) -> Bank<B> {
+async fn bank<B: Backend>(backend: B) -> Bank {
     Cqrs::builder(backend)
         .aggregate::<Account>()
         .view::<Statement>()

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, Command, CommandError, CommandId, Context, Cqrs, Error, Event,
     Events, Handle, Handled, Receipt, StoreError,
-    memory::{Memory, MemoryEvents, MemoryViews},
+    memory::{Memory, MemoryViews},
     port::EventStore,
 };
 use cqrs_nats::{Connect, NatsBackend};
@@ -70,14 +70,14 @@ macro_rules! release {
                 }
             }
 
-            pub(super) type Service<S> = Cqrs<(S, MemoryViews), (Meter,), ()>;
+            pub(super) type Service = Cqrs<(Meter,), ()>;
 
-            pub(super) async fn start<S: EventStore + Clone>(store: &S) -> Service<S> {
+            pub(super) async fn start<S: EventStore + Clone>(store: &S) -> Service {
                 let views = MemoryViews::default();
                 Cqrs::builder((store.clone(), views)).aggregate::<Meter>().start().await.unwrap()
             }
 
-            pub(super) async fn look<S: EventStore>(service: &Service<S>, meter: &str) -> u64 {
+            pub(super) async fn look(service: &Service, meter: &str) -> u64 {
                 match service.execute(Look(meter.to_owned())).await.unwrap_err() {
                     CommandError::Rejected(Shows(sum)) => sum,
                     error => panic!("{error}"),
@@ -106,12 +106,7 @@ fn id(number: u64) -> CommandId {
 
 /// Adds the numbers from `from` to `to` to meter 1, each under its own id, and waits for every due snapshot, before the
 /// next one could overtake it.
-async fn add<S: EventStore>(
-    store: &Watched<S>,
-    service: &Service<Watched<S>>,
-    from: u64,
-    to: u64,
-) -> Vec<Receipt> {
+async fn add<S: EventStore>(store: &Watched<S>, service: &Service, from: u64, to: u64) -> Vec<Receipt> {
     let mut receipts = Vec::new();
     for number in from..=to {
         let before = store.saved();
@@ -295,7 +290,7 @@ async fn aggregates_without_snapshots_ask_for_none() {
 }
 
 /// A note on each of 50 aggregates at once.
-async fn note_all(service: &Cqrs<(Watched<MemoryEvents>, MemoryViews), (Plain,), ()>) {
+async fn note_all(service: &Cqrs<(Plain,), ()>) {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..50 {
         let service = service.clone();
@@ -347,9 +342,7 @@ async fn a_usual_aggregate_is_read_at_once_when_its_neighbours_were_close_togeth
 }
 
 /// A service on NATS with a store that counts calls.
-async fn on_nats(
-    context: &TestContext,
-) -> (Watched<cqrs_nats::NatsEvents>, Service<Watched<cqrs_nats::NatsEvents>>) {
+async fn on_nats(context: &TestContext) -> (Watched<cqrs_nats::NatsEvents>, Service) {
     let NatsBackend { events, .. } = context.backend().await;
     let store = Watched::new(events);
     let service = start(&store).await;

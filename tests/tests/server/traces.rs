@@ -10,7 +10,7 @@ use cqrs_core::{
     Backend, Clock as _, CommandId, CorrelationId, Cqrs, Effects, Envelope, EventHandler, HandlerError,
     Metadata, On, Policy, React, Refusal,
     operate::Trace,
-    port::{Deadlines, EventStore as _, SystemClock},
+    port::{EventStore as _, SystemClock},
 };
 use cqrs_tests::{
     TestContext,
@@ -59,17 +59,17 @@ impl React<AccountEvent> for Chain {
     }
 }
 
-type Bank<B> = Cqrs<B, (Account,), ()>;
+type Bank = Cqrs<(Account,), ()>;
 
 /// After each deposit of 1 the handler sends a command: a deposit of 2 to the account `thanks`.
-struct Thankful<B: Backend>(Arc<OnceLock<Bank<B>>>);
+struct Thankful(Arc<OnceLock<Bank>>);
 
-impl<B: Backend> EventHandler for Thankful<B> {
+impl EventHandler for Thankful {
     const NAME: &'static str = "thankful";
     type Of = Account;
 }
 
-impl<B: Backend> On<AccountEvent> for Thankful<B> {
+impl On<AccountEvent> for Thankful {
     async fn on(&self, event: &Envelope<AccountEvent>) -> Result<(), HandlerError> {
         if let (AccountEvent::Deposited { amount: 1 }, Some(bank)) = (&event.data, self.0.get()) {
             let id = CommandId::derived(["thankful", &event.id.to_string()]);
@@ -89,7 +89,7 @@ fn words(trace: &Trace) -> Vec<String> {
     text.lines().map(|line| line.split(", ").next().unwrap().to_owned()).collect()
 }
 
-async fn bank<B: Backend<Events: Deadlines>>(backend: B) -> Bank<B> {
+async fn bank<B: Backend>(backend: B) -> Bank {
     let place = Arc::new(OnceLock::new());
     let builder = Cqrs::builder(backend).aggregate::<Account>().policy::<Chain>();
     let bank = builder.event_handler(Thankful(Arc::clone(&place))).start().await.unwrap();
@@ -115,7 +115,7 @@ const ALL: [&str; 10] = [
 
 async fn a_transaction_is_traced_through_all_that_follows_from_it<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let (events, _) = backend.clone().split();
     let bank = bank(backend).await;
@@ -136,7 +136,7 @@ where
 
 async fn a_transaction_without_a_time_in_its_id_is_traced_too<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let bank = bank(backend).await;
     let id = CommandId::derived(["row", "7"]);
@@ -150,7 +150,7 @@ where
 
 async fn a_transaction_whose_id_was_made_by_a_wrong_clock_is_traced_too<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let bank = bank(backend).await;
     let now = u64::try_from(SystemClock.now().as_second()).unwrap();
@@ -190,7 +190,7 @@ async fn a_trace_of_which_something_cannot_be_read_is_not_complete() {
 
 async fn commands_that_shared_an_append_are_told_apart<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let bank = bank(backend).await;
     bank.execute(open("1", "ben", 0)).await.unwrap();

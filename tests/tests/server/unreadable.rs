@@ -116,7 +116,7 @@ async fn an_aggregate_with_one_names_it() {
         let backend = nats.context(&context.name).await.unwrap();
         Cqrs::builder(backend).aggregate::<Account>().start().await.unwrap()
     };
-    let first: Cqrs<NatsBackend, (Account,), ()> = bank().await;
+    let first: Cqrs<(Account,), ()> = bank().await;
     for account in ["1", "2"] {
         first.execute(open(account, 0)).await.unwrap();
     }

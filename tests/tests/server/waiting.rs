@@ -11,7 +11,6 @@ use std::{
 use cqrs_core::{
     Backend, Cqrs, Envelope, Error, EventHandler, HandlerError, On, OnFailure, Retry,
     operate::{Fault, ProjectorState},
-    port::Deadlines,
 };
 use cqrs_tests::{
     TestContext,
@@ -257,7 +256,7 @@ fn of_ship(places: &Places, ship: &str) -> Vec<u64> {
 
 async fn what_the_old_program_does_not_know_is_applied_by_the_next<B>(backend: B)
 where
-    B: Backend<Events: Deadlines> + Clone,
+    B: Backend + Clone,
 {
     let [of_old, of_next] = [Places::default(), Places::default()];
     let old = start!(hasty, backend.clone(), of_old).start().await.unwrap();

@@ -12,7 +12,7 @@ use cqrs_core::{
     operate::ProjectorState,
     port::ViewStore,
 };
-use cqrs_nats::{Nats, NatsEvents};
+use cqrs_nats::Nats;
 use cqrs_sql::{
     PostgresViews, SqliteViews,
     sqlx::{self, Connection as _, PgConnection},
@@ -47,7 +47,7 @@ fn mortal(context: &str) -> (Runtime, Bank) {
 }
 
 /// Makes `count` deposits and waits until this instance's view has them.
-async fn deposit_and_see<B: Backend>(bank: &Bank<B>, count: u64, versions: u64) {
+async fn deposit_and_see(bank: &Bank, count: u64, versions: u64) {
     let mut last = None;
     for _ in 0..count {
         last = Some(bank.execute(deposit("1", 1)).await.unwrap());
@@ -106,7 +106,7 @@ async fn an_instance_that_dies_is_followed_by_another() {
 }
 
 /// An instance that keeps its views in another store than the context's buckets.
-async fn instance_with<V: ViewStore>(context: &str, views: V) -> Bank<(NatsEvents, V)> {
+async fn instance_with<V: ViewStore>(context: &str, views: V) -> Bank {
     let nats = Nats::connect(server().await.url()).await.unwrap();
     let events = nats.context(context).await.unwrap().events;
     bank((events, views)).await
@@ -146,7 +146,7 @@ async fn instances_with_views_in_different_stores_go_on_beside_each_other() {
 }
 
 /// The views in a database, of an instance with connections of its own.
-async fn instance_in(url: String, context: String, database: String) -> Bank<(NatsEvents, PostgresViews)> {
+async fn instance_in(url: String, context: String, database: String) -> Bank {
     instance_with(&context, PostgresViews::connect(&url, &database).await.unwrap()).await
 }
 

@@ -52,18 +52,18 @@ impl Handle<WriteNote> for Notes {
     }
 }
 
-type Bank<B> = Cqrs<B, (Account, Notes), (Statement, Openings)>;
+type Bank = Cqrs<(Account, Notes), (Statement, Openings)>;
 
-async fn bank<B: Backend>(backend: B) -> Bank<B> {
+async fn bank<B: Backend>(backend: B) -> Bank {
     let builder = Cqrs::builder(backend).aggregate::<Account>().aggregate::<Notes>();
     builder.view::<Statement>().view::<Openings>().start().await.unwrap()
 }
 
-async fn open<B: Backend>(bank: &Bank<B>) -> Receipt {
+async fn open(bank: &Bank) -> Receipt {
     bank.execute(Open { account: "a".into(), owner: "anna".into(), amount: 0 }).await.unwrap()
 }
 
-async fn deposit<B: Backend>(bank: &Bank<B>) -> Receipt {
+async fn deposit(bank: &Bank) -> Receipt {
     bank.execute(Deposit { account: "a".into(), amount: 1 }).await.unwrap()
 }
 
@@ -118,7 +118,7 @@ async fn a_view_that_does_not_get_there_is_an_error_that_says_how_far_and_how_lo
 }
 
 /// Deposits while many queries wait for them, each for one of them.
-async fn many_ask_at_once<B: Backend>(bank: &Bank<B>) {
+async fn many_ask_at_once(bank: &Bank) {
     let asking = async |receipt: Receipt| {
         let seen = bank.query(statement()).after(&receipt).patience(Duration::from_mins(1)).await?.unwrap();
         assert!(seen.versions.len() as u64 >= receipt.version);
@@ -132,7 +132,7 @@ async fn many_ask_at_once<B: Backend>(bank: &Bank<B>) {
 }
 
 /// Many queries wait in vain.
-async fn many_wait_in_vain<B: Backend>(bank: &Bank<B>, receipt: &Receipt) {
+async fn many_wait_in_vain(bank: &Bank, receipt: &Receipt) {
     let late = later(receipt);
     let patience = Duration::from_secs(2);
     let waiting = (0..MANY).map(|_| bank.query(statement()).after(&late).patience(patience).into_future());

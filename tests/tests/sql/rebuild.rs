@@ -80,7 +80,7 @@ struct GetBalance {
     account: String,
 }
 
-type Bank = Cqrs<(NatsEvents, Stops<SqliteViews>), (Account,), (Balance,)>;
+type Bank = Cqrs<(Account,), (Balance,)>;
 
 async fn bank(events: NatsEvents, views: SqliteViews) -> Bank {
     Cqrs::builder((events, Stops::new(views))).aggregate::<Account>().view::<Balance>().start().await.unwrap()

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Cqrs, Envelope, Error, Event, StoreError,
+    Cqrs, Envelope, Error, Event, StoreError,
     announce::Announce,
     memory::MemoryEvents,
     model::EventSource,
@@ -148,14 +148,14 @@ macro_rules! views_in {
                 super::$views().await
             }
 
-            async fn bank<E: EventStore>(events: E, views: &Views, index: Index) -> Service<(E, Views)> {
+            async fn bank<E: EventStore>(events: E, views: &Views, index: Index) -> Service {
                 let builder =
                     Cqrs::builder((events, views.clone())).aggregate::<Account>().view::<Statement>();
                 builder.projection(ROWS, views.projection(Rows(index))).start().await.unwrap()
             }
 
             /// The number of rows in the active build.
-            async fn rows<E: EventStore>(bank: &Service<(E, Views)>, views: &Views) -> i64 {
+            async fn rows(bank: &Service, views: &Views) -> i64 {
                 let build = bank.active_build(ROWS.name).await.unwrap().unwrap();
                 let select = views.tables::<Rows>(&build).sql("SELECT count(*) FROM {rows}");
                 sqlx::query_scalar(select).fetch_one(views.pool()).await.unwrap()
@@ -230,8 +230,7 @@ macro_rules! views_in {
                 let (public, own) = (MemoryEvents::default(), MemoryEvents::default());
                 let builder = Cqrs::builder((own, cqrs_core::memory::MemoryViews::default()));
                 let builder = builder.aggregate::<Account>().view::<Statement>();
-                let bank: Service<_> =
-                    builder.announcer::<BankAnnouncer>(public.clone()).start().await.unwrap();
+                let bank: Service = builder.announcer::<BankAnnouncer>(public.clone()).start().await.unwrap();
                 open(&bank).await;
                 for _ in 0..3 {
                     bank.execute(deposit("1", 1)).await.unwrap();
@@ -318,16 +317,16 @@ async fn in_a_database() -> ([PostgresViews; 2], TestDatabase) {
     ([database.views().await, database.views().await], database)
 }
 
-type Service<B> = Cqrs<B, (Account,), (Statement,)>;
+type Service = Cqrs<(Account,), (Statement,)>;
 
-async fn open<B: Backend>(bank: &Service<B>) {
+async fn open(bank: &Service) {
     let opened = bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
     for projection in bank.projectors() {
         bank.seen(projection.projection.name, &opened).await.unwrap();
     }
 }
 
-async fn deposit_and_see<B: Backend>(bank: &Service<B>) {
+async fn deposit_and_see(bank: &Service) {
     let receipt = bank.execute(deposit("1", 1)).await.unwrap();
     bank.seen(ROWS.name, &receipt).await.unwrap();
 }

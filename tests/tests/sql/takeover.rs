@@ -79,18 +79,18 @@ async fn beside<V: ViewStore>(context: &TestContext, views: [V; 2]) -> [(NatsEve
 const FIRST: ProjectionId = ProjectionId::new(Statement::NAME, 1);
 const SECOND: ProjectionId = ProjectionId { build: 2, ..FIRST };
 
-async fn open<B: Backend>(bank: &Bank<B>) {
+async fn open(bank: &Bank) {
     let opened = bank.execute(Open { account: "1".into(), owner: "anna".into(), amount: 0 }).await.unwrap();
     bank.seen(Statement::NAME, &opened).await.unwrap();
 }
 
 /// The number of events in the statement, as an instance answers.
-async fn asked<B: Backend>(bank: &Bank<B>) -> usize {
+async fn asked(bank: &Bank) -> usize {
     bank.query(statement("1")).await.unwrap().unwrap().versions.len()
 }
 
 /// Makes a deposit and waits until this instance's view has it, all in order.
-async fn deposit_and_see<B: Backend>(bank: &Bank<B>) {
+async fn deposit_and_see(bank: &Bank) {
     let receipt = bank.execute(deposit("1", 1)).await.unwrap();
     let query = bank.query(statement("1")).after(&receipt);
     let seen = query.patience(Duration::from_mins(1)).await.unwrap().unwrap();
@@ -98,7 +98,7 @@ async fn deposit_and_see<B: Backend>(bank: &Bank<B>) {
     assert_eq!(seen.versions, (1..=seen.versions.len() as u64).collect::<Vec<_>>());
 }
 
-async fn until_answers<B: Backend>(bank: &Bank<B>, id: &ProjectionId) {
+async fn until_answers(bank: &Bank, id: &ProjectionId) {
     eventually("the build answers", async || {
         bank.active_build(Statement::NAME).await.unwrap().as_ref() == Some(id)
     })
@@ -206,9 +206,8 @@ async fn a_build_is_given_up_in_all_instances<B: Backend + Clone>([one, other]: 
     open(&banks[0]).await;
     assert_eq!(banks[0].abandon_rebuild(Statement::NAME).await.unwrap(), None);
     let mut rebuild = banks[0].rebuild(Statement::NAME).await.unwrap();
-    let builds = |bank: &Bank<B>| {
-        bank.projectors().into_iter().map(|status| status.projection.build).collect::<Vec<_>>()
-    };
+    let builds =
+        |bank: &Bank| bank.projectors().into_iter().map(|status| status.projection.build).collect::<Vec<_>>();
     eventually("the other one builds it as well", async || builds(&banks[1]) == [1, 2]).await;
     assert_eq!(banks[1].abandon_rebuild(Statement::NAME).await.unwrap(), Some(SECOND));
     let error = rebuild.finished().await.unwrap_err();

@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::random::Random;
 
-type Service = Cqrs<NatsBackend, (Account,), ()>;
+type Service = Cqrs<(Account,), ()>;
 type Answer = Result<Receipt, CommandError<AccountRejection>>;
 
 /// How many services share the log, each with a connection of its own.

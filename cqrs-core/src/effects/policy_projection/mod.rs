@@ -33,6 +33,7 @@ use crate::{
         policy::{Policy, Reactions},
     },
     port::{
+        any_views::AnyViews,
         projection::{Batch, ProjectError, Projection, ProjectionSettings, Waiting},
         view_store::{Checkpoint, Note, Save, SaveError, ViewStore, Write},
     },
@@ -49,8 +50,8 @@ use work::{Step, Work};
 const MAX_WAITING: usize = 1_000;
 
 /// The states of `P` in the view store `S`.
-pub(crate) struct PolicyProjection<P, S> {
-    views: Arc<S>,
+pub(crate) struct PolicyProjection<P> {
+    views: AnyViews,
     carrier: Arc<Carrier>,
     known: Mutex<Known>,
     policy: PhantomData<fn() -> P>,
@@ -93,14 +94,14 @@ impl From<StoreError> for Unsettled {
     }
 }
 
-impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
-    pub(crate) fn new(views: Arc<S>, carrier: Arc<Carrier>) -> Self {
+impl<P: Policy> PolicyProjection<P> {
+    pub(crate) fn new(views: AnyViews, carrier: Arc<Carrier>) -> Self {
         Self { views, carrier, known: Mutex::default(), policy: PhantomData }
     }
 
     /// The states after the events, and the new intents.
     async fn react(&self, id: &ProjectionId, batch: &Batch<'_>) -> Result<Reacted, ProjectError> {
-        let applied = applied(&*self.views, id, batch, Self::states(), || batch.each(P::Of::step)).await?;
+        let applied = applied(&self.views, id, batch, Self::states(), || batch.each(P::Of::step)).await?;
         let mut pending = Vec::new();
         for (index, effects) in applied.returned {
             let intents = self.checked(effects).map_err(|reason| cannot_apply(index, reason))?;
@@ -208,7 +209,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
             _ => None,
         };
         let keys = steps.iter().filter_map(refused);
-        let mut states = Kept::load(&*self.views, id, Self::states(), keys).await?;
+        let mut states = Kept::load(&self.views, id, Self::states(), keys).await?;
         let (mut notes, mut follow) = (Vec::new(), Vec::new());
         for (index, step) in steps.iter().enumerate() {
             let unsettled = |reason| Unsettled::Step(index, reason);
@@ -306,7 +307,7 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
         for pending in &pending {
             notes.push(notes::note(pending).map_err(|error| StoreError::refused("an intent's note", error))?);
         }
-        work.revision = save(&*self.views, id, &batch, &writes, &notes).await?;
+        work.revision = save(&self.views, id, &batch, &writes, &notes).await?;
         work.add(pending);
         // The batch is an operator's change of the notes (retry, edit or drop): read them again.
         if batch.notes.iter().any(|note| note.key.starts_with(PENDING) || note.key.starts_with(MARKS)) {
@@ -316,10 +317,10 @@ impl<P: Policy, S: ViewStore> PolicyProjection<P, S> {
     }
 }
 
-impl<P: Policy, S: ViewStore> Projection for PolicyProjection<P, S> {
-    type Store = S;
+impl<P: Policy> Projection for PolicyProjection<P> {
+    type Store = AnyViews;
 
-    fn store(&self) -> &S {
+    fn store(&self) -> &AnyViews {
         &self.views
     }
 

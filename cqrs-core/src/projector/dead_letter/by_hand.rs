@@ -13,8 +13,9 @@ use crate::{
     },
     log::{commit::StoredCommit, recorded::Recorded},
     port::{
+        any_events::AnyEvents,
         clock::Clock,
-        event_feed::AnyEvents,
+        event_store::EventStore,
         projection::{AnyProjection, Batch, ProjectError},
         subscription::Delivery,
         view_store::{Note, SaveError},
@@ -33,7 +34,7 @@ use crate::{
 /// to be resolved first: repair the program and [`retry`](Self::retry), [`edit`](Self::edit) the data to apply in its
 /// place, or [`drop`](Self::drop_first) it. A retry then applies those behind it.
 pub struct DeadLetters {
-    pub(crate) events: Arc<dyn AnyEvents>,
+    pub(crate) events: AnyEvents,
     pub(crate) projection: Arc<dyn AnyProjection>,
     pub(crate) id: ProjectionId,
     pub(crate) clock: Arc<dyn Clock>,
@@ -263,7 +264,7 @@ impl DeadLetters {
         };
         if letter.fault == Fault::Gap
             && letter.edited.is_none()
-            && let Some(gap) = gap::before(&*self.events, &stored).await?
+            && let Some(gap) = gap::before(&self.events, &stored).await?
         {
             return Ok(Err(Failure::new(Fault::Gap, gap.to_string())));
         }

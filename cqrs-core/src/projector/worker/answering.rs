@@ -6,7 +6,7 @@
 //! happens. By then each instance has read the announcement, and from then on it asks the store before each answer.
 //! This needs no agreement on the time of day, only clocks that run at about the same rate.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     sync::{Mutex, watch},
@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     base::store_error::StoreError,
-    port::view_store::ViewStore,
+    port::any_views::AnyViews,
     projector::builds::{self, Builds, Version},
 };
 
@@ -63,8 +63,8 @@ impl Known {
 }
 
 /// The record of one view in its store, and what this process knows of it.
-pub(crate) struct Answering<S> {
-    views: Arc<S>,
+pub(crate) struct Answering {
+    views: AnyViews,
     view: &'static str,
     version: u32,
     /// Held during a request to the store, so that answers are taken in the order in which the store gave them.
@@ -72,8 +72,8 @@ pub(crate) struct Answering<S> {
     known: watch::Sender<Known>,
 }
 
-impl<S: ViewStore> Answering<S> {
-    pub(super) fn new(views: Arc<S>, view: &'static str, version: u32) -> Self {
+impl Answering {
+    pub(super) fn new(views: AnyViews, view: &'static str, version: u32) -> Self {
         let known = watch::Sender::new(Known::default());
         Self { views, view, version, asking: Mutex::default(), known }
     }
@@ -110,13 +110,13 @@ impl<S: ViewStore> Answering<S> {
     pub(super) async fn change(&self, change: impl Fn(&mut Builds)) -> Result<Known, StoreError> {
         let _asking = self.asking.lock().await;
         let asked = Instant::now();
-        let changed = self.in_time(builds::change(&*self.views, self.view, change)).await?;
+        let changed = self.in_time(builds::change(&self.views, self.view, change)).await?;
         Ok(self.take(&changed, asked))
     }
 
     async fn ask(&self) -> Result<Known, StoreError> {
         let asked = Instant::now();
-        let (noted, _) = self.in_time(builds::read(&*self.views, self.view)).await?;
+        let (noted, _) = self.in_time(builds::read(&self.views, self.view)).await?;
         Ok(self.take(&noted, asked))
     }
 
@@ -140,9 +140,9 @@ mod tests {
     use super::*;
     use crate::memory::views::MemoryViews;
 
-    async fn begun() -> (MemoryViews, [Answering<MemoryViews>; 2]) {
-        let views = MemoryViews::default();
-        let instance = || Answering::new(Arc::new(views.clone()), "view", 1);
+    async fn begun() -> (AnyViews, [Answering; 2]) {
+        let views = AnyViews::new(MemoryViews::default());
+        let instance = || Answering::new(views.clone(), "view", 1);
         let instances = [instance(), instance()];
         for instance in &instances {
             instance.change(|builds| builds.begin(1)).await.expect("a note");

@@ -23,9 +23,10 @@ use crate::{
         id::ProjectionId,
     },
     port::{
+        any_views::AnyViews,
         clock::Clock,
+        event_store::EventStore,
         projection::{AnyProjection, ProjectionSettings},
-        view_store::ViewStore,
     },
     projector::{
         builds::{self, Version},
@@ -42,8 +43,7 @@ use answering::Answering;
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(50));
 
 /// Resources that the projections of a service share.
-pub(crate) struct Shared<S> {
-    pub(crate) views: Arc<S>,
+pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
     /// Whether projectors run.
@@ -53,14 +53,16 @@ pub(crate) struct Shared<S> {
 }
 
 /// One projection of a service.
-pub(crate) struct Worker<S> {
+pub(crate) struct Worker {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) projection: Arc<dyn AnyProjection>,
     settings: ProjectionSettings,
     log: Followed,
-    pub(crate) shared: Arc<Shared<S>>,
-    answering: Answering<S>,
+    /// The store of the record of builds.
+    views: AnyViews,
+    pub(crate) shared: Arc<Shared>,
+    answering: Answering,
     running: Mutex<BTreeMap<u32, Running>>,
     /// Wakes the task that reads the record of builds.
     news: Arc<Notify>,
@@ -76,12 +78,13 @@ struct Running {
     ended: CancellationToken,
 }
 
-impl<S: ViewStore> Worker<S> {
+impl Worker {
     pub(crate) fn new(
         id: &ProjectionId,
         projection: Arc<dyn AnyProjection>,
         log: Followed,
-        shared: Arc<Shared<S>>,
+        views: AnyViews,
+        shared: Arc<Shared>,
     ) -> Self {
         Self {
             name: id.name,
@@ -89,7 +92,8 @@ impl<S: ViewStore> Worker<S> {
             settings: projection.settings(),
             projection,
             log,
-            answering: Answering::new(Arc::clone(&shared.views), id.name, id.version),
+            answering: Answering::new(views.clone(), id.name, id.version),
+            views,
             shared,
             running: Mutex::default(),
             news: Arc::default(),
@@ -99,7 +103,7 @@ impl<S: ViewStore> Worker<S> {
 
     /// Starts the projectors of the builds in the record; adds the first build if there is none.
     pub(crate) async fn start(self: &Arc<Self>, build_changed: bool) -> Result<(), Error> {
-        let (noted, _) = builds::read(&*self.shared.views, self.name).await?;
+        let (noted, _) = builds::read(&self.views, self.name).await?;
         let others = noted.others(self.version);
         let is_there = noted.version(self.version).is_some_and(|version| version.has_builds());
         if !is_there && !others.is_empty() && !build_changed {
@@ -125,8 +129,7 @@ impl<S: ViewStore> Worker<S> {
     /// Removes what no program uses any more: earlier builds of this version and, if this version has an active build,
     /// older versions.
     pub(crate) async fn remove_old(&self) -> Result<Vec<ProjectionId>, Error> {
-        let views = &*self.shared.views;
-        let (noted, _) = builds::read(views, self.name).await?;
+        let (noted, _) = builds::read(&self.views, self.name).await?;
         let mut removed = Vec::new();
         for build in noted.old(self.version) {
             removed.push(self.id(self.version, build));
@@ -185,7 +188,7 @@ impl<S: ViewStore> Worker<S> {
     /// The dead letters of the active build.
     pub(crate) async fn dead_letters(&self) -> Result<DeadLetters, Error> {
         Ok(DeadLetters {
-            events: Arc::clone(&self.log.events),
+            events: self.log.events.clone(),
             projection: Arc::clone(&self.projection),
             id: self.answering_in_time().await?,
             clock: Arc::clone(&self.shared.clock),
@@ -296,7 +299,7 @@ impl<S: ViewStore> Worker<S> {
 }
 
 /// Follows the changes that other instances of the service make to the record.
-async fn look_again<S: ViewStore>(worker: Weak<Worker<S>>, stop: CancellationToken) {
+async fn look_again(worker: Weak<Worker>, stop: CancellationToken) {
     let mut pause = LOOK.0;
     let Some(news) = worker.upgrade().map(|worker| Arc::clone(&worker.news)) else { return };
     loop {

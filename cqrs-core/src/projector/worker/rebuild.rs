@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     base::{error::Error, future::BoxFuture, id::ProjectionId, store_error::StoreError},
-    port::{projection::AnyProjection, view_store::ViewStore},
+    port::{event_store::EventStore, projection::AnyProjection},
     projector::{
         followed::Followed,
         status::ProjectorStatus,
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-impl<S: ViewStore> Worker<S> {
+impl Worker {
     /// Begins another build from the first event, or finds the build in progress.
     pub(crate) async fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Error> {
         if self.settings.has_effects {
@@ -72,7 +72,7 @@ impl<S: ViewStore> Worker<S> {
 /// Asks the store which builds there are; `None` if the service no longer exists or the store does not answer.
 type Look = Arc<dyn Fn() -> BoxFuture<'static, Option<Known>> + Send + Sync>;
 
-fn look<S: ViewStore>(worker: &Arc<Worker<S>>) -> Look {
+fn look(worker: &Arc<Worker>) -> Look {
     let worker = Arc::downgrade(worker);
     Arc::new(move || {
         let worker = worker.upgrade();

@@ -28,8 +28,9 @@ use crate::{
         store_error::StoreError,
     },
     port::{
+        event_store::EventStore,
         projection::{Batch, ProjectError},
-        view_store::{Checkpoint, SaveError, SavedCheckpoint, ViewStore},
+        view_store::{Checkpoint, SaveError, SavedCheckpoint},
     },
     projector::{
         status::ProjectorState,
@@ -40,7 +41,7 @@ use crate::{
 /// How long a sealed build waits for the new build to reach the sequence of the seal. Then the seal is removed.
 const STANDSTILL: Duration = Duration::from_secs(5);
 
-impl<S: ViewStore> Worker<S> {
+impl Worker {
     /// Reads the record, and runs the projectors of its builds.
     pub(super) async fn look(self: &Arc<Self>) -> Result<Known, Error> {
         let known = self.answering.look().await?;
@@ -193,7 +194,7 @@ impl<S: ViewStore> Worker<S> {
 }
 
 /// Makes a build active when it has caught up; repeats the attempt after failures.
-pub(crate) async fn switch_over<S: ViewStore>(worker: Weak<Worker<S>>, build: u32, stop: CancellationToken) {
+pub(crate) async fn switch_over(worker: Weak<Worker>, build: u32, stop: CancellationToken) {
     for attempt in 0.. {
         let Some(worker) = worker.upgrade() else { return };
         let switched = tokio::select! {

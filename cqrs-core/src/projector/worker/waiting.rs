@@ -11,7 +11,7 @@ use crate::{
         id::{AggregateKey, Position, ProjectionId},
         store_error::StoreError,
     },
-    port::view_store::{Reached, ViewStore},
+    port::{event_store::EventStore, view_store::Reached},
     projector::{
         dead_letter::{self, DeadLetter},
         status::{ProjectorState, ProjectorStatus},
@@ -25,7 +25,7 @@ pub(crate) const POSITION: Duration = Duration::from_secs(1);
 /// How long a waiting call pauses before it asks a failing store again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-impl<S: ViewStore> Worker<S> {
+impl Worker {
     /// Waits until the projection has applied all that is in its log at the time of the call, as long as it makes
     /// progress. Fails if some of that was set aside. A store that fails transiently is asked again.
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {

@@ -1,11 +1,9 @@
 //! A step of the builder: `.following(&log)`, to be completed by `.view`, `.projection`, `.policy` or `.event_handler`.
 
-use std::sync::Arc;
-
 use crate::{
     base::id::ProjectionId,
     effects::{handler::EventHandler, policy::Policy},
-    port::{backend::Backend, deadlines::Deadlines, event_feed::AnyEvents, projection::Projection},
+    port::{any_events::AnyEvents, projection::Projection},
     read::view::View,
     service::{builder::Builder, lists::Push},
 };
@@ -13,14 +11,14 @@ use crate::{
 /// Adds one projection that follows another context's log; see [`Builder::following`]. Apart from the log, it is as if
 /// the projection was added to the [`Builder`] itself: it has the same name, progress, dead letters and guarantees.
 #[must_use = "add `.view`, `.policy`, `.handler` or `.projection`, which follows the log"]
-pub struct Following<B: Backend, A, V> {
-    pub(crate) builder: Builder<B, A, V>,
-    pub(crate) log: Arc<dyn AnyEvents>,
+pub struct Following<A, V> {
+    pub(crate) builder: Builder<A, V>,
+    pub(crate) log: AnyEvents,
 }
 
-impl<B: Backend, A, V> Following<B, A, V> {
+impl<A, V> Following<A, V> {
     /// Adds a view; see [`Builder::view`].
-    pub fn view<T: View>(self) -> Builder<B, A, V::Output>
+    pub fn view<T: View>(self) -> Builder<A, V::Output>
     where
         V: Push<T>,
     {
@@ -28,20 +26,17 @@ impl<B: Backend, A, V> Following<B, A, V> {
     }
 
     /// Adds a projection that keeps its own results; see [`Builder::projection`].
-    pub fn projection(self, id: ProjectionId, projection: impl Projection) -> Builder<B, A, V> {
+    pub fn projection(self, id: ProjectionId, projection: impl Projection) -> Builder<A, V> {
         self.builder.follows(id.name, self.log).projection(id, projection)
     }
 
     /// Adds a policy; see [`Builder::policy`].
-    pub fn policy<P: Policy>(self) -> Builder<B, A, V>
-    where
-        B::Events: Deadlines,
-    {
+    pub fn policy<P: Policy>(self) -> Builder<A, V> {
         self.builder.follows(P::NAME, self.log).policy::<P>()
     }
 
     /// Adds an event handler; see [`Builder::event_handler`].
-    pub fn event_handler<H: EventHandler>(self, handler: H) -> Builder<B, A, V> {
+    pub fn event_handler<H: EventHandler>(self, handler: H) -> Builder<A, V> {
         self.builder.follows(H::NAME, self.log).event_handler(handler)
     }
 }

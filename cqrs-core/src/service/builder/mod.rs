@@ -6,20 +6,19 @@ mod start;
 use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    base::{future::BoxFuture, id::ProjectionId, store_error::StoreError},
+    base::id::ProjectionId,
     effects::{
         announce::Announce, announcer::Announcer, carrier::Carrier, handler::EventHandler,
-        handler_projection::HandlerProjection, policy::Policy, policy_projection::PolicyProjection, timer,
+        handler_projection::HandlerProjection, policy::Policy, policy_projection::PolicyProjection,
     },
     model::aggregate::Aggregate,
     port::{
+        any_events::AnyEvents,
+        any_views::AnyViews,
         backend::Backend,
         clock::{Clock, SystemClock},
-        deadlines::{AnyDeadlines, Deadlines},
-        event_feed::AnyEvents,
         event_store::EventStore,
         projection::{AnyProjection, Projection},
     },
@@ -29,8 +28,9 @@ use crate::{
 };
 
 /// Builds a service; see [`Cqrs::builder`].
-pub struct Builder<B: Backend, A, V> {
-    backend: B,
+pub struct Builder<A, V> {
+    events: AnyEvents,
+    views: AnyViews,
     clock: Arc<dyn Clock>,
     interceptors: Vec<Box<dyn Interceptor>>,
     limits: Limits,
@@ -40,55 +40,32 @@ pub struct Builder<B: Backend, A, V> {
     waiting: Duration,
     projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
     /// Policies, event handlers and announcers, which need the stores.
-    later: Vec<(ProjectionId, Later<B>)>,
+    later: Vec<(ProjectionId, Later)>,
     /// The logs of other contexts, by the name of the projection that follows them.
-    foreign: HashMap<&'static str, Arc<dyn AnyEvents>>,
-    /// Opens the port to deadlines, if there is a policy.
-    deadlines: Option<OpenDeadlines<B>>,
+    foreign: HashMap<&'static str, AnyEvents>,
+    /// The first policy: it needs deadlines.
+    policy: Option<&'static str>,
     build_changed: bool,
     projects: bool,
     lists: PhantomData<fn() -> (A, V)>,
 }
 
-/// Makes a projection from the stores.
-type Later<B> = Box<dyn FnOnce(&Parts<B>) -> Arc<dyn AnyProjection> + Send>;
+/// Makes a projection that has effects.
+type Later = Box<dyn FnOnce(&Parts) -> Arc<dyn AnyProjection> + Send>;
 
 /// The resources of policies, event handlers and announcers.
-pub(crate) struct Parts<B: Backend> {
-    views: Arc<B::Views>,
+pub(crate) struct Parts {
+    /// The place of their progress.
+    progress: AnyViews,
     carrier: Arc<Carrier>,
 }
 
-/// Opens the events' port to deadlines, and the timer that follows it.
-type OpenDeadlines<B> = fn(Arc<<B as Backend>::Events>) -> OpenedDeadlines;
-
-struct OpenedDeadlines {
-    prepare: Prepare,
-    port: Arc<dyn AnyDeadlines>,
-    timer: StartTimer,
-}
-
-type Prepare = Box<dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
-
-type StartTimer =
-    Box<dyn FnOnce(Arc<Carrier>, Arc<dyn Clock>, CancellationToken) -> BoxFuture<'static, ()> + Send>;
-
-fn open_deadlines<D: Deadlines>(events: Arc<D>) -> OpenedDeadlines {
-    let (preparing, timing) = (Arc::clone(&events), Arc::clone(&events));
-    OpenedDeadlines {
-        prepare: Box::new(move || {
-            let events = Arc::clone(&preparing);
-            Box::pin(async move { events.prepare().await })
-        }),
-        port: events,
-        timer: Box::new(|carrier, clock, stop| Box::pin(timer::run(timing, carrier, clock, stop))),
-    }
-}
-
-impl<B: Backend> Builder<B, (), ()> {
-    pub(super) fn new(backend: B) -> Self {
+impl Builder<(), ()> {
+    pub(super) fn new(backend: impl Backend) -> Self {
+        let (events, views) = backend.split();
         Self {
-            backend,
+            events: AnyEvents::new(events),
+            views: AnyViews::new(views),
             clock: Arc::new(SystemClock),
             interceptors: Vec::new(),
             limits: Limits::default(),
@@ -99,7 +76,7 @@ impl<B: Backend> Builder<B, (), ()> {
             projections: Vec::new(),
             later: Vec::new(),
             foreign: HashMap::new(),
-            deadlines: None,
+            policy: None,
             build_changed: false,
             projects: true,
             lists: PhantomData,
@@ -107,9 +84,9 @@ impl<B: Backend> Builder<B, (), ()> {
     }
 }
 
-impl<B: Backend, A, V> Builder<B, A, V> {
+impl<A, V> Builder<A, V> {
     /// Adds an aggregate: its commands can be executed.
-    pub fn aggregate<T: Aggregate>(self) -> Builder<B, A::Output, V>
+    pub fn aggregate<T: Aggregate>(self) -> Builder<A::Output, V>
     where
         A: Push<T>,
     {
@@ -117,7 +94,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
     }
 
     /// Adds a view: its projector runs, and its queries can be asked.
-    pub fn view<T: View>(self) -> Builder<B, A, V::Output>
+    pub fn view<T: View>(self) -> Builder<A, V::Output>
     where
         V: Push<T>,
     {
@@ -132,25 +109,19 @@ impl<B: Backend, A, V> Builder<B, A, V> {
     }
 
     /// Adds a policy: commands and deadlines that follow from events. See [`Policy`] for its guarantees.
-    pub fn policy<P: Policy>(mut self) -> Self
-    where
-        B::Events: Deadlines,
-    {
-        self.deadlines = Some(open_deadlines::<B::Events>);
-        self.later.push((
-            ProjectionId::new(P::NAME, 1),
-            Box::new(|parts| {
-                let (views, carrier) = (Arc::clone(&parts.views), Arc::clone(&parts.carrier));
-                Arc::new(PolicyProjection::<P, B::Views>::new(views, carrier))
-            }),
-        ));
+    pub fn policy<P: Policy>(mut self) -> Self {
+        self.policy.get_or_insert(P::NAME);
+        let later: Later = Box::new(|parts| {
+            Arc::new(PolicyProjection::<P>::new(parts.progress.clone(), Arc::clone(&parts.carrier)))
+        });
+        self.later.push((ProjectionId::new(P::NAME, 1), later));
         self
     }
 
     /// Adds an event handler: it is called at least once for each event. See [`EventHandler`].
     pub fn event_handler<H: EventHandler>(mut self, handler: H) -> Self {
-        let later: Later<B> =
-            Box::new(|parts| Arc::new(HandlerProjection::new(handler, Arc::clone(&parts.views))));
+        let later: Later =
+            Box::new(|parts| Arc::new(HandlerProjection::new(handler, parts.progress.clone())));
         self.later.push((ProjectionId::new(H::NAME, 1), later));
         self
     }
@@ -158,19 +129,19 @@ impl<B: Backend, A, V> Builder<B, A, V> {
     /// Adds an announcer: it publishes events to other contexts, in the log `public`. See [`Announce`] for its
     /// guarantees.
     pub fn announcer<N: Announce>(mut self, public: impl EventStore) -> Self {
-        let later: Later<B> =
-            Box::new(|parts| Arc::new(Announcer::<N, _, _>::new(Arc::new(public), Arc::clone(&parts.views))));
+        let public = AnyEvents::new(public);
+        let later: Later = Box::new(|parts| Arc::new(Announcer::<N>::new(public, parts.progress.clone())));
         self.later.push((ProjectionId::new(N::NAME, 1), later));
         self
     }
 
     /// Adds a projection that follows the public log of another context, in place of this context's own log:
     /// `.following(&shop).policy::<Points>()`. One projection follows one log.
-    pub fn following(self, public: &(impl EventStore + Clone)) -> Following<B, A, V> {
-        Following { builder: self, log: Arc::new(public.clone()) }
+    pub fn following(self, public: &(impl EventStore + Clone)) -> Following<A, V> {
+        Following { builder: self, log: AnyEvents::new(public.clone()) }
     }
 
-    pub(crate) fn follows(mut self, name: &'static str, log: Arc<dyn AnyEvents>) -> Self {
+    pub(crate) fn follows(mut self, name: &'static str, log: AnyEvents) -> Self {
         self.foreign.insert(name, log);
         self
     }
@@ -251,9 +222,10 @@ impl<B: Backend, A, V> Builder<B, A, V> {
         self
     }
 
-    fn with_lists<A2, V2>(self) -> Builder<B, A2, V2> {
+    fn with_lists<A2, V2>(self) -> Builder<A2, V2> {
         Builder {
-            backend: self.backend,
+            events: self.events,
+            views: self.views,
             clock: self.clock,
             interceptors: self.interceptors,
             limits: self.limits,
@@ -264,7 +236,7 @@ impl<B: Backend, A, V> Builder<B, A, V> {
             projections: self.projections,
             later: self.later,
             foreign: self.foreign,
-            deadlines: self.deadlines,
+            policy: self.policy,
             build_changed: self.build_changed,
             projects: self.projects,
             lists: PhantomData,
@@ -272,9 +244,9 @@ impl<B: Backend, A, V> Builder<B, A, V> {
     }
 }
 
-impl<B: Backend> Cqrs<B, (), ()> {
+impl Cqrs<(), ()> {
     /// Begins to put a service together on `backend`.
-    pub fn builder(backend: B) -> Builder<B, (), ()> {
+    pub fn builder(backend: impl Backend) -> Builder<(), ()> {
         Builder::new(backend)
     }
 }

@@ -8,15 +8,12 @@ use crate::{
         id::{ProjectionId, is_name},
         patience::Patience,
     },
-    effects::carrier::Carrier,
+    effects::{carrier::Carrier, timer},
     model::{
         aggregate::{Aggregate, CommandVisitor, Handle},
         command::Command,
     },
-    port::{
-        backend::Backend, event_feed::AnyEvents, event_store::EventStore, projection::AnyProjection,
-        view_store::ViewStore,
-    },
+    port::{any_views::AnyViews, event_store::EventStore, projection::AnyProjection},
     projector::{
         followed::Followed,
         stopping::Tasks,
@@ -36,7 +33,7 @@ use crate::{
 /// How long a starting service retries while a store does not answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
+impl<A: AggregateList, V: ViewList> Builder<A, V> {
     /// Prepares the views' places and starts their projectors. If the place of one projection cannot be prepared, the
     /// others run: [`Cqrs::projectors`] says why its projector has halted or retries.
     ///
@@ -48,27 +45,27 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
     /// # Cancel safety
     ///
     /// Dropping it stops what was started.
-    pub async fn start(self) -> Result<Cqrs<B, A, V>, Error> {
+    pub async fn start(self) -> Result<Cqrs<A, V>, Error> {
         let queues = A::queues(self.cached);
         let others = self.projections.iter().map(|(id, _)| id).chain(self.later.iter().map(|(id, _)| id));
         check_names::<A, V>(&queues, others)?;
-        let (events, views) = self.backend.split();
-        let (events, views) = (Arc::new(events), Arc::new(views));
+        let (events, views) = (self.events, self.views);
+        let capabilities = events.capabilities();
+        let deadlines = match (self.policy, capabilities.deadlines) {
+            (Some(policy), None) => return Err(no_deadlines(policy, events.name())),
+            (policy, deadlines) => deadlines.filter(|_| policy.is_some()),
+        };
+        // Without a place beside the log, what has effects shares the place of the views.
+        let progress = capabilities.progress.unwrap_or_else(|| views.clone());
         let tasks = Tasks::new(self.stop_patience);
         let guard = tasks.token().clone().drop_guard();
-        let mut starts = Starts { views: Arc::clone(&views), starts: Vec::new() };
+        let mut starts = Starts { views: views.clone(), starts: Vec::new() };
         V::visit(&mut starts);
         starts.starts.extend(self.projections);
-        let deadlines = self.deadlines.map(|open| open(Arc::clone(&events)));
-        let carrier = Carrier::new(
-            deadlines.as_ref().map(|deadlines| Arc::clone(&deadlines.port)),
-            Arc::clone(&self.clock),
-        );
-        let carrier = Arc::new(carrier);
-        let parts = Parts::<B> { views: Arc::clone(&views), carrier: Arc::clone(&carrier) };
+        let carrier = Arc::new(Carrier::new(deadlines.clone(), Arc::clone(&self.clock)));
+        let parts = Parts { progress: progress.clone(), carrier: Arc::clone(&carrier) };
         starts.starts.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
         let shared = Arc::new(Shared {
-            views: Arc::clone(&views),
             clock: Arc::clone(&self.clock),
             tasks: tasks.clone(),
             projects: self.projects,
@@ -76,13 +73,16 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         });
         let workers = starts.starts.into_iter();
         let log = |id: &ProjectionId| match self.foreign.get(id.name) {
-            Some(foreign) => Followed::foreign(Arc::clone(foreign), events.name()),
-            None => Followed::own(Arc::clone(&events) as Arc<dyn AnyEvents>),
+            Some(foreign) => Followed::foreign(foreign.clone(), events.name()),
+            None => Followed::own(events.clone()),
         };
-        let worker = |(id, projection)| Arc::new(Worker::new(&id, projection, log(&id), Arc::clone(&shared)));
+        let worker = |(id, projection): (ProjectionId, Arc<dyn AnyProjection>)| {
+            let place = if projection.settings().has_effects { &progress } else { &views };
+            Arc::new(Worker::new(&id, projection, log(&id), place.clone(), Arc::clone(&shared)))
+        };
         let workers = workers.map(worker).collect();
         let runtime = Arc::new(Runtime {
-            shell: Arc::new(Shell::new(Arc::clone(&events), Arc::clone(&self.clock), self.limits)),
+            shell: Arc::new(Shell::new(events.clone(), Arc::clone(&self.clock), self.limits)),
             views,
             interceptors: self.interceptors,
             patience: self.patience,
@@ -93,9 +93,9 @@ impl<B: Backend, A: AggregateList, V: ViewList> Builder<B, A, V> {
         let routes = CommandRoutes::all::<A>(&queues);
         carrier.set_dispatch(Routed { runtime: Arc::downgrade(&runtime), routes });
         if let Some(deadlines) = deadlines {
-            tried_for_a_while(|| async { Ok((deadlines.prepare)().await?) }).await?;
+            tried_for_a_while(|| async { Ok(deadlines.prepare().await?) }).await?;
             if self.projects {
-                tasks.spawn((deadlines.timer)(carrier, self.clock, tasks.token().clone()));
+                tasks.spawn(timer::run(deadlines, carrier, self.clock, tasks.token().clone()));
             }
         }
         for worker in &runtime.workers {
@@ -122,15 +122,23 @@ where
     }
 }
 
+/// The error for a policy whose service's event store keeps no deadlines.
+fn no_deadlines(policy: &str, log: &str) -> Error {
+    Error::Config(format!(
+        "policy {policy:?} needs deadlines, and the event store of {log} keeps none: keep the events in memory, on NATS \
+         or in SQLite, or add deadlines to `EventStore::capabilities` of their store"
+    ))
+}
+
 /// Collects the projections of the views that are to be started.
-struct Starts<S> {
-    views: Arc<S>,
+struct Starts {
+    views: AnyViews,
     starts: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
 }
 
-impl<S: ViewStore> ViewVisitor for Starts<S> {
+impl ViewVisitor for Starts {
     fn view<V: View>(&mut self) {
-        let projection = ViewProjection::<V, S>::new(Arc::clone(&self.views));
+        let projection = ViewProjection::<V>::new(self.views.clone());
         self.starts.push((V::projection(), Arc::new(projection)));
     }
 }

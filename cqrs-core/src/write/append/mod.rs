@@ -17,7 +17,10 @@ use tokio::time::{Instant, sleep};
 use crate::{
     base::store_error::StoreError,
     log::commit::Commit,
-    port::event_store::{EventStore, Expected},
+    port::{
+        any_events::AnyEvents,
+        event_store::{EventStore, Expected},
+    },
     write::tip::{self, Holds, Tip},
 };
 
@@ -25,12 +28,7 @@ pub(crate) use decisions::Outcome;
 use decisions::{Next, Seen, Sent, after_answer, after_look, after_storing, before_sending, conclude};
 
 /// Appends `commit` after `tip`, and sends it again for at most `patience` in all.
-pub(crate) async fn append<S: EventStore>(
-    store: &S,
-    commit: &Commit,
-    mut tip: Tip,
-    patience: Duration,
-) -> Outcome {
+pub(crate) async fn append(store: &AnyEvents, commit: &Commit, mut tip: Tip, patience: Duration) -> Outcome {
     let deadline = Instant::now() + patience;
     let mut sent = Sent::default();
     loop {
@@ -48,7 +46,7 @@ pub(crate) async fn append<S: EventStore>(
 }
 
 /// Sends the commit once.
-async fn attempt<S: EventStore>(store: &S, commit: &Commit, tip: &mut Tip, sent: Sent) -> Next {
+async fn attempt(store: &AnyEvents, commit: &Commit, tip: &mut Tip, sent: Sent) -> Next {
     let expected = Expected::after(tip.sequence);
     let answer = store.append(commit, expected).await;
     let next = match after_answer(answer, expected, sent) {

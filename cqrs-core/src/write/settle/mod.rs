@@ -75,8 +75,8 @@ impl<'a, A: Aggregate> PendingCommand<'a, A> {
 }
 
 /// Settles all of `commands`, in their order, and returns the state that is known after them.
-pub(crate) async fn settle<A: Aggregate, S: EventStore>(
-    shell: &Shell<S>,
+pub(crate) async fn settle<A: Aggregate>(
+    shell: &Shell,
     key: &AggregateKey,
     known: Option<Box<Loaded<A>>>,
     commands: &mut [PendingCommand<'_, A>],
@@ -164,8 +164,8 @@ fn settle_carried_out<A: Aggregate>(loaded: &Loaded<A>, commands: &mut [PendingC
 }
 
 /// Handles the commands that are not settled, and appends their events as one commit.
-async fn round<A: Aggregate, S: EventStore>(
-    shell: &Shell<S>,
+async fn round<A: Aggregate>(
+    shell: &Shell,
     loaded: &mut Loaded<A>,
     commands: &mut [PendingCommand<'_, A>],
     together: &mut bool,
@@ -191,7 +191,7 @@ async fn round<A: Aggregate, S: EventStore>(
         source: Arc::clone(&shell.source),
         events,
     };
-    let outcome = append::append(&*shell.events, &commit, loaded.tip(), shell.limits.patience).await;
+    let outcome = append::append(&shell.events, &commit, loaded.tip(), shell.limits.patience).await;
     let verdict = verdict(outcome, accepted.len());
     let round = verdict.round();
     match verdict {
@@ -244,8 +244,8 @@ struct Draft<A: Aggregate> {
 }
 
 /// Handles each command on the state that its predecessor left: no input or output.
-fn draft<A: Aggregate, S: EventStore>(
-    shell: &Shell<S>,
+fn draft<A: Aggregate>(
+    shell: &Shell,
     loaded: &Loaded<A>,
     commands: &mut [PendingCommand<'_, A>],
     together: bool,
@@ -310,8 +310,8 @@ fn settle_refused<A: Aggregate>(
 }
 
 /// Encodes the command's events, and replaces `events` with what will be read back.
-fn record<A: Aggregate, S>(
-    shell: &Shell<S>,
+fn record<A: Aggregate>(
+    shell: &Shell,
     loaded: &Loaded<A>,
     command: &PendingCommand<'_, A>,
     events: &mut Events<A::Event>,
@@ -368,8 +368,8 @@ fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &PendingCommand<'_, A>) ->
 }
 
 /// Finds the command in the commit that the store has at `sequence`, longer ago than the aggregate remembers.
-async fn find_carried_out<A: Aggregate, S: EventStore>(
-    shell: &Shell<S>,
+async fn find_carried_out<A: Aggregate>(
+    shell: &Shell,
     loaded: &Loaded<A>,
     id: CommandId,
     sequence: u64,

@@ -182,14 +182,14 @@ impl EventStore for Staged {
     }
 }
 
-type Tills<S> = Cqrs<(S, MemoryViews), (Till,), ()>;
+type Tills = Cqrs<(Till,), ()>;
 
-async fn tills<S: EventStore>(store: S) -> Tills<S> {
+async fn tills<S: EventStore>(store: S) -> Tills {
     Cqrs::builder((store, MemoryViews::default())).aggregate::<Till>().start().await.unwrap()
 }
 
 /// A store, a service on it, and another writer of the same log.
-async fn scene() -> (Arc<Staged>, Tills<Arc<Staged>>, Tills<MemoryEvents>) {
+async fn scene() -> (Arc<Staged>, Tills, Tills) {
     let store = Arc::new(Staged::default());
     let other = tills(store.inner.clone()).await;
     (Arc::clone(&store), tills(store).await, other)

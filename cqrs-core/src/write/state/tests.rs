@@ -18,7 +18,10 @@ use crate::{
         aggregate::{Aggregate, Apply},
         snapshot::Snapshots,
     },
-    port::event_store::{EventStore, Expected},
+    port::{
+        any_events::AnyEvents,
+        event_store::{EventStore, Expected},
+    },
     write::pages::FirstPage,
 };
 
@@ -120,6 +123,7 @@ async fn save(store: &MemoryEvents, loaded: &Loaded<Basket>) {
 }
 
 async fn load(store: &MemoryEvents) -> Loaded<Basket> {
+    let store = &AnyEvents::new(store.clone());
     let mut loaded = Loaded::from_snapshot(key(), store).await;
     loaded.catch_up(store).await.unwrap();
     loaded

@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::{Context as _, Result};
-use cqrs_core::{Backend, CommandId, CorrelationId, lists::SentTo};
+use cqrs_core::{CommandId, CorrelationId, lists::SentTo};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::Either, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use order_service::{
@@ -25,8 +25,8 @@ const AT_ONCE: usize = 64;
 const TOP: usize = 5;
 
 /// Sends the commands, waits for the views, and prints their figures.
-pub(crate) async fn run<B: Backend>(
-    service: &OrderService<B>,
+pub(crate) async fn run(
+    service: &OrderService,
     northwind: Northwind,
     format: Format,
     out: &mut impl Write,
@@ -55,7 +55,7 @@ impl Tally {
     }
 }
 
-async fn send_all<B: Backend>(service: &OrderService<B>, northwind: Northwind) -> Result<Tally> {
+async fn send_all(service: &OrderService, northwind: Northwind) -> Result<Tally> {
     let total = northwind.stock.len() + northwind.orders.len();
     let bar = progress_bar(total);
     let stock = northwind.stock.into_iter().map(|receive| Either::Left(receive_stock(service, receive)));
@@ -80,16 +80,13 @@ async fn send_all<B: Backend>(service: &OrderService<B>, northwind: Northwind) -
     Ok(tally)
 }
 
-async fn receive_stock<B: Backend>(
-    service: &OrderService<B>,
-    receive: order_service::ReceiveStock,
-) -> Result<Tally> {
+async fn receive_stock(service: &OrderService, receive: order_service::ReceiveStock) -> Result<Tally> {
     let mut sender = Sender::new(service, receive.product.as_str());
     sender.send(receive).await?;
     Ok(sender.tally)
 }
 
-async fn place_order<B: Backend>(service: &OrderService<B>, order: NorthwindOrder) -> Result<Tally> {
+async fn place_order(service: &OrderService, order: NorthwindOrder) -> Result<Tally> {
     let mut sender = Sender::new(service, order.create.order.as_str());
     sender.send(order.create).await?;
     sender.send(order.confirm).await?;
@@ -102,14 +99,14 @@ async fn place_order<B: Backend>(service: &OrderService<B>, order: NorthwindOrde
 }
 
 /// Sends the commands of one order or product, which belong together as one business transaction.
-struct Sender<'a, B: Backend> {
-    service: &'a OrderService<B>,
+struct Sender<'a> {
+    service: &'a OrderService,
     correlation: CorrelationId,
     tally: Tally,
 }
 
-impl<'a, B: Backend> Sender<'a, B> {
-    fn new(service: &'a OrderService<B>, of: &str) -> Self {
+impl<'a> Sender<'a> {
+    fn new(service: &'a OrderService, of: &str) -> Self {
         let correlation = CommandId::derived(["northwind", of]).into();
         Self { service, correlation, tally: Tally::default() }
     }
@@ -169,7 +166,7 @@ struct CustomerNet {
 }
 
 impl Figures {
-    async fn ask<B: Backend>(service: &OrderService<B>, tally: Tally) -> Result<Self> {
+    async fn ask(service: &OrderService, tally: Tally) -> Result<Self> {
         let totals: SalesTotals = service.query(GetTotals).await?;
         let countries = service.query(TopCountries { by: OrderBy::Orders, limit: Some(TOP) }).await?;
         let customers = service.query(TopCustomers { by: OrderBy::Net, limit: Some(TOP) }).await?;

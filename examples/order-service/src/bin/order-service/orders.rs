@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use anyhow::Result;
-use cqrs_core::Backend;
 use order_service::{
     OrderService,
     views::{ListOrders, OrderRow},
@@ -15,8 +14,8 @@ use crate::{
 };
 
 /// Queries one page and prints it, with the start of the next one.
-pub(crate) async fn run<B: Backend>(
-    service: &OrderService<B>,
+pub(crate) async fn run(
+    service: &OrderService,
     wanted: ListOrders,
     format: Format,
     out: &mut impl Write,

@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::{Context as _, Result};
-use cqrs_core::{Backend, operate::ProjectorStatus};
+use cqrs_core::operate::ProjectorStatus;
 use indicatif::{ProgressBar, ProgressStyle};
 use order_service::OrderService;
 
@@ -13,11 +13,7 @@ use crate::tables::grouped;
 const TICK: Duration = Duration::from_millis(200);
 
 /// Rebuilds the view, shows the progress, and removes the former build.
-pub(crate) async fn run<B: Backend>(
-    service: &OrderService<B>,
-    view: &str,
-    out: &mut impl Write,
-) -> Result<()> {
+pub(crate) async fn run(service: &OrderService, view: &str, out: &mut impl Write) -> Result<()> {
     let mut rebuild = service.rebuild(view).await?;
     let (bar, seen) = (progress_bar(), rebuild.clone());
     let finished = loop {

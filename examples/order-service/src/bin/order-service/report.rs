@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use anyhow::{Result, bail};
-use cqrs_core::Backend;
 use order_service::{
     OrderService,
     views::{
@@ -38,8 +37,8 @@ struct Totals {
 }
 
 /// Queries the views and prints the answers.
-pub(crate) async fn run<B: Backend>(
-    service: &OrderService<B>,
+pub(crate) async fn run(
+    service: &OrderService,
     views: &AnyViews,
     year: Option<i16>,
     format: Format,

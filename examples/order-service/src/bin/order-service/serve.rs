@@ -3,21 +3,14 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::Result;
-use cqrs_core::{
-    Backend,
-    operate::{ProjectorState, ProjectorStatus},
-};
+use cqrs_core::operate::{ProjectorState, ProjectorStatus};
 use order_service::OrderService;
 
 /// How often the projectors are checked.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until Ctrl-C, and prints each change of the projectors' health.
-pub(crate) async fn run<B: Backend>(
-    service: &OrderService<B>,
-    words: &str,
-    out: &mut impl Write,
-) -> Result<()> {
+pub(crate) async fn run(service: &OrderService, words: &str, out: &mut impl Write) -> Result<()> {
     writeln!(out, "{words}")?;
     writeln!(
         out,

@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::{Result, bail};
-use cqrs_core::{Backend, Clock as _, operate::ProjectorStatus, port::SystemClock};
+use cqrs_core::{Clock as _, operate::ProjectorStatus, port::SystemClock};
 use jiff::Timestamp;
 use order_service::OrderService;
 use serde::Serialize;
@@ -53,8 +53,8 @@ impl State {
 }
 
 /// Checks once, and a second time if there are commits to project, to see whether it makes progress.
-pub(crate) async fn run<B: Backend>(
-    service: &OrderService<B>,
+pub(crate) async fn run(
+    service: &OrderService,
     views: &AnyViews,
     format: Format,
     out: &mut impl Write,

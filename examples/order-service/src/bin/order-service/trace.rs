@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context as _, Result, bail};
-use cqrs_core::{Aggregate, AggregateKey, Backend, CorrelationId};
+use cqrs_core::{Aggregate, AggregateKey, CorrelationId};
 use order_service::{Order, OrderId, OrderService};
 
 /// The subject of the trace.
@@ -23,7 +23,7 @@ impl Of {
 }
 
 /// Prints each business transaction as a tree.
-pub(crate) async fn run<B: Backend>(service: &OrderService<B>, of: Of, out: &mut impl Write) -> Result<()> {
+pub(crate) async fn run(service: &OrderService, of: Of, out: &mut impl Write) -> Result<()> {
     let transactions = match &of {
         Of::Transaction(id) => vec![*id],
         Of::Order(order) => {

@@ -8,7 +8,7 @@ use std::{env, fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use cqrs_core::{
-    Backend, Builder, StoreError,
+    Builder, StoreError,
     memory::MemoryViews,
     port::{ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
 };
@@ -115,7 +115,7 @@ impl AnyViews {
     }
 
     /// Adds the view in its own tables, if the store has tables.
-    pub(crate) fn add_tables<B: Backend, A, V>(&self, builder: Builder<B, A, V>) -> Builder<B, A, V> {
+    pub(crate) fn add_tables<A, V>(&self, builder: Builder<A, V>) -> Builder<A, V> {
         match self {
             Self::Kv(_) | Self::Memory(_) => builder,
             Self::Sqlite(views) => builder.projection(by_month(), views.projection(SalesByMonth)),
@@ -124,9 +124,9 @@ impl AnyViews {
     }
 
     /// The sales of a year by month and country; `None` if the store has no tables.
-    pub(crate) async fn sales_of_year<B: Backend>(
+    pub(crate) async fn sales_of_year(
         &self,
-        service: &OrderService<B>,
+        service: &OrderService,
         year: Option<i16>,
     ) -> Result<Option<Vec<MonthSales>>> {
         let build =

@@ -5,7 +5,7 @@ mod stage;
 use std::io::Write;
 
 use anyhow::Result;
-use cqrs_core::{Backend, Clock as _, CommandId, port::SystemClock};
+use cqrs_core::{Clock as _, CommandId, port::SystemClock};
 use jiff::{civil::Date, tz::TimeZone};
 use order_service::{
     CancelOrder, ConfirmOrder, CreateOrder, Customer, DeliverOrder, Line, OrderId, OrderService, PayOrder,
@@ -15,11 +15,7 @@ use order_service::{
 use crate::scenario::stage::Stage;
 
 /// Plays the scenario; `words` say where its events are kept.
-pub(crate) async fn play<B: Backend>(
-    service: &OrderService<B>,
-    words: &str,
-    out: &mut impl Write,
-) -> Result<()> {
+pub(crate) async fn play(service: &OrderService, words: &str, out: &mut impl Write) -> Result<()> {
     writeln!(out, "{words}\n")?;
     let mut scenario = Scenario::new(Stage::new(service, out))?;
     scenario.stock_comes_in().await?;
@@ -33,16 +29,16 @@ pub(crate) async fn play<B: Backend>(
 
 /// The products and ids of one run. They are new in every run, so that a server with the data of an earlier run can be
 /// used.
-struct Scenario<'a, B: Backend, W> {
-    stage: Stage<'a, B, W>,
+struct Scenario<'a, W> {
+    stage: Stage<'a, W>,
     run: String,
     coffee: ProductId,
     grinder: ProductId,
     today: Date,
 }
 
-impl<'a, B: Backend, W: Write> Scenario<'a, B, W> {
-    fn new(stage: Stage<'a, B, W>) -> Result<Self> {
+impl<'a, W: Write> Scenario<'a, W> {
+    fn new(stage: Stage<'a, W>) -> Result<Self> {
         let id = SystemClock.new_id().to_string();
         let run = id.rsplit('-').next().map_or(id.as_str(), |tail| &tail[..6]).to_owned();
         Ok(Self {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io::Write, time::Duration};
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
 use cqrs_core::{
-    Aggregate as _, Backend, Clock as _, CommandError, CommandId, Receipt, lists::SentTo, port::SystemClock,
+    Aggregate as _, Clock as _, CommandError, CommandId, Receipt, lists::SentTo, port::SystemClock,
 };
 use order_service::{
     Aggregates, Order, OrderId, OrderService, ProductId, Status,
@@ -24,15 +24,15 @@ const VIEW: Style = AnsiColor::Blue.on_default();
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Carries out the commands of the scenario, and shows their events and the view that changed.
-pub(crate) struct Stage<'a, B: Backend, W> {
-    service: &'a OrderService<B>,
+pub(crate) struct Stage<'a, W> {
+    service: &'a OrderService,
     out: &'a mut W,
     /// How many events of each aggregate have been shown.
     seen: HashMap<String, u64>,
 }
 
-impl<'a, B: Backend, W: Write> Stage<'a, B, W> {
-    pub(crate) fn new(service: &'a OrderService<B>, out: &'a mut W) -> Self {
+impl<'a, W: Write> Stage<'a, W> {
+    pub(crate) fn new(service: &'a OrderService, out: &'a mut W) -> Self {
         Self { service, out, seen: HashMap::new() }
     }
 
