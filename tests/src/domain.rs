@@ -2,7 +2,7 @@
 
 use cqrs_core::{
     Aggregate, AggregateKey, Answer, Apply, Backend, Command, Context, Cqrs, Documents, Envelope, Error,
-    Event, EventHandler, Handle, Handled, HandlerError, On, Project, Query, View,
+    Event, EventHandler, Handle, Handled, HandlerError, On, Project, Query, Start, View,
 };
 use serde::{Deserialize, Serialize};
 
@@ -244,6 +244,7 @@ pub struct Idle;
 
 impl EventHandler for Idle {
     const NAME: &'static str = "idle";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use cqrs_core::{
     Builder, Cqrs, Effects, Envelope, Error, EventHandler, HandlerError, On, Policy, Project, React, Refusal,
-    View,
+    Start, View,
     memory::MemoryViews,
     port::{ProjectionId, ViewStore},
 };
@@ -166,6 +166,7 @@ const LATE: Duration = Duration::from_hours(1);
 
 impl Policy for Generous {
     const NAME: &'static str = "generous";
+    const START: Start = Start::Beginning;
     type Of = Account;
 
     fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {
@@ -221,6 +222,7 @@ impl Notary {
 
 impl EventHandler for Notary {
     const NAME: &'static str = "notary";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

@@ -7,7 +7,7 @@
 use std::fs;
 
 use cqrs_core::{
-    Backend, Cqrs, Effects, Envelope, Policy, React,
+    Backend, Cqrs, Effects, Envelope, Policy, React, Start,
     memory::{Memory, MemoryEvents},
 };
 use cqrs_nats::{Nats, Topology};
@@ -30,6 +30,7 @@ struct Generous;
 
 impl Policy for Generous {
     const NAME: &'static str = "generous";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

@@ -158,6 +158,36 @@ pub enum Error {
         /// How many dead letters are missing.
         dead_letters: usize,
     },
+    /// A policy could not execute a command or a deadline, and has set it aside with the later ones of its state.
+    /// [`Cqrs::dead_intents`](crate::Cqrs::dead_intents) lists and resolves them.
+    #[error(
+        "policy {policy} has set aside {what} of {key:?}, {dead_intents} commands and deadlines are not carried out: \
+         {reason}"
+    )]
+    IntentsSetAside {
+        /// The policy.
+        policy: &'static str,
+        /// The key of the state of the first dead intent.
+        key: String,
+        /// The first dead intent.
+        what: String,
+        /// Why it was not executed.
+        reason: String,
+        /// How many intents are set aside.
+        dead_intents: usize,
+    },
+    /// A policy made no progress with its commands and deadlines for as long as the call waits.
+    #[error(
+        "policy {policy} has {open} commands and deadlines to carry out, and ended none within {waited:?}"
+    )]
+    Unsettled {
+        /// The policy.
+        policy: &'static str,
+        /// How many it has to execute.
+        open: usize,
+        /// How long the call waited.
+        waited: Duration,
+    },
     /// The view's projector has halted and needs an operator. The command has taken effect.
     #[error("the projector of view {view} has halted: {reason}")]
     ProjectionHalted {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::base::{backoff, store_error::StoreError};
 
@@ -31,5 +31,67 @@ impl Patience {
         self.failed += 1;
         tokio::time::sleep(pause).await;
         Ok(None)
+    }
+}
+
+/// A store's answer. A transient failure is asked about again, and a store that gives no answer at all fails, both
+/// within `duration`; `what` describes the question.
+pub(crate) async fn asked<T, F>(
+    duration: Duration,
+    what: impl Fn() -> String,
+    ask: impl Fn() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut patience = Patience::of(duration);
+    let asking = async {
+        loop {
+            if let Some(answer) = patience.after(ask().await).await? {
+                return Ok(answer);
+            }
+        }
+    };
+    timeout(duration, asking).await.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::pending};
+
+    use super::*;
+
+    fn fails() -> StoreError {
+        StoreError::Unavailable { what: "a call".into(), source: None }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transient_failure_is_borne() {
+        let calls = Cell::new(0);
+        let ask = async || {
+            calls.set(calls.get() + 1);
+            if calls.get() < 4 { Err(fails()) } else { Ok(calls.get()) }
+        };
+        assert_eq!(asked(PATIENCE, || "x".into(), ask).await.expect("an answer"), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_in_time_whether_the_store_fails_or_is_silent() {
+        let begin = Instant::now();
+        let failing = asked(PATIENCE, || "x".into(), async || Err::<(), _>(fails())).await;
+        assert!(failing.is_err() && begin.elapsed() <= PATIENCE, "{failing:?}");
+        let begin = Instant::now();
+        let silent = asked(PATIENCE, || "x".into(), pending::<Result<(), StoreError>>).await;
+        assert!(silent.is_err() && begin.elapsed() == PATIENCE, "{silent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_told_at_once() {
+        let refused = || StoreError::Refused { what: "x".into(), source: None };
+        let begin = Instant::now();
+        let answer = asked(PATIENCE, || "x".into(), async || Err::<(), _>(refused())).await;
+        assert!(matches!(answer, Err(StoreError::Refused { .. })) && begin.elapsed() == Duration::ZERO);
     }
 }

@@ -145,11 +145,7 @@ impl DeadIntents {
     ///
     /// Dropping it loses nothing.
     pub async fn list(&self) -> Result<Vec<DeadIntent>, Error> {
-        let mut all = Vec::new();
-        for (key, noted) in self.noted().await? {
-            all.extend(from_first_dead(noted).map(|noted| DeadIntent::of(&key, noted)));
-        }
-        Ok(all)
+        Ok(self.outbox().await?.dead)
     }
 
     /// Executes the dead intents of a key in order, until one fails again or no intent is left.
@@ -245,6 +241,17 @@ impl DeadIntents {
         set_aside::change(&*self.projection, &self.id, decide).await
     }
 
+    /// The intents of the policy that are not executed yet.
+    pub(crate) async fn outbox(&self) -> Result<Outbox, StoreError> {
+        let mut outbox = Outbox { open: Vec::new(), dead: Vec::new() };
+        for (key, noted) in self.noted().await? {
+            let open = noted.iter().take_while(|noted| !noted.is_dead());
+            outbox.open.extend(open.map(|noted| noted.place.clone()));
+            outbox.dead.extend(from_first_dead(noted).map(|noted| DeadIntent::of(&key, noted)));
+        }
+        Ok(outbox)
+    }
+
     async fn noted(&self) -> Result<BTreeMap<String, Vec<Noted>>, StoreError> {
         let pending = self.projection.notes(&self.id, PENDING).await?;
         let marks =
@@ -255,6 +262,14 @@ impl DeadIntents {
     async fn noted_of(&self, key: &str) -> Result<Vec<Noted>, StoreError> {
         Ok(self.noted().await?.remove(key).unwrap_or_default())
     }
+}
+
+/// The intents of a policy that are not executed yet.
+pub(crate) struct Outbox {
+    /// The places of those that the policy is executing, or will.
+    pub(crate) open: Vec<String>,
+    /// Those that wait for an operator.
+    pub(crate) dead: Vec<DeadIntent>,
 }
 
 /// The first dead intent of a state, and those behind it.

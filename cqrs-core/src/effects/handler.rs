@@ -30,7 +30,7 @@ use crate::{
 /// [`Policy`](crate::Policy). If a loss is acceptable, listen to [`notices`](crate::Cqrs::notices), which cost nothing.
 ///
 /// ```
-/// use cqrs_core::{Envelope, EventHandler, HandlerError, On};
+/// use cqrs_core::{Envelope, EventHandler, HandlerError, On, Start};
 /// # use cqrs_core::{Aggregate, Apply, Event};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -53,6 +53,7 @@ use crate::{
 ///
 /// impl EventHandler for Mailer {
 ///     const NAME: &'static str = "mailer";
+///     const START: Start = Start::Now;
 ///     type Of = Order;
 /// }
 ///
@@ -85,8 +86,10 @@ pub trait EventHandler: Send + Sync + 'static {
     /// never need.
     const IGNORED: &'static [&'static str] = &[];
 
-    /// Where in the log it begins when it runs for the first time.
-    const START: Start = Start::Beginning;
+    /// Where in the log it begins when it runs for the first time. There is no default, because either one surprises: a
+    /// welcome mail that is added to a service with a million accounts must not be sent a million times, and a new
+    /// search index must have all of them.
+    const START: Start;
 
     /// For how many aggregates events are handled at the same time, at most.
     const LANES: usize = 16;

@@ -22,7 +22,7 @@ use crate::{
 /// executed again under the same command ids. The cost is one write before the commands and one after them.
 ///
 /// ```
-/// use cqrs_core::{Effects, Envelope, Policy, React};
+/// use cqrs_core::{Effects, Envelope, Policy, React, Start};
 /// use serde::{Deserialize, Serialize};
 /// # use cqrs_core::{Aggregate, Apply, Command, Context, Event, Handle, Handled};
 /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -47,6 +47,7 @@ use crate::{
 ///
 /// impl Policy for ShipWhatIsPaid {
 ///     const NAME: &'static str = "ship-what-is-paid";
+///     const START: Start = Start::Beginning;
 ///     type Of = Order;
 ///
 ///     fn is_kept(&self) -> bool {
@@ -110,8 +111,9 @@ pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static
     /// never need.
     const IGNORED: &'static [&'static str] = &[];
 
-    /// Where in the log the policy begins when it runs for the first time.
-    const START: Start = Start::Beginning;
+    /// Where in the log the policy begins when it runs for the first time. There is no default, because either one
+    /// surprises: with [`Start::Beginning`] a policy that is added later sends the commands for all of the past.
+    const START: Start;
 
     /// The aggregate (or any [`EventSource`]) whose events it reacts to, or a tuple of several: `(Order, Stock)`.
     type Of: Reactions<Self>;

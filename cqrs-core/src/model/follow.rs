@@ -12,13 +12,13 @@ pub enum OnFailure {
     Halt,
 }
 
-/// Where in the log a projection begins when it runs for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Where in the log a projection begins when it runs for the first time. Afterwards it continues where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the first event.
-    #[default]
+    /// With the first event: everything that has ever happened has its effect.
     Beginning,
-    /// After the last event that the log has when the projection runs for the first time.
+    /// After the last event that the log has when the projection runs for the first time: only what happens from then
+    /// on has its effect. In a new service, whose log is empty, both are the same.
     Now,
 }
 

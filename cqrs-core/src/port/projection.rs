@@ -198,7 +198,7 @@ impl ProjectionSettings {
             on_failure: OnFailure::default(),
             retry: Retry::DEFAULT,
             ignored: &[],
-            start: Start::default(),
+            start: Start::Beginning,
             has_effects: false,
             max_events,
         }

@@ -1,6 +1,6 @@
 //! Queries: questions to views.
 
-use std::{future::Future, marker::PhantomData};
+use std::{future::Future, marker::PhantomData, time::Duration};
 
 use bytes::Bytes;
 
@@ -8,6 +8,7 @@ use crate::{
     base::{
         error::Error,
         id::{ProjectionId, check_id},
+        patience::asked,
         store_error::StoreError,
     },
     encoding::json,
@@ -150,35 +151,44 @@ pub(crate) struct StoredDocuments<'a, V> {
     store: &'a AnyViews,
     /// The active build.
     build: ProjectionId,
+    /// How long a failing store is asked again.
+    patience: Duration,
     view: PhantomData<fn() -> V>,
 }
 
 impl<'a, V> StoredDocuments<'a, V> {
-    pub(crate) fn new(store: &'a AnyViews, build: ProjectionId) -> Self {
-        Self { store, build, view: PhantomData }
+    pub(crate) fn new(store: &'a AnyViews, build: ProjectionId, patience: Duration) -> Self {
+        Self { store, build, patience, view: PhantomData }
     }
 }
 
 impl<V: View> Documents<V> for StoredDocuments<'_, V> {
     async fn get(&self, key: &str) -> Result<Option<V>, Error> {
         check_id(key)?;
-        let found = self.store.get(&self.build, key).await?;
+        let found = self.asked(|| self.store.get(&self.build, key)).await?;
         Ok(found.map(|document| decode_document(&self.build, key, &document)).transpose()?)
     }
 
     async fn page(&self, after: Option<&str>, max: usize) -> Result<Vec<(String, V)>, Error> {
-        let found = self.store.page(&self.build, after, max).await?;
+        let found = self.asked(|| self.store.page(&self.build, after, max)).await?;
         found.into_iter().map(|document| self.decode(document)).collect()
     }
 
     async fn all(&self) -> Result<Vec<(String, V)>, Error> {
-        let mut found = self.store.list(&self.build).await?;
+        let mut found = self.asked(|| self.store.list(&self.build)).await?;
         found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         found.into_iter().map(|document| self.decode(document)).collect()
     }
 }
 
 impl<V: View> StoredDocuments<'_, V> {
+    async fn asked<T, F>(&self, ask: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        asked(self.patience, || format!("reading view {}", self.build), ask).await
+    }
+
     fn decode(&self, (key, document): (String, Bytes)) -> Result<(String, V), Error> {
         let view = decode_document(&self.build, &key, &document)?;
         Ok((key, view))

@@ -19,7 +19,7 @@ use crate::{
     service::{
         deferred::Deferred,
         interceptor::{Call, CallKind, Outcome, intercept},
-        runtime::Runtime,
+        runtime::{LOOK, Runtime},
     },
 };
 
@@ -91,7 +91,8 @@ where
         let dispatch = |_| async move {
             let result = async {
                 let build = answering::<Q::View>(asked, after, patience).await?;
-                <Q::View as Answer<Q>>::answer(query, &StoredDocuments::new(&asked.views, build)).await
+                <Q::View as Answer<Q>>::answer(query, &StoredDocuments::new(&asked.views, build, patience))
+                    .await
             }
             .await;
             let outcome = match &result {
@@ -124,7 +125,15 @@ async fn answering<V: View>(
             Some(receipt) => runtime.wait(worker, receipt, patience).await?,
             None => None,
         };
-        let Ok(answering) = tokio::time::timeout(patience, worker.answering()).await else {
+        let answering = async {
+            loop {
+                match worker.answering().await {
+                    Err(Error::Store(error)) if error.is_transient() => tokio::time::sleep(LOOK).await,
+                    answering => return answering,
+                }
+            }
+        };
+        let Ok(answering) = tokio::time::timeout(patience, answering).await else {
             return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
         };
         let answering = answering?;

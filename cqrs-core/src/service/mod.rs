@@ -39,6 +39,7 @@ pub(crate) mod lists;
 pub(crate) mod router;
 pub(crate) mod routes;
 pub(crate) mod runtime;
+pub(crate) mod settled;
 pub(crate) mod trace;
 
 /// How many commits of an aggregate are read with one request.
@@ -185,7 +186,8 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// Dropping it loses nothing.
     pub async fn trace_since(&self, correlation_id: CorrelationId, since: Timestamp) -> Result<Trace, Error> {
         let search = Search { correlation_id, since, max: trace::MAX_COMMITS };
-        let found = self.runtime.shell.events.search(search).await?;
+        let what = || format!("searching the log for the transaction {correlation_id}");
+        let found = self.runtime.asked(what, || self.runtime.shell.events.search(search)).await?;
         Ok(Trace::of(correlation_id, &found.commits, since <= Timestamp::UNIX_EPOCH, found.more))
     }
 
@@ -203,7 +205,9 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
         let mut transactions = Vec::new();
         let mut after = 0;
         loop {
-            let page = self.runtime.shell.events.read(aggregate, after, PAGE).await?;
+            let what = || format!("reading {aggregate}");
+            let read = || self.runtime.shell.events.read(aggregate, after, PAGE);
+            let page = self.runtime.asked(what, read).await?;
             let events = page.commits.iter().flat_map(|stored| &stored.commit.events);
             let ids = events.map(|event| event.origin.correlation_id);
             transactions.extend(ids.filter(|id| seen.insert(*id)));
@@ -364,14 +368,27 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     ///
     /// Dropping it loses nothing.
     pub async fn caught_up(&self) -> Result<(), Error> {
-        let mut set_aside = Ok(());
-        for worker in &self.runtime.workers {
-            match worker.caught_up().await {
-                Err(error @ Error::SetAside { .. }) => set_aside = set_aside.and(Err(error)),
-                caught_up => caught_up?,
-            }
-        }
-        set_aside
+        self.runtime.caught_up().await
+    }
+
+    /// Waits until nothing more follows from what has happened: every projection has applied all that is in its log,
+    /// every policy has executed its commands and deadlines, and so on for the events that these led to. For tests and
+    /// scripts; a service that is in use is never settled for long.
+    ///
+    /// Deadlines that are armed do not count, and neither does what other services do with announcements. It does not
+    /// return while policies cause each other's commands without end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`caught_up`](Self::caught_up); [`Error::IntentsSetAside`] when a policy has dead intents, and
+    /// [`Error::Unsettled`] when a policy executed none of its intents within the service's
+    /// [`patience`](crate::Builder::patience).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn settled(&self) -> Result<(), Error> {
+        self.runtime.settled().await
     }
 
     /// Stops the projectors, policies, handlers and timers, each after its current write.

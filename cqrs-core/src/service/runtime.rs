@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::DropGuard;
 
 use crate::{
-    base::{error::Error, id::ProjectionId},
+    base::{error::Error, id::ProjectionId, patience::asked, store_error::StoreError},
     log::commit::Receipt,
     port::{any_views::AnyViews, event_store::EventStore},
     projector::{
@@ -16,14 +16,17 @@ use crate::{
     write::resources::Shell,
 };
 
-/// The pause before the check of a receipt is repeated, if the store did not answer.
-const LOOK: Duration = Duration::from_millis(50);
+/// The pause before a store is asked again that did not answer.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) struct Runtime {
     pub(crate) shell: Arc<Shell>,
     pub(crate) views: AnyViews,
     pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
+    /// How long a query waits for its view, and for the view store's answer.
     pub(crate) patience: Duration,
+    /// How long the calls of operators wait for a store.
+    pub(crate) waiting: Duration,
     pub(crate) workers: Vec<Arc<Worker>>,
     pub(crate) tasks: Tasks,
     pub(crate) _stop_on_drop: DropGuard,
@@ -35,6 +38,18 @@ impl Runtime {
             name: name.to_owned(),
             known: self.workers.iter().map(|worker| worker.name).collect(),
         })
+    }
+
+    /// A store's answer to an operator's call.
+    pub(crate) async fn asked<T, F>(
+        &self,
+        what: impl Fn() -> String,
+        ask: impl Fn() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        asked(self.waiting, what, ask).await
     }
 
     /// Waits until the projection has applied the command of a receipt, if it applies that aggregate's events at all;
@@ -53,7 +68,13 @@ impl Runtime {
             let mut known = receipt.known.0;
             loop {
                 known = self.check(receipt, known).await?;
-                let build = worker.applied(&receipt.aggregate, receipt.position).await?;
+                let build = match worker.applied(&receipt.aggregate, receipt.position).await {
+                    Err(Error::Store(error)) if error.is_transient() => {
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    }
+                    applied => applied?,
+                };
                 if known == Some(self.shell.events.era()) {
                     return Ok(Some(build));
                 }

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// ```
 /// # use cqrs_core::{
-/// #     Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React,
+/// #     Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React, Start,
 /// # };
 /// # use serde::{Deserialize, Serialize};
 /// # use std::time::Duration;
@@ -44,7 +44,11 @@ use crate::{
 /// # }
 /// # #[derive(Default, Serialize, Deserialize)]
 /// # struct Payments;
-/// # impl Policy for Payments { const NAME: &'static str = "payments"; type Of = Order; }
+/// # impl Policy for Payments {
+/// #     const NAME: &'static str = "payments";
+/// #     const START: Start = Start::Beginning;
+/// #     type Of = Order;
+/// # }
 /// # impl React<OrderEvent> for Payments {
 /// #     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
 /// #         let order = event.subject().to_owned();

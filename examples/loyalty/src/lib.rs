@@ -2,7 +2,7 @@
 
 use cqrs_core::{
     Aggregate, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Error, Event, Handle, Handled,
-    Policy, Project, Query, React, View, port::EventStore,
+    Policy, Project, Query, React, Start, View, port::EventStore,
 };
 use order_service::{CustomerId, Money, OrderId, Shop, ShopEvent};
 use rust_decimal::prelude::ToPrimitive as _;
@@ -76,6 +76,7 @@ pub struct PointsForShippedOrders {
 
 impl Policy for PointsForShippedOrders {
     const NAME: &'static str = "points-for-shipped-orders";
+    const START: Start = Start::Beginning;
     type Of = Shop;
 
     fn is_kept(&self) -> bool {

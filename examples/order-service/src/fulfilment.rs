@@ -11,7 +11,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use cqrs_core::{Effects, Envelope, Policy, React, Refusal};
+use cqrs_core::{Effects, Envelope, Policy, React, Refusal, Start};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,7 @@ pub struct Fulfilment {
 
 impl Policy for Fulfilment {
     const NAME: &'static str = "fulfilment";
+    const START: Start = Start::Beginning;
     type Of = (Order, Stock);
 
     fn is_kept(&self) -> bool {

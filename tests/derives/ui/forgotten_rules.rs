@@ -2,6 +2,7 @@
 //! reported.
 
 use cqrs_core::{
+    Start,
     Aggregate, Apply, Effects, Envelope, Event, EventHandler, HandlerError, On, Policy, Project, React, View,
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,7 @@ struct NoReact;
 
 impl Policy for NoReact {
     const NAME: &'static str = "policy";
+    const START: Start = Start::Beginning;
     type Of = Order;
 }
 
@@ -54,6 +56,7 @@ struct NoOn;
 
 impl EventHandler for NoOn {
     const NAME: &'static str = "handler";
+    const START: Start = Start::Beginning;
     type Of = Order;
 }
 
@@ -72,6 +75,7 @@ impl Project<Paid> for Half {
 
 impl Policy for Half {
     const NAME: &'static str = "half";
+    const START: Start = Start::Beginning;
     type Of = (Order, Parcel);
 }
 
@@ -81,6 +85,7 @@ impl React<Paid> for Half {
 
 impl EventHandler for Half {
     const NAME: &'static str = "half";
+    const START: Start = Start::Beginning;
     type Of = (Order, Parcel);
 }
 

@@ -14,7 +14,8 @@ use std::{
 };
 
 use cqrs_core::{
-    Cqrs, Effects, Envelope, Policy, React, Receipt, View as _, operate::ProjectorState, port::ProjectionId,
+    Cqrs, Effects, Envelope, Policy, React, Receipt, Start, View as _, operate::ProjectorState,
+    port::ProjectionId,
 };
 use cqrs_nats::{Connect, Permissions, Topology};
 use cqrs_nats_server::LocalServer;
@@ -42,6 +43,7 @@ struct Reminder;
 
 impl Policy for Reminder {
     const NAME: &'static str = "reminder";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

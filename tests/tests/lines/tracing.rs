@@ -2,7 +2,7 @@
 
 use cqrs_core::{
     Aggregate, Apply, Command, Context, CorrelationId, Cqrs, Effects, Envelope, Event, EventHandler, Handle,
-    Handled, HandlerError, On, Policy, Project, React, View,
+    Handled, HandlerError, On, Policy, Project, React, Start, View,
     announce::Announce,
     memory::{Memory, MemoryEvents, MemoryViews},
     model::EventSource,
@@ -79,6 +79,7 @@ struct Watcher;
 
 impl Policy for Watcher {
     const NAME: &'static str = "policy";
+    const START: Start = Start::Beginning;
     type Of = Lamp;
 }
 
@@ -90,6 +91,7 @@ impl React<Lit> for Watcher {
 
 impl EventHandler for Watcher {
     const NAME: &'static str = "handler";
+    const START: Start = Start::Beginning;
     type Of = Lamp;
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use cqrs_core::{
     Aggregate, Apply, Command, CommandError, Context, Cqrs, Effects, Envelope, Error, Event, EventHandler,
-    Handle, Handled, HandlerError, On, Policy, Project, React, View,
+    Handle, Handled, HandlerError, On, Policy, Project, React, Start, View,
     memory::{Memory, MemoryEvents, MemoryViews},
     model::Codec,
     port::EventStore as _,
@@ -123,6 +123,7 @@ struct QuietPolicy;
 
 impl Policy for QuietPolicy {
     const NAME: &'static str = "quiet-policy";
+    const START: Start = Start::Beginning;
     const IGNORED: &'static [&'static str] = DEPOSITED;
     type Of = Account;
 }
@@ -138,6 +139,7 @@ struct QuietHandler(Seen);
 
 impl EventHandler for QuietHandler {
     const NAME: &'static str = "quiet-handler";
+    const START: Start = Start::Beginning;
     const IGNORED: &'static [&'static str] = DEPOSITED;
     type Of = Account;
 }

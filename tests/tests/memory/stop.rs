@@ -10,7 +10,7 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, Cqrs, Effects, Envelope, EventHandler, HandlerError, On, Policy, React,
+    AggregateKey, Cqrs, Effects, Envelope, EventHandler, HandlerError, On, Policy, React, Start,
     intercept::{Call, Interceptor, Next, Outcome, Refused},
     log::Position,
     memory::{Memory, MemoryViews},
@@ -32,6 +32,7 @@ struct Clerk {
 
 impl EventHandler for Clerk {
     const NAME: &'static str = "clerk";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 
@@ -158,6 +159,7 @@ struct Generous;
 
 impl Policy for Generous {
     const NAME: &'static str = "generous";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use cqrs_core::{
     Backend, CommandError, CommandId, Cqrs, Effects, Envelope, Error, Event, EventHandler, HandlerError,
-    Metadata, On, Policy, Project, Query, React, View,
+    Metadata, On, Policy, Project, Query, React, Start, View,
     announce::Announce,
     log::StoredCommit,
     memory::{Memory, MemoryEvents, MemoryViews},
@@ -99,6 +99,7 @@ struct Rewards;
 
 impl Policy for Rewards {
     const NAME: &'static str = "rewards";
+    const START: Start = Start::Beginning;
     type Of = Bank;
 }
 
@@ -115,6 +116,7 @@ struct Listener(Arc<Mutex<Vec<String>>>);
 
 impl EventHandler for Listener {
     const NAME: &'static str = "listener";
+    const START: Start = Start::Beginning;
     type Of = Bank;
 }
 

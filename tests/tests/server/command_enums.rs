@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use cqrs_core::{
     Aggregate, Apply, Backend, Command, CommandError, CommandId, Context, Cqrs, Effects, Envelope, Error,
-    Event, Handle, Handled, Policy, React, Refusal,
+    Event, Handle, Handled, Policy, React, Refusal, Start,
     by_name::{CommandMessage, RouteError, Router},
     intercept::{Call, Interceptor, Next, Outcome, Refused},
     memory::Memory,
@@ -209,6 +209,7 @@ struct Courier {
 
 impl Policy for Courier {
     const NAME: &'static str = "courier";
+    const START: Start = Start::Beginning;
     type Of = Parcel;
 
     fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Event, Events,
-    Handle, Handled, Policy, React, Refusal,
+    Handle, Handled, Policy, React, Refusal, Start,
     intercept::{Call, Interceptor, Next, Outcome, Refused},
     memory::{MemoryEvents, MemoryViews},
     operate::ProjectorState,
@@ -97,6 +97,7 @@ struct Worker {
 
 impl Policy for Worker {
     const NAME: &'static str = "worker";
+    const START: Start = Start::Beginning;
     type Of = Job;
 
     fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Cqrs, Envelope, EventHandler, HandlerError, On, memory::Memory, operate::ProjectorState,
+    Backend, Cqrs, Envelope, EventHandler, HandlerError, On, Start, memory::Memory, operate::ProjectorState,
 };
 use cqrs_nats::{Nats, Topology};
 use cqrs_nats_server::LocalServer;
@@ -48,6 +48,7 @@ impl Clerk {
 
 impl EventHandler for Clerk {
     const NAME: &'static str = "clerk";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

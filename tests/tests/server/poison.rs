@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, Command, Context, Cqrs, Effects, Envelope, Error, Event,
-    EventId, Handle, Handled, Policy, Project, Query, React, Receipt, View,
+    EventId, Handle, Handled, Policy, Project, Query, React, Receipt, Start, View,
     log::Commit,
     memory::{MemoryEvents, MemoryViews},
     operate::Fault,
@@ -396,6 +396,7 @@ struct Moody {
 
 impl Policy for Moody {
     const NAME: &'static str = "moody";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

@@ -70,6 +70,7 @@ struct Generous {
 
 impl Policy for Generous {
     const NAME: &'static str = "generous";
+    const START: Start = Start::Beginning;
     type Of = Account;
 
     fn refused(&mut self, refusal: &Refusal, effects: &mut Effects) {
@@ -177,6 +178,7 @@ struct Unlisted {
 
 impl Policy for Mistaken {
     const NAME: &'static str = "mistaken";
+    const START: Start = Start::Beginning;
     type Of = Account;
 
     fn is_kept(&self) -> bool {

@@ -8,7 +8,7 @@ use std::{
 
 use cqrs_core::{
     Backend, Clock as _, CommandId, CorrelationId, Cqrs, Effects, Envelope, EventHandler, HandlerError,
-    Metadata, On, Policy, React, Refusal,
+    Metadata, On, Policy, React, Refusal, Start,
     operate::Trace,
     port::{EventStore as _, SystemClock},
 };
@@ -37,6 +37,7 @@ struct Chain;
 
 impl Policy for Chain {
     const NAME: &'static str = "chain";
+    const START: Start = Start::Beginning;
     type Of = Account;
 
     fn refused(&mut self, _: &Refusal, effects: &mut Effects) {
@@ -66,6 +67,7 @@ struct Thankful(Arc<OnceLock<Bank>>);
 
 impl EventHandler for Thankful {
     const NAME: &'static str = "thankful";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

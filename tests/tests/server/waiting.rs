@@ -9,7 +9,7 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Cqrs, Envelope, Error, EventHandler, HandlerError, On, OnFailure, Retry,
+    Backend, Cqrs, Envelope, Error, EventHandler, HandlerError, On, OnFailure, Retry, Start,
     operate::{Fault, ProjectorState},
 };
 use cqrs_tests::{
@@ -62,6 +62,7 @@ macro_rules! mailers {
 
         impl EventHandler for $name {
             const NAME: &'static str = $stored;
+            const START: Start = Start::Beginning;
             const ON_FAILURE: OnFailure = OnFailure::$on_failure;
             const RETRY: Retry = $retry;
             type Of = Account;
@@ -133,7 +134,7 @@ async fn an_outage_that_lasts_too_long_is_one_events_fault<B: Backend>(backend: 
 macro_rules! program {
     ($program:ident, $retry:expr, $($variant:ident)+) => {
         mod $program {
-            use cqrs_core::{Aggregate, Apply, Command, Context, Effects, Envelope, Event, EventHandler, Handle, Handled, HandlerError, On, Policy, Project, Query, React, Retry, View};
+            use cqrs_core::{Aggregate, Apply, Command, Context, Effects, Envelope, Event, EventHandler, Handle, Handled, HandlerError, On, Policy, Project, Query, React, Retry, Start, View};
             use serde::{Deserialize, Serialize};
 
             use super::{Duration, Places};
@@ -202,6 +203,7 @@ macro_rules! program {
 
             impl EventHandler for Mate {
                 const NAME: &'static str = "mate";
+                const START: Start = Start::Beginning;
                 const RETRY: Retry = RETRY;
                 type Of = Ship;
             }
@@ -218,6 +220,7 @@ macro_rules! program {
 
             impl Policy for Owner {
                 const NAME: &'static str = "owner";
+                const START: Start = Start::Beginning;
                 const RETRY: Retry = RETRY;
                 type Of = Ship;
             }

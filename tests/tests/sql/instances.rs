@@ -7,7 +7,7 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, Cqrs, Envelope, EventHandler, HandlerError, On, View as _,
+    Backend, Cqrs, Envelope, EventHandler, HandlerError, On, Start, View as _,
     memory::{Memory, MemoryViews},
     operate::ProjectorState,
     port::ViewStore,
@@ -227,6 +227,7 @@ impl Drop for End<'_> {
 
 impl EventHandler for Slow {
     const NAME: &'static str = "slow";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

@@ -21,6 +21,7 @@ use crate::{
     base::{
         error::{Error, describe},
         id::ProjectionId,
+        patience::asked,
     },
     port::{
         any_views::AnyViews,
@@ -57,8 +58,8 @@ pub(crate) struct Worker {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) projection: Arc<dyn AnyProjection>,
-    settings: ProjectionSettings,
-    log: Followed,
+    pub(crate) settings: ProjectionSettings,
+    pub(crate) log: Followed,
     /// The store of the record of builds.
     views: AnyViews,
     pub(crate) shared: Arc<Shared>,
@@ -163,8 +164,8 @@ impl Worker {
         let mut all = self.statuses();
         for status in &mut all {
             let what = || format!("asking the stores how far {} is", status.projection);
-            let found = self.in_time(what, async {
-                let id = &status.projection;
+            let id = &status.projection;
+            let found = asked(self.shared.patience, what, || async {
                 let saved = self.projection.checkpoint(id).await?.checkpoint;
                 let sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
                 let backlog = self.log.events.backlog(&self.settings.aggregates, sequence).await?;

@@ -133,16 +133,6 @@ impl Worker {
         self.lock().get(&id.build).map_or(0, |running| running.status.borrow().sequence)
     }
 
-    /// A store's answer, or an error after the service's patience.
-    pub(super) async fn in_time<T>(
-        &self,
-        what: impl Fn() -> String,
-        asking: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let asked = timeout(self.shared.patience, asking).await;
-        asked.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
-    }
-
     /// The build that is known to be active, once there is one.
     async fn active(&self) -> ProjectionId {
         let mut known = self.answering.watch();

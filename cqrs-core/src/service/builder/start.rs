@@ -86,6 +86,7 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
             views,
             interceptors: self.interceptors,
             patience: self.patience,
+            waiting: self.waiting,
             workers,
             tasks: tasks.clone(),
             _stop_on_drop: guard,
