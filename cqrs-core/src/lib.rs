@@ -7,7 +7,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`guide`] | what a view promises, policies and event handlers, schema evolution, several contexts |
+//! | [`guide`] | a first service, rules, queries, what a view promises, policies and handlers, schemas, contexts |
 //! | [`model`] | what aggregates and events can say of themselves beside the derives |
 //! | [`log`] | events as they stand in a log |
 //! | [`port`] | what an adapter implements, and projections by hand |
@@ -66,6 +66,15 @@ pub use base::{
 
 /// The guides, one page each.
 pub mod guide {
+    #[doc = include_str!("../docs/first_service.md")]
+    pub mod first_service {}
+
+    #[doc = include_str!("../docs/rules.md")]
+    pub mod rules {}
+
+    #[doc = include_str!("../docs/queries.md")]
+    pub mod queries {}
+
     #[doc = include_str!("../docs/events.md")]
     pub mod events {}
 

@@ -17,9 +17,13 @@
 //! ```
 //!
 //! It needs a nats-server of version 2.12.2 or later with JetStream. What is stored, and how readers in other languages
-//! read it, is described at [`wire`]; what each answer to a command means, and what survives which failure, at
-//! [`what_happens_to_a_command`]; how much load one server takes, and how to scale further, at
-//! [`from_one_server_to_many`].
+//! read it, is described at [`wire`].
+//!
+//! | guide | what is in it |
+//! |---|---|
+//! | [`guide::commands`] | what each answer to a command means, and what survives which failure |
+//! | [`guide::operate`] | deployment, probes, permissions, settings, updates, backups, deleting and renaming |
+//! | [`guide::scale`] | how much load one server takes, and how to scale further |
 
 // Each module imports only those above it, and names the module that owns what it imports.
 mod client;
@@ -37,11 +41,17 @@ mod connect;
 #[doc(hidden)]
 pub mod fuzzing;
 
-#[doc = include_str!("../docs/commands.md")]
-pub mod what_happens_to_a_command {}
+/// The guides, one page each.
+pub mod guide {
+    #[doc = include_str!("../docs/commands.md")]
+    pub mod commands {}
 
-#[doc = include_str!("../docs/scale.md")]
-pub mod from_one_server_to_many {}
+    #[doc = include_str!("../docs/operate.md")]
+    pub mod operate {}
+
+    #[doc = include_str!("../docs/scale.md")]
+    pub mod scale {}
+}
 
 pub use client::settings::Difference;
 pub use connect::{Connect, ConnectError, MIN_SERVER};

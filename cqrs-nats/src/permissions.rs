@@ -148,7 +148,7 @@ mod tests {
         let permissions = Topology::new("orders").permissions("_INBOX.orders");
         let permissions = permissions.projection(&ProjectionId::new("order-summary", 1));
         let block = permissions.snapshots().deadlines().notices().to_string();
-        let guide = include_str!("../docs/commands.md");
+        let guide = include_str!("../docs/operate.md");
         assert!(guide.contains(&block), "{block}");
     }
 }

@@ -79,7 +79,7 @@ pub enum ConnectError {
     /// The user lacks a permission.
     #[error(
         "the user of the NATS server at {url} needs the permission to {permission}: \
-         the guide to commands lists all that a service needs"
+         the guide `operate` lists all that a service needs"
     )]
     NotPermitted {
         /// The address, without secrets.
