@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// metadata (users, tenants) is private to the context.
 const PUBLIC_METADATA: [&str; 2] = ["traceparent", "tracestate"];
 
-/// The progress of `A` in the view store `S`, and the public log `E`.
+/// The announcer `A` with its place for progress, and the public log.
 pub(crate) struct Announcer<A> {
     public: AnyEvents,
     views: AnyViews,

@@ -26,7 +26,7 @@ use crate::{
 /// How many events are handled before progress is saved; at most so many are repeated after a crash.
 const MAX_EVENTS: usize = 256;
 
-/// The progress of `H` in the view store `S`.
+/// The handler `H` with its place for progress.
 pub(crate) struct HandlerProjection<H> {
     handler: Arc<H>,
     views: AnyViews,

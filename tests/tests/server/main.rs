@@ -25,6 +25,7 @@ mod refusals;
 mod replaced;
 mod service;
 mod settings;
+mod settled;
 mod snapshots;
 mod tls;
 mod traces;

@@ -49,7 +49,7 @@ use work::{Step, Work};
 /// (back-pressure).
 const MAX_WAITING: usize = 1_000;
 
-/// The states of `P` in the view store `S`.
+/// The policy `P` with the place of its states.
 pub(crate) struct PolicyProjection<P> {
     views: AnyViews,
     carrier: Arc<Carrier>,
