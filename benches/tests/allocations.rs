@@ -71,7 +71,7 @@ where
     Order: Handle<C>,
 {
     let mut order = Order::default();
-    let context = Context::new(CommandId(SystemClock.new_id()), SystemClock.now());
+    let context = Context::new(CommandId::new(), SystemClock.now());
     measure(|| {
         for _ in 0..COMMANDS {
             let events = order.handle(&command(1), &context).expect("it is not refused");

@@ -63,7 +63,7 @@ async fn in_the_service(time: Duration) -> Result<f64> {
 }
 
 async fn by_hand(time: Duration) -> Result<f64> {
-    let context = Context::new(CommandId(SystemClock.new_id()), SystemClock.now());
+    let context = Context::new(CommandId::new(), SystemClock.now());
     let milliseconds = milliseconds_each(time, || async {
         let mut order = Order::default();
         for _ in 0..AT_ONCE {
@@ -86,7 +86,7 @@ async fn the_least(time: Duration) -> Result<f64> {
     let begin = Instant::now();
     while begin.elapsed() < time {
         for _ in 0..AT_ONCE {
-            let command_id = CommandId(SystemClock.new_id());
+            let command_id = CommandId::new();
             let context = Context::new(command_id, SystemClock.now());
             let origin = Arc::new(Origin {
                 time: context.time,

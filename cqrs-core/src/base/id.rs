@@ -46,18 +46,36 @@ message_id! {
 message_id! {
     /// The id of one command. Sending a command again under the same id has no second effect.
     ///
+    /// [`new`](CommandId::new) makes one for a new request, [`derived`](CommandId::derived) the one that follows from
+    /// business data. A command that is executed without an id gets a new one from the service's clock.
+    ///
     /// ```
     /// use cqrs_core::CommandId;
+    ///
+    /// // Keep it with the request, and send the request again under it.
+    /// let id = CommandId::new();
+    /// assert_eq!(id.to_string().parse::<CommandId>()?, id);
+    /// assert_ne!(id, CommandId::new());
     ///
     /// let first = CommandId::derived(["northwind", "create", "10248"]);
     /// assert_eq!(first, CommandId::derived(["northwind", "create", "10248"]));
     /// assert_ne!(first, CommandId::derived(["northwind", "create1", "0248"]));
+    /// # Ok::<(), uuid::Error>(())
     /// ```
     CommandId
 }
 
 message_id! {
-    /// The id that all messages of one business transaction share.
+    /// The id that all messages of one business transaction share. A transaction is named after the command that it
+    /// begins with: then [`Cqrs::trace`](crate::Cqrs::trace) finds its beginning without reading the whole log.
+    ///
+    /// ```
+    /// use cqrs_core::{CommandId, CorrelationId};
+    ///
+    /// let first = CommandId::new();
+    /// let transaction = CorrelationId::from(first); // For `Execute::correlation` of the commands after it.
+    /// assert_eq!(transaction.0, first.0);
+    /// ```
     CorrelationId
 }
 

@@ -1,7 +1,10 @@
 //! The port to the time and to new ids: the domain and the loops never read the machine's clock themselves.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::base::future::BoxFuture;
+use crate::base::{future::BoxFuture, id::CommandId};
 
 /// The longest wait before the clock is read again: an operator may have set it.
 const LOOK: Duration = Duration::from_secs(60);
@@ -55,17 +58,88 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests: it moves only when a test advances it, and its ids count up.
+impl CommandId {
+    /// A new id, unique in the world; version 7 (RFC 9562), so that ids sort by the time of the machine's clock.
+    #[expect(clippy::new_without_default, reason = "a default is the same each time, and an id never is")]
+    pub fn new() -> Self {
+        Self(SystemClock.new_id())
+    }
+}
+
+/// A shared clock is the same clock: a test keeps one handle and gives the service another.
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn new_id(&self) -> Uuid {
+        (**self).new_id()
+    }
+
+    fn sleep_until(&self, time: Timestamp) -> BoxFuture<'_, ()> {
+        (**self).sleep_until(time)
+    }
+}
+
+/// A clock for tests: it moves only when a test advances or sets it, and its ids count up.
+///
+/// The service takes a handle of it. In memory deadlines follow it too: they are due when it shows their time. (On NATS
+/// the server's clock decides.)
 ///
 /// ```
-/// use std::time::Duration;
-/// use cqrs_core::{Clock, testing::ManualClock};
+/// # use cqrs_core::{
+/// #     Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React,
+/// # };
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+/// # #[event(prefix = "order")]
+/// # enum OrderEvent { Placed, Expired }
+/// # #[derive(Debug, thiserror::Error)]
+/// # enum OrderRejection {}
+/// # #[derive(Default, Clone, Aggregate)]
+/// # #[aggregate(id = u32, event = OrderEvent, rejection = OrderRejection, commands(PlaceOrder, ExpireOrder))]
+/// # struct Order { expired: bool }
+/// # impl Apply<OrderEvent> for Order {
+/// #     fn apply(&mut self, event: &OrderEvent) { self.expired |= matches!(event, OrderEvent::Expired); }
+/// # }
+/// # #[derive(Debug, Serialize, Deserialize, Command)]
+/// # #[command(aggregate = Order, create)]
+/// # struct PlaceOrder { #[command(id)] order: u32 }
+/// # impl Handle<PlaceOrder> for Order {
+/// #     fn handle(&self, _: &PlaceOrder, _: &Context) -> Handled<Self> { Ok(OrderEvent::Placed.into()) }
+/// # }
+/// # #[derive(Debug, Serialize, Deserialize, Command)]
+/// # #[command(aggregate = Order)]
+/// # struct ExpireOrder { #[command(id)] order: u32 }
+/// # impl Handle<ExpireOrder> for Order {
+/// #     fn handle(&self, _: &ExpireOrder, _: &Context) -> Handled<Self> { Ok(OrderEvent::Expired.into()) }
+/// # }
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # struct Expiry;
+/// # impl Policy for Expiry { const NAME: &'static str = "expiry"; type Of = Order; }
+/// # impl React<OrderEvent> for Expiry {
+/// #     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
+/// #         let Ok(order) = event.subject().parse() else { return };
+/// #         if let OrderEvent::Placed = event.data {
+/// #             effects.at("expiry", event.time + std::time::Duration::from_secs(3_600), ExpireOrder { order });
+/// #         }
+/// #     }
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{sync::Arc, time::Duration};
+/// use cqrs_core::{Clock, Cqrs, memory::Memory, testing::ManualClock};
 ///
-/// let clock = ManualClock::new("2026-01-01T00:00:00Z".parse()?);
-/// clock.advance(Duration::from_secs(60));
-/// assert_eq!(clock.now().to_string(), "2026-01-01T00:01:00Z");
-/// assert_ne!(clock.new_id(), clock.new_id());
-/// # Ok::<(), jiff::Error>(())
+/// let clock = Arc::new(ManualClock::new("2026-01-01T12:00:00Z".parse()?));
+/// let builder = Cqrs::builder(Memory::default()).clock(Arc::clone(&clock));
+/// let cqrs = builder.aggregate::<Order>().policy::<Expiry>().start().await?;
+/// cqrs.execute(PlaceOrder { order: 7 }).await?; // The policy lets it expire an hour later.
+///
+/// clock.advance(Duration::from_secs(3_599));
+/// assert_eq!(clock.now().to_string(), "2026-01-01T12:59:59Z");
+/// clock.set("2026-01-01T13:00:00Z".parse()?); // Now the deadline is due.
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct ManualClock {
@@ -74,9 +148,15 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `start` (to the microsecond).
+    /// A clock that shows `start` (to the microsecond). Its ids count up from 1: use it on a log that no other clock has
+    /// given ids to.
     pub fn new(start: Timestamp) -> Self {
         Self { microseconds: watch::Sender::new(start.as_microsecond()), next_id: AtomicU64::new(1) }
+    }
+
+    /// Sets the clock to `time` (to the microsecond), forward or back.
+    pub fn set(&self, time: Timestamp) {
+        self.microseconds.send_replace(time.as_microsecond());
     }
 
     /// Moves the clock forward.
@@ -106,5 +186,38 @@ impl Clock for ManualClock {
     fn new_id(&self) -> Uuid {
         let count = u128::from(self.next_id.fetch_add(1, Ordering::Relaxed));
         uuid::Builder::from_u128(count).with_version(uuid::Version::SortRand).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The defaults of the trait would read the machine's time for new ids, and sleep by it.
+    #[tokio::test]
+    async fn a_shared_clock_is_the_same_clock() {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let given: Box<dyn Clock> = Box::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let ids = [clock.new_id(), given.new_id(), clock.new_id()].map(|id| id.as_u128() & 0xff);
+        assert_eq!(ids, [1, 2, 3]);
+        let hour = Timestamp::new(3_600, 0).unwrap();
+        let ((), ()) = tokio::join!(given.sleep_until(hour), async { clock.set(hour) });
+        assert_eq!(given.now(), hour);
+        clock.set(Timestamp::UNIX_EPOCH);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(given.now(), Timestamp::new(1, 0).unwrap(), "it goes back as well");
+    }
+
+    #[test]
+    fn new_ids_of_commands_have_the_time_and_differ() {
+        let (before, ids, after) =
+            (SystemClock.now(), [(); 100].map(|()| CommandId::new()), SystemClock.now());
+        for id in ids {
+            let (seconds, _) = id.0.get_timestamp().expect("version 7").to_unix();
+            let seconds = i64::try_from(seconds).unwrap();
+            assert!((before.as_second()..=after.as_second()).contains(&seconds), "{id}");
+        }
+        let different: std::collections::HashSet<_> = ids.into_iter().collect();
+        assert_eq!(different.len(), 100);
     }
 }

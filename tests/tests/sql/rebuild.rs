@@ -102,9 +102,9 @@ async fn fill_account(events: &NatsEvents, account: u64, number: u64) {
         let origin = Arc::new(Origin {
             command: "fill".into(),
             time: SystemClock.now(),
-            command_id: CommandId(SystemClock.new_id()),
+            command_id: CommandId::new(),
             fingerprint: 0,
-            correlation_id: CommandId(SystemClock.new_id()).into(),
+            correlation_id: CommandId::new().into(),
             causation_id: None,
             metadata: Metadata::default(),
         });

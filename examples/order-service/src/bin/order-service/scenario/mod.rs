@@ -71,7 +71,7 @@ impl<'a, W: Write> Scenario<'a, W> {
         stage.act("Anna's order is binding", ConfirmOrder { order: order.clone() }).await?;
 
         stage.act("Anna pays 150.00, which is not the price", pay(&order, "150.00")?).await?;
-        let id = CommandId(SystemClock.new_id());
+        let id = CommandId::new();
         stage.act_as("Anna pays 152.75", pay(&order, "152.75")?, id).await?;
         stage.act_as("the same command again, as after a lost answer", pay(&order, "152.75")?, id).await?;
 

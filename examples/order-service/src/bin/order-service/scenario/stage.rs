@@ -4,9 +4,7 @@ use std::{collections::HashMap, io::Write, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
-use cqrs_core::{
-    Aggregate as _, Clock as _, CommandError, CommandId, Receipt, lists::SentTo, port::SystemClock,
-};
+use cqrs_core::{Aggregate as _, CommandError, CommandId, Receipt, lists::SentTo};
 use order_service::{
     Aggregates, Order, OrderId, OrderService, ProductId, Status,
     views::{GetHistory, GetOrder, GetStock, GetTotals, History, OrderBy, TopCountries, TopCustomers},
@@ -43,7 +41,7 @@ impl<'a, W: Write> Stage<'a, W> {
 
     /// Carries out a command.
     pub(crate) async fn act<C: SentTo<Aggregates, I>, I>(&mut self, what: &str, command: C) -> Result<()> {
-        self.act_as(what, command, CommandId(SystemClock.new_id())).await
+        self.act_as(what, command, CommandId::new()).await
     }
 
     /// Carries out a command under this id, under which it takes effect once.
