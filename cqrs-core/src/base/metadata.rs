@@ -41,10 +41,11 @@ const TRACEPARENT: &str = "traceparent";
 /// ```
 /// use cqrs_core::Metadata;
 ///
-/// let mut metadata = Metadata::default();
-/// metadata.insert("user", "anna")?;
-/// assert_eq!(metadata.get("user"), Some("anna"));
-/// assert!(metadata.insert("User-Id", "7").is_err());
+/// let mut metadata = Metadata::try_from([("user", "anna"), ("tenant", "7")])?;
+/// metadata.insert("user", "ben")?;
+/// assert_eq!(metadata.get("user"), Some("ben"));
+/// // A name or a value that an event cannot carry is an error, also where it comes from a request.
+/// assert!(Metadata::try_from([("User-Id", "7")]).is_err());
 /// # Ok::<(), cqrs_core::model::InvalidMetadata>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +76,34 @@ impl Metadata {
             return Err(InvalidMetadata::Traceparent(value));
         }
         self.0.insert(name, value);
+        Ok(())
+    }
+
+    /// Sets each name to its value, as [`insert`](Self::insert) does. Of several values of a name the last one counts.
+    ///
+    /// ```
+    /// use cqrs_core::Metadata;
+    ///
+    /// let headers = vec![("x-user", "anna"), ("accept", "*/*"), ("x-tenant", "7")];
+    /// let ours = headers.into_iter().filter_map(|(name, value)| Some((name.strip_prefix("x-")?, value)));
+    /// let mut metadata = Metadata::default();
+    /// metadata.try_extend(ours)?;
+    /// assert_eq!(metadata.iter().collect::<Vec<_>>(), [("tenant", "7"), ("user", "anna")]);
+    /// # Ok::<(), cqrs_core::model::InvalidMetadata>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMetadata`] about the first entry that an event cannot carry. Then none of the entries is set.
+    pub fn try_extend<Name: Into<String>, Value: Into<String>>(
+        &mut self,
+        entries: impl IntoIterator<Item = (Name, Value)>,
+    ) -> Result<(), InvalidMetadata> {
+        let mut extended = self.clone();
+        for (name, value) in entries {
+            extended.insert(name, value)?;
+        }
+        *self = extended;
         Ok(())
     }
 
@@ -111,9 +140,18 @@ impl TryFrom<BTreeMap<String, String>> for Metadata {
 
     fn try_from(entries: BTreeMap<String, String>) -> Result<Self, InvalidMetadata> {
         let mut metadata = Self::default();
-        for (name, value) in entries {
-            metadata.insert(name, value)?;
-        }
+        metadata.try_extend(entries)?;
+        Ok(metadata)
+    }
+}
+
+/// Metadata with these entries; see [`try_extend`](Metadata::try_extend).
+impl<Name: Into<String>, Value: Into<String>, const N: usize> TryFrom<[(Name, Value); N]> for Metadata {
+    type Error = InvalidMetadata;
+
+    fn try_from(entries: [(Name, Value); N]) -> Result<Self, InvalidMetadata> {
+        let mut metadata = Self::default();
+        metadata.try_extend(entries)?;
         Ok(metadata)
     }
 }
@@ -173,6 +211,23 @@ mod tests {
         {
             assert!(serde_json::from_str::<Metadata>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn entries_are_set_together_or_not_at_all() {
+        let mut metadata = Metadata::try_from([("user", "anna"), ("tenant", "7"), ("user", "ben")]).unwrap();
+        let before = metadata.clone();
+        assert_eq!(before.iter().collect::<Vec<_>>(), [("tenant", "7"), ("user", "ben")]);
+        for (name, value) in
+            [("", "x"), ("User", "x"), ("a\r\nNats-Rollup", "all"), ("commandid", "x"), ("traceparent", "1")]
+        {
+            let one_by_one = Metadata::default().insert(name, value).expect_err(name);
+            assert_eq!(metadata.try_extend([("user", "otto"), (name, value)]), Err(one_by_one.clone()));
+            assert_eq!(Metadata::try_from([(name, value)]), Err(one_by_one));
+            assert_eq!(metadata, before, "{name:?}");
+        }
+        metadata.try_extend([("user".to_owned(), "otto".to_owned())]).unwrap();
+        assert_eq!(metadata.get("user"), Some("otto"));
     }
 
     #[test]

@@ -101,7 +101,8 @@ where
         Self(Deferred::Prepared(settings, |settings| Box::pin(settings.run())))
     }
 
-    /// The command's id, under which it takes effect once. By default a new one.
+    /// The command's id, under which it takes effect once. By default a new one. Make one with [`CommandId::new`] and
+    /// keep it, to send the command again under the same id when no answer came.
     pub fn id(self, id: CommandId) -> Self {
         Self(self.0.with(|settings| settings.id = Some(id)))
     }
@@ -116,7 +117,7 @@ where
         Self(self.0.with(|settings| settings.causation_id = Some(id.into())))
     }
 
-    /// The metadata of the command, which its events keep.
+    /// The metadata of the command, which its events keep: `.metadata([("user", "anna")].try_into()?)`.
     pub fn metadata(self, metadata: Metadata) -> Self {
         Self(self.0.with(|settings| settings.metadata = metadata))
     }
