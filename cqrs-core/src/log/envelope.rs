@@ -18,8 +18,9 @@ use crate::{
 pub struct Envelope<E> {
     /// The event's own id.
     pub id: EventId,
-    /// The stored type of the event.
-    pub event_type: EventType,
+    /// The type under which it is stored: the name and the version of that time. If the event was renamed or has a new
+    /// version since, [`event_type`](Self::event_type) is another one.
+    pub stored_type: EventType,
     /// The context that recorded it, such as `/orders`.
     pub source: Arc<str>,
     /// Its aggregate.
@@ -43,6 +44,28 @@ pub struct Envelope<E> {
 }
 
 impl<E: Event> Envelope<E> {
+    /// The present type of the event: its name in this program, also if it is stored under an
+    /// [old name](crate::guide::schema) (an alias), and the version of [`data`](Self::data).
+    ///
+    /// ```
+    /// # use cqrs_core::{Envelope, Event};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Debug, Serialize, Deserialize, Event)]
+    /// #[event(prefix = "order")]
+    /// enum OrderEvent {
+    ///     #[event(aliases("order.settled"))] // What it was called once.
+    ///     Paid,
+    /// }
+    ///
+    /// fn line(event: &Envelope<OrderEvent>) -> String {
+    ///     // order.paid, for old events as well; `event.stored_type.name` is order.settled for those.
+    ///     format!("{} {}", event.time, event.event_type().name)
+    /// }
+    /// ```
+    pub fn event_type(&self) -> EventType {
+        self.data.event_type()
+    }
+
     /// The aggregate's id as text, which CloudEvents calls the subject.
     pub fn subject(&self) -> &str {
         self.aggregate.id()

@@ -112,7 +112,7 @@ impl<P: Policy> PolicyTest<P> {
         P: React<A::Event>,
     {
         let envelope = self.envelope::<A>(id.into(), event);
-        let what = envelope.event_type.name.to_owned();
+        let what = envelope.event_type().name.to_owned();
         let Some(key) = P::key(&envelope) else {
             return Reacted { test: self, cause: None, what, intents: Vec::new() };
         };
@@ -172,7 +172,7 @@ impl<P: Policy> PolicyTest<P> {
         let number = Uuid::from_u128(self.events.into());
         Envelope {
             id: EventId(number),
-            event_type: data.event_type(),
+            stored_type: data.event_type(),
             source: "/test".into(),
             aggregate: AggregateKey::new(A::NAME, id).expect("the aggregate's id"),
             version: self.events,

@@ -1,6 +1,7 @@
 //! Tests that need no server: everything runs in the process, or is read from the repository's own files.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aliases;
 mod clock;
 mod command_content;
 mod derive_shapes;

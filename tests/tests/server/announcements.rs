@@ -122,7 +122,7 @@ impl EventHandler for Listener {
 
 impl On<BankEvent> for Listener {
     async fn on(&self, event: &Envelope<BankEvent>) -> Result<(), HandlerError> {
-        self.0.lock().unwrap().push(event.event_type.name.to_owned());
+        self.0.lock().unwrap().push(event.event_type().name.to_owned());
         Ok(())
     }
 }

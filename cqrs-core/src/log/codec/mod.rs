@@ -131,7 +131,7 @@ pub(crate) fn decode_envelope<E: Event>(
     let origin = &commit.events[index].origin;
     Ok(Envelope {
         id: commit.events[index].id,
-        event_type,
+        stored_type: event_type,
         source: Arc::clone(&commit.source),
         aggregate: commit.aggregate.clone(),
         version: commit.version_of(index),

@@ -63,7 +63,7 @@ impl History {
         if self.entries.len() == MAX_ENTRIES {
             self.entries.pop_front();
         }
-        let name = event.event_type.name.to_owned();
+        let name = event.event_type().name.to_owned();
         self.entries.push_back(Entry { version: event.version, event: name, words, time: event.time });
     }
 }

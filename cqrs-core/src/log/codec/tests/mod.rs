@@ -152,8 +152,8 @@ fn every_version_is_read_as_the_newest() {
 #[test]
 fn an_envelope_keeps_the_type_that_was_stored() {
     let envelope = decode_envelope::<Fact>(&stored("shop.numbered", 1, JSON, b"7"), 0).unwrap();
-    assert_eq!(envelope.event_type, EventType::new("shop.numbered", 1));
-    assert_eq!(envelope.data.event_type(), EventType::new("shop.counted", 3));
+    assert_eq!(envelope.stored_type, EventType::new("shop.numbered", 1));
+    assert_eq!(envelope.event_type(), EventType::new("shop.counted", 3));
 }
 
 #[test]
