@@ -12,3 +12,4 @@ pub(crate) mod panics;
 pub(crate) mod backoff;
 pub(crate) mod patience;
 pub(crate) mod lanes;
+pub(crate) mod one_line;

@@ -1,7 +1,11 @@
 //! Dead intents: commands and deadlines of a policy that could not be executed, set aside in order, and the operations
 //! on them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -10,6 +14,7 @@ use crate::{
     base::{
         error::Error,
         id::{CommandId, ProjectionId},
+        one_line::OneLine,
         store_error::StoreError,
     },
     effects::{
@@ -28,7 +33,11 @@ use crate::{
 /// resolves some. No intent is lost.
 pub const MAX_DEAD_INTENTS: usize = 1_000;
 
-/// An intent of a policy that was not executed: a command, or a deadline to arm or disarm.
+/// An intent of a policy that was not executed: a command, or a deadline to arm or disarm. `Display` writes one line:
+///
+/// ```text
+/// order-7: command pay_order (018f…) on order/7: the commit takes 2097152 bytes, …; 1 retry failed
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadIntent {
@@ -95,6 +104,19 @@ impl DeadIntent {
         let reason = mark.map(|mark| mark.reason).or(unreadable);
         let reason = reason.unwrap_or_else(|| "an earlier intent of its instance is dead".to_owned());
         Self { key: key.to_owned(), place: noted.place, what, command, reason, behind, attempts, time }
+    }
+}
+
+impl fmt::Display for DeadIntent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut OneLine(f);
+        let Self { key, what, reason, attempts, .. } = self;
+        write!(f, "{key}: {what}: {reason}")?;
+        match attempts {
+            0 => Ok(()),
+            1 => f.write_str("; 1 retry failed"),
+            attempts => write!(f, "; {attempts} retries failed"),
+        }
     }
 }
 
@@ -279,4 +301,30 @@ fn from_first_dead(noted: Vec<Noted>) -> impl Iterator<Item = Noted> {
 
 fn unwritten(error: serde_json::Error) -> StoreError {
     StoreError::refused("writing the note of an intent", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_is_one_line_whatever_is_in_it() {
+        let intent = DeadIntent {
+            key: "order\n7".to_owned(),
+            place: "pending/1".to_owned(),
+            what: "command pay_order on order/7".to_owned(),
+            command: None,
+            reason: "it panicked:\nno".to_owned(),
+            behind: false,
+            attempts: 0,
+            time: None,
+        };
+        let line = r"order\n7: command pay_order on order/7: it panicked:\nno";
+        assert_eq!(intent.to_string(), line);
+        assert_eq!(
+            DeadIntent { attempts: 1, ..intent.clone() }.to_string(),
+            format!("{line}; 1 retry failed")
+        );
+        assert_eq!(DeadIntent { attempts: 3, ..intent }.to_string(), format!("{line}; 3 retries failed"));
+    }
 }

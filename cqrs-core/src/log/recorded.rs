@@ -1,7 +1,10 @@
 //! One event of a stored commit, not yet decoded.
 
+use serde_json::Value;
+
 use crate::{
-    base::{id::Position, store_error::StoreError},
+    base::{content_type::is_json, id::Position, store_error::StoreError},
+    encoding::json,
     log::{codec, commit::StoredCommit, envelope::Envelope},
     model::event::Event,
 };
@@ -49,5 +52,27 @@ impl Recorded<'_> {
     /// [`StoreError::Undecodable`] when the payload does not fit its type.
     pub fn decode<E: Event>(&self) -> Result<Envelope<E>, StoreError> {
         codec::decode_envelope(self.stored, self.index)
+    }
+
+    /// The payload as it is stored, in the shape of its stored version, if it is stored as JSON. It needs no type; a
+    /// payload in bincode can only be [decoded](Self::decode).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Undecodable`] when the payload is not JSON.
+    pub fn json(&self) -> Result<Value, StoreError> {
+        let recorded = &self.stored.commit.events[self.index];
+        let decoded = if is_json(&recorded.content_type) {
+            json::decode(&recorded.data).map_err(|error| error.to_string())
+        } else {
+            let content_type = &recorded.content_type;
+            Err(format!("it is stored as {content_type}, and not as JSON: decode it as its type"))
+        };
+        decoded.map_err(|reason| StoreError::Undecodable {
+            aggregate: self.stored.commit.aggregate.clone(),
+            sequence: self.stored.sequence,
+            event_type: recorded.event_type.to_string(),
+            reason,
+        })
     }
 }

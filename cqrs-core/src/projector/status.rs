@@ -1,6 +1,6 @@
 //! The status of a projector and its rate.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -44,8 +44,8 @@ impl ProjectorState {
     }
 }
 
-/// The status of one projector.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The status of one projector. Its `Debug` is one short line: the times are there if they are known.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProjectorStatus {
     /// The projection.
@@ -109,6 +109,20 @@ impl ProjectorStatus {
     }
 }
 
+impl fmt::Debug for ProjectorStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ProjectorStatus");
+        shown.field("projection", &format_args!("{}", self.projection)).field("state", &self.state);
+        shown.field("sequence", &self.sequence).field("pending", &self.pending);
+        for (name, time) in [("pending_since", self.pending_since), ("last_event", self.last_event)] {
+            if let Some(time) = time {
+                shown.field(name, &format_args!("{time}"));
+            }
+        }
+        shown.field("rate", &self.rate).field("dead_letters", &self.dead_letters).finish()
+    }
+}
+
 /// The length of the window in which commits are counted.
 const WINDOW: Duration = Duration::from_secs(5);
 
@@ -166,6 +180,26 @@ mod tests {
         assert_eq!(pace.rate(after(40)), 0, "and is over some seconds later");
         pace.count(10, after(1_000));
         assert_eq!(pace.rate(after(1_000)), 10, "a moment is no measure");
+    }
+
+    #[test]
+    fn a_status_is_shown_without_what_it_is_computed_from() {
+        let mut status =
+            ProjectorStatus::starting(ProjectionId { build: 2, ..ProjectionId::new("board", 1) });
+        status.pace = Some(Pace::new(Instant::now()));
+        (status.state, status.sequence) = (ProjectorState::Running, 17);
+        assert_eq!(
+            format!("{status:?}"),
+            "ProjectorStatus { projection: board-v1-b2, state: Running, sequence: 17, pending: 0, rate: 0, \
+             dead_letters: 0 }"
+        );
+        status.state = ProjectorState::Retrying { reason: "no answer".to_owned() };
+        status.last_event = Timestamp::new(0, 0).ok();
+        assert_eq!(
+            format!("{status:?}"),
+            "ProjectorStatus { projection: board-v1-b2, state: Retrying { reason: \"no answer\" }, sequence: 17, \
+             pending: 0, last_event: 1970-01-01T00:00:00Z, rate: 0, dead_letters: 0 }"
+        );
     }
 
     #[test]

@@ -224,6 +224,45 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
         self.runtime.workers.iter().flat_map(|worker| worker.statuses()).collect()
     }
 
+    /// The status of one projection's projector, as far as this process knows it, by the projection's name. Of several
+    /// builds it is the active one; the build of a rebuild is in [`projectors`](Self::projectors). It makes no request.
+    ///
+    /// ```
+    /// # use cqrs_core::{Aggregate, Apply, Cqrs, Envelope, Error, Event, Project, View, memory::Memory};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+    /// # #[event(name = "game.won")]
+    /// # struct Won;
+    /// # #[derive(Debug, thiserror::Error)]
+    /// # enum Never {}
+    /// # #[derive(Default, Clone, Aggregate)]
+    /// # #[aggregate(id = u32, event = Won, rejection = Never)]
+    /// # struct Game;
+    /// # impl Apply<Won> for Game { fn apply(&mut self, _: &Won) {} }
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Board;
+    /// # impl View for Board { const NAME: &'static str = "board"; type Of = Game; }
+    /// # impl Project<Won> for Board { fn project(&mut self, _: &Envelope<Won>) {} }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cqrs = Cqrs::builder(Memory::default()).aggregate::<Game>().view::<Board>().start().await?;
+    ///
+    /// let board = cqrs.projector("board")?;
+    /// println!("{board:?}"); // ProjectorStatus { projection: board-v1, state: Running, …
+    /// assert_eq!(board.dead_letters, 0);
+    /// // The error says which projections there are.
+    /// assert!(matches!(cqrs.projector("bord"), Err(Error::UnknownProjection { known, .. }) if known == ["board"]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownProjection`], which lists the names that the service has.
+    pub fn projector(&self, projection: &str) -> Result<ProjectorStatus, Error> {
+        Ok(self.runtime.worker(projection)?.status())
+    }
+
     /// [`projectors`](Self::projectors), with the present answers of the stores: the position of each build, whichever
     /// process projects it, how many commits it has still to project, since when the first of them waits, and how many
     /// dead letters it has. So it is correct also for a projector that has halted, that is a standby for another

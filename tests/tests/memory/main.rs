@@ -7,6 +7,7 @@ mod command_content;
 mod derive_shapes;
 mod faults;
 mod floors;
+mod operate;
 mod patience;
 mod repository;
 mod retired;

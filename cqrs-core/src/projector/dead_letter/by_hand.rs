@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::{
     base::{
@@ -11,7 +12,8 @@ use crate::{
         id::{AggregateKey, Position, ProjectionId},
         store_error::{StoreError, is_too_large},
     },
-    log::{commit::StoredCommit, recorded::Recorded},
+    log::{commit::StoredCommit, envelope::Envelope, recorded::Recorded},
+    model::event::Event,
     port::{
         any_events::AnyEvents,
         clock::Clock,
@@ -96,6 +98,68 @@ impl DeadLetters {
     /// Dropping it loses nothing.
     pub async fn event(&self, letter: &DeadLetter) -> Result<Option<Delivery>, Error> {
         Ok(self.events.commit_at(letter.position.sequence).await?)
+    }
+
+    /// The data of a dead letter's first event, as JSON: the [edited](Self::edit) data if there is any, otherwise the
+    /// stored data in the shape of its stored version. So it can be changed and edited:
+    ///
+    /// ```no_run
+    /// # async fn repair(dead: cqrs_core::operate::DeadLetters) -> Result<(), cqrs_core::Error> {
+    /// for letter in dead.list().await? {
+    ///     println!("{letter}");
+    ///     let Some(mut data) = dead.data(&letter).await? else { continue };
+    ///     data["amount"] = 41.into();
+    ///     dead.edit(letter.position, &data.to_string()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// `None` if the log does not have the event any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Undecodable`] when the data is not JSON: [`decoded`](Self::decoded) reads also an event in bincode.
+    /// [`StoreError::NotACommit`] when the message cannot be read, and the store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn data(&self, letter: &DeadLetter) -> Result<Option<Value>, Error> {
+        self.read(letter, |event| event.json()).await
+    }
+
+    /// A dead letter's first event as a retry would apply it, decoded from any encoding and version. `E` is the event of
+    /// the projection's aggregate, or of one of them. `None` if the log does not have the event any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownEvent`], [`StoreError::UnknownVersion`] or [`StoreError::Undecodable`] when `E` cannot be read
+    /// from it, [`StoreError::NotACommit`] when the message cannot be read, and the store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn decoded<E: Event>(&self, letter: &DeadLetter) -> Result<Option<Envelope<E>>, Error> {
+        self.read(letter, |event| event.decode()).await
+    }
+
+    async fn read<T>(
+        &self,
+        letter: &DeadLetter,
+        read: impl FnOnce(&Recorded<'_>) -> Result<T, StoreError> + Send,
+    ) -> Result<Option<T>, Error> {
+        let stored = match self.event(letter).await? {
+            None => return Ok(None),
+            Some(Err(unreadable)) => {
+                let (sequence, reason) = (letter.position.sequence, unreadable.reason);
+                return Err(StoreError::NotACommit { sequence, reason }.into());
+            }
+            Some(Ok(stored)) => stored,
+        };
+        let stored = letter.edited.as_ref().map(|data| edited(&stored, letter, data)).unwrap_or(stored);
+        let event = Recorded { stored: &stored, index: letter.position.index as usize };
+        Ok(event.is_there().then(|| read(&event)).transpose()?)
     }
 
     /// Applies the dead letters of an aggregate in order, until an event cannot be applied or no letter is left.

@@ -2,7 +2,10 @@
 
 pub(crate) mod by_hand;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::{
         id::{AggregateKey, EventId, Position, ProjectionId},
+        one_line::OneLine,
         store_error::StoreError,
     },
     encoding::json,
@@ -29,7 +33,12 @@ const LONGEST_REASON: usize = 2_000;
 
 /// Events of one commit that a projection has not applied: one event, and the events after it in its commit.
 ///
-/// The events themselves are in the log; [`DeadLetters::event`](crate::operate::DeadLetters::event) shows them.
+/// The events themselves are in the log; [`DeadLetters::data`](crate::operate::DeadLetters::data) shows the data of the
+/// first event. `Display` writes one line:
+///
+/// ```text
+/// account/7: account.deposited, version 2 at 17, and 1 event after it: the rules panicked: no balance; 2 retries failed
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
@@ -198,6 +207,30 @@ impl DeadLetter {
     }
 }
 
+impl fmt::Display for DeadLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut OneLine(f);
+        let Self { aggregate, position, events, version, event_type, reason, attempts, .. } = self;
+        match (event_type, version) {
+            (Some(name), Some(version)) => write!(f, "{aggregate}: {name}, version {version}")?,
+            _ => write!(f, "{aggregate}: a message")?,
+        }
+        write!(f, " at {}", position.sequence)?;
+        match events.saturating_sub(1) {
+            0 => {}
+            1 => f.write_str(", and 1 event after it")?,
+            after => write!(f, ", and {after} events after it")?,
+        }
+        write!(f, ": {reason}")?;
+        match attempts {
+            0 => {}
+            1 => f.write_str("; 1 retry failed")?,
+            attempts => write!(f, "; {attempts} retries failed")?,
+        }
+        if self.edited.is_some() { f.write_str("; edited") } else { Ok(()) }
+    }
+}
+
 fn shortened(mut reason: String) -> String {
     if reason.len() > LONGEST_REASON {
         let end = (0..=LONGEST_REASON).rfind(|end| reason.is_char_boundary(*end));
@@ -256,5 +289,29 @@ impl Parked {
 
     pub(crate) fn len(&self) -> usize {
         self.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_one_line_whatever_is_in_it() {
+        let aggregate = AggregateKey::new("account", "7\n8").unwrap();
+        let failure = Failure::new(Fault::Event, "the rules panicked:\r\nno\u{2028}thirteen ü".to_owned());
+        let letter = DeadLetter::of_message(&aggregate, 17, failure, Timestamp::UNIX_EPOCH);
+        let reason = r"the rules panicked:\r\nno\u{2028}thirteen ü";
+        assert_eq!(letter.to_string(), format!(r"account/7\n8: a message at 17: {reason}"));
+
+        let event = DeadLetter { version: Some(2), event_type: Some("account.opened".to_owned()), ..letter };
+        let begin = r"account/7\n8: account.opened, version 2 at 17";
+        assert_eq!(event.to_string(), format!("{begin}: {reason}"));
+        let one = DeadLetter { events: 2, attempts: 1, ..event.clone() };
+        assert_eq!(one.to_string(), format!("{begin}, and 1 event after it: {reason}; 1 retry failed"));
+        let edited = Some("{}".to_owned());
+        let more = DeadLetter { events: 4, attempts: 2, edited, ..event };
+        let expected = format!("{begin}, and 3 events after it: {reason}; 2 retries failed; edited");
+        assert_eq!(more.to_string(), expected);
     }
 }

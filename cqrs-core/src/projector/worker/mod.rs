@@ -159,6 +159,15 @@ impl Worker {
         self.lock().values().map(|running| running.status.borrow().clone().at(now)).collect()
     }
 
+    /// The status of the active build, or of the newest one while none is active.
+    pub(crate) fn status(&self) -> ProjectorStatus {
+        let active = self.answering.now().noted.active;
+        let mut all = self.statuses();
+        let place = all.iter().position(|status| Some(status.projection.build) == active);
+        let status = place.map(|place| all.swap_remove(place)).or_else(|| all.pop());
+        status.unwrap_or_else(|| ProjectorStatus::starting(self.id(self.version, active.unwrap_or(1))))
+    }
+
     /// The status of each build, with what the stores say about it: other processes may run its projector.
     pub(crate) async fn progress(&self) -> Result<Vec<ProjectorStatus>, Error> {
         let mut all = self.statuses();
