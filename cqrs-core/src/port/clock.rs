@@ -67,6 +67,7 @@ impl CommandId {
 }
 
 /// A shared clock is the same clock: a test keeps one handle and gives the service another.
+#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()

@@ -109,6 +109,7 @@ impl ProjectorStatus {
     }
 }
 
+#[expect(clippy::missing_fields_in_debug, reason = "of the pace the rate is shown")]
 impl fmt::Debug for ProjectorStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("ProjectorStatus");

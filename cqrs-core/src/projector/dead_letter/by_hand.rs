@@ -126,7 +126,8 @@ impl DeadLetters {
     ///
     /// Dropping it loses nothing.
     pub async fn data(&self, letter: &DeadLetter) -> Result<Option<Value>, Error> {
-        self.read(letter, |event| event.json()).await
+        let stored = self.as_applied(letter).await?;
+        Ok(stored.map(|stored| first_of(&stored, letter).json()).transpose()?)
     }
 
     /// A dead letter's first event as a retry would apply it, decoded from any encoding and version. `E` is the event of
@@ -141,14 +142,12 @@ impl DeadLetters {
     ///
     /// Dropping it loses nothing.
     pub async fn decoded<E: Event>(&self, letter: &DeadLetter) -> Result<Option<Envelope<E>>, Error> {
-        self.read(letter, |event| event.decode()).await
+        let stored = self.as_applied(letter).await?;
+        Ok(stored.map(|stored| first_of(&stored, letter).decode()).transpose()?)
     }
 
-    async fn read<T>(
-        &self,
-        letter: &DeadLetter,
-        read: impl FnOnce(&Recorded<'_>) -> Result<T, StoreError> + Send,
-    ) -> Result<Option<T>, Error> {
+    /// The commit of a letter with its edited data, if the log has the letter's first event.
+    async fn as_applied(&self, letter: &DeadLetter) -> Result<Option<StoredCommit>, Error> {
         let stored = match self.event(letter).await? {
             None => return Ok(None),
             Some(Err(unreadable)) => {
@@ -157,9 +156,12 @@ impl DeadLetters {
             }
             Some(Ok(stored)) => stored,
         };
-        let stored = letter.edited.as_ref().map(|data| edited(&stored, letter, data)).unwrap_or(stored);
-        let event = Recorded { stored: &stored, index: letter.position.index as usize };
-        Ok(event.is_there().then(|| read(&event)).transpose()?)
+        let stored = match &letter.edited {
+            Some(data) => edited(&stored, letter, data),
+            None => stored,
+        };
+        let is_there = first_of(&stored, letter).is_there();
+        Ok(is_there.then_some(stored))
     }
 
     /// Applies the dead letters of an aggregate in order, until an event cannot be applied or no letter is left.
@@ -287,7 +289,7 @@ impl DeadLetters {
                 };
                 let edited = letter.edited.as_ref().map(|data| edited(&stored, &letter, data));
                 let applied_commit = edited.as_ref().unwrap_or(&stored);
-                let event = Recorded { stored: applied_commit, index: letter.position.index as usize };
+                let event = first_of(applied_commit, &letter);
                 // An event that the program ignores by now counts as applied.
                 let ignored = self.projection.settings().ignored.contains(&event.event_type());
                 let events = if ignored { &[][..] } else { &[event] };
@@ -352,6 +354,11 @@ impl DeadLetters {
         };
         Ok(self.change(find, tried).await?.unwrap_or(letter))
     }
+}
+
+/// The first event of a letter, in its commit.
+fn first_of<'a>(stored: &'a StoredCommit, letter: &DeadLetter) -> Recorded<'a> {
+    Recorded { stored, index: letter.position.index as usize }
 }
 
 /// The commit with the edited data for the letter's event.
