@@ -168,7 +168,7 @@ impl NatsEvents {
     async fn purge(&self, stream: &Stream<()>, filter: String, last: u64) -> Result<(), StoreError> {
         let what = || self.about_deadlines("removing a deadline");
         let purge = async { stream.purge().filter(filter).sequence(last.saturating_add(1)).await };
-        let asked = Api::StreamPurge.of(self.deadlines_stream());
+        let asked = Api::StreamPurge.of(&self.connection.domain, self.deadlines_stream());
         let answer = self.connection.answer(&[&asked], purge).await.map_err(|why| no_answer(what(), why))?;
         answer.map(drop).map_err(|error| store_error(what(), error))
     }
@@ -273,7 +273,8 @@ impl Deadlines for NatsEvents {
         let stream = self.deadlines().await?;
         self.remove_unreadable(&stream).await?;
         let place = format!("{}.{CONSUMER}", self.deadlines_stream());
-        let asked = [Api::ConsumerInfo, Api::ConsumerCreate].map(|api| api.of(&place));
+        let domain = &self.connection.domain;
+        let asked = [Api::ConsumerInfo, Api::ConsumerCreate].map(|api| api.of(domain, &place));
         let consumer = Box::pin(stream.get_or_create_consumer(CONSUMER, config));
         let consumer = self.connection.answer(&asked, tokio::time::timeout(OPENING, consumer)).await;
         let consumer = consumer.map_err(|why| no_answer(what(), why))?;
@@ -281,7 +282,7 @@ impl Deadlines for NatsEvents {
         let consumer = consumer.map_err(|error| store_error(what(), error))?;
         let requests = consumer.stream().max_messages_per_batch(PULL).expires(REQUEST).heartbeat(REQUEST / 6);
         let messages = requests.messages().await.map_err(|error| store_error(what(), error))?;
-        let asked = [Api::ConsumerNext.of(&place), acknowledgments(&place)];
+        let asked = [Api::ConsumerNext.of(domain, &place), acknowledgments(&place)];
         let connection = self.connection.clone();
         Ok(NatsDueQueue { deadlines, clock, messages, connection, asked, before })
     }

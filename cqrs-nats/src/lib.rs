@@ -53,8 +53,8 @@ pub mod guide {
     pub mod scale {}
 }
 
-pub use client::settings::Difference;
-pub use connect::{Connect, ConnectError, MIN_SERVER};
+pub use client::{events::ClientEvents, settings::Difference};
+pub use connect::{Connect, ConnectError, FromClient, MIN_SERVER};
 pub use deadlines::NatsDueQueue;
 pub use events::{NatsEvents, notices::NatsNotices, subscription::NatsSubscription};
 pub use open::{Nats, NatsBackend};

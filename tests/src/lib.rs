@@ -30,6 +30,7 @@ pub mod domain;
 pub mod failpoint;
 pub mod flaky;
 pub mod history;
+pub mod leaf;
 pub mod lines;
 pub mod mortal;
 pub mod oracle;

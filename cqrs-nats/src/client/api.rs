@@ -14,11 +14,40 @@ use crate::client::{
     errors::store_error,
 };
 
-/// The subject for information about JetStream itself.
-pub(crate) const INFO: &str = "$JS.API.INFO";
+/// The JetStream domain that requests go to: the connected server's own, or another one beyond a leaf node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Domain {
+    name: Option<String>,
+    /// The prefix of the subjects of all requests. The client adds it by itself.
+    prefix: String,
+}
 
-/// The prefix of the subjects of all requests. The client adds it by itself.
-const PREFIX: &str = "$JS.API.";
+impl Domain {
+    /// The domain of the connected server.
+    pub(crate) fn own() -> Self {
+        Self { name: None, prefix: "$JS.API.".to_owned() }
+    }
+
+    pub(crate) fn named(name: String) -> Self {
+        Self { prefix: format!("$JS.{name}.API."), name: Some(name) }
+    }
+
+    /// Its name; `None` for the connected server's own.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The subject for information about JetStream itself.
+    pub(crate) fn info(&self) -> String {
+        format!("{}INFO", self.prefix)
+    }
+
+    /// The subject to publish to for a message that is stored on `subject`, a key of a key-value bucket. No leaf node
+    /// passes messages on `$KV.>` to another domain; the domain takes them beneath its prefix.
+    pub(crate) fn key_value(&self, subject: String) -> String {
+        if self.name.is_none() { subject } else { format!("{}{subject}", self.prefix) }
+    }
+}
 
 /// A request about a stream, or about a consumer of a stream.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +69,9 @@ pub(crate) enum Api {
 }
 
 impl Api {
-    /// The subject of the request for `place`: a stream, or a stream and a consumer separated by a dot.
-    pub(crate) fn of(self, place: impl Display) -> String {
-        format!("{PREFIX}{}.{place}", self.name())
+    /// The subject of the request to a domain for `place`: a stream, or a stream and a consumer separated by a dot.
+    pub(crate) fn of(self, domain: &Domain, place: impl Display) -> String {
+        format!("{}{}.{place}", domain.prefix, self.name())
     }
 
     fn name(self) -> &'static str {
@@ -114,8 +143,8 @@ impl Connection {
         place: &str,
         request: &impl Serialize,
     ) -> Result<Result<T, Failure>, NoAnswer> {
-        let asked = api.of(place);
-        let subject = asked[PREFIX.len()..].to_owned();
+        let asked = api.of(&self.domain, place);
+        let subject = asked[self.domain.prefix.len()..].to_owned();
         Ok(match self.answer(&[&asked], context.request(subject, request)).await? {
             Ok(Response::Ok(answer)) => Ok(answer),
             Ok(Response::Err { error }) => Err(Failure::Server(error)),

@@ -14,6 +14,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use crate::client::api::Domain;
+
 /// A client with its JetStream context, and the clients that replace it after its task has ended. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -32,6 +34,8 @@ impl Deref for Connection {
 /// A client in use, or one that was replaced.
 pub(crate) struct Live {
     pub(crate) client: Client,
+    /// The domain of the contexts.
+    pub(crate) domain: Domain,
     pub(crate) jetstream: jetstream::Context,
     /// The same context for appends, which are sent again if no answer comes.
     pub(crate) appends: jetstream::Context,
@@ -119,7 +123,7 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     /// The prefix of the subjects on which answers arrive.
-    inbox: String,
+    pub(crate) inbox: String,
     /// How often the connection was lost.
     losses: u64,
     /// How often the server denied a subject.

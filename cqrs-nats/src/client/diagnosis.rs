@@ -70,7 +70,10 @@ impl Connection {
         match tokio::time::timeout(ASK, question).await {
             Ok(Ok(Ok(info))) => led(&info),
             Ok(Ok(Err(Failure::Server(error)))) => refused(error.error_code()),
-            Ok(Ok(Err(Failure::Client(error)))) if error.kind() == RequestErrorKind::NoResponders => {
+            // Without a connection to another domain, nobody answers for it either.
+            Ok(Ok(Err(Failure::Client(error))))
+                if error.kind() == RequestErrorKind::NoResponders && self.domain.name().is_none() =>
+            {
                 Finding::Disabled
             }
             Ok(Err(denied @ NoAnswer::NotPermitted(_))) => Finding::NotPermitted(denied),

@@ -73,7 +73,7 @@ pub(crate) async fn direct_get<T>(
     mut take: impl FnMut(Found) -> T,
 ) -> Result<Batch<T>, StoreError> {
     if !get.is_unreadable(connection) {
-        let subject = Api::DirectGet.of(stream);
+        let subject = Api::DirectGet.of(&connection.domain, stream);
         let asking = ask(connection, &subject, &get, &mut take);
         if let Some(batch) = answered(connection, stream, &subject, asking).await? {
             return Ok(batch);
@@ -89,7 +89,7 @@ pub(crate) async fn direct_get_last(
     of: &str,
 ) -> Result<Option<Found>, StoreError> {
     if !connection.unreadable.has(of) {
-        let subject = Api::DirectGet.of(stream);
+        let subject = Api::DirectGet.of(&connection.domain, stream);
         let ask = async {
             let request = serde_json::to_vec(&LastOf { last_by_subj: of })?;
             let request = Request::new().payload(request.into()).timeout(Some(ANSWER));

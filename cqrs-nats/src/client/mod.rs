@@ -5,6 +5,7 @@
 pub(crate) mod address;
 pub(crate) mod connection;
 pub(crate) mod errors;
+pub(crate) mod events;
 pub(crate) mod api;
 pub(crate) mod diagnosis;
 pub(crate) mod settings;

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use tokio::time::sleep;
 
 use crate::client::{
-    api::Api,
+    api::{Api, Domain},
     connection::{Connection, NEWS, UNHEARD},
     errors::{store_error, unavailable},
     found::Found,
@@ -50,9 +50,9 @@ pub(crate) fn passing(name: &str, description: &str) -> pull::Config {
 }
 
 /// The subjects that a scan of `stream` with a consumer of this name publishes to.
-pub(crate) fn subjects(stream: &str, name: &str) -> [String; 3] {
+pub(crate) fn subjects(domain: &Domain, stream: &str, name: &str) -> [String; 3] {
     let place = format!("{stream}.{name}");
-    [Api::ConsumerCreate, Api::ConsumerNext, Api::ConsumerDelete].map(|api| api.of(&place))
+    [Api::ConsumerCreate, Api::ConsumerNext, Api::ConsumerDelete].map(|api| api.of(domain, &place))
 }
 
 /// A scan in progress.

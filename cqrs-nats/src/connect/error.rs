@@ -34,6 +34,12 @@ pub enum ConnectError {
         /// The prefix.
         prefix: String,
     },
+    /// The name of the JetStream domain is not valid.
+    #[error("{domain:?} cannot be a JetStream domain: use letters, digits, _ and -")]
+    Domain {
+        /// The name.
+        domain: String,
+    },
     /// The server refuses the credentials.
     #[error("the NATS server at {url} does not accept the credentials")]
     Unauthorized {
@@ -76,6 +82,25 @@ pub enum ConnectError {
         /// The client's error.
         source: Source,
     },
+    /// The server reaches no JetStream of this domain.
+    #[error(
+        "no JetStream of the domain {domain:?} answers through the NATS server at {url}: check the name, and whether the \
+         leaf node is connected to the domain"
+    )]
+    NoDomain {
+        /// The address, without secrets.
+        url: String,
+        /// The domain.
+        domain: String,
+        /// The client's error.
+        source: Source,
+    },
+    /// A client of your own is not connected.
+    #[error("the client is not connected to a NATS server")]
+    NotConnected,
+    /// The events of a client of your own do not arrive.
+    #[error("no event of the client arrives: call `ClientEvents::note` in its `event_callback`")]
+    NoEvents,
     /// The user lacks a permission.
     #[error(
         "the user of the NATS server at {url} needs the permission to {permission}: \
@@ -109,6 +134,13 @@ impl ConnectError {
             ConnectErrorKind::Io if is_tls(&source) => Self::Tls { url, source },
             _ => Self::Unreachable { url, source },
         }
+    }
+}
+
+impl ConnectError {
+    /// Whether a later attempt may succeed without a change by an operator: a server is starting, or not there yet.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::NoDomain { .. })
     }
 }
 

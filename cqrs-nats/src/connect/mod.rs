@@ -1,6 +1,9 @@
 //! Connects to a server, and checks its version and API level.
 
+mod check;
 mod error;
+mod own_client;
+mod wait;
 
 use std::{
     fmt,
@@ -9,38 +12,26 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{
-    ConnectOptions, Event,
-    jetstream::{self, context::RequestErrorKind, response::Response},
-};
-use cqrs_core::port::Source;
-use serde::Deserialize;
+use async_nats::{Client, ConnectOptions, jetstream};
 use tokio::sync::watch;
 
+pub use check::MIN_SERVER;
 pub use error::ConnectError;
+pub use own_client::FromClient;
+
+use check::check_server;
+use wait::Waiting;
 
 use crate::{
     client::{
         address::{Addresses, Identity},
-        api::INFO,
-        connection::{Connection, Link, Live, NoAnswer},
+        api::Domain,
+        connection::{Connection, Link, Live},
+        events::ClientEvents,
     },
     open::Nats,
     wire::subject::encode_token,
 };
-
-/// The oldest supported nats-server: the views need its atomic batches, and two earlier versions have bugs.
-///
-/// 2.12.0 has atomic batches, but checks the expected sequence of every message against the subject of the batch's last
-/// message. Any message but the first then seems to come after a write to its own subject, and the batch is refused
-/// with the error 10164 ("wrong last sequence"): no view could save a document with its checkpoint.
-///
-/// 2.12.1 stops answering about a stream, and soon about all streams, when a message is stored while a batched direct
-/// get reads several: it waits for a lock that it holds itself. Reading aggregates and views does that.
-pub const MIN_SERVER: (i64, i64, i64) = (2, 12, 2);
-
-/// The JetStream API level of that server, and of the older versions 2.12.x.
-const MIN_API_LEVEL: u32 = 2;
 
 /// How long a request to the server waits for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -57,7 +48,7 @@ impl Nats {
     /// Connects to `url`, such as `nats://localhost:4222`, `tls://user:password@host` or `tls://token@host`. Several
     /// servers of one cluster are separated by commas, and the first one's user and password are sent to all of them.
     /// Every character of a user, password or token that is neither a letter nor a digit is percent-encoded, such as
-    /// `%2C` for a comma. For credentials and certificates see [`Connect::to`].
+    /// `%2C` for a comma. For credentials, certificates and a server that comes later see [`Connect::to`].
     ///
     /// # Errors
     ///
@@ -97,6 +88,8 @@ pub struct Connect {
     ca: Option<PathBuf>,
     certificate: Option<(PathBuf, PathBuf)>,
     tls: bool,
+    domain: Option<String>,
+    patience: Duration,
 }
 
 impl Connect {
@@ -112,6 +105,8 @@ impl Connect {
             ca: None,
             certificate: None,
             tls: false,
+            domain: None,
+            patience: Duration::ZERO,
         }
     }
 
@@ -169,11 +164,48 @@ impl Connect {
         self.require_tls()
     }
 
+    /// Uses the JetStream of this domain in place of the connected server's: the server is a leaf node, or a server of
+    /// the domain itself. All that is stored is stored there, and requests go to `$JS.<name>.API.>`. A leaf node that is
+    /// cut off from the domain stores nothing.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), cqrs_nats::ConnectError> {
+    /// // The leaf node of a shop, with the events in the headquarters.
+    /// let nats = cqrs_nats::Connect::to("nats://localhost:4222").domain("hub").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The permissions are those of [`Topology::permissions_in_domain`](crate::Topology::permissions_in_domain).
+    pub fn domain(mut self, name: impl Into<String>) -> Self {
+        self.domain = Some(name.into());
+        self
+    }
+
+    /// Waits for a server that comes later: while no server can be reached, its JetStream does not answer, or the domain
+    /// is not there, connecting is tried again. The time in which no attempt can succeed is one warning in the log, with
+    /// its first cause. The last attempt begins when the time is up and may take some seconds more. By default the first
+    /// failure is the result.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), cqrs_nats::ConnectError> {
+    /// use std::time::Duration;
+    ///
+    /// let connect = cqrs_nats::Connect::to("nats://localhost:4222");
+    /// let nats = connect.wait_for(Duration::from_secs(60)).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_for(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Connects, and checks the server's version and API level.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`].
+    /// [`ConnectError`]; after a [wait](Self::wait_for) that of the last attempt.
     ///
     /// # Cancel safety
     ///
@@ -183,8 +215,17 @@ impl Connect {
         // means that the application has installed one already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shown = self.addresses()?.to_string();
-        let connection = Connection::new(self.live(0).await?);
-        check_server(&connection, &shown).await?;
+        let mut waiting = Waiting::new(self.patience);
+        let connection = loop {
+            match self.live(0).await {
+                Ok(live) => break Connection::new(live),
+                Err(error) => waiting.after(error).await?,
+            }
+        };
+        while let Err(error) = check_server(&connection, &shown).await {
+            waiting.after(error).await?;
+        }
+        waiting.over();
         let connect = Arc::new(self);
         connection.keep(move |losses| {
             let connect = Arc::clone(&connect);
@@ -205,18 +246,14 @@ impl Connect {
         let mut addresses = self.addresses()?;
         let identity = self.identity(addresses.identity.take());
         let inbox = inbox(self.inbox.as_deref(), identity.as_ref())?;
-        let (sender, link) = watch::channel(Link::of(inbox.clone()).after(losses));
+        let domain = domain_of(self.domain.as_deref())?;
+        let events = ClientEvents::of(Link::of(inbox.clone()).after(losses));
+        let link = events.link();
         let shown = addresses.to_string();
-        let options = self.options(identity, inbox, sender).await?;
+        let options = self.options(identity, inbox, events).await?;
         let connected = options.connect(addresses.servers).await;
         let client = connected.map_err(|error| ConnectError::from_client(&shown, error))?;
-        let mut jetstream = jetstream::new(client.clone());
-        jetstream.set_timeout(ANSWER);
-        let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
-        appends.set_timeout(APPEND);
-        reads.set_timeout(READ);
-        let statistics = client.statistics();
-        Ok(Live { client, jetstream, appends, reads, link, statistics, next: OnceLock::new() })
+        Ok(live(client, domain, link))
     }
 
     /// The identity of the user: one that was set explicitly, or else the one in the address.
@@ -234,7 +271,7 @@ impl Connect {
         &self,
         identity: Option<Identity>,
         inbox: String,
-        link: watch::Sender<Link>,
+        events: ClientEvents,
     ) -> Result<ConnectOptions, ConnectError> {
         let mut options = ConnectOptions::new()
             .custom_inbox_prefix(inbox)
@@ -248,7 +285,7 @@ impl Connect {
             .connection_timeout(ANSWER)
             .request_timeout(Some(ANSWER))
             .event_callback(move |event| {
-                note(&link, &event);
+                events.note(&event);
                 std::future::ready(())
             });
         if let Some(name) = &self.name {
@@ -273,6 +310,30 @@ impl Connect {
     }
 }
 
+/// A client in use, with the timeouts of its calls.
+fn live(client: Client, domain: Domain, link: watch::Receiver<Link>) -> Live {
+    let mut jetstream = match domain.name() {
+        Some(name) => jetstream::with_domain(client.clone(), name),
+        None => jetstream::new(client.clone()),
+    };
+    jetstream.set_timeout(ANSWER);
+    let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
+    appends.set_timeout(APPEND);
+    reads.set_timeout(READ);
+    let statistics = client.statistics();
+    Live { client, domain, jetstream, appends, reads, link, statistics, next: OnceLock::new() }
+}
+
+/// The domain of that name; the connected server's own without one.
+fn domain_of(name: Option<&str>) -> Result<Domain, ConnectError> {
+    let Some(name) = name else { return Ok(Domain::own()) };
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_legal) {
+        return Err(ConnectError::Domain { domain: name.to_owned() });
+    }
+    Ok(Domain::named(name.to_owned()))
+}
+
 /// The prefix of the subjects on which answers arrive.
 fn inbox(chosen: Option<&str>, identity: Option<&Identity>) -> Result<String, ConnectError> {
     let Some(chosen) = chosen else {
@@ -284,75 +345,6 @@ fn inbox(chosen: Option<&str>, identity: Option<&Identity>) -> Result<String, Co
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=".contains(&byte);
     let legal = chosen.split('.').all(|token| !token.is_empty() && token.bytes().all(is_legal));
     if legal { Ok(chosen.to_owned()) } else { Err(ConnectError::InboxPrefix { prefix: chosen.to_owned() }) }
-}
-
-/// Updates the state of the link, and logs events for the operator.
-fn note(link: &watch::Sender<Link>, event: &Event) {
-    match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
-        other => tracing::warn!(event = %other, "NATS"),
-    }
-    link.send_if_modified(|link| link.note(event));
-}
-
-/// Checks the version of the connected server, and the API level of the JetStream that answers, which in a cluster may
-/// be another server's. 2.12.0 and 2.12.1 are detected only on the connected server, because they have the API level of
-/// 2.12.2.
-async fn check_server(connection: &Connection, url: &str) -> Result<(), ConnectError> {
-    let (major, minor, patch) = MIN_SERVER;
-    if !connection.client.is_server_compatible(major, minor, patch) {
-        let version = connection.client.server_info().version;
-        return Err(ConnectError::TooOld { url: url.to_owned(), found: format!("has version {version}") });
-    }
-    let level = api_level(connection).await.map_err(|error| error.at(url))?;
-    if level < MIN_API_LEVEL {
-        let found = format!("has JetStream API level {level}, not {MIN_API_LEVEL}");
-        return Err(ConnectError::TooOld { url: url.to_owned(), found });
-    }
-    Ok(())
-}
-
-/// Why JetStream did not return its API level.
-enum NoLevel {
-    NoAnswer(Source),
-    NoJetStream(Source),
-    NotPermitted(String),
-}
-
-impl NoLevel {
-    fn at(self, url: &str) -> ConnectError {
-        let url = url.to_owned();
-        match self {
-            Self::NoAnswer(source) => ConnectError::NoAnswer { url, source },
-            Self::NoJetStream(source) => ConnectError::NoJetStream { url, source },
-            Self::NotPermitted(permission) => ConnectError::NotPermitted { url, permission },
-        }
-    }
-}
-
-async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
-    #[derive(Deserialize)]
-    struct Info {
-        api: Api,
-    }
-    #[derive(Deserialize)]
-    struct Api {
-        // Servers before 2.11 have no API levels.
-        #[serde(default)]
-        level: u32,
-    }
-    let info = connection.jetstream.request("INFO", &());
-    match connection.answer(&[INFO], info).await {
-        Ok(Ok(Response::Ok(Info { api }))) => Ok(api.level),
-        Ok(Ok(Response::Err { error })) => Err(NoLevel::NoJetStream(Arc::new(error))),
-        Ok(Err(error)) if error.kind() == RequestErrorKind::TimedOut => {
-            Err(NoLevel::NoAnswer(Arc::new(error)))
-        }
-        Ok(Err(error)) => Err(NoLevel::NoJetStream(Arc::new(error))),
-        Err(NoAnswer::NotPermitted(permission)) => Err(NoLevel::NotPermitted(permission)),
-        Err(lost) => Err(NoLevel::NoAnswer(Arc::new(lost))),
-    }
 }
 
 impl fmt::Debug for Connect {

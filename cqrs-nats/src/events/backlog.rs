@@ -23,7 +23,7 @@ pub(crate) async fn after(
     after: u64,
 ) -> Result<Backlog, StoreError> {
     let name = format!("counting-{}", Uuid::new_v4().simple());
-    let asked = scan::subjects(topology.stream(), &name);
+    let asked = scan::subjects(&connection.domain, topology.stream(), &name);
     let counting = Box::pin(count(connection, topology, aggregates, after, &name));
     connection.answer(&asked, counting).await.map_err(|why| no_answer(what(topology, after), why))?
 }

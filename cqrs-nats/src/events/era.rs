@@ -106,7 +106,7 @@ impl Drop for Era {
 async fn subscribe(connection: &Connection, stream: &str) -> Result<Subscriber, NotOpened> {
     let before = connection.before();
     let subject = advisories(stream);
-    let question = Api::StreamInfo.of(stream);
+    let question = Api::StreamInfo.of(&connection.domain, stream);
     let listening = async {
         let client = &connection.client;
         let mut advisories = client.subscribe(subject.clone()).await?;

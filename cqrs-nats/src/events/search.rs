@@ -82,7 +82,7 @@ pub(crate) async fn look_through(
     let mut looking = Looking { search, page, seen: 0, left: None };
     loop {
         let name = format!("search-{}", Uuid::new_v4().simple());
-        let (asked, seen) = (scan::subjects(topology.stream(), &name), looking.seen);
+        let (asked, seen) = (scan::subjects(&connection.domain, topology.stream(), &name), looking.seen);
         match connection.answer(&asked, Box::pin(look_on(connection, topology, &name, &mut looking))).await {
             Ok(looked) => return looked.map(|()| looking.page),
             // A message that was sent may have ended the connection. Then the server sends nothing more for this

@@ -2,7 +2,7 @@
 //!
 //! The key is `<aggregate>.<encoded id>`, the value is the snapshot that `cqrs-core` wrote. A header names the log, so
 //! that snapshots of a stream that was deleted and created again are ignored. The bucket is a cache and may be deleted
-//! at any time; the first save creates it.
+//! at any time; the first save creates it, and in another JetStream domain the first load.
 
 use std::{
     sync::{
@@ -61,12 +61,15 @@ pub(crate) struct SnapshotBucket {
     log: OnceCell<String>,
     /// Whether the server denies reading snapshots; then no further one is requested.
     denied: AtomicBool,
+    /// Whether the bucket is known to exist in another domain.
+    provided: AtomicBool,
 }
 
 impl SnapshotBucket {
     pub(crate) fn new(connection: Connection, topology: Arc<Topology>) -> Self {
         let bucket = topology.names().snapshots_bucket();
-        Self { connection, topology, bucket, log: OnceCell::new(), denied: AtomicBool::new(false) }
+        let [denied, provided] = [const { AtomicBool::new(false) }; 2];
+        Self { connection, topology, bucket, log: OnceCell::new(), denied, provided }
     }
 
     /// The last snapshot of the aggregate that the answering replica has, if it is of this log.
@@ -90,11 +93,13 @@ impl SnapshotBucket {
         if !self.connection.is_up().await {
             return Err(unavailable(what(), "there is no connection"));
         }
+        timeout(READ, self.provide()).await.map_err(|elapsed| unavailable(what(), elapsed))??;
         let key = self.subject(aggregate);
         if self.connection.unreadable.has(&key) {
             return last_of(&self.connection, &self.bucket.stream, &key, what).await;
         }
-        let subject = Api::DirectGet.of(format_args!("{}.{key}", self.bucket.stream));
+        let subject =
+            Api::DirectGet.of(&self.connection.domain, format_args!("{}.{key}", self.bucket.stream));
         let request = Request::new().timeout(Some(READ));
         let get = self.connection.client.send_request(subject.clone(), request);
         let answer = match self.connection.answer(&[&subject], get).await {
@@ -133,6 +138,7 @@ impl SnapshotBucket {
         headers.insert(LOG, self.log_id().await?);
         let publish = || self.publish(aggregate, headers.clone(), snapshot.clone());
         let save = async {
+            self.provide().await?;
             match publish().await {
                 Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
                     create(&self.connection, &self.config(), what).await?;
@@ -141,9 +147,28 @@ impl SnapshotBucket {
                 published => published.map_err(|error| store_error(what(), error)),
             }
         };
-        let saved = timeout(SAVE, self.connection.answer(&[self.subject(aggregate)], save)).await;
-        let saved = saved.map_err(|elapsed| unavailable(what(), elapsed))?;
-        saved.map_err(|why| no_answer(what(), why))?
+        let saved = timeout(SAVE, self.connection.answer(&[self.written(aggregate)], save)).await;
+        let saved = saved.map_err(|elapsed| unavailable(what(), elapsed));
+        let saved = saved.and_then(|saved| saved.map_err(|why| no_answer(what(), why))?);
+        // The bucket may have been deleted.
+        saved.inspect_err(|_| self.provided.store(false, Ordering::Relaxed))
+    }
+
+    /// Creates the bucket in another domain, unless it is known to exist. There a missing bucket is not told by the
+    /// absence of a responder: a leaf node passes on each request to its domain, and no answer comes.
+    async fn provide(&self) -> Result<(), StoreError> {
+        if self.connection.domain.name().is_none() || self.provided.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let what = || format!("creating stream {}", self.bucket.stream);
+        match create(&self.connection, &self.config(), what).await {
+            // An operator has created it, perhaps with other settings, if this service may not.
+            Ok(()) | Err(StoreError::Refused { .. } | StoreError::NotPermitted { .. }) => {
+                self.provided.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            failed => failed,
+        }
     }
 
     async fn publish(
@@ -153,7 +178,7 @@ impl SnapshotBucket {
         snapshot: Bytes,
     ) -> Result<(), PublishError> {
         let message = PublishMessage::build().headers(headers).payload(snapshot);
-        self.connection.jetstream.send_publish(self.subject(aggregate), message).await?.await?;
+        self.connection.jetstream.send_publish(self.written(aggregate), message).await?.await?;
         Ok(())
     }
 
@@ -164,6 +189,11 @@ impl SnapshotBucket {
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
         format!("{}{}.{}", self.bucket.prefix, aggregate.name(), encode_token(aggregate.id()))
+    }
+
+    /// The subject to publish the aggregate's snapshot to.
+    fn written(&self, aggregate: &AggregateKey) -> String {
+        self.connection.domain.key_value(self.subject(aggregate))
     }
 
     fn config(&self) -> Config {

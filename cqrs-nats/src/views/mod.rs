@@ -95,9 +95,18 @@ impl KvViews {
     }
 
     /// Stores all messages or none; returns the sequence of the last one.
-    async fn publish(&self, bucket: &Bucket, messages: Vec<atomic_batch::Message>) -> Result<u64, SaveError> {
+    async fn publish(
+        &self,
+        bucket: &Bucket,
+        mut messages: Vec<atomic_batch::Message>,
+    ) -> Result<u64, SaveError> {
+        let domain = &self.connection.domain;
+        for message in &mut messages {
+            message.subject = domain.key_value(std::mem::take(&mut message.subject));
+        }
         let publish = atomic_batch::publish(&self.connection, &bucket.stream, messages);
-        let (subjects, before) = (format!("$KV.{}", bucket.name), self.connection.before());
+        let subjects = domain.key_value(format!("$KV.{}", bucket.name));
+        let before = self.connection.before();
         let answer = self.connection.answer_since(before, &[&subjects], publish).await;
         match answer.map_err(|why| no_answer(bucket.what("writing"), why))? {
             Ok(ack) => Ok(ack.sequence),
@@ -132,7 +141,11 @@ impl KvViews {
         if !self.connection.unreadable.has(&all) {
             let name = format!("listing-{}", Uuid::new_v4().simple());
             let listing = Box::pin(self.list_at(&bucket, kind, &all, &name));
-            match self.connection.answer(&scan::subjects(&bucket.stream, &name), listing).await {
+            match self
+                .connection
+                .answer(&scan::subjects(&self.connection.domain, &bucket.stream, &name), listing)
+                .await
+            {
                 Ok(listed) => return listed,
                 // One of the listed messages may have ended the connection.
                 Err(NoAnswer::Lost) if self.connection.is_up().await => {}

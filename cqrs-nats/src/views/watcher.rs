@@ -39,7 +39,8 @@ impl Watcher {
             loop {
                 // With a name, so that one permission covers all consumers of the bucket.
                 let name = format!("watching-{}", Uuid::new_v4().simple());
-                let asked = Api::ConsumerCreate.of(format_args!("{}.{name}", bucket.stream));
+                let asked =
+                    Api::ConsumerCreate.of(&connection.domain, format_args!("{}.{name}", bucket.stream));
                 let follow = follow(&connection, &bucket, name, &raised);
                 match connection.answer(&[&asked], follow).await {
                     Err(denied @ NoAnswer::NotPermitted(_)) => {

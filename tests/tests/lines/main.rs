@@ -4,3 +4,4 @@
 
 mod minimal_permissions;
 mod tracing;
+mod waiting;

@@ -125,7 +125,8 @@ impl Subscription for NatsSubscription {
         self.standby = true;
         // Releases the pin, so that a standby becomes active at once and not after `priority_timeout`.
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
-            let asked = Api::ConsumerUnpin.of(format_args!("{}.{}", self.stream, self.subscriber));
+            let asked = Api::ConsumerUnpin
+                .of(&self.connection.domain, format_args!("{}.{}", self.stream, self.subscriber));
             let unpin = stream.unpin_consumer(&self.subscriber, &self.group);
             if let Err(error @ NoAnswer::NotPermitted(_)) = self.connection.answer(&[&asked], unpin).await {
                 tracing::warn!(subscriber = self.subscriber, %error, "the next worker has to wait for its turn");

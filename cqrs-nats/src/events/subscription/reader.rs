@@ -27,7 +27,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::{
     client::{
-        api::{Api, acknowledgments},
+        api::{Api, Domain, acknowledgments},
         connection::{Before, Connection, NEWS, OPENING, UNHEARD},
         errors::{no_answer, store_error, unavailable},
         found::Found,
@@ -117,7 +117,8 @@ impl Reader {
         request: Subscribe<'_>,
     ) -> Result<Self, StoreError> {
         let what = || format!("following stream {} as {}", topology.stream(), request.subscriber);
-        let (subjects, before) = (subjects(topology.stream(), request.subscriber), connection.before());
+        let (subjects, before) =
+            (subjects(&connection.domain, topology.stream(), request.subscriber), connection.before());
         let open = async {
             let stream = handle(connection, topology.stream(), what).await?;
             let turn = lock(turns).remove(request.subscriber);
@@ -212,7 +213,7 @@ impl Reader {
         let group = group_of(self.consumer.cached_info());
         let request = json!({ "batch": 1, "max_bytes": 1, "no_wait": true, "group": group, "id": pin });
         let client = &self.connection.client;
-        let subject = Api::ConsumerNext.of(format_args!("{}.{}", self.stream, self.subscriber));
+        let subject = Api::ConsumerNext.of(&self.connection.domain, self.place());
         // The answer has no content and no receiver.
         let asked = client.publish_with_reply(subject, client.new_inbox(), request.to_string().into()).await;
         if let Err(error) = asked {
@@ -310,13 +311,18 @@ impl Reader {
 
     async fn look(&self) -> Result<Info, StoreError> {
         let what = format!("looking at consumer {}", self.subscriber);
-        let asked = Api::ConsumerInfo.of(format_args!("{}.{}", self.stream, self.subscriber));
+        let asked = Api::ConsumerInfo.of(&self.connection.domain, self.place());
         let info = tokio::time::timeout(OPENING, self.consumer.get_info());
         match self.connection.answer(&[&asked], info).await {
             Ok(Ok(info)) => info.map_err(|error| store_error(what, error)),
             Ok(Err(elapsed)) => Err(unavailable(what, elapsed)),
             Err(why) => Err(no_answer(what, why)),
         }
+    }
+
+    /// The consumer, in the subjects of requests about it.
+    fn place(&self) -> String {
+        format!("{}.{}", self.stream, self.subscriber)
     }
 
     fn interrupted(&self, what: String) -> StoreError {
@@ -372,8 +378,8 @@ impl Reader {
 }
 
 /// The subjects that a subscriber publishes to: consumer API requests, pull requests, acknowledgments.
-fn subjects(stream: &str, subscriber: &str) -> Vec<String> {
+fn subjects(domain: &Domain, stream: &str, subscriber: &str) -> Vec<String> {
     let place = format!("{stream}.{subscriber}");
     let requests = [Api::ConsumerInfo, Api::ConsumerCreate, Api::ConsumerDelete, Api::ConsumerNext];
-    requests.map(|api| api.of(&place)).into_iter().chain([acknowledgments(&place)]).collect()
+    requests.map(|api| api.of(domain, &place)).into_iter().chain([acknowledgments(&place)]).collect()
 }
