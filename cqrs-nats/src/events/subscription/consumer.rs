@@ -42,7 +42,7 @@ const OVERHEAD: usize = 64 * 1024;
 const TURN: Duration = Duration::from_secs(2);
 
 /// How long one pull request lasts; well below [`TURN`], so that an idle subscriber keeps the pin.
-const REQUEST: Duration = Duration::from_secs(1);
+pub(super) const REQUEST: Duration = Duration::from_secs(1);
 
 /// What this process remembers of the pins of its former subscriptions, by subscriber.
 pub(crate) type Turns = Arc<Mutex<HashMap<String, Turn>>>;
@@ -176,7 +176,8 @@ pub(super) fn pin_of(info: &Info) -> Option<&str> {
 }
 
 /// Whether a client reads: it is pinned, or it waits for its first message. The server drops a waiting request as soon
-/// as its client is gone.
+/// as its client is gone; a server with leaf nodes drops it when it has lasted for [`REQUEST`], because it may not have
+/// heard yet of a client at a leaf node.
 pub(super) fn is_taken(info: &Info) -> bool {
     pin_of(info).is_some() || info.num_waiting > 0
 }

@@ -9,14 +9,18 @@ pub(crate) mod consumer;
 mod ahead;
 mod reader;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use cqrs_core::{
     StoreError,
     port::{Delivery, Subscribe, Subscription},
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     client::{
@@ -25,11 +29,17 @@ use crate::{
         errors::unavailable,
     },
     events::subscription::{
-        consumer::{Turn, Turns, group_of, lock},
+        consumer::{REQUEST, Turn, Turns, group_of, is_taken, lock, pin_of},
         reader::{Noted, Read, Reader},
     },
     topology::Topology,
 };
+
+/// How long a pull request may take to its server.
+const IN_FLIGHT: Duration = Duration::from_millis(100);
+
+/// The pause before a consumer is looked at again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// The commits of a stream, as they arrive.
 ///
@@ -83,6 +93,26 @@ impl NatsSubscription {
     }
 }
 
+impl NatsSubscription {
+    /// Waits until the server has dropped the last request. It does so as soon as nobody waits for the answer; but a
+    /// server with leaf nodes keeps the request until it ends, because it may not have heard yet of a client at a leaf
+    /// node, and the next subscriber would take the consumer for taken.
+    async fn until_free(&self, stream: &Stream<()>) {
+        let asked = self.asked(Api::ConsumerInfo);
+        while let Ok(Ok(info)) =
+            self.connection.answer(&[&asked], stream.consumer_info(&self.subscriber)).await
+            && pin_of(&info).is_none()
+            && is_taken(&info)
+        {
+            sleep(AGAIN).await;
+        }
+    }
+
+    fn asked(&self, api: Api) -> String {
+        api.of(&self.connection.domain, format_args!("{}.{}", self.stream, self.subscriber))
+    }
+}
+
 impl Subscription for NatsSubscription {
     fn pending(&self) -> u64 {
         // Messages that were read ahead may have arrived when the consumer had no more behind them.
@@ -125,12 +155,12 @@ impl Subscription for NatsSubscription {
         self.standby = true;
         // Releases the pin, so that a standby becomes active at once and not after `priority_timeout`.
         if let Ok(stream) = self.connection.jetstream.get_stream_no_info(&self.stream).await {
-            let asked = Api::ConsumerUnpin
-                .of(&self.connection.domain, format_args!("{}.{}", self.stream, self.subscriber));
+            let asked = self.asked(Api::ConsumerUnpin);
             let unpin = stream.unpin_consumer(&self.subscriber, &self.group);
             if let Err(error @ NoAnswer::NotPermitted(_)) = self.connection.answer(&[&asked], unpin).await {
                 tracing::warn!(subscriber = self.subscriber, %error, "the next worker has to wait for its turn");
             }
+            let _ = timeout(REQUEST + IN_FLIGHT, self.until_free(&stream)).await;
         }
     }
 
