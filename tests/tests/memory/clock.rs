@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cqrs_core::{Cqrs, Effects, Envelope, Policy, React, memory::Memory, testing::ManualClock};
+use cqrs_core::{Cqrs, Effects, Envelope, Policy, React, Start, memory::Memory, testing::ManualClock};
 use cqrs_tests::{
     domain::{Account, AccountEvent, Statement, deposit, open, statement},
     eventually,
@@ -16,6 +16,7 @@ struct Later;
 
 impl Policy for Later {
     const NAME: &'static str = "later";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 
