@@ -1,9 +1,17 @@
 //! The errors, sorted by what the caller does next.
 
-use cqrs_core::{StoreError, port::SaveError};
-use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
+use std::sync::Arc;
 
-/// Why a database cannot be used for views.
+use cqrs_core::{
+    StoreError,
+    port::{SaveError, Source},
+};
+#[cfg(feature = "postgres")]
+use sqlx::postgres::PgDatabaseError;
+#[cfg(feature = "sqlite")]
+use sqlx::sqlite::SqliteError;
+
+/// Why a database cannot be used.
 ///
 /// No address in it shows a user or a password.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +68,7 @@ pub enum SqlError {
         source: sqlx::Error,
     },
     /// The database is read only.
-    #[error("{place} is read only: views need a database that they can write to")]
+    #[error("{place} is read only: events and views need a database that they can write to")]
     ReadOnly {
         /// The database.
         place: String,
@@ -85,7 +93,8 @@ pub enum SqlError {
     },
     /// The file is not a database of SQLite, or it is damaged.
     #[error(
-        "{place} is no SQLite database, or a damaged one: move the file away, and the views are built anew"
+        "{place} is no SQLite database, or a damaged one: restore it from a copy, or move it away; views are then \
+         built anew, events are lost"
     )]
     NotADatabase {
         /// The database.
@@ -118,6 +127,21 @@ pub enum SqlError {
         /// The layout that this program knows.
         known: i64,
     },
+    /// The log was created by another version of this crate.
+    #[error(
+        "the log of context {context} in {place} has layout {found}, this program knows layout {known}: run a program \
+         that fits"
+    )]
+    LogLayout {
+        /// The file.
+        place: String,
+        /// The bounded context.
+        context: String,
+        /// The layout that was found.
+        found: i64,
+        /// The layout that this program knows.
+        known: i64,
+    },
     /// The name cannot be a part of table names.
     #[error(
         "{name:?} cannot be the name of a context: it takes 1 to 48 of a-z, 0-9, _ and -, and may not begin \
@@ -141,7 +165,7 @@ impl SqlError {
     pub(crate) fn new(place: &str, source: sqlx::Error) -> Self {
         let place = place.to_owned();
         match kind(&source) {
-            Kind::Lost => Self::Unreachable { place, source },
+            Kind::Lost | Kind::Missing => Self::Unreachable { place, source },
             Kind::Tls => Self::Tls { place, source },
             Kind::Unauthorized => Self::Unauthorized { place, source },
             Kind::NoDatabase => Self::NoDatabase { place, source },
@@ -157,8 +181,14 @@ impl SqlError {
 
 /// An error of the client, sorted by what can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    expect(dead_code, reason = "some kinds are those of one database")
+)]
 pub(crate) enum Kind {
     Lost,
+    /// The file is not there, or cannot be opened.
+    Missing,
     Tls,
     Unauthorized,
     NoDatabase,
@@ -175,7 +205,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether a retry may succeed: by itself, or once there is room again.
     pub(crate) fn is_transient(self) -> bool {
-        matches!(self, Self::Lost | Self::Busy | Self::Contended | Self::Full)
+        matches!(self, Self::Lost | Self::Missing | Self::Busy | Self::Contended | Self::Full)
     }
 }
 
@@ -183,13 +213,17 @@ pub(crate) fn kind(error: &sqlx::Error) -> Kind {
     match error {
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
+            #[cfg(feature = "sqlite")]
             if error.try_downcast_ref::<SqliteError>().is_some() {
-                sqlite_kind(code.parse().unwrap_or_default())
-            } else if error.try_downcast_ref::<PgDatabaseError>().is_some() {
-                postgres_kind(&code)
-            } else {
-                Kind::Other
+                return sqlite_kind(code.parse().unwrap_or_default());
             }
+            #[cfg(feature = "postgres")]
+            if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+                return postgres_kind(&code);
+            }
+            // Of a database that this program was built without.
+            let _ = code;
+            Kind::Other
         }
         sqlx::Error::Tls(_) => Kind::Tls,
         sqlx::Error::Io(_)
@@ -202,13 +236,16 @@ pub(crate) fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
+#[cfg(feature = "sqlite")]
 /// Sorts by SQLite's result code, whose lowest byte is the kind of the failure (<https://sqlite.org/rescode.html>).
 fn sqlite_kind(code: u32) -> Kind {
     match code & 0xff {
         // BUSY, LOCKED, NOMEM
         5..=7 => Kind::Busy,
-        // IOERR, CANTOPEN
-        10 | 14 => Kind::Lost,
+        // IOERR
+        10 => Kind::Lost,
+        // CANTOPEN
+        14 => Kind::Missing,
         // PERM, AUTH
         3 | 23 => Kind::NotPermitted,
         // READONLY
@@ -221,6 +258,7 @@ fn sqlite_kind(code: u32) -> Kind {
     }
 }
 
+#[cfg(feature = "postgres")]
 /// Sorts by Postgres' SQLSTATE, whose first two characters are its class
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 fn postgres_kind(code: &str) -> Kind {
@@ -276,14 +314,22 @@ impl Failure {
 }
 
 pub(crate) fn store_error(what: impl Into<String>, error: sqlx::Error) -> StoreError {
-    if kind(&error).is_transient() {
-        StoreError::unavailable(what, error)
-    } else {
-        StoreError::refused(what, error)
+    let kind = kind(&error);
+    let caused = || Some(Arc::new(error) as Source);
+    match kind {
+        Kind::Full => {
+            StoreError::Stalled { what: format!("{}: make room on its disk", what.into()), source: caused() }
+        }
+        Kind::Missing => StoreError::Missing {
+            what: format!("{}: the file cannot be opened", what.into()),
+            source: caused(),
+        },
+        kind if kind.is_transient() => StoreError::Unavailable { what: what.into(), source: caused() },
+        _ => StoreError::Refused { what: what.into(), source: caused() },
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
 mod tests {
     use super::*;
 

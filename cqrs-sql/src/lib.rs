@@ -1,4 +1,7 @@
-//! Views in SQLite and Postgres: the adapters for `cqrs-core`.
+//! Events and views in SQLite, and views in Postgres: the adapters for `cqrs-core`.
+//!
+//! [`SqliteBackend`] keeps a whole bounded context in one file, without a server: [`embedded`] says what it is for, what
+//! it promises, and its limits. The rest of this page is about views, which go with events in any store.
 //!
 //! The documents of views, their notes and the checkpoint are written in one transaction, which first compares the
 //! checkpoint (compare-and-set): each event takes effect once, also after crashes and redelivery. [`SqliteViews`] needs
@@ -84,26 +87,51 @@
 //! spaces; use `document::jsonb` if a query or an index needs one. Revisions count the saves of a view and never
 //! repeat, not even when it is removed and rebuilt.
 //!
-//! SQLite is compiled into the program, which takes a C compiler.
+//! # Features
+//!
+//! `sqlite` and `postgres`, both by default; one of them is enough. SQLite is compiled into the program, which takes a C
+//! compiler. `postgres` includes TLS.
 
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("cqrs-sql needs the feature `sqlite` or the feature `postgres`");
+
+#[cfg(feature = "sqlite")]
 #[doc = include_str!("../docs/once.md")]
 pub mod effectively_once {}
 
+#[cfg(feature = "sqlite")]
+#[doc = include_str!("../docs/embedded.md")]
+pub mod embedded {}
+
+#[cfg(feature = "sqlite")]
+mod backend;
 mod dialect;
 mod errors;
+#[cfg(feature = "sqlite")]
+mod events;
 mod layout;
 mod names;
+#[cfg(feature = "sqlite")]
+mod open_file;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod projection;
 mod reached;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod transaction;
 mod view;
 mod views;
 
+#[cfg(feature = "sqlite")]
+pub use backend::SqliteBackend;
 pub use errors::SqlError;
+#[cfg(feature = "sqlite")]
+pub use events::{SqliteDueQueue, SqliteEvents, SqliteNotices, SqliteSubscription};
+#[cfg(feature = "postgres")]
 pub use postgres::PostgresViews;
 pub use projection::SqlProjection;
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteViews;
 /// The client, in the version that this crate uses.
 pub use sqlx;

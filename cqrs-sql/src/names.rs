@@ -70,7 +70,7 @@ pub(crate) fn original_key(stored: String) -> String {
     if stored.contains('\u{1}') { stored.replace("\u{1}0", "\0").replace("\u{1}1", "\u{1}") } else { stored }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
 mod tests {
     use cqrs_core::port::ProjectionId;
     use proptest::prelude::*;

@@ -1,15 +1,16 @@
 //! SQLite: one connection that writes, several that read, and no server.
 
-use std::{path::Path, str::FromStr as _, time::Duration};
+use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, Pool, Sqlite, SqlitePool,
+    AssertSqlSafe, Connection as _, Pool, Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use crate::{
     SqlError, SqlViews,
     dialect::{Dialect, Row, Value, statements},
+    open_file::OpenFile,
 };
 
 /// How often saves of other processes are looked for while a call waits for them: SQLite sends no notifications.
@@ -42,13 +43,9 @@ impl SqlViews<Sqlite> {
     ///
     /// It can be called again.
     pub async fn open(file: impl AsRef<Path>, context: &str) -> Result<Self, SqlError> {
-        match file.as_ref().to_str().filter(|url| url.starts_with("sqlite:")) {
-            Some("sqlite::memory:") => Self::in_memory(context).await,
-            Some(url) => Self::open_with(options(url)?, context).await,
-            None => {
-                let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
-                Self::open_with(options, context).await
-            }
+        match options(file.as_ref())? {
+            Some(options) => Self::open_with(options, context).await,
+            None => Self::in_memory(context).await,
         }
     }
 
@@ -63,16 +60,7 @@ impl SqlViews<Sqlite> {
     /// It can be called again.
     pub async fn open_with(options: SqliteConnectOptions, context: &str) -> Result<Self, SqlError> {
         let place = options.get_filename().display().to_string();
-        let options = options
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(LOCK_WAIT);
-        let writer = SqlitePoolOptions::new().max_connections(1);
-        let writer = writer.connect_with(options.clone()).await;
-        let writer = writer.map_err(|error| SqlError::new(&place, error))?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "1"));
+        let Connected { writer, reader, .. } = Connected::to(options, &place).await?;
         Self::new(writer, reader, context, place).await
     }
 
@@ -90,7 +78,7 @@ impl SqlViews<Sqlite> {
         // All connections with these options share one database, which is lost with the last of them. A pool closes a
         // connection when a call on it was dropped, so another connection keeps the database, and does nothing else:
         // two active connections would lock each other out of whole tables.
-        let options = options("sqlite::memory:")?;
+        let options = parsed("sqlite::memory:")?;
         let connect = async || -> Result<SqlitePool, SqlError> {
             let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
             pool.connect_with(options.clone()).await.map_err(|error| SqlError::new(&place, error))
@@ -103,8 +91,48 @@ impl SqlViews<Sqlite> {
     }
 }
 
+/// The connections to one file.
+pub(crate) struct Connected {
+    pub(crate) writer: SqlitePool,
+    pub(crate) reader: SqlitePool,
+    pub(crate) file: Arc<OpenFile>,
+}
+
+impl Connected {
+    /// Creates the file, unless it exists or the options forbid it. It is not created again later: a service whose file
+    /// was removed must not go on with an empty one.
+    pub(crate) async fn to(options: SqliteConnectOptions, place: &str) -> Result<Self, SqlError> {
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            // Where it exists, the call that empties the cache of the disk as well.
+            .pragma("fullfsync", "1")
+            .busy_timeout(LOCK_WAIT);
+        let first = SqliteConnection::connect_with(&options).await;
+        let first = first.map_err(|error| SqlError::new(place, error))?;
+        let file = Arc::new(OpenFile::of(options.get_filename()));
+        let options = options.create_if_missing(false);
+        let writer = file.watched(SqlitePoolOptions::new().max_connections(1));
+        let writer = writer.connect_lazy_with(options.clone());
+        let reader = file.watched(SqlitePoolOptions::new().max_connections(READERS));
+        let reader = reader.connect_lazy_with(options.pragma("query_only", "1"));
+        // If it fails, the next connection reports it.
+        let _ = first.close().await;
+        Ok(Self { writer, reader, file })
+    }
+}
+
+/// The options for a path or a URL; `None` for a database in memory.
+pub(crate) fn options(file: &Path) -> Result<Option<SqliteConnectOptions>, SqlError> {
+    match file.to_str().filter(|url| url.starts_with("sqlite:")) {
+        Some("sqlite::memory:") => Ok(None),
+        Some(url) => parsed(url).map(Some),
+        None => Ok(Some(SqliteConnectOptions::new().filename(file).create_if_missing(true))),
+    }
+}
+
 /// The options in a URL; the file is created unless the URL says otherwise.
-fn options(url: &str) -> Result<SqliteConnectOptions, SqlError> {
+fn parsed(url: &str) -> Result<SqliteConnectOptions, SqlError> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(|source| SqlError::Address { example: "sqlite:views.db", source })?;
     Ok(if url.contains("mode=") { options } else { options.create_if_missing(true) })
@@ -112,7 +140,8 @@ fn options(url: &str) -> Result<SqliteConnectOptions, SqlError> {
 
 impl Dialect for Sqlite {
     // A transaction that reads before it writes fails when another one writes in between.
-    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    // In a file with events, the same connection appends to the log, and then waits for the disk.
+    const BEGIN: &'static str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
     const DOT: &'static str = ".";
     const MAX_NAME: usize = 1_000;
     const EACH: &'static str = "json_each($1)";

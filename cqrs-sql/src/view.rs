@@ -230,7 +230,7 @@ impl Tables {
 }
 
 /// FNV-1a, which is the same in every program.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
@@ -278,7 +278,7 @@ where
 
 cqrs_core::sources! { impl SqlSources<V, DB: Sql> where each: SqlProject, fn step(view: &Arc<V>) -> SqlStep<DB> = step }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
 mod tests {
     use super::*;
 

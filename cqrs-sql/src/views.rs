@@ -50,6 +50,7 @@ pub(crate) struct Shared<DB: Sql> {
     /// Follows the saves of other processes, once a call waits.
     follower: OnceLock<AbortHandle>,
     /// Keeps a database in memory, which is lost with its last connection; see `in_memory`.
+    #[cfg(feature = "sqlite")]
     pub(crate) keeper: OnceLock<Pool<DB>>,
 }
 
@@ -64,8 +65,17 @@ impl<DB: Sql> SqlViews<DB> {
         layout::open_context(&writer, &names, &place).await?;
         let id = layout::place_id(&writer, &names, &place).await?;
         let (reached, follower) = (Arc::default(), OnceLock::new());
-        let keeper = OnceLock::new();
-        let shared = Shared { writer, reader, names, place, id, reached, follower, keeper };
+        let shared = Shared {
+            writer,
+            reader,
+            names,
+            place,
+            id,
+            reached,
+            follower,
+            #[cfg(feature = "sqlite")]
+            keeper: OnceLock::new(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 

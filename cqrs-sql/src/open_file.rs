@@ -1,0 +1,91 @@
+//! Notices that the file under a running service is another one.
+//!
+//! On Unix a file that is removed or replaced stays open: its connections would go on with a file that has no name any
+//! more, and everything that they store would be lost. So before a connection is used, the file at the path is compared
+//! with the one that was opened. Where files that are open cannot be removed, there is nothing to compare.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use sqlx::{Sqlite, pool::PoolOptions};
+
+/// A file that connections have open.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    path: PathBuf,
+    known: Mutex<Known>,
+    /// How often the path named another file than before.
+    changes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Known {
+    file: Option<FileId>,
+    /// Connections that were made before belong to another file.
+    since: Instant,
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    number: u64,
+}
+
+impl OpenFile {
+    /// The file that is at the path now.
+    pub(crate) fn of(path: &Path) -> Self {
+        let path = path.to_owned();
+        let known = Known { file: file_at(&path), since: Instant::now() };
+        Self { path, known: Mutex::new(known), changes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How often the path named another file than before.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// A pool that closes the connections to another file instead of using them.
+    pub(crate) fn watched(self: &Arc<Self>, pool: PoolOptions<Sqlite>) -> PoolOptions<Sqlite> {
+        let file = Arc::clone(self);
+        pool.before_acquire(move |_, connection| {
+            let is_of_it = connection.age < file.look().elapsed();
+            Box::pin(std::future::ready(Ok(is_of_it)))
+        })
+    }
+
+    /// Compares the file at the path with the known one. Returns since when it is the present one.
+    fn look(&self) -> Instant {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = file_at(&self.path);
+        if found != known.file {
+            tracing::warn!(path = %self.path.display(), "the file was removed or replaced");
+            *known = Known { file: found, since: Instant::now() };
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+        known.since
+    }
+}
+
+/// The file at a path; `None` if there is none. An error that says nothing about the file counts as none.
+#[cfg(unix)]
+fn file_at(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(path).ok()?;
+    Some(FileId { device: found.dev(), number: found.ino() })
+}
+
+#[cfg(not(unix))]
+fn file_at(_: &Path) -> Option<FileId> {
+    None
+}
