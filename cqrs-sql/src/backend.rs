@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use cqrs_core::Backend;
+use cqrs_core::{Backend, port::AnyViews};
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::{
@@ -131,7 +131,8 @@ async fn log_beside(
 ) -> Result<SqliteEvents, SqlError> {
     let (shared, file) = (&views.shared, Arc::clone(file));
     let (writer, reader) = (shared.writer.clone(), views.pool().clone());
-    SqliteEvents::open(writer, reader, file, &shared.names, views.address(), public).await
+    let progress = AnyViews::new(views.clone());
+    SqliteEvents::open(writer, reader, file, &shared.names, progress, views.address(), public).await
 }
 
 impl Backend for SqliteBackend {

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use sqlx::{Sqlite, pool::PoolOptions};
+use sqlx::{Connection as _, Sqlite, pool::PoolOptions};
 
 /// A file that connections have open.
 #[derive(Debug)]
@@ -50,17 +50,20 @@ impl OpenFile {
         &self.path
     }
 
-    /// How often the path named another file than before.
-    pub(crate) fn changes(&self) -> u64 {
+    /// How often the path named another file than before. It looks at the path, which takes some microseconds.
+    pub(crate) fn changes_until_now(&self) -> u64 {
+        self.look();
         self.changes.load(Ordering::Acquire)
     }
 
-    /// A pool that closes the connections to another file instead of using them.
+    /// A pool that closes the connections to another file instead of using them. So it does with a connection whose
+    /// transaction did not end in order: SQLite itself ends a transaction when the disk is full, and then the client
+    /// counts one too many.
     pub(crate) fn watched(self: &Arc<Self>, pool: PoolOptions<Sqlite>) -> PoolOptions<Sqlite> {
         let file = Arc::clone(self);
-        pool.before_acquire(move |_, connection| {
-            let is_of_it = connection.age < file.look().elapsed();
-            Box::pin(std::future::ready(Ok(is_of_it)))
+        pool.before_acquire(move |connection, about| {
+            let is_usable = about.age < file.look().elapsed() && !connection.is_in_transaction();
+            Box::pin(std::future::ready(Ok(is_usable)))
         })
     }
 

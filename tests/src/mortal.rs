@@ -1,6 +1,6 @@
 //! A service with every kind of effect, for tests that kill it at every step.
 //!
-//! [`run`] starts it on a view store of any kind, with the points of [`failpoint`](crate::failpoint). The process
+//! [`run`] starts it on stores of any kind, with the points of [`failpoint`](crate::failpoint). The process
 //! `mortal` does so for the tests to kill; its correct final state follows from the log alone.
 
 use std::{
@@ -16,9 +16,9 @@ use cqrs_core::{
     Builder, Cqrs, Effects, Envelope, Error, EventHandler, HandlerError, On, Policy, Project, React, Refusal,
     Start, View,
     memory::MemoryViews,
-    port::{ProjectionId, ViewStore},
+    port::{Deadlines, EventStore, ProjectionId, ViewStore},
 };
-use cqrs_nats::{KvViews, NatsEvents};
+use cqrs_nats::KvViews;
 use cqrs_sql::{
     PostgresViews, SqlProject, SqlView, SqliteViews, Tables,
     sqlx::{self, PgConnection, Postgres, Sqlite, SqliteConnection},
@@ -119,7 +119,11 @@ pub struct Rows;
 /// # Cancel safety
 ///
 /// Dropping it stops what was started.
-pub async fn run<V: Store>(events: NatsEvents, views: V, handled: &Path) -> Result<Mortal, Error> {
+pub async fn run<E, V>(events: E, views: V, handled: &Path) -> Result<Mortal, Error>
+where
+    E: EventStore + Deadlines + Clone,
+    V: Store,
+{
     let builder = Cqrs::builder((Stops::new(events), Stops::new(views.clone())))
         .interceptor(Sends)
         .aggregate::<Account>()

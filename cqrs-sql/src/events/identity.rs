@@ -57,7 +57,7 @@ impl Identity {
 
     /// The number of the era.
     pub(crate) fn number(&self) -> u64 {
-        self.file.changes() + self.changes.load(Ordering::Acquire)
+        self.file.changes_until_now() + self.changes.load(Ordering::Acquire)
     }
 
     pub(crate) fn known(&self) -> Known {

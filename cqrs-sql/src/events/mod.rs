@@ -19,7 +19,10 @@ use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, StoreError,
     log::{Commit, StoredCommit},
-    port::{AppendError, Appended, Backlog, Delivery, EventStore, Expected, Page, Search, Subscribe},
+    port::{
+        AnyViews, AppendError, Appended, Backlog, Capabilities, Delivery, EventStore, Expected, Page, Search,
+        Subscribe,
+    },
 };
 use sqlx::SqlitePool;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -47,6 +50,8 @@ pub struct SqliteEvents {
     handed_out: Arc<Mutex<HandedOut>>,
     source: Arc<str>,
     name: Arc<str>,
+    /// The place beside the log for the progress of what has effects: the views of the same file.
+    progress: AnyViews,
 }
 
 impl SqliteEvents {
@@ -56,6 +61,7 @@ impl SqliteEvents {
         reader: SqlitePool,
         file: Arc<OpenFile>,
         names: &Names<sqlx::Sqlite>,
+        progress: AnyViews,
         place: &str,
         public: bool,
     ) -> Result<Self, SqlError> {
@@ -75,6 +81,7 @@ impl SqliteEvents {
             handed_out: Arc::default(),
             source: format!("/{context}").into(),
             name: name.into(),
+            progress,
         })
     }
 }
@@ -93,6 +100,10 @@ impl EventStore for SqliteEvents {
 
     fn era(&self) -> u64 {
         self.log.identity.number()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::none().deadlines(self.clone()).notices(self.clone()).progress(self.progress.clone())
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {

@@ -23,17 +23,17 @@ const AT_ONCE: usize = 1_000;
 const LOG: usize = 19;
 const SEEN: usize = 20;
 
-/// Selects the commits whose sequences `which` selects, in order, with one row for each event. `$1` is the sequence
-/// that is asked about; see [`identity`](super::identity).
+/// Selects the commits whose sequences `which` selects, in order, with one row for each event; if there are none, one
+/// row that says only which log it is. `$1` is the sequence that is asked about; see [`identity`](super::identity).
 pub(super) fn select(tables: &Tables, which: &str) -> String {
     let Tables { log, commits, events, .. } = tables;
     format!(
         "SELECT c.sequence, c.aggregate, c.id, c.first_version, c.events, c.source, e.position, e.event_id, e.type, \
          e.schema_version, e.content_type, e.data, e.time, e.command, e.command_id, e.command_hash, \
-         e.correlation_id, e.causation_id, e.metadata, (SELECT id FROM {log}), \
+         e.correlation_id, e.causation_id, e.metadata, l.id, \
          (SELECT event_id FROM {events} WHERE sequence = $1 AND position = 0) \
-         FROM {commits} c LEFT JOIN {events} e ON e.sequence = c.sequence \
-         WHERE c.sequence IN ({which}) ORDER BY c.sequence, e.position"
+         FROM {log} l LEFT JOIN {commits} c ON c.sequence IN ({which}) \
+         LEFT JOIN {events} e ON e.sequence = c.sequence ORDER BY c.sequence, e.position"
     )
 }
 
@@ -70,7 +70,7 @@ impl Commits {
     }
 
     pub(super) fn push(&mut self, row: &SqliteRow) -> Result<(), sqlx::Error> {
-        let sequence = row.try_get::<i64, _>(0)?.cast_unsigned();
+        let Some(sequence) = row.try_get::<Option<i64>, _>(0)?.map(i64::cast_unsigned) else { return Ok(()) };
         if self.open.as_ref().is_none_or(|open| open.sequence != sequence) {
             self.close();
             self.open = Some(Open {

@@ -1,7 +1,8 @@
 //! The process that the tests kill: the service of `cqrs_tests::mortal`, with a failpoint armed by the environment.
 //!
 //! It takes the NATS server's address, the context, the file of its handler, and the place of its views: `kv`,
-//! `memory`, `sqlite:<file>` or a URL of Postgres. It ends in order when standard input closes; a line on standard
+//! `memory`, `sqlite:<file>` or a URL of Postgres. With `all:<file>` the events are in that SQLite file too, and the
+//! address is not used. It ends in order when standard input closes; a line on standard
 //! input wakes a process that waits at its failpoint.
 
 use std::{
@@ -10,9 +11,13 @@ use std::{
     process::exit,
 };
 
-use cqrs_core::{Error, memory::MemoryViews};
-use cqrs_nats::{Nats, NatsEvents};
-use cqrs_sql::{PostgresViews, SqliteViews};
+use cqrs_core::{
+    Error,
+    memory::MemoryViews,
+    port::{Deadlines, EventStore},
+};
+use cqrs_nats::Nats;
+use cqrs_sql::{PostgresViews, SqliteBackend, SqliteViews};
 use cqrs_tests::{
     failpoint,
     mortal::{Store, run},
@@ -26,13 +31,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [url, context, handled, place] = arguments.as_slice() else {
-        eprintln!("usage: mortal <nats-url> <context> <file> kv|memory|sqlite:<file>|<postgres-url>");
+        eprintln!(
+            "usage: mortal <nats-url> <context> <file> kv|memory|sqlite:<file>|<postgres-url>|all:<file>"
+        );
         exit(2)
     };
     quiet_about_thirteen();
     let end = standard_input();
+    let handled = PathBuf::from(handled);
+    if let Some(file) = place.strip_prefix("all:") {
+        let SqliteBackend { events, views, .. } = SqliteBackend::open(file, context).await?;
+        return Ok(live(events, views, &handled, end).await?);
+    }
     let backend = Nats::connect(url).await?.context(context).await?;
-    let (events, handled) = (backend.events, PathBuf::from(handled));
+    let events = backend.events;
     match place.as_str() {
         "kv" => live(events, backend.views, &handled, end).await?,
         "memory" => live(events, MemoryViews::default(), &handled, end).await?,
@@ -66,12 +78,11 @@ fn standard_input() -> mpsc::Receiver<()> {
     end
 }
 
-async fn live<V: Store>(
-    events: NatsEvents,
-    views: V,
-    handled: &Path,
-    mut end: mpsc::Receiver<()>,
-) -> Result<(), Error> {
+async fn live<E, V>(events: E, views: V, handled: &Path, mut end: mpsc::Receiver<()>) -> Result<(), Error>
+where
+    E: EventStore + Deadlines + Clone,
+    V: Store,
+{
     let service = loop {
         match run(events.clone(), views.clone(), handled).await {
             // The server died while the service was starting: start again, like a supervisor would.

@@ -12,9 +12,8 @@ use cqrs_core::{
     Cqrs,
     log::Position,
     memory::MemoryViews,
-    port::{AnyViews, EventStore as _, ProjectionId, ViewStore},
+    port::{AnyViews, Deadlines, EventStore, ProjectionId, ViewStore},
 };
-use cqrs_nats::NatsEvents;
 use cqrs_tests::{
     domain::{Account, Statement, deposit, key, open},
     mortal::{Generous, PROJECTIONS, Picky, ROWS, Store, THIRTEEN},
@@ -38,7 +37,7 @@ const ACCOUNTS: [(&str, &[&str]); 5] = [
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Appends the events from which everything follows.
-pub(crate) async fn fill(events: &NatsEvents) {
+pub(crate) async fn fill(events: &(impl EventStore + Deadlines + Clone)) {
     let service =
         Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Account>().start().await;
     let service = service.unwrap();
@@ -67,7 +66,7 @@ struct Told {
 }
 
 /// An account's events as they are in the log.
-async fn told(events: &NatsEvents, account: &str) -> Option<Vec<Told>> {
+async fn told(events: &impl EventStore, account: &str) -> Option<Vec<Told>> {
     let key = key(account);
     let page = events.read(&key, 0, 1_000).await.ok()?;
     let mut told = Vec::new();
@@ -98,7 +97,7 @@ fn id(name: &'static str) -> ProjectionId {
 }
 
 /// Waits until nothing more will happen.
-pub(crate) async fn until_done<V: Store>(events: &NatsEvents, views: &V, step: Step) {
+pub(crate) async fn until_done<V: Store>(events: &impl EventStore, views: &V, step: Step) {
     let deadline = Instant::now() + PATIENCE;
     while let Some(missing) = missing(events, views).await {
         assert!(Instant::now() < deadline, "{step}: after {PATIENCE:?} still not: {missing}");
@@ -107,13 +106,13 @@ pub(crate) async fn until_done<V: Store>(events: &NatsEvents, views: &V, step: S
 }
 
 /// The store of a projection that has effects: it is beside the log, wherever the views are.
-fn effects(events: &NatsEvents, id: &ProjectionId) -> Option<AnyViews> {
+fn effects(events: &impl EventStore, id: &ProjectionId) -> Option<AnyViews> {
     let has_effects = PROJECTIONS[2..].contains(&id.name);
     has_effects.then(|| events.capabilities().progress_store().cloned()).flatten()
 }
 
 /// The work that is left, as far as it is visible.
-async fn missing<V: Store>(events: &NatsEvents, views: &V) -> Option<String> {
+async fn missing<V: Store>(events: &impl EventStore, views: &V) -> Option<String> {
     for (account, expected) in ACCOUNTS {
         let Some(told) = told(events, account).await else { return Some("an answer of the log".into()) };
         if sorted(&told).len() < expected.len() {
@@ -142,7 +141,7 @@ async fn missing<V: Store>(events: &NatsEvents, views: &V) -> Option<String> {
 }
 
 /// Checks the final state against the log.
-pub(crate) async fn check<V: Store>(events: &NatsEvents, views: &V, handled: &Path, step: Step) {
+pub(crate) async fn check<V: Store>(events: &impl EventStore, views: &V, handled: &Path, step: Step) {
     let mut logs = BTreeMap::new();
     for (account, expected) in ACCOUNTS {
         let told = told(events, account).await.unwrap();

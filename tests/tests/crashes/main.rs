@@ -4,11 +4,11 @@
 //! | | |
 //! |---|---|
 //! | steps | 35, and 4 more of a view in tables of its own where the views are in a database: `steps.rs` |
-//! | stores of the views | NATS KV, SQLite, Postgres; memory, where the events outlive the views |
+//! | stores of the views | NATS KV, SQLite, Postgres; memory, where the events outlive the views; the SQLite file of the events, without a server |
 //! | kinds of death | the worker (it aborts at that very instruction), the NATS server (`kill -9` while the worker stands there, and again up a little later), Postgres (the same) |
 //!
-//! That makes 294 crashes: 35 + 39 + 39 + 29 of the worker (memory has no write to die in), 35 + 39 + 39 of the NATS
-//! server and 39 of Postgres. The tests print the crashes and the times until everything was caught up, and
+//! That makes 334 crashes: 35 + 39 + 39 + 29 + 40 of the worker (memory has no write to die in; in a file it dies in an
+//! append, too), 35 + 39 + 39 of the NATS server and 39 of Postgres. The tests print the crashes and the times until everything was caught up, and
 //! `the_matrix_is_as_large_as_it_says` counts them. The worker is a process of its own, with a view of documents, a
 //! view whose rules panic at an event, a view in tables, a policy with states, refusals and deadlines, and a handler
 //! (`cqrs_tests::mortal`). The expected final state is computed from the log by a separate fold, in `check.rs`.
@@ -28,10 +28,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cqrs_core::memory::MemoryViews;
-use cqrs_nats::{Nats, NatsEvents};
+use cqrs_core::{
+    memory::MemoryViews,
+    port::{Deadlines, EventStore},
+};
+use cqrs_nats::Nats;
 use cqrs_nats_server::LocalServer;
-use cqrs_sql::{PostgresViews, SqliteViews};
+use cqrs_sql::{PostgresViews, SqliteBackend, SqliteViews};
 use cqrs_tests::{
     TestContext,
     mortal::{Store, run},
@@ -54,13 +57,15 @@ enum Place {
     Sqlite,
     Postgres,
     Memory,
+    /// In the SQLite file of the events.
+    BesideEvents,
 }
 
 #[test]
 fn the_matrix_is_as_large_as_it_says() {
-    let [kv, database, memory] =
-        [steps::ON_KV, steps::ON_DATABASE, steps::ON_MEMORY].map(|on| steps::steps(on).len());
-    assert_eq!((kv, database, memory), (35, 39, 29));
+    let [kv, database, memory, file] =
+        [steps::ON_KV, steps::ON_DATABASE, steps::ON_MEMORY, steps::IN_FILE].map(|on| steps::steps(on).len());
+    assert_eq!((kv, database, memory, file), (35, 39, 29, 40));
     assert_eq!(steps::points_without_a_step(), [], "every point of the code is met");
 }
 
@@ -82,6 +87,21 @@ async fn a_worker_with_views_in_postgres_dies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_with_views_in_memory_dies() {
     workers_die(Place::Memory, steps::ON_MEMORY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_with_everything_in_a_file_dies() {
+    let deaths = stream::iter(chosen(steps::IN_FILE)).map(async |step| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("all.db");
+        let SqliteBackend { events, views, .. } = SqliteBackend::open(&file, "crash").await.unwrap();
+        fill(&events).await;
+        let place = format!("all:{}", file.display());
+        Worker::start("none", "crash", folder.path(), &place, "die", step).until_dead().await;
+        (step, another_goes_on(&events, &views, folder.path(), step).await)
+    });
+    let place = Place::BesideEvents;
+    report("the worker dies", place, &deaths.buffer_unordered(place.at_once()).collect::<Vec<_>>().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,10 +214,15 @@ async fn worker_dies(place: Place, step: Step) -> Duration {
             let views = PostgresViews::connect(&spec, &context.name).await.unwrap();
             another_goes_on(events, &views, folder, step).await
         }
+        Place::BesideEvents => unreachable!("there the events are not on the server"),
     }
 }
 
-async fn another_goes_on<V: Store>(events: &NatsEvents, views: &V, folder: &Path, step: Step) -> Duration {
+async fn another_goes_on<E, V>(events: &E, views: &V, folder: &Path, step: Step) -> Duration
+where
+    E: EventStore + Deadlines + Clone,
+    V: Store,
+{
     let since = Instant::now();
     let service = run(events.clone(), views.clone(), &handled(folder)).await.unwrap();
     until_done(events, views, step).await;
@@ -243,6 +268,7 @@ async fn server_dies(place: Place, step: Step) -> Duration {
             ends_well(worker, events, &views, folder, step).await
         }
         Place::Memory => unreachable!("what the worker has in memory nobody else can look into"),
+        Place::BesideEvents => unreachable!("there the events are not on the server"),
     };
     server.stop().await;
     took
@@ -250,7 +276,7 @@ async fn server_dies(place: Place, step: Step) -> Duration {
 
 async fn ends_well<V: Store>(
     worker: Worker,
-    events: &NatsEvents,
+    events: &impl EventStore,
     views: &V,
     folder: &Path,
     step: Step,
@@ -275,6 +301,7 @@ impl Place {
         match self {
             Self::Kv => ("kv".to_owned(), None),
             Self::Memory => ("memory".to_owned(), None),
+            Self::BesideEvents => unreachable!("there the events are not on the server"),
             Self::Sqlite => (format!("sqlite:{}", folder.join("views.db").display()), None),
             Self::Postgres => {
                 let url = postgres().await.url().to_owned();

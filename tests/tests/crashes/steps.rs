@@ -8,8 +8,11 @@ use cqrs_tests::failpoint::Point;
 pub(crate) const ON_KV: u8 = 1;
 pub(crate) const ON_DATABASE: u8 = 2;
 pub(crate) const ON_MEMORY: u8 = 4;
+/// Events and views in one file.
+pub(crate) const IN_FILE: u8 = 8;
 
-const DURABLE: u8 = ON_KV | ON_DATABASE;
+const WITH_ROWS: u8 = ON_DATABASE | IN_FILE;
+const DURABLE: u8 = ON_KV | WITH_ROWS;
 const ALL: u8 = DURABLE | ON_MEMORY;
 
 /// At which hit of the failpoint the process dies.
@@ -36,10 +39,10 @@ const STEPS: &[Step] = &[
     step(Point::InSave, "picky-v1", 1, DURABLE),
     step(Point::AfterPark, "picky-v1", 1, ALL),
     // A view in tables of its own.
-    step(Point::BeforeSave, "rows-v1", 1, ON_DATABASE),
-    step(Point::InSave, "rows-v1", 1, ON_DATABASE),
-    step(Point::AfterSave, "rows-v1", 1, ON_DATABASE),
-    step(Point::AfterAck, "rows-v1", 1, ON_DATABASE),
+    step(Point::BeforeSave, "rows-v1", 1, WITH_ROWS),
+    step(Point::InSave, "rows-v1", 1, WITH_ROWS),
+    step(Point::AfterSave, "rows-v1", 1, WITH_ROWS),
+    step(Point::AfterAck, "rows-v1", 1, WITH_ROWS),
     // A policy: its intents are saved and executed, and their outcomes are saved; then the intents that follow from a
     // refusal.
     step(Point::AfterNext, "generous-v1", 1, ALL),
@@ -49,6 +52,7 @@ const STEPS: &[Step] = &[
     step(Point::BeforeCarryOut, "generous-v1", 1, ALL),
     step(Point::BeforeSend, "deposit", 1, ALL),
     step(Point::BeforeAppend, "account/expires", 1, ALL),
+    step(Point::InSave, "account/expires", 1, IN_FILE),
     step(Point::AfterAppend, "account/expires", 1, ALL),
     step(Point::AfterSend, "deposit", 3, ALL),
     step(Point::BeforeArm, "nine/expires", 1, ALL),

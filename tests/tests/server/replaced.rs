@@ -1,7 +1,10 @@
 //! A log that is replaced under a running service: its store is restored from an older copy, or its stream is created
 //! again. The service's memory is of the log before, and sequences do not show the difference.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use cqrs_core::{
     CommandError, CommandId, Error, Receipt,
@@ -10,6 +13,10 @@ use cqrs_core::{
 };
 use cqrs_nats::{Nats, NatsEvents};
 use cqrs_nats_server::LocalServer;
+use cqrs_sql::{
+    SqliteBackend, SqliteEvents,
+    sqlx::{self, AssertSqlSafe, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions},
+};
 use cqrs_tests::{
     TestContext,
     copies::{Copy, make_again},
@@ -157,6 +164,106 @@ impl World for OnDisk {
         fs::remove_dir_all(self.folder.path().join("now")).unwrap();
         copy_folder(&self.folder.path().join("before"), &self.folder.path().join("now"));
         self.start().await;
+    }
+}
+
+/// In an SQLite file that an operator replaces by a copy while the service runs.
+struct InAFile(Scratch);
+
+impl InAFile {
+    fn file(&self) -> PathBuf {
+        self.0.path().join("shop.db")
+    }
+
+    async fn operate(&self, statements: &[&str]) {
+        let options = SqliteConnectOptions::new().filename(self.file());
+        let mut operator = SqliteConnection::connect_with(&options).await.unwrap();
+        for sql in statements {
+            let sql = sql.replace("COPY", &self.0.path().join("copy.db").display().to_string());
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut operator).await.unwrap();
+        }
+        operator.close().await.unwrap();
+    }
+
+    fn remove(&self) {
+        for end in ["", "-wal", "-shm"] {
+            fs::remove_file(format!("{}{end}", self.file().display())).unwrap();
+        }
+    }
+}
+
+impl World for InAFile {
+    type Events = SqliteEvents;
+    const KEEPS_THE_FIRST: bool = true;
+
+    async fn new() -> Self {
+        Self(Scratch::new().unwrap())
+    }
+
+    async fn events(&self) -> SqliteEvents {
+        SqliteBackend::open(self.file(), "shop").await.unwrap().events
+    }
+
+    async fn copy(&mut self) {
+        self.operate(&["VACUUM INTO 'COPY'"]).await;
+    }
+
+    async fn replace(&mut self) {
+        self.remove();
+        fs::rename(self.0.path().join("copy.db"), self.file()).unwrap();
+    }
+}
+
+/// The file is removed, and the next instance makes a new one.
+struct MadeAgainInAFile(InAFile);
+
+impl World for MadeAgainInAFile {
+    type Events = SqliteEvents;
+    const KEEPS_THE_FIRST: bool = false;
+
+    async fn new() -> Self {
+        Self(InAFile::new().await)
+    }
+
+    async fn events(&self) -> SqliteEvents {
+        self.0.events().await
+    }
+
+    async fn copy(&mut self) {}
+
+    async fn replace(&mut self) {
+        self.0.remove();
+    }
+}
+
+/// The content of the file is replaced by that of a copy in one transaction, as `.restore` does.
+struct RestoredInAFile(InAFile);
+
+impl World for RestoredInAFile {
+    type Events = SqliteEvents;
+    const KEEPS_THE_FIRST: bool = true;
+
+    async fn new() -> Self {
+        Self(InAFile::new().await)
+    }
+
+    async fn events(&self) -> SqliteEvents {
+        self.0.events().await
+    }
+
+    async fn copy(&mut self) {
+        self.0.copy().await;
+    }
+
+    async fn replace(&mut self) {
+        let tables = ["log", "commits", "events", "snapshots", "deadlines"];
+        let restore = tables.map(|table| {
+            format!(
+                r#"DELETE FROM main."shop.{table}"; INSERT INTO main."shop.{table}" SELECT * FROM copy."shop.{table}";"#
+            )
+        });
+        let restore = format!("BEGIN IMMEDIATE; {} COMMIT;", restore.concat());
+        self.0.operate(&["ATTACH 'COPY' AS copy", &restore]).await;
     }
 }
 
@@ -363,6 +470,9 @@ worlds! {
     a_stream_that_was_restored: Restored;
     a_stream_that_was_made_again: MadeAgain;
     a_server_with_an_older_folder: OnDisk;
+    a_file_that_was_replaced: InAFile;
+    a_file_that_was_made_again: MadeAgainInAFile;
+    a_file_that_was_restored: RestoredInAFile;
     }
     {
         what_the_log_cannot_cover_is_not_accepted

@@ -1,6 +1,7 @@
 //! Tests that need a database: Postgres, or SQLite in a file. Some need a NATS server beside it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod embedded;
 mod instances;
 mod postgres;
 mod read_side;

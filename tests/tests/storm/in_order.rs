@@ -34,7 +34,7 @@ async fn leaders_that_step_down_and_servers_that_leave_in_order() {
         readers.push((builder.start().await.unwrap(), views));
     }
     let seed = random::seed();
-    let workload = Workload::start(&bank, Random::new(seed));
+    let workload = Workload::start(&bank.services, Random::new(seed));
     let (stream, bucket) = (bank.stream(), bank.bucket("statement-v1"));
     for step in 0..STEPS {
         // Not all at once: the test is about calls in progress.

@@ -10,6 +10,7 @@
 
 mod checker;
 mod faults;
+mod in_a_file;
 mod in_order;
 mod measures;
 mod naive;
@@ -51,7 +52,7 @@ async fn storm(servers: usize, length: Duration) {
     let mut random = Random::new(seed);
     let mut cluster = Cluster::start(servers).await;
     let bank = Bank::open(&cluster).await;
-    let workload = Workload::start(&bank, random.fork());
+    let workload = Workload::start(&bank.services, random.fork());
     let counts = Weather::new(&mut cluster, &bank, random.fork()).rage(length).await;
     let history = workload.stop().await;
     let log = bank.log(&cluster).await;

@@ -48,7 +48,7 @@ async fn measure(servers: usize, losses: &[Loss]) {
     for loss in losses {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let workload = Workload::start(&bank, Random::new(random::seed()));
+            let workload = Workload::start(&bank.services, Random::new(random::seed()));
             let start = Instant::now();
             // The load must be running before and after.
             sleep(Duration::from_secs(1)).await;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend as _, Command, CommandError, CommandId, Cqrs, Error, Handle, Receipt, StoreError,
-    port::{EventStore as _, Subscribe, Subscription as _},
+    Backend, Command, CommandError, CommandId, Cqrs, Error, Handle, Receipt, StoreError,
+    port::{EventStore, Subscribe, Subscription as _},
 };
 use cqrs_nats::{Nats, NatsBackend, Topology};
 use cqrs_tests::{
@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::random::Random;
 
-type Service = Cqrs<(Account,), ()>;
+pub(crate) type Service = Cqrs<(Account,), ()>;
 type Answer = Result<Receipt, CommandError<AccountRejection>>;
 
 /// How many services share the log, each with a connection of its own.
@@ -47,7 +47,7 @@ const CALLS: usize = 6;
 /// The services, each behind proxies of its own: one before each server.
 pub(crate) struct Bank {
     context: String,
-    services: Vec<Service>,
+    pub(crate) services: Vec<Service<NatsBackend>>,
     pub(crate) links: Vec<Vec<Proxy>>,
 }
 
@@ -65,10 +65,7 @@ impl Bank {
             if service == 0 {
                 shorten_duplicate_window(cluster, Topology::new(&*context).stream()).await;
             }
-            // Services with short limits report unknown outcomes more often.
-            let patience = [30_000, 10_000, 2_000, 300][service % 4];
-            let builder = Cqrs::builder(backend).aggregate::<Account>();
-            services.push(builder.append_patience(Duration::from_millis(patience)).start().await.unwrap());
+            services.push(start(backend, service).await);
             links.push(proxies);
         }
         Self { context, services, links }
@@ -91,17 +88,30 @@ impl Bank {
     /// Everything in the log, read on a connection of its own.
     pub(crate) async fn log(&self, cluster: &Cluster) -> Vec<Stored> {
         let (events, _) = self.backend(cluster).await.split();
-        let last = events.log(&["account"]).await.unwrap().last_sequence;
-        let request = Subscribe { subscriber: "checker", aggregates: &["account"], after: 0 };
-        let mut subscription = events.subscribe(request).await.unwrap();
-        let mut log: Vec<Stored> = Vec::new();
-        while log.last().map_or(0, |stored| stored.sequence) < last {
-            let delivered = subscription.next(1_000).await.unwrap();
-            log.extend(delivered.iter().map(|delivery| Stored::from(delivery.as_ref().unwrap())));
-            subscription.done(log[log.len() - 1].sequence).await.unwrap();
-        }
-        log
+        whole_log(&events).await
     }
+}
+
+/// A service on the stores, the n-th of those that share the log.
+pub(crate) async fn start<B: Backend>(backend: B, service: usize) -> Service<B> {
+    // Services with short limits report unknown outcomes more often.
+    let patience = [30_000, 10_000, 2_000, 300][service % 4];
+    let builder = Cqrs::builder(backend).aggregate::<Account>();
+    builder.append_patience(Duration::from_millis(patience)).start().await.unwrap()
+}
+
+/// Everything in a log.
+pub(crate) async fn whole_log(events: &impl EventStore) -> Vec<Stored> {
+    let last = events.log(&["account"]).await.unwrap().last_sequence;
+    let request = Subscribe { subscriber: "checker", aggregates: &["account"], after: 0 };
+    let mut subscription = events.subscribe(request).await.unwrap();
+    let mut log: Vec<Stored> = Vec::new();
+    while log.last().map_or(0, |stored| stored.sequence) < last {
+        let delivered = subscription.next(1_000).await.unwrap();
+        log.extend(delivered.iter().map(|delivery| Stored::from(delivery.as_ref().unwrap())));
+        subscription.done(log[log.len() - 1].sequence).await.unwrap();
+    }
+    log
 }
 
 /// Opens the context as soon as the servers are ready for it.
@@ -131,7 +141,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn start(bank: &Bank, mut random: Random) -> Self {
+    pub(crate) fn start<B: Backend>(services: &[Service<B>], mut random: Random) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let heat: Arc<[AtomicU64]> = (0..HOT).map(|_| AtomicU64::new(0)).collect();
         let start = Instant::now();
@@ -140,12 +150,12 @@ impl Workload {
         let writer = |number: usize| Writer {
             name: format!("{run:x}-{number}"),
             run,
-            service: bank.services[number % SERVICES].clone(),
+            service: services[number % services.len()].clone(),
             heat: Arc::clone(&heat),
             random: random.fork(),
             start,
         };
-        let writers: Vec<Writer> = (0..WRITERS).map(writer).collect();
+        let writers: Vec<Writer<B>> = (0..WRITERS).map(writer).collect();
         let writers = writers.into_iter().map(|writer| writer.work(Arc::clone(&stop))).collect();
         Self { writers, stop }
     }
@@ -157,16 +167,16 @@ impl Workload {
     }
 }
 
-struct Writer {
+struct Writer<B: Backend> {
     name: String,
     run: u64,
-    service: Service,
+    service: Service<B>,
     heat: Arc<[AtomicU64]>,
     random: Random,
     start: Instant,
 }
 
-impl Writer {
+impl<B: Backend> Writer<B> {
     async fn work(mut self, stop: Arc<AtomicBool>) -> Vec<Entry> {
         let mut entries = Vec::new();
         while !stop.load(Ordering::Relaxed) {

@@ -6,7 +6,7 @@
 use cqrs_core::{Envelope, port::ProjectionId};
 use cqrs_sql::{
     SqlProject, SqlView, SqlViews, Tables,
-    sqlx::{self, PgConnection, Postgres, Sqlite, SqliteConnection},
+    sqlx::{self, Sqlite, SqliteConnection},
 };
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -158,7 +158,8 @@ macro_rules! sales_by_month_in {
 }
 
 sales_by_month_in!(Sqlite, SqliteConnection);
-sales_by_month_in!(Postgres, PgConnection);
+#[cfg(feature = "postgres")]
+sales_by_month_in!(sqlx::Postgres, sqlx::PgConnection);
 
 /// The query of [`SalesByMonth`].
 pub trait SalesOfYear {

@@ -1,11 +1,15 @@
-//! The stores of the service: on a NATS server, or in memory.
+//! The stores of the service: on a NATS server, in an SQLite file, or in memory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cqrs_core::memory::{MemoryEvents, MemoryViews};
 use cqrs_nats::{Nats, NatsBackend, NatsEvents};
 use cqrs_nats_server::LocalServer;
+use cqrs_sql::{SqliteBackend, SqliteEvents};
 
 use crate::{
     cli::Place,
@@ -13,8 +17,11 @@ use crate::{
     view_store::{AnyViews, Choice},
 };
 
-/// The folder of the private server, unless another is named.
+/// The folder of the private server or of the file, unless another is named.
 const DATA: &str = "order-service-data";
+
+/// The file in that folder, with the events and the views beside them.
+const FILE: &str = "orders.db";
 
 /// A backend, a description of it for the user, and the private server to stop at the end.
 pub(crate) struct Opened {
@@ -27,6 +34,7 @@ pub(crate) struct Opened {
 /// The log, and the public one beside it.
 pub(crate) enum Log {
     InMemory(MemoryEvents, MemoryEvents),
+    InAFile(Box<(SqliteEvents, SqliteEvents)>),
     OnNats(Box<(NatsEvents, NatsEvents)>),
 }
 
@@ -73,14 +81,37 @@ impl Events {
         if place.memory {
             return Ok(Self::in_memory("as asked for with --memory"));
         }
+        if place.sqlite {
+            return Self::in_a_file(place, context, "as asked for with --sqlite").await;
+        }
         // An empty variable counts as unset.
         if let Some(url) = place.nats.as_deref().filter(|url| !url.is_empty()) {
             return Self::on_server(url, context).await;
         }
         match LocalServer::find() {
             Ok(binary) => Self::on_private_server(binary, place, context, scenario).await,
-            Err(error) => Ok(Self::in_memory(&format!("no --nats, no NATS_URL, and {error}"))),
+            Err(error) => {
+                let why = format!("no --nats, no NATS_URL, and {error}");
+                Self::in_a_file(place, context, &why).await
+            }
         }
+    }
+
+    /// In one file, which other runs of the program may use at the same time.
+    async fn in_a_file(place: &Place, context: &str, why: &str) -> Result<Self> {
+        let folder = place.data.as_deref().unwrap_or(Path::new(DATA));
+        let failed = || format!("cannot make the folder {}", folder.display());
+        fs::create_dir_all(folder).with_context(failed)?;
+        let backend = SqliteBackend::open(folder.join(FILE), context).await?;
+        let public = backend.public_log().await?;
+        let SqliteBackend { events, views, .. } = backend;
+        Ok(Self {
+            kept: format!("in an SQLite file, {}, context {context} ({why})", views.address()),
+            log: Log::InAFile(Box::new((events, public))),
+            beside: AnyViews::Sqlite(views),
+            private: None,
+            passing: false,
+        })
     }
 
     fn in_memory(why: &str) -> Self {
@@ -146,10 +177,12 @@ async fn open_views(
     let views = match choice {
         Choice::Kv if matches!(beside, AnyViews::Kv(_)) => return Ok(beside),
         Choice::Kv => bail!(
-            "--views kv keeps views on a NATS server, and the events are in memory: name the server with --nats, or \
+            "--views kv keeps views on a NATS server, and the events are not on one: name the server with --nats, or \
              take --views memory, sqlite or postgres"
         ),
         Choice::Memory => return Ok(AnyViews::Memory(MemoryViews::default())),
+        // The file of the events is the default file of the views, too.
+        Choice::Sqlite(None) if matches!(beside, AnyViews::Sqlite(_)) => return Ok(beside),
         Choice::Sqlite(file) => AnyViews::sqlite(file.as_deref(), folder, &context).await?,
         Choice::Postgres(url) => AnyViews::postgres(url.as_deref(), &context).await?,
     };

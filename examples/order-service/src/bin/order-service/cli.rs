@@ -19,7 +19,7 @@ pub(crate) struct Cli {
 }
 
 /// Where events and views are kept: the NATS server of --nats, else a private nats-server with its data in
-/// --data if there is one (2.12.2 or later) on the PATH, else this process's memory.
+/// --data if there is one (2.12.2 or later) on the PATH, else an SQLite file in --data.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where events and views are kept")]
 pub(crate) struct Place {
@@ -29,13 +29,17 @@ pub(crate) struct Place {
     /// Use this process's memory, whatever else there is; nothing is kept when it ends.
     #[arg(long, global = true)]
     pub(crate) memory: bool,
-    /// The folder of the private nats-server that is started if there is no --nats and a nats-server on the
-    /// PATH. The scenario uses a temporary folder unless one is given.
+    /// Use an SQLite file in --data, whatever else there is. Several runs may use it at the same time.
+    #[arg(long, global = true, conflicts_with = "memory")]
+    pub(crate) sqlite: bool,
+    /// The folder of the SQLite file, or of the private nats-server, which is started if there is no --nats and a
+    /// nats-server on the PATH; `order-service-data` unless it is given. On a private nats-server, the scenario then
+    /// uses a temporary folder.
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data: Option<PathBuf>,
     /// Where views are kept: `kv`, buckets on the NATS server of the events; `memory`, built from the log each
     /// time; `sqlite`, a file in --data, or `sqlite:FILE`; `postgres`, at `DATABASE_URL`, or a URL that begins with
-    /// `postgres://`. They are kept beside the events unless this is given.
+    /// `postgres://` (only with the feature `postgres`). They are kept beside the events unless this is given.
     #[arg(long, value_name = "STORE", global = true)]
     pub(crate) views: Option<String>,
     /// The bounded context, which names the stream, the buckets and the tables. It is `orders`, or
@@ -161,7 +165,8 @@ impl From<Wanted> for Status {
 const EXAMPLES: &str = "\
 Examples:
   order-service                                 play the scenario
-  order-service --memory                        play it without any server
+  order-service --memory                        play it, and keep nothing
+  order-service --sqlite                        play it without any server
   order-service import data/northwind           fill the views with 830 orders
   order-service report                          ask the views, without a replay
   order-service report --views sqlite           ask views in SQLite, which are built first

@@ -63,6 +63,10 @@ async fn run(cli: Cli) -> Result<()> {
         Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
     let result = match log {
         Log::InMemory(events, public) => job.run(events, public, views, &words).await,
+        Log::InAFile(logs) => {
+            let (events, public) = *logs;
+            job.run(events, public, views, &words).await
+        }
         Log::OnNats(logs) => {
             let (events, public) = *logs;
             job.run(events, public, views, &words).await

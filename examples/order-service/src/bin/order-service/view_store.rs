@@ -3,7 +3,9 @@
 //! The ports are not `dyn`-compatible, so a choice at run time is an enum whose calls go to the chosen store. A service
 //! with one kind of store does not need this.
 
-use std::{env, fs, path::Path};
+#[cfg(feature = "postgres")]
+use std::env;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -13,7 +15,9 @@ use cqrs_core::{
     port::{ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
 };
 use cqrs_nats::KvViews;
-use cqrs_sql::{PostgresViews, SqlView, SqliteViews, sqlx::Postgres};
+#[cfg(feature = "postgres")]
+use cqrs_sql::PostgresViews;
+use cqrs_sql::{SqlView, SqliteViews, sqlx::Sqlite};
 use order_service::{
     OrderService,
     views::{MonthSales, SalesByMonth, SalesOfYear as _},
@@ -62,6 +66,7 @@ pub(crate) enum AnyViews {
     Kv(Box<KvViews>),
     Memory(MemoryViews),
     Sqlite(SqliteViews),
+    #[cfg(feature = "postgres")]
     Postgres(PostgresViews),
 }
 
@@ -82,7 +87,18 @@ impl AnyViews {
         Ok(Self::Sqlite(SqliteViews::open(file, context).await?))
     }
 
+    /// Says how to get a program that knows Postgres.
+    #[cfg(not(feature = "postgres"))]
+    #[expect(clippy::unused_async, reason = "with the feature it connects")]
+    pub(crate) async fn postgres(_: Option<&str>, _: &str) -> Result<Self> {
+        bail!(
+            "this program was built without Postgres: build it with the feature `postgres`, as in `cargo run -p \
+             order-service --features postgres -- --views postgres`"
+        )
+    }
+
     /// Connects to Postgres, at `DATABASE_URL` unless a URL is given.
+    #[cfg(feature = "postgres")]
     pub(crate) async fn postgres(url: Option<&str>, context: &str) -> Result<Self> {
         let variable = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
         let Some(url) = url.or(variable.as_deref()) else {
@@ -102,6 +118,7 @@ impl AnyViews {
                 "in SQLite in memory, built from the log each time".to_owned()
             }
             Self::Sqlite(views) => format!("in SQLite, file {}", views.address()),
+            #[cfg(feature = "postgres")]
             Self::Postgres(views) => format!("in Postgres, {}", views.address()),
         }
     }
@@ -119,6 +136,7 @@ impl AnyViews {
         match self {
             Self::Kv(_) | Self::Memory(_) => builder,
             Self::Sqlite(views) => builder.projection(by_month(), views.projection(SalesByMonth)),
+            #[cfg(feature = "postgres")]
             Self::Postgres(views) => builder.projection(by_month(), views.projection(SalesByMonth)),
         }
     }
@@ -134,6 +152,7 @@ impl AnyViews {
         Ok(match self {
             Self::Kv(_) | Self::Memory(_) => None,
             Self::Sqlite(views) => Some(views.sales_of_year(&build().await?, year).await?),
+            #[cfg(feature = "postgres")]
             Self::Postgres(views) => Some(views.sales_of_year(&build().await?, year).await?),
         })
     }
@@ -141,7 +160,7 @@ impl AnyViews {
 
 /// The view in its own tables, under the same name in either database.
 fn by_month() -> ProjectionId {
-    <SalesByMonth as SqlView<Postgres>>::id()
+    <SalesByMonth as SqlView<Sqlite>>::id()
 }
 
 /// The same call on the chosen store.
@@ -151,6 +170,7 @@ macro_rules! each {
             Self::Kv($views) => $call,
             Self::Memory($views) => $call,
             Self::Sqlite($views) => $call,
+            #[cfg(feature = "postgres")]
             Self::Postgres($views) => $call,
         }
     };

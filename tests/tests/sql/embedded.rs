@@ -1,0 +1,478 @@
+//! The event store in SQLite between processes, and on files that are full, damaged, foreign or gone.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    str::FromStr as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cqrs_core::{
+    AggregateKey, CommandId, CorrelationId, EventId, Metadata, StoreError,
+    log::{Commit, JSON, Origin, RecordedEvent},
+    port::{
+        AppendError, Deadline, Deadlines as _, DueQueue as _, EventStore as _, Expected, Subscribe,
+        Subscription as _, SystemClock,
+    },
+};
+use cqrs_sql::{
+    SqlError, SqliteBackend, SqliteEvents,
+    sqlx::{self, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions},
+};
+use cqrs_tests::eventually;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// The task of another process, and its folder.
+const TASK: &str = "CQRS_EMBEDDED_TASK";
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+async fn open(folder: &Path) -> SqliteEvents {
+    SqliteBackend::open(folder.join("orders.db"), "orders").await.unwrap().events
+}
+
+fn key(id: &str) -> AggregateKey {
+    AggregateKey::new("thing", id).unwrap()
+}
+
+/// A commit of one event for each of these commands.
+fn commit_of(id: &str, first_version: u64, commands: &[CommandId]) -> Commit {
+    let event = |command: &CommandId| RecordedEvent {
+        id: EventId(Uuid::new_v4()),
+        origin: Arc::new(Origin {
+            time: Timestamp::UNIX_EPOCH,
+            command: "happen".into(),
+            command_id: *command,
+            fingerprint: 0,
+            correlation_id: CorrelationId(command.0),
+            causation_id: None,
+            metadata: Metadata::default(),
+        }),
+        event_type: "thing.happened".into(),
+        schema_version: 1,
+        content_type: JSON.into(),
+        data: r#"{"text":"日本"}"#.into(),
+    };
+    Commit {
+        aggregate: key(id),
+        first_version,
+        source: "/orders".into(),
+        events: commands.iter().map(event).collect(),
+    }
+}
+
+fn commit(id: &str, version: u64) -> Commit {
+    commit_of(id, version, &[CommandId(Uuid::new_v4())])
+}
+
+/// Appends behind the aggregate's last commit, again and again until no other process is faster. Returns the version.
+async fn add(events: &SqliteEvents, id: &str) -> Result<u64, AppendError> {
+    loop {
+        let last = events.last(&key(id)).await.map_err(AppendError::Failed)?;
+        let (version, sequence) = last.map_or((0, 0), |last| (last.commit.last_version(), last.sequence));
+        match events.append(&commit(id, version + 1), Expected::after(sequence)).await {
+            Ok(appended) => {
+                assert!(appended.sequence > sequence && !appended.duplicate);
+                return Ok(version + 1);
+            }
+            Err(AppendError::Conflict | AppendError::Busy(StoreError::Unavailable { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The versions of an aggregate in the log, which must have no gap.
+async fn versions(events: &SqliteEvents, id: &str) -> u64 {
+    let (mut after, mut version) = (0, 0);
+    loop {
+        let page = events.read(&key(id), after, 1_000).await.unwrap();
+        for stored in page.commits {
+            assert!(stored.sequence > after, "in order");
+            assert_eq!(stored.commit.first_version, version + 1, "{id}: each once, and none is missing");
+            (after, version) = (stored.sequence, stored.commit.last_version());
+        }
+        if !page.more {
+            return version;
+        }
+    }
+}
+
+/// This program again, as another process.
+struct Other {
+    child: Child,
+    name: String,
+    folder: PathBuf,
+}
+
+impl Other {
+    fn start(task: &str, name: &str, folder: &Path) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
+            .args(["--exact", "embedded::the_other_process"])
+            .env(TASK, format!("{task}:{name}:{}", folder.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        Self { child: command.spawn().unwrap(), name: name.to_owned(), folder: folder.to_owned() }
+    }
+
+    /// What it has said last.
+    fn said(&self) -> String {
+        fs::read_to_string(self.folder.join(&self.name)).unwrap_or_default()
+    }
+
+    fn number(&self) -> u64 {
+        self.said().parse().unwrap_or(0)
+    }
+
+    async fn until_it_says(&self, what: &str) {
+        eventually(what, async || self.said() == what).await;
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Not a test of its own: the task of [`Other`]. It ends when its standard input closes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_other_process() {
+    let Ok(task) = env::var(TASK) else { return };
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    let [task, name, folder] = task.splitn(3, ':').collect::<Vec<_>>().try_into().unwrap();
+    let folder = PathBuf::from(folder);
+    let say = |what: String| {
+        // Renamed, so that no half of it is read.
+        let written = folder.join(format!("{name}.new"));
+        fs::write(&written, what).unwrap();
+        fs::rename(&written, folder.join(name)).unwrap();
+    };
+    let events = open(&folder).await;
+    match task {
+        // Also to an aggregate that all append to.
+        "append" => loop {
+            let _ = add(&events, "shared").await.unwrap();
+            say(add(&events, name).await.unwrap().to_string());
+        },
+        "follow" => {
+            let request = Subscribe { subscriber: "follower", aggregates: &["thing"], after: 0 };
+            let mut subscription = events.subscribe(request).await.unwrap();
+            assert!(!subscription.is_standby());
+            let delivered = subscription.next(1).await.unwrap();
+            assert_eq!(delivered.len(), 1);
+            say("follows".to_owned());
+            // It takes its time.
+            std::future::pending::<()>().await;
+        }
+        "hold" => {
+            let due = events.due(Arc::new(SystemClock)).await.unwrap().next().await.unwrap();
+            say(format!("holds {}", due.id()));
+            std::future::pending::<()>().await;
+        }
+        "lock" => {
+            let mut connection = connect(&folder).await;
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+            say("locks".to_owned());
+            std::future::pending::<()>().await;
+        }
+        _ => panic!("no such task: {task}"),
+    }
+}
+
+async fn connect(folder: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(folder.join("orders.db"));
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
+async fn run(folder: &Path, sql: &'static str) {
+    let mut connection = connect(folder).await;
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_append_at_once_lose_and_double_nothing() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    let others = ["one", "two"].map(|name| Other::start("append", name, folder.path()));
+    let (mut own, mut longest) = (0, Duration::ZERO);
+    eventually("all have appended", async || {
+        let start = Instant::now();
+        add(&events, "shared").await.unwrap();
+        own = add(&events, "own").await.unwrap();
+        longest = longest.max(start.elapsed() / 2);
+        own > 50 && others.iter().all(|other| other.number() > 50)
+    })
+    .await;
+    let confirmed = others.each_ref().map(Other::number);
+    others.into_iter().for_each(Other::kill);
+    println!("own {own}, others {confirmed:?}, longest append about {longest:?}");
+    assert_eq!(versions(&events, "own").await, own);
+    let mut all = own + versions(&events, "shared").await;
+    for (name, confirmed) in ["one", "two"].into_iter().zip(confirmed) {
+        let stored = versions(&events, name).await;
+        assert!(stored >= confirmed, "{name}: {stored} of {confirmed}");
+        all += stored;
+    }
+    // One order without gaps, as every subscriber sees it.
+    let request = Subscribe { subscriber: "checker", aggregates: &["thing"], after: 0 };
+    let mut subscription = events.subscribe(request).await.unwrap();
+    let mut next = 1;
+    while next <= all {
+        for delivery in subscription.next(100).await.unwrap() {
+            assert_eq!(delivery.unwrap().sequence, next);
+            next += 1;
+        }
+    }
+    assert_eq!(events.log(&["thing"]).await.unwrap().last_sequence, all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_killed_while_it_appends_leaves_a_whole_log() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    for round in 0..5 {
+        let name = format!("killed-{round}");
+        let other = Other::start("append", &name, folder.path());
+        eventually("some appends", async || other.number() > 10).await;
+        let confirmed = other.number();
+        other.kill();
+        assert!(versions(&events, &name).await >= confirmed, "what was confirmed is there");
+        let shared = versions(&events, "shared").await;
+        assert_eq!(add(&events, "shared").await.unwrap(), shared + 1, "and others go on");
+    }
+    // What a process that was killed had locked is free, and a new one finds the same log.
+    assert_eq!(versions(&open(folder.path()).await, "shared").await, versions(&events, "shared").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_behind_anothers_lock_is_not_stored_and_says_so() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    add(&events, "1").await.unwrap();
+    let other = Other::start("lock", "lock", folder.path());
+    other.until_it_says("locks").await;
+    let answer = events.append(&commit("2", 1), Expected::NoStream).await;
+    assert!(matches!(&answer, Err(AppendError::Busy(error)) if error.is_transient()), "{answer:?}");
+    assert_eq!(versions(&events, "1").await, 1, "readers are not blocked");
+    other.kill();
+    assert_eq!(versions(&events, "2").await, 0);
+    assert_eq!(add(&events, "2").await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_takes_over_from_one_that_was_killed_and_not_before() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    add(&events, "1").await.unwrap();
+    let other = Other::start("follow", "follow", folder.path());
+    other.until_it_says("follows").await;
+    let request = Subscribe { subscriber: "follower", aggregates: &["thing"], after: 0 };
+    let mut standby = events.subscribe(request).await.unwrap();
+    assert!(standby.is_standby());
+    // Longer than any lease would last: the other one lives.
+    let early = tokio::time::timeout(Duration::from_secs(4), standby.next(1)).await;
+    assert!(early.is_err(), "{early:?}");
+    other.kill();
+    let over = standby.next(1).await;
+    assert!(matches!(&over, Err(StoreError::Interrupted { .. })), "{over:?}");
+    drop(standby);
+    let mut active = events.subscribe(request).await.unwrap();
+    assert!(!active.is_standby());
+    assert_eq!(active.next(9).await.unwrap().len(), 1, "what was not done comes again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_of_a_process_that_was_killed_comes_to_another_and_not_before() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    let (at, payload, arming) = (Timestamp::UNIX_EPOCH, "".into(), Uuid::new_v4());
+    events.arm(&Deadline { id: "1".into(), at, payload, order: 1, arming }).await.unwrap();
+    let other = Other::start("hold", "hold", folder.path());
+    other.until_it_says("holds 1").await;
+    let mut queue = events.due(Arc::new(SystemClock)).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_secs(4), queue.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    other.kill();
+    let due = queue.next().await.unwrap();
+    assert_eq!(due.id(), "1");
+    due.done().await.unwrap();
+    // What a process arms, another hears of, also for an earlier time than it waits for.
+    let waiting = tokio::spawn(async move { queue.next().await.unwrap().id().to_owned() });
+    let (payload, arming) = ("".into(), Uuid::new_v4());
+    let another = open(folder.path()).await;
+    another.arm(&Deadline { id: "2".into(), at, payload, order: 1, arming }).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), "2");
+}
+
+/// The first of a commit, and a later one, as in a group commit; however long ago.
+#[tokio::test]
+async fn a_command_that_the_history_has_is_not_stored_again() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    let [old, new] = [1, 2].map(|number| CommandId(Uuid::from_u128(number)));
+    let first = events.append(&commit_of("1", 1, &[old]), Expected::NoStream).await.unwrap().sequence;
+    for _ in 0..5 {
+        add(&events, "1").await.unwrap();
+    }
+    let last = events.last(&key("1")).await.unwrap().unwrap().sequence;
+    let again = events.append(&commit_of("1", 7, &[old, new]), Expected::Exact(last)).await.unwrap();
+    assert!(again.duplicate && again.sequence == first, "{again:?}");
+    let later = events.append(&commit_of("1", 7, &[new, old]), Expected::Exact(last)).await;
+    assert!(matches!(later, Err(AppendError::Failed(StoreError::Refused { .. }))), "{later:?}");
+    assert_eq!(versions(&events, "1").await, 6);
+    // On another aggregate it is another command.
+    events.append(&commit_of("2", 1, &[old]), Expected::NoStream).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_an_append_and_keeps_the_log() {
+    let folder = folder();
+    let url = format!("sqlite:{}", folder.path().join("orders.db").display());
+    let options = SqliteConnectOptions::from_str(&url).unwrap().create_if_missing(true);
+    let events =
+        SqliteBackend::open_with(options.pragma("max_page_count", "60"), "orders").await.unwrap().events;
+    add(&events, "1").await.unwrap();
+    let mut large = commit("1", 2);
+    large.events[0].data = format!("{:?}", "x".repeat(400_000)).into();
+    let answer = events.append(&large, Expected::Exact(1)).await;
+    assert!(
+        matches!(&answer, Err(AppendError::Busy(error @ StoreError::Stalled { .. })) if error.is_transient()),
+        "it is not stored, and succeeds once there is room: {answer:?}"
+    );
+    assert_eq!(versions(&events, "1").await, 1);
+    // Beside it, an append that fits is stored.
+    let small = commit("2", 1);
+    let (large, small) =
+        tokio::join!(events.append(&large, Expected::Exact(1)), events.append(&small, Expected::NoStream));
+    assert!(matches!(large, Err(AppendError::Busy(StoreError::Stalled { .. }))), "{large:?}");
+    assert_eq!(small.unwrap().sequence, 2);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_too_large_is_refused_with_the_limit() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    let of = |bytes: usize| {
+        let mut commit = commit("1", 1);
+        commit.events[0].data = format!("{:?}", "x".repeat(bytes)).into();
+        commit
+    };
+    let answer = events.append(&of(8 << 20), Expected::NoStream).await;
+    assert!(
+        matches!(&answer, Err(AppendError::Failed(StoreError::TooLarge { bytes, limit, .. })) if bytes > limit),
+        "{answer:?}"
+    );
+    let nearly = of((8 << 20) - 1_000);
+    events.append(&nearly, Expected::NoStream).await.unwrap();
+    assert_eq!(events.last(&key("1")).await.unwrap().unwrap().commit, nearly);
+}
+
+/// A service goes on with a file that has no name any more, unless it looks: what it stores there would be lost.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_removed_under_the_service_takes_no_append() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    add(&events, "1").await.unwrap();
+    let era = events.era();
+    for file in ["orders.db", "orders.db-wal", "orders.db-shm"] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    let answer = events.append(&commit("1", 2), Expected::Exact(1)).await;
+    assert!(matches!(answer, Err(AppendError::Busy(StoreError::Missing { .. }))), "{answer:?}");
+    let read = events.read(&key("1"), 0, 1).await;
+    assert!(matches!(read, Err(StoreError::Missing { .. })), "{read:?}");
+    assert!(!folder.path().join("orders.db").exists(), "an empty file in its place would look like a log");
+    assert_ne!(events.era(), era);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_says_why() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    add(&events, "1").await.unwrap();
+    let open = async |file: &str| SqliteBackend::open(file, "orders").await.map(drop);
+    let file = folder.path().join("orders.db").display().to_string();
+
+    // It can be read, and not opened, since opening may create tables; and no append is possible.
+    let read_only = SqliteBackend::open(format!("sqlite:{file}?mode=ro"), "orders").await.unwrap().events;
+    let answer = read_only.append(&commit("2", 1), Expected::NoStream).await;
+    assert!(matches!(answer, Err(AppendError::Failed(StoreError::Refused { .. }))), "{answer:?}");
+    assert_eq!(versions(&read_only, "1").await, 1);
+    let other = SqliteBackend::open(format!("sqlite:{file}?mode=ro"), "invoices").await;
+    assert!(matches!(other, Err(SqlError::ReadOnly { .. })), "{other:?}");
+
+    let error = open("no/such/folder/orders.db").await;
+    assert!(matches!(error, Err(SqlError::Unreachable { .. })), "{error:?}");
+    let error = open("sqlite::memory:").await;
+    assert!(matches!(error, Err(SqlError::Unfit { .. })), "{error:?}");
+    let text = folder.path().join("text");
+    fs::write(&text, "this is a text, and no database, whatever its name may be; ".repeat(100)).unwrap();
+    let error = open(text.to_str().unwrap()).await;
+    assert!(matches!(error, Err(SqlError::NotADatabase { .. })), "{error:?}");
+
+    run(folder.path(), r#"UPDATE "orders.log" SET layout = 2"#).await;
+    let error = open(&file).await;
+    assert!(matches!(error, Err(SqlError::LogLayout { found: 2, known: 1, .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn damaged_pages_are_an_error_and_damaged_rows_are_unreadable_commits() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    for id in ["1", "2", "3", "4"] {
+        add(&events, id).await.unwrap();
+    }
+    run(folder.path(), r#"UPDATE "orders.events" SET command_id = 'none' WHERE sequence = 1"#).await;
+    run(folder.path(), r#"DELETE FROM "orders.events" WHERE sequence = 2"#).await;
+    run(folder.path(), r#"UPDATE "orders.commits" SET id = hex(zeroblob(100)) WHERE sequence = 3"#).await;
+    let request = Subscribe { subscriber: "reader", aggregates: &["thing"], after: 0 };
+    let mut subscription = events.subscribe(request).await.unwrap();
+    let delivered = subscription.next(9).await.unwrap();
+    let reasons: Vec<_> = delivered[..3].iter().map(|delivery| delivery.as_ref().unwrap_err()).collect();
+    assert_eq!(reasons.iter().map(|unreadable| unreadable.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((&reasons[0].aggregate, &reasons[1].aggregate), (&key("1"), &key("2")));
+    assert_eq!((reasons[2].aggregate.name(), reasons[2].aggregate.id()), ("", "3"));
+    assert_eq!(delivered[3].as_ref().unwrap().sequence, 4);
+    let read = events.read(&key("1"), 0, 9).await;
+    assert!(matches!(read, Err(StoreError::NotACommit { sequence: 1, .. })), "{read:?}");
+    drop((subscription, events));
+
+    // The last pages, of whatever table they are.
+    run(folder.path(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let file = folder.path().join("orders.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let from = 4_096;
+    bytes[from..].fill(0xA5);
+    fs::write(&file, bytes).unwrap();
+    let error = SqliteBackend::open(&file, "orders").await;
+    assert!(matches!(error, Err(SqlError::NotADatabase { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn another_context_in_the_same_file_is_another_log() {
+    let folder = folder();
+    let file = folder.path().join("orders.db");
+    let orders = SqliteBackend::open(&file, "orders").await.unwrap();
+    let invoices = SqliteBackend::open(&file, "invoices").await.unwrap();
+    let public = orders.public_log().await.unwrap();
+    add(&orders.events, "1").await.unwrap();
+    for other in [&invoices.events, &public] {
+        assert_eq!(other.log(&["thing"]).await.unwrap().last_sequence, 0);
+        assert_ne!(other.name(), orders.events.name());
+        assert_ne!(other.log(&[]).await.unwrap().id, orders.events.log(&[]).await.unwrap().id);
+    }
+    assert_eq!((public.source(), invoices.events.source()), ("/orders", "/invoices"));
+    let again = SqliteBackend::open(&file, "orders").await.unwrap().events;
+    assert_eq!(again.name(), orders.events.name());
+    assert_eq!(versions(&again, "1").await, 1);
+}
