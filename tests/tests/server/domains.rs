@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use cqrs_core::{
-    CommandError, Cqrs, Effects, Envelope, Error, Policy, React, StoreError, View as _,
+    CommandError, Cqrs, Effects, Envelope, Error, Policy, React, Start, StoreError, View as _,
     operate::ProjectorState, port::ProjectionId,
 };
 use cqrs_nats::{Connect, ConnectError, Nats, NatsBackend, Topology};
@@ -61,6 +61,7 @@ struct Later;
 
 impl Policy for Later {
     const NAME: &'static str = "later";
+    const START: Start = Start::Beginning;
     type Of = Account;
 }
 

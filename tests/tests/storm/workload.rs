@@ -47,7 +47,7 @@ const CALLS: usize = 6;
 /// The services, each behind proxies of its own: one before each server.
 pub(crate) struct Bank {
     context: String,
-    pub(crate) services: Vec<Service<NatsBackend>>,
+    pub(crate) services: Vec<Service>,
     pub(crate) links: Vec<Vec<Proxy>>,
 }
 
@@ -93,7 +93,7 @@ impl Bank {
 }
 
 /// A service on the stores, the n-th of those that share the log.
-pub(crate) async fn start<B: Backend>(backend: B, service: usize) -> Service<B> {
+pub(crate) async fn start<B: Backend>(backend: B, service: usize) -> Service {
     // Services with short limits report unknown outcomes more often.
     let patience = [30_000, 10_000, 2_000, 300][service % 4];
     let builder = Cqrs::builder(backend).aggregate::<Account>();
@@ -141,7 +141,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn start<B: Backend>(services: &[Service<B>], mut random: Random) -> Self {
+    pub(crate) fn start(services: &[Service], mut random: Random) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let heat: Arc<[AtomicU64]> = (0..HOT).map(|_| AtomicU64::new(0)).collect();
         let start = Instant::now();
@@ -155,7 +155,7 @@ impl Workload {
             random: random.fork(),
             start,
         };
-        let writers: Vec<Writer<B>> = (0..WRITERS).map(writer).collect();
+        let writers: Vec<Writer> = (0..WRITERS).map(writer).collect();
         let writers = writers.into_iter().map(|writer| writer.work(Arc::clone(&stop))).collect();
         Self { writers, stop }
     }
@@ -167,16 +167,16 @@ impl Workload {
     }
 }
 
-struct Writer<B: Backend> {
+struct Writer {
     name: String,
     run: u64,
-    service: Service<B>,
+    service: Service,
     heat: Arc<[AtomicU64]>,
     random: Random,
     start: Instant,
 }
 
-impl<B: Backend> Writer<B> {
+impl Writer {
     async fn work(mut self, stop: Arc<AtomicBool>) -> Vec<Entry> {
         let mut entries = Vec::new();
         while !stop.load(Ordering::Relaxed) {
