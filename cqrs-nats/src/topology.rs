@@ -133,7 +133,9 @@ impl Topology {
         let stream = self.stream().to_owned();
         match why {
             NotOpened::NoAnswer(why) => self.unanswered(why),
-            NotOpened::Unknown(failure) => self.unavailable(failure.into_source()),
+            NotOpened::Unknown(failure) | NotOpened::NotRead(failure) => {
+                self.unavailable(failure.into_source())
+            }
             NotOpened::NotListening(error) => self.unavailable(error.into()),
             NotOpened::NotCreated(failure) => match failure.code().and_then(errors::quota) {
                 Some(advice) => TopologyError::Full { stream, advice, source: failure.into_source() },

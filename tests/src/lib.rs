@@ -35,6 +35,7 @@ pub mod lines;
 pub mod mortal;
 pub mod oracle;
 pub mod pass_on;
+pub mod patient;
 pub mod ports;
 pub mod postgres;
 pub mod proxy;

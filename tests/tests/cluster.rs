@@ -1,6 +1,9 @@
 //! The adapters for NATS fulfil the contracts of the ports on a cluster of three, with three replicas, of which a
 //! lagging one may answer reads.
 //!
+//! For a moment after an election, a server may not know a stream that was just created. So calls that may be repeated are
+//! repeated, as services do it.
+//!
 //! Not with the feature `testcontainers`: the cluster is its own, so a container changes nothing.
 #![cfg(not(feature = "testcontainers"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -10,6 +13,7 @@ use cqrs_nats::{Nats, NatsBackend, Topology};
 use cqrs_tests::{
     cluster::Cluster,
     domain::{Account, AccountRejection, Statement, deposit, open, statement, withdraw},
+    patient::Patient,
     unique_context,
 };
 use tokio::sync::OnceCell;
@@ -25,9 +29,9 @@ async fn backend() -> NatsBackend {
     nats.open(Topology::new(unique_context("cluster")).replicas(3)).await.unwrap()
 }
 
-cqrs_core::event_store_contract!(async { (backend().await.events, ()) });
-cqrs_core::view_store_contract!(async { (backend().await.views, ()) });
-cqrs_core::deadlines_contract!(async { (backend().await.events, ()) });
+cqrs_core::event_store_contract!(async { (Patient::new(backend().await.events), ()) });
+cqrs_core::view_store_contract!(async { (Patient::new(backend().await.views), ()) });
+cqrs_core::deadlines_contract!(async { (Patient::new(backend().await.events), ()) });
 
 /// Two services write alternately, so that the last state of each is always stale, and each reads at once what was
 /// written last.

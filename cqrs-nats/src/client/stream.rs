@@ -16,6 +16,7 @@ use crate::client::{
     api::{Api, Failure},
     connection::{Connection, NoAnswer},
     errors::{no_answer, store_error},
+    leader_get::Which,
     settings::{Difference, Kind, differences, list},
 };
 
@@ -33,6 +34,8 @@ pub(crate) enum NotOpened {
     /// The server did not answer whether the stream exists.
     Unknown(Failure),
     NotCreated(Failure),
+    /// The created stream does not answer a read.
+    NotRead(Failure),
     Differs(Vec<Difference>),
     /// The advisories of the stream do not arrive.
     NotListening(async_nats::Error),
@@ -49,7 +52,8 @@ impl NotOpened {
                 Failure::Client(error) => error.kind() == RequestErrorKind::TimedOut,
             },
             Self::Differs(_) => false,
-            Self::NotListening(_) => true,
+            // The stream exists.
+            Self::NotRead(_) | Self::NotListening(_) => true,
         }
     }
 
@@ -57,7 +61,9 @@ impl NotOpened {
     pub(crate) fn into_store_error(self, stream: &str, what: String, advice: &str) -> StoreError {
         match self {
             Self::NoAnswer(why) => no_answer(what, why),
-            Self::Unknown(failure) | Self::NotCreated(failure) => failure.into_store_error(what),
+            Self::Unknown(failure) | Self::NotCreated(failure) | Self::NotRead(failure) => {
+                failure.into_store_error(what)
+            }
             Self::NotListening(error) => StoreError::unavailable(what, error),
             Self::Differs(differences) => StoreError::Refused {
                 what: format!(
@@ -101,13 +107,32 @@ pub(crate) async fn provide(connection: &Connection, kind: Kind, wanted: &Config
         Ok(info) => (false, info),
         Err(failure) if failure.code() == Some(ErrorCode::STREAM_NOT_FOUND) => {
             let made = described(connection, Api::StreamCreate, &wanted.name, wanted).await?;
+            let made = made.map_err(NotOpened::NotCreated)?;
+            if wanted.num_replicas > 1 {
+                // Only the read is tried again: a server that does not know the stream yet might place it anew.
+                patiently(|| read(connection, &wanted.name)).await?;
+            }
             // A server drops settings that it does not know, so the created stream is checked as well.
-            (true, made.map_err(NotOpened::NotCreated)?)
+            (true, made)
         }
         Err(failure) => return Err(NotOpened::Unknown(failure)),
     };
     let differences = differences(kind, wanted, &found.config);
     if differences.is_empty() { Ok(created) } else { Err(NotOpened::Differs(differences)) }
+}
+
+/// Reads from a stream that was just created in a cluster. For a moment, requests may find no such stream: the server
+/// that leads the cluster says so until it has caught up with the creation, and the others may not yet pass requests on
+/// to the stream's leader. An empty stream answers that there is no message.
+async fn read(connection: &Connection, stream: &str) -> Result<(), NotOpened> {
+    let first = Which::At { seq: 1 };
+    let answer = Box::pin(connection.ask(&connection.reads, Api::MessageGet, stream, &first)).await;
+    match answer.map_err(NotOpened::NoAnswer)? {
+        Err(failure) if failure.code() != Some(ErrorCode::NO_MESSAGE_FOUND) => {
+            Err(NotOpened::NotRead(failure))
+        }
+        Ok(IgnoredAny) | Err(_) => Ok(()),
+    }
 }
 
 async fn described(
@@ -208,6 +233,8 @@ mod tests {
         assert_eq!(opening(4, timed_out).await, (Duration::from_secs(6), true));
         assert_eq!(opening(4, no_leader).await, (Duration::from_secs(6), true));
         assert_eq!(opening(4, || NotOpened::NoAnswer(NoAnswer::Lost)).await, (Duration::from_secs(6), true));
+        let unread = || NotOpened::NotRead(Failure::Server(server_says(ErrorCode::STREAM_NOT_FOUND.0, "")));
+        assert_eq!(opening(4, unread).await, (Duration::from_secs(6), true));
         let (taken, is_open) = opening(99, timed_out).await;
         assert!(!is_open && taken <= PATIENCE && taken + Duration::from_secs(2) > PATIENCE, "{taken:?}");
     }

@@ -59,6 +59,13 @@ const LISTING: Duration = Duration::from_secs(30);
 /// About how far a leader may lag behind the deliveries of one of its replicas.
 const LEADER_LAG: Duration = Duration::from_millis(1);
 
+/// How often a missing bucket of records is asked for again in a cluster, and the pause before: about a second. A server
+/// that was just elected to lead the cluster answers that there is no such stream until it has caught up, also about an
+/// old stream, so that it does not help that a stream answers once it is created. Whoever takes a record for missing
+/// cannot overwrite it, but may act on it.
+const MISSING_AGAIN: u32 = 4;
+const MISSING_PAUSE: Duration = Duration::from_millis(250);
+
 /// The views of a bounded context in key-value buckets. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct KvViews {
@@ -327,10 +334,18 @@ impl ViewStore for KvViews {
 
     async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
         let bucket = self.topology.names().views_bucket();
-        match self.confirmed(&bucket, &bucket.document(view)).await {
-            // No view has a record yet.
-            Err(StoreError::Missing { .. }) => Ok(SavedDocument { document: None, revision: 0 }),
-            answer => answer,
+        let subject = bucket.document(view);
+        let mut again = if self.topology.is_replicated() { MISSING_AGAIN } else { 0 };
+        loop {
+            match self.confirmed(&bucket, &subject).await {
+                Err(StoreError::Missing { .. }) if again > 0 => again -= 1,
+                // No view has a record yet.
+                Err(StoreError::Missing { .. }) => {
+                    return Ok(SavedDocument { document: None, revision: 0 });
+                }
+                answer => return answer,
+            }
+            sleep(MISSING_PAUSE).await;
         }
     }
 
