@@ -92,7 +92,6 @@ struct Standing {
     sequence: u64,
     order: u64,
     arming: Option<String>,
-    is_armed: bool,
 }
 
 impl NatsEvents {
@@ -144,7 +143,6 @@ impl NatsEvents {
                 sequence: found.sequence,
                 order: header(ORDER).and_then(|order| order.parse().ok()).unwrap_or(0),
                 arming: header(ARMING),
-                is_armed: found.subject().strip_suffix(".armed").is_some(),
             }
         }))
     }
@@ -173,8 +171,8 @@ impl NatsEvents {
         answer.map(drop).map_err(|error| store_error(what(), error))
     }
 
-    /// Publishes a schedule in place of the message at `expected`; returns false if another message is there.
-    async fn schedule(&self, deadline: &Deadline, subject: &str, expected: u64) -> Result<bool, StoreError> {
+    /// Publishes a schedule, and returns its sequence; `None` if there is another one.
+    async fn schedule(&self, deadline: &Deadline, subject: &str) -> Result<Option<u64>, StoreError> {
         let what = || self.about_deadlines("arming a deadline");
         let mut headers = scheduled(deadline.at, subject);
         headers.insert(ORDER, deadline.order.to_string());
@@ -184,7 +182,7 @@ impl NatsEvents {
             .payload(deadline.payload.clone())
             // The server drops a late copy of this message.
             .message_id(deadline.arming.to_string())
-            .expected_last_subject_sequence(expected);
+            .expected_last_subject_sequence(0);
         let publish = async {
             let ack = self.connection.jetstream.send_publish(format!("{subject}.armed"), message).await?;
             ack.await
@@ -192,8 +190,8 @@ impl NatsEvents {
         let answer = self.connection.answer(&[subject], tokio::time::timeout(ACK, publish)).await;
         let answer = answer.map_err(|why| no_answer(what(), why))?;
         match answer.map_err(|elapsed| unavailable(what(), elapsed))? {
-            Ok(_) => Ok(true),
-            Err(error) if is_overtaken(&error) => Ok(false),
+            Ok(ack) => Ok(Some(ack.sequence)),
+            Err(error) if is_overtaken(&error) => Ok(None),
             Err(error) => Err(store_error(what(), error)),
         }
     }
@@ -219,23 +217,28 @@ impl Deadlines for NatsEvents {
     async fn arm(&self, deadline: &Deadline) -> Result<(), StoreError> {
         let subject = deadline_of(&self.topology.names().deadlines(), &deadline.id);
         let stream = self.deadlines().await?;
-        let arming = deadline.arming.to_string();
+        let (arming, all) = (deadline.arming.to_string(), format!("{subject}.*"));
+        let mut has_removed = false;
         for _ in 0..ATTEMPTS {
-            let expected = match self.standing(&subject).await? {
+            match self.standing(&subject).await? {
                 Some(standing) if standing.order > deadline.order => return Ok(()),
                 // This same arming, which may be due already.
                 Some(standing) if standing.arming.as_ref() == Some(&arming) => return Ok(()),
-                Some(standing) if standing.is_armed => standing.sequence,
-                // It is due, or delayed. Its receiver may be delaying it now, which the purge makes fail; so the state
-                // is read again.
+                // It is not replaced in one step: the server may just be making it due, and then removes any schedule on
+                // its subject. If it is due, its receiver may be delaying it now, which the purge makes fail. So the
+                // state is read again.
                 Some(standing) => {
-                    self.purge(&stream, format!("{subject}.*"), standing.sequence).await?;
-                    continue;
+                    self.purge(&stream, all.clone(), standing.sequence).await?;
+                    has_removed = true;
                 }
-                None => 0,
-            };
-            if self.schedule(deadline, &subject, expected).await? {
-                return Ok(());
+                None => {
+                    let Some(sequence) = self.schedule(deadline, &subject).await? else { continue };
+                    if has_removed {
+                        // The server may have made it due all the same, before it stored the new one.
+                        self.purge(&stream, all, sequence.saturating_sub(1)).await?;
+                    }
+                    return Ok(());
+                }
             }
         }
         Err(self.contended())

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -153,6 +154,27 @@ pub async fn armed_again_it_comes_once_with_what_is_newest<D: Deadlines>(store: 
     let mut queue = due(store).await;
     for armed in [&again, &forward, &off] {
         expect(store, &mut queue, armed).await;
+    }
+}
+
+/// At any moment around the one at which the older one becomes due.
+pub async fn armed_again_as_it_becomes_due_it_comes_once<D: Deadlines>(store: &D) {
+    const MANY: u64 = 100;
+    store.prepare().await.expect("the place");
+    join_all((0..MANY).map(|number| async move {
+        let id = number.to_string();
+        arm(store, &past(&id, 1)).await;
+        tokio::time::sleep(Duration::from_millis(number * 5)).await;
+        arm(store, &past(&id, 2)).await;
+    }))
+    .await;
+    let mut queue = due(store).await;
+    let mut expected: BTreeSet<_> = (0..MANY).map(|number| number.to_string()).collect();
+    while !expected.is_empty() {
+        let due = next(store, &mut queue).await;
+        assert_eq!(due.payload(), format!("{} 2", due.id()).as_bytes());
+        assert!(expected.remove(due.id()), "{:?} came twice", due.id());
+        due.done().await.expect("done");
     }
 }
 

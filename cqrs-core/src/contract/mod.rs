@@ -155,6 +155,7 @@ macro_rules! deadlines_contract {
             a_disarmed_deadline_does_not_come
             a_deadline_that_is_due_can_be_disarmed
             armed_again_it_comes_once_with_what_is_newest
+            armed_again_as_it_becomes_due_it_comes_once
             the_same_arming_is_armed_once
             what_is_older_undoes_nothing
             no_id_reaches_another
