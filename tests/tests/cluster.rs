@@ -8,7 +8,10 @@
 #![cfg(not(feature = "testcontainers"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use cqrs_core::{CommandError, Cqrs};
+use cqrs_core::{
+    CommandError, Cqrs,
+    port::{ProjectionId, ViewStore as _},
+};
 use cqrs_nats::{Nats, NatsBackend, Topology};
 use cqrs_tests::{
     cluster::Cluster,
@@ -16,6 +19,7 @@ use cqrs_tests::{
     patient::Patient,
     unique_context,
 };
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::OnceCell;
 
 /// One cluster for all tests of this process; its servers end with it.
@@ -32,6 +36,26 @@ async fn backend() -> NatsBackend {
 cqrs_core::event_store_contract!(async { (Patient::new(backend().await.events), ()) });
 cqrs_core::view_store_contract!(async { (Patient::new(backend().await.views), ()) });
 cqrs_core::deadlines_contract!(async { (Patient::new(backend().await.events), ()) });
+
+/// A stream that is made with replicas is used when it has answered a read; other opens ask nothing of the kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_with_replicas_answers_before_it_is_used() {
+    const VIEW: ProjectionId = ProjectionId::new("new", 1);
+    let nats = Nats::connect(&cluster().await.url()).await.unwrap();
+    for replicas in [1, 3] {
+        let context = unique_context("answers");
+        let views = nats.open(Topology::new(&*context).replicas(replicas)).await.unwrap().views;
+        let asked = format!("$JS.API.STREAM.MSG.GET.KV_{context}__new-v1");
+        let mut reads = nats.client().subscribe(asked).await.unwrap();
+        // The client's own requests come back to it before their answers.
+        let mut has_read = || reads.next().now_or_never().is_some();
+        views.open(&VIEW).await.unwrap();
+        assert_eq!(has_read(), replicas > 1, "made with {replicas} replicas");
+        while has_read() {}
+        views.open(&VIEW).await.unwrap();
+        assert!(!has_read(), "there with {replicas} replicas");
+    }
+}
 
 /// Two services write alternately, so that the last state of each is always stale, and each reads at once what was
 /// written last.

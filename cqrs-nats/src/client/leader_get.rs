@@ -5,12 +5,13 @@
 //! user who may publish can write one, and the server sends it again after the reconnect. So a caller that lost the
 //! connection while it was reading continues here.
 
-use std::str::FromStr as _;
+use std::{str::FromStr as _, time::Duration};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, jetstream::ErrorCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cqrs_core::StoreError;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use crate::client::{
     api::{Api, Failure},
@@ -19,6 +20,10 @@ use crate::client::{
     errors::{missing, no_answer, store_error, unavailable},
     found::Found,
 };
+
+/// How often a missing stream is asked for again, and the pause before.
+const MISSING_AGAIN: u32 = 4;
+const MISSING_PAUSE: Duration = Duration::from_millis(250);
 
 /// Which message to read.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -78,6 +83,21 @@ pub(crate) async fn last_of(
     let found = leader_get(connection, stream, Which::Last { last_by_subj: of }, what).await?;
     connection.unreadable.note(of, found.as_ref().is_some_and(|found| found.headers.is_err()));
     Ok(found)
+}
+
+/// Asks again while there is no such stream, for about a second. A server that was just elected to lead a cluster says so
+/// until it has caught up, also about a stream that has existed for long.
+pub(crate) async fn unless_missing<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    for _ in 0..MISSING_AGAIN {
+        match ask().await {
+            Err(StoreError::Missing { .. }) => sleep(MISSING_PAUSE).await,
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 fn found(Raw { subject, seq, hdrs, data }: Raw) -> Result<Found, base64::DecodeError> {
@@ -167,7 +187,33 @@ impl OneByOne {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
     use super::*;
+
+    /// How long asking takes if so many answers fail in this way; and whether it then succeeds.
+    async fn asking(fails: u32, why: impl Fn() -> StoreError) -> (Duration, bool) {
+        let (begin, asked) = (Instant::now(), Cell::new(0));
+        let answer = unless_missing(async || {
+            asked.set(asked.get() + 1);
+            if asked.get() > fails { Ok(()) } else { Err(why()) }
+        });
+        let answered = answer.await.is_ok();
+        (begin.elapsed(), answered)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_stream_is_asked_for_again_and_nothing_else_is() {
+        let is_missing = || StoreError::Missing { what: String::new(), source: None };
+        assert_eq!(asking(0, is_missing).await, (Duration::ZERO, true));
+        assert_eq!(asking(2, is_missing).await, (MISSING_PAUSE * 2, true));
+        assert_eq!(asking(MISSING_AGAIN, is_missing).await, (MISSING_PAUSE * MISSING_AGAIN, true));
+        assert_eq!(asking(99, is_missing).await, (MISSING_PAUSE * MISSING_AGAIN, false));
+        let silent = || StoreError::Unavailable { what: String::new(), source: None };
+        assert_eq!(asking(1, silent).await, (Duration::ZERO, false));
+    }
 
     fn headers(lines: &str) -> HeaderMap {
         parse(format!("NATS/1.0\r\n{lines}\r\n").as_bytes()).unwrap()

@@ -40,7 +40,7 @@ use crate::{
         direct_get::{Get, direct_get},
         errors::{code, is_overtaken, no_answer, unavailable, write_error},
         found::Found,
-        leader_get::{OneByOne, last_of},
+        leader_get::{OneByOne, last_of, unless_missing},
         scan::{self, Passed, Scan, passing},
         settings::Kind,
         stream::{self, patiently, provide},
@@ -58,13 +58,6 @@ const LISTING: Duration = Duration::from_secs(30);
 
 /// About how far a leader may lag behind the deliveries of one of its replicas.
 const LEADER_LAG: Duration = Duration::from_millis(1);
-
-/// How often a missing bucket of records is asked for again in a cluster, and the pause before: about a second. A server
-/// that was just elected to lead the cluster answers that there is no such stream until it has caught up, also about an
-/// old stream, so that it does not help that a stream answers once it is created. Whoever takes a record for missing
-/// cannot overwrite it, but may act on it.
-const MISSING_AGAIN: u32 = 4;
-const MISSING_PAUSE: Duration = Duration::from_millis(250);
 
 /// The views of a bounded context in key-value buckets. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -335,17 +328,13 @@ impl ViewStore for KvViews {
     async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
         let bucket = self.topology.names().views_bucket();
         let subject = bucket.document(view);
-        let mut again = if self.topology.is_replicated() { MISSING_AGAIN } else { 0 };
-        loop {
-            match self.confirmed(&bucket, &subject).await {
-                Err(StoreError::Missing { .. }) if again > 0 => again -= 1,
-                // No view has a record yet.
-                Err(StoreError::Missing { .. }) => {
-                    return Ok(SavedDocument { document: None, revision: 0 });
-                }
-                answer => return answer,
-            }
-            sleep(MISSING_PAUSE).await;
+        let ask = || self.confirmed(&bucket, &subject);
+        // A caller that takes a record for missing cannot overwrite it, but may act on it.
+        let answer = if self.topology.is_replicated() { unless_missing(ask).await } else { ask().await };
+        match answer {
+            // No view has a record yet.
+            Err(StoreError::Missing { .. }) => Ok(SavedDocument { document: None, revision: 0 }),
+            answer => answer,
         }
     }
 
