@@ -49,7 +49,7 @@ where
 impl<S: EventStore> EventStore for Patient<S> {
     type Subscription = S::Subscription;
 
-    crate::pass_on! { to inner: source name era }
+    crate::pass_on! { to inner: source name era capabilities }
     crate::pass_on! {
         repeatedly to inner: backlog read last last_confirmed next_after last_before commit_at forget log search
             subscribe load_snapshot save_snapshot

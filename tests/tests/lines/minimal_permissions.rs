@@ -14,7 +14,7 @@ use std::{
 };
 
 use cqrs_core::{
-    Cqrs, Effects, Envelope, Policy, React, Receipt, Start, View as _, operate::ProjectorState,
+    Cqrs, Effects, Envelope, Error, Policy, React, Receipt, Start, View as _, operate::ProjectorState,
     port::ProjectionId,
 };
 use cqrs_nats::{Connect, Permissions, Topology};
@@ -86,6 +86,23 @@ async fn step<T, E: std::error::Error + 'static>(
     done.map_err(|error| format!("{what}: {}", with_causes(&error)))
 }
 
+/// A step that only reads, or can be repeated: it is tried again after an error that may pass, since a busy server may not
+/// answer in time. A missing permission does not pass.
+async fn asked<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T, String>
+where
+    F: IntoFuture<Output = Result<T, Error>>,
+{
+    let answered = async {
+        loop {
+            match ask().await {
+                Err(Error::Store(error)) if error.is_transient() => sleep(Duration::from_millis(20)).await,
+                answer => break answer,
+            }
+        }
+    };
+    step(what, answered).await
+}
+
 /// Notes the states of a service's projectors.
 async fn listen(bank: Bank, said: Said) {
     loop {
@@ -108,8 +125,8 @@ async fn instance(url: &str, user: &str, said: &Said) -> Result<Bank, String> {
 }
 
 async fn seen(bank: &Bank, receipt: &Receipt) -> Result<Statement, String> {
-    let query = bank.query(statement("1")).after(receipt).patience(PATIENCE);
-    Ok(step("asking", query).await?.expect("an account"))
+    let query = || bank.query(statement("1")).after(receipt).patience(PATIENCE);
+    Ok(asked("asking", query).await?.expect("an account"))
 }
 
 /// Everything that a service does.
@@ -125,7 +142,7 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
         step("paying in", bank.execute(deposit("1", 10))).await?;
     }
     let receipt = step("paying out", bank.execute(withdraw("1", 1))).await?;
-    let trace = step("tracing", bank.trace(opened.correlation_id)).await?;
+    let trace = asked("tracing", || bank.trace(opened.correlation_id)).await?;
     drop(trace);
     seen(&bank, &receipt).await?;
     // The deadline passes, once the other one is disarmed.
@@ -141,13 +158,13 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     for bank in [&standby, &bank, &standby] {
         step("paying in", bank.execute(deposit("1", 10))).await?;
     }
-    step("listing", bank.query(RichAccounts { at_least: 0 })).await?;
+    asked("listing", || bank.query(RichAccounts { at_least: 0 })).await?;
     step("rebuilding", async { bank.rebuild(Statement::NAME).await?.finished().await }).await?;
-    step("removing", bank.remove_old_builds(Statement::NAME)).await?;
-    step("listing again", bank.query(RichAccounts { at_least: 0 })).await?;
-    let letters = step("looking at dead letters", bank.dead_letters(Statement::NAME)).await?;
-    step("listing dead letters", letters.list()).await?;
-    step("asking how far it is", bank.progress()).await?;
+    asked("removing", || bank.remove_old_builds(Statement::NAME)).await?;
+    asked("listing again", || bank.query(RichAccounts { at_least: 0 })).await?;
+    let letters = asked("looking at dead letters", || bank.dead_letters(Statement::NAME)).await?;
+    asked("listing dead letters", || letters.list()).await?;
+    asked("asking how far it is", || bank.progress()).await?;
     bank.stop().await;
     let receipt = step("paying in", standby.execute(deposit("1", 10))).await?;
     seen(&standby, &receipt).await?;
