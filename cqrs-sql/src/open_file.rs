@@ -46,8 +46,9 @@ impl OpenFile {
         Self { path, known: Mutex::new(known), changes: AtomicU64::new(0) }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The one path of the file that all processes see, whatever link they use.
+    pub(crate) fn real_path(&self) -> PathBuf {
+        self.path.canonicalize().unwrap_or_else(|_| self.path.clone())
     }
 
     /// How often the path named another file than before. It looks at the path, which takes some microseconds.

@@ -102,7 +102,11 @@ impl Connected {
     /// Creates the file, unless it exists or the options forbid it. It is not created again later: a service whose file
     /// was removed must not go on with an empty one.
     pub(crate) async fn to(options: SqliteConnectOptions, place: &str) -> Result<Self, SqlError> {
+        // The same file also after the program changes its folder.
+        let path = std::path::absolute(options.get_filename());
+        let path = path.map_err(|error| SqlError::new(place, error.into()))?;
         let options = options
+            .filename(&path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             // Where it exists, the call that empties the cache of the disk as well.
@@ -110,7 +114,7 @@ impl Connected {
             .busy_timeout(LOCK_WAIT);
         let first = SqliteConnection::connect_with(&options).await;
         let first = first.map_err(|error| SqlError::new(place, error))?;
-        let file = Arc::new(OpenFile::of(options.get_filename()));
+        let file = Arc::new(OpenFile::of(&path));
         let options = options.create_if_missing(false);
         let writer = file.watched(SqlitePoolOptions::new().max_connections(1));
         let writer = writer.connect_lazy_with(options.clone());

@@ -11,7 +11,6 @@ use cqrs_core::{
     log::StoredCommit,
     port::{Backlog, Delivery},
 };
-use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqlitePool, Transaction, sqlite::SqliteRow};
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
@@ -38,9 +37,6 @@ pub(super) const LOSABLE: &str = Sqlite::BEGIN;
 
 /// How often commits of other processes are looked for while a call waits for them: SQLite sends no notifications.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// The size of payloads at which an answer takes no further commit.
-const ANSWER_BYTES: usize = 8 << 20;
 
 /// One log, for all parts of the store.
 #[derive(Debug)]
@@ -195,28 +191,21 @@ impl Log {
                 Value::Number(number) => query.bind(number),
             };
         }
-        let mut connection = self.reader.acquire().await?;
-        let mut answer = query.fetch(&mut *connection);
-        let (mut commits, mut same) = (Commits::default(), None);
-        while let Some(row) = answer.try_next().await? {
-            if same.is_none() {
-                same = Some(self.identity.is_same(&asked, &rows::found(&row)?));
-            }
-            commits.push(&row)?;
-            if commits.len() >= max || (commits.len() > 0 && commits.bytes > ANSWER_BYTES) {
-                return Ok((self.noted(&asked, same, commits.whole()), true));
-            }
-        }
-        Ok((self.noted(&asked, same, commits.finish()), false))
-    }
-
-    /// Notes the last of the commits, if they are of the known log.
-    fn noted(&self, asked: &Known, same: Option<bool>, commits: Vec<Delivery>) -> Vec<Delivery> {
-        if let (Some(true), Some(Ok(last))) = (same, commits.last()) {
+        let answer = query.fetch_all(&self.reader).await?;
+        let mut commits = Commits::default();
+        answer.iter().try_for_each(|row| commits.push(row))?;
+        let (mut commits, is_cut) = commits.finish();
+        let has_more = is_cut || commits.len() > max;
+        commits.truncate(max);
+        let is_same = match answer.first() {
+            Some(row) => self.identity.is_same(&asked, &rows::found(row)?),
+            None => false,
+        };
+        if is_same && let Some(Ok(last)) = commits.last() {
             let event = || last.commit.events.first().map(|event| event.id.to_string());
-            self.identity.saw(asked, last.sequence.cast_signed(), event);
+            self.identity.saw(&asked, last.sequence.cast_signed(), event);
         }
-        commits
+        Ok((commits, has_more))
     }
 
     /// The commits of an aggregate after a sequence, at most `max`, and whether there are more.

@@ -69,7 +69,7 @@ impl SqliteEvents {
         tables.provide(&writer, names, place).await?;
         let context = names.context();
         let log = if public { format!("{context}.public") } else { context.to_owned() };
-        let turns = Turns::beside(file.path(), &log);
+        let turns = Turns::beside(&file.real_path(), &log);
         let opened = Log::open(writer, reader, tables, file, turns, place.to_owned()).await?;
         let name = format!("{}-{}", log.replace('.', "-"), opened.identity.known().log);
         let opened = Arc::new(opened);
@@ -197,5 +197,75 @@ impl EventStore for SqliteEvents {
     async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
         let what = || self.log.about(&format!("saving a snapshot of {aggregate}"));
         self.log.save_snapshot(aggregate, &snapshot).await.map_err(|error| store_error(what(), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cqrs_core::{
+        log::{JSON, Origin, RecordedEvent},
+        port::{Checkpoint, Deadline, Deadlines as _, ProjectionId, Save, ViewStore as _},
+    };
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::SqliteBackend;
+
+    const ID: &str = "00000000-0000-4000-8000-000000000001";
+
+    fn commit(id: &str) -> Commit {
+        let origin = Origin {
+            time: Timestamp::UNIX_EPOCH,
+            command: "happen".into(),
+            command_id: ID.parse().expect("an id"),
+            fingerprint: 0,
+            correlation_id: ID.parse().expect("an id"),
+            causation_id: None,
+            metadata: cqrs_core::Metadata::default(),
+        };
+        let event = RecordedEvent {
+            id: ID.parse().expect("an id"),
+            origin: Arc::new(origin),
+            event_type: "thing.happened".into(),
+            schema_version: 1,
+            content_type: JSON.into(),
+            data: "{}".into(),
+        };
+        let aggregate = AggregateKey::new("thing", id).expect("a short id");
+        Commit {
+            aggregate,
+            first_version: 1,
+            source: "/orders".into(),
+            events: [event].into_iter().collect(),
+        }
+    }
+
+    /// What `PRAGMA synchronous` is on the one connection that writes, after its last transaction.
+    async fn synchronous(events: &SqliteEvents) -> i64 {
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&events.log.writer).await.expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn appends_wait_for_the_disk_and_saves_of_views_do_not() {
+        const FULL: i64 = 2;
+        const NORMAL: i64 = 1;
+        let folder = tempfile::tempdir().expect("a folder");
+        let backend = SqliteBackend::open(folder.path().join("a.db"), "orders").await.expect("a file");
+        let SqliteBackend { events, views, .. } = &backend;
+        let id = ProjectionId::new("view", 1);
+        views.open(&id).await.expect("a view");
+        for sequence in 1..3 {
+            events.append(&commit(&sequence.to_string()), Expected::NoStream).await.expect("an append");
+            assert_eq!(synchronous(events).await, FULL);
+            let revision = views.checkpoint(&id).await.expect("a checkpoint").revision;
+            let checkpoint = Checkpoint { sequence, ..Checkpoint::default() };
+            let save = Save { writes: &[], notes: &[], checkpoint: &checkpoint, revision };
+            views.save(&id, save).await.expect("a save");
+            assert_eq!(synchronous(events).await, NORMAL);
+        }
+        let (at, arming) = (Timestamp::UNIX_EPOCH, ID.parse().expect("an id"));
+        let deadline = Deadline { id: "1".to_owned(), at, payload: Bytes::new(), order: 1, arming };
+        events.arm(&deadline).await.expect("an arming");
+        assert_eq!(synchronous(events).await, FULL);
     }
 }

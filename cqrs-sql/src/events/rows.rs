@@ -19,20 +19,27 @@ use crate::names::{original_key, stored_key};
 /// How many events one statement inserts: a statement has at most 32,766 values.
 const AT_ONCE: usize = 1_000;
 
-/// The columns of [`select`] that are the same in each row of an answer.
-const LOG: usize = 19;
-const SEEN: usize = 20;
+/// The size of commits at which an answer takes no further one.
+pub(super) const ANSWER_BYTES: i64 = 8 << 20;
+
+/// The columns of [`select`] that say which log it is.
+const LOG: usize = 20;
+const SEEN: usize = 21;
 
 /// Selects the commits whose sequences `which` selects, in order, with one row for each event; if there are none, one
-/// row that says only which log it is. `$1` is the sequence that is asked about; see [`identity`](super::identity).
+/// row that says only which log it is. Only so many that all but the last are less than [`ANSWER_BYTES`]: the database
+/// sorts an answer before it returns its first row. `$1` is the sequence that is asked about; see
+/// [`identity`](super::identity).
 pub(super) fn select(tables: &Tables, which: &str) -> String {
     let Tables { log, commits, events, .. } = tables;
     format!(
         "SELECT c.sequence, c.aggregate, c.id, c.first_version, c.events, c.source, e.position, e.event_id, e.type, \
          e.schema_version, e.content_type, e.data, e.time, e.command, e.command_id, e.command_hash, \
-         e.correlation_id, e.causation_id, e.metadata, l.id, \
+         e.correlation_id, e.causation_id, e.metadata, c.bytes, l.id, \
          (SELECT event_id FROM {events} WHERE sequence = $1 AND position = 0) \
-         FROM {log} l LEFT JOIN {commits} c ON c.sequence IN ({which}) \
+         FROM {log} l LEFT JOIN {commits} c ON c.sequence IN (SELECT sequence FROM \
+         (SELECT sequence, sum(bytes) OVER (ORDER BY sequence) - bytes AS before FROM {commits} \
+         WHERE sequence IN ({which})) WHERE before < {ANSWER_BYTES}) \
          LEFT JOIN {events} e ON e.sequence = c.sequence ORDER BY c.sequence, e.position"
     )
 }
@@ -47,8 +54,8 @@ pub(super) fn found(row: &SqliteRow) -> Result<Found, sqlx::Error> {
 pub(super) struct Commits {
     done: Vec<Delivery>,
     open: Option<Open>,
-    /// The size of the payloads in `done`.
-    pub(super) bytes: usize,
+    /// The size of all commits.
+    bytes: i64,
 }
 
 /// A commit, some of whose rows were read.
@@ -64,15 +71,11 @@ struct Open {
 }
 
 impl Commits {
-    /// The number of whole commits so far.
-    pub(super) fn len(&self) -> usize {
-        self.done.len()
-    }
-
     pub(super) fn push(&mut self, row: &SqliteRow) -> Result<(), sqlx::Error> {
         let Some(sequence) = row.try_get::<Option<i64>, _>(0)?.map(i64::cast_unsigned) else { return Ok(()) };
         if self.open.as_ref().is_none_or(|open| open.sequence != sequence) {
             self.close();
+            self.bytes = self.bytes.saturating_add(row.try_get(19)?);
             self.open = Some(Open {
                 sequence,
                 aggregate: row.try_get(1)?,
@@ -86,10 +89,7 @@ impl Commits {
         let Some(open) = &mut self.open else { return Ok(()) };
         if let Ok(events) = &mut open.events {
             match event(row, events) {
-                Ok(event) => {
-                    self.bytes += event.data.len();
-                    events.push(event);
-                }
+                Ok(event) => events.push(event),
                 Err(reason) => open.events = Err(reason),
             }
         }
@@ -100,14 +100,10 @@ impl Commits {
         self.done.extend(self.open.take().map(Open::delivery));
     }
 
-    pub(super) fn finish(mut self) -> Vec<Delivery> {
+    /// The commits, and whether the answer was cut because of their size.
+    pub(super) fn finish(mut self) -> (Vec<Delivery>, bool) {
         self.close();
-        self.done
-    }
-
-    /// The whole commits, without the last one if that is not whole.
-    pub(super) fn whole(self) -> Vec<Delivery> {
-        self.done
+        (self.done, self.bytes >= ANSWER_BYTES)
     }
 }
 
@@ -187,7 +183,8 @@ pub(super) async fn insert(
 ) -> Result<(), sqlx::Error> {
     let Tables { commits, events, .. } = tables;
     let sql = format!(
-        "INSERT INTO {commits} (sequence, aggregate, id, first_version, events, source) VALUES ($1, $2, $3, $4, $5, $6)"
+        "INSERT INTO {commits} (sequence, aggregate, id, first_version, events, bytes, source) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)"
     );
     sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(sequence)
@@ -195,6 +192,7 @@ pub(super) async fn insert(
         .bind(&*stored_key(commit.aggregate.id()))
         .bind(commit.first_version.cast_signed())
         .bind(i64::try_from(commit.events.len()).unwrap_or(i64::MAX))
+        .bind(i64::try_from(size(commit)).unwrap_or(i64::MAX))
         .bind(&*commit.source)
         .execute(&mut *connection)
         .await?;

@@ -88,7 +88,7 @@ impl Tables {
             ),
             format!(
                 "CREATE TABLE {commits} (sequence INTEGER PRIMARY KEY, aggregate TEXT NOT NULL, id TEXT NOT NULL, \
-                 first_version INTEGER NOT NULL, events INTEGER NOT NULL, source TEXT NOT NULL) STRICT"
+                 first_version INTEGER NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL, source TEXT NOT NULL) STRICT"
             ),
             index("commits.by_aggregate", &format!("{commits} (aggregate, id, sequence)")),
             index("commits.by_type", &format!("{commits} (aggregate, sequence)")),

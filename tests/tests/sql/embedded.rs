@@ -476,3 +476,29 @@ async fn another_context_in_the_same_file_is_another_log() {
     assert_eq!(again.name(), orders.events.name());
     assert_eq!(versions(&again, "1").await, 1);
 }
+
+/// A batch of large commits comes in parts, and each commit once.
+#[tokio::test]
+async fn large_commits_are_read_in_parts() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    let mut last = 0;
+    for version in 1..=5 {
+        let mut large = commit("1", version);
+        large.events[0].data = format!("{:?}", "x".repeat(5 << 20)).into();
+        last = events.append(&large, Expected::after(last)).await.unwrap().sequence;
+    }
+    let page = events.read(&key("1"), 0, 9).await.unwrap();
+    assert_eq!((page.commits.len(), page.more), (2, true));
+    assert_eq!(versions(&events, "1").await, 5);
+    let request = Subscribe { subscriber: "reader", aggregates: &["thing"], after: 0 };
+    let mut subscription = events.subscribe(request).await.unwrap();
+    let (mut parts, mut sequences) = (0, Vec::new());
+    while sequences.len() < 5 {
+        let part = subscription.next(9).await.unwrap();
+        assert_eq!(subscription.pending(), (5 - sequences.len() - part.len()) as u64);
+        sequences.extend(part.into_iter().map(|delivery| delivery.unwrap().sequence));
+        parts += 1;
+    }
+    assert_eq!((parts, sequences), (3, vec![1, 2, 3, 4, 5]));
+}

@@ -60,13 +60,52 @@ fn the_scenario_runs_without_any_server() {
 }
 
 #[test]
-fn without_a_server_on_the_path_memory_is_used_and_said() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = order_service::<&str>([]).env("PATH", folder.path()).run();
-    assert!(output.success(), "{output:?}");
+fn without_a_server_on_the_path_a_file_is_used_and_said() {
+    let (path, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |arguments: &[&str]| order_service(arguments).env("PATH", path.path());
     let why = "(no --nats, no NATS_URL, and no nats-server on the PATH";
-    assert!(output.stdout.starts_with("Events and views are kept in memory"), "{}", output.stdout);
-    assert!(output.stdout.contains(why), "{}", output.stdout);
+    // Again and again, and beside what an import has left there.
+    for _ in 0..2 {
+        let output = run(&["--data", data.path().to_str().unwrap()]).run();
+        assert!(output.success(), "{output:?}");
+        check_scenario(&output.stdout);
+        let file = data.path().join("orders.db").display().to_string();
+        let kept =
+            format!("Events and views are kept in an SQLite file, {file}, context orders-scenario {why}");
+        assert!(output.stdout.starts_with(&kept), "{}", output.stdout);
+    }
+    let output = run(&["report"]).run();
+    assert!(output.success(), "{output:?}");
+    let kept = "Events and views are kept in an SQLite file, order-service-data/orders.db, context orders (no --nats";
+    assert!(output.stderr.starts_with(kept), "{}", output.stderr);
+}
+
+/// Other processes find what one has left, also at the same time.
+#[test]
+fn what_is_imported_into_a_file_is_in_the_reports_of_later_runs() {
+    let data = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let place = ["--sqlite", "--data", data.path().to_str().unwrap()];
+        order_service(arguments.iter().chain(&place))
+    };
+    let mut serving = run(&["serve"]).begin();
+    serving.says("until Ctrl-C");
+    let import = ["import", NORTHWIND, "--format", "json"];
+    assert_eq!(run(&import).run().json(), northwind_figures(EVENTS, 0));
+    assert_eq!(run(&import).run().json(), northwind_figures(0, EVENTS));
+    assert!(serving.interrupt().0.success());
+    let report = run(&["report", "--format", "json"]).run().json();
+    let (expected, months) = fold::northwind();
+    assert_eq!(fold::reported(&report), expected);
+    assert!(!fold::reported_months(&report).is_empty() && !months.is_empty(), "the file has tables, too");
+    run(&["report", "--views", "kv"]).run().is_refused_with(&["--views kv", "the events are not on one"]);
+}
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn without_postgres_the_error_names_the_feature() {
+    let refused = order_service(["--memory", "--views", "postgres://anna:s3cret@host/shop", "report"]).run();
+    refused.is_refused_with(&["built without Postgres", "--features postgres"]);
 }
 
 #[tokio::test]

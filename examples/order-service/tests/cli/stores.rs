@@ -67,10 +67,16 @@ impl Store {
     }
 }
 
+/// All view stores that this program was built with.
+fn every_store() -> impl Iterator<Item = &'static str> {
+    let stores = ["kv", "sqlite", "postgres", "memory"];
+    stores.into_iter().filter(|store| *store != "postgres" || cfg!(feature = "postgres"))
+}
+
 /// The scenario queries every view of the service, also the one of both aggregates.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scenario_runs_on_every_store() {
-    for views in ["kv", "sqlite", "postgres", "memory"] {
+    for views in every_store() {
         let output = Store::new(views).await.run(&[]).await.run();
         assert!(output.success(), "{output:?}");
         check_scenario(&output.stdout);
@@ -122,6 +128,7 @@ async fn a_killed_import_is_run_again_into_sqlite() {
     a_killed_import_is_run_again("sqlite").await;
 }
 
+#[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_import_is_run_again_into_postgres() {
     a_killed_import_is_run_again("postgres").await;
@@ -216,6 +223,7 @@ async fn orders_are_listed_page_by_page() {
     assert!(never.stdout.contains("There are more: --after 1"), "{}", never.stdout);
 }
 
+#[cfg(feature = "postgres")]
 #[tokio::test]
 async fn events_in_memory_go_with_views_in_every_store_but_buckets_and_begin_anew() {
     let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
@@ -235,6 +243,7 @@ async fn events_in_memory_go_with_views_in_every_store_but_buckets_and_begin_ane
     import("kv").await.is_refused_with(&["--views kv", "--nats", "--views memory, sqlite or postgres"]);
 }
 
+#[cfg(feature = "postgres")]
 #[tokio::test]
 async fn a_database_that_cannot_be_had_is_one_clear_line_without_secrets() {
     for (views, words) in [
