@@ -10,8 +10,8 @@
 macro_rules! pass_on {
     (to $inner:ident: all but append) => {
         $crate::pass_on! {
-            to $inner: source name era capabilities backlog read last last_confirmed next_after last_before commit_at forget log search
-                subscribe load_snapshot save_snapshot
+            to $inner: source name era capabilities backlog read last last_confirmed next_after last_before commit_at
+                has_subscriber forget log search subscribe load_snapshot save_snapshot
         }
     };
     (to $inner:ident: all views but save) => {
@@ -62,6 +62,9 @@ macro_rules! pass_on {
     };
     (@commit_at $inner:tt) => {
         $crate::pass_on! { @later $inner commit_at(sequence: u64) -> Option<cqrs_core::port::Delivery> }
+    };
+    (@has_subscriber $inner:tt) => {
+        $crate::pass_on! { @later $inner has_subscriber(subscriber: &str) -> Option<bool> }
     };
     (@forget $inner:tt) => { $crate::pass_on! { @later $inner forget(subscriber: &str) -> () } };
     (@log $inner:tt) => {

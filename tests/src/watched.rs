@@ -101,7 +101,7 @@ impl<S: EventStore> EventStore for Watched<S> {
     type Subscription = S::Subscription;
 
     crate::pass_on! {
-        to inner: source name era capabilities backlog last last_confirmed next_after commit_at
+        to inner: source name era capabilities backlog last last_confirmed next_after commit_at has_subscriber
             forget log search subscribe
     }
 

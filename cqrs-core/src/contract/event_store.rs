@@ -399,6 +399,34 @@ pub async fn whoever_reads_keeps_its_turn_until_it_leaves<S: EventStore>(store: 
     assert_eq!(soon("its turn", turn(store, request(stored[1].sequence))).await, stored[2..]);
 }
 
+/// A store that can tell whether a subscriber is active is never wrong about one that reads or waits, and notices the
+/// end of one that leaves.
+pub async fn an_active_subscriber_is_known_if_the_store_can_tell<S: EventStore>(store: &S) {
+    let is_active = async |is: bool| {
+        let asked = async {
+            while store.has_subscriber("worker").await.expect("an answer") == Some(!is) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        soon(if is { "the subscriber" } else { "the end of the subscriber" }, asked).await;
+    };
+    is_active(false).await;
+    let request = Subscribe { subscriber: "worker", aggregates: &["thing"], after: 0 };
+    let mut subscription = opened("a subscription", || store.subscribe(request)).await;
+    is_active(true).await;
+    assert_ne!(store.has_subscriber("other").await.expect("an answer"), Some(true));
+    let never = |active| assert_ne!(active, Some(false), "it waits, and is active");
+    for _ in 0..10 {
+        never(store.has_subscriber("worker").await.expect("an answer"));
+        tokio::time::sleep(LONG / 25).await;
+    }
+    let stored = append_chain(store, &key("thing", "1"), 1).await;
+    assert_eq!(take(&mut subscription, 1).await, stored);
+    never(store.has_subscriber("worker").await.expect("an answer"));
+    subscription.leave().await;
+    is_active(false).await;
+}
+
 /// `commit_at` returns the commit at each sequence of the log, and nothing for a sequence that the log has not reached.
 pub async fn what_stands_at_a_place_is_found<S: EventStore>(store: &S) {
     assert_eq!(store.commit_at(1).await.expect("a read"), None);

@@ -102,6 +102,7 @@ macro_rules! event_store_contract {
             a_subscription_has_only_the_aggregates_it_asks_for
             a_subscriber_that_asks_for_other_aggregates_gets_them
             whoever_reads_keeps_its_turn_until_it_leaves
+            an_active_subscriber_is_known_if_the_store_can_tell
             what_stands_at_a_place_is_found
             what_stands_before_a_place_is_found
             a_business_transaction_is_found

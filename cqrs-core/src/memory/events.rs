@@ -264,6 +264,11 @@ impl EventStore for MemoryEvents {
         })
     }
 
+    async fn has_subscriber(&self, subscriber: &str) -> Result<Option<bool>, StoreError> {
+        let held = |turn: &Arc<Semaphore>| turn.available_permits() == 0;
+        Ok(Some(lock(&self.turns).get(subscriber).is_some_and(held)))
+    }
+
     async fn forget(&self, _: &str) -> Result<(), StoreError> {
         Ok(())
     }

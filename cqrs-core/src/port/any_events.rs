@@ -75,6 +75,7 @@ trait DynEvents: Send + Sync + 'static {
         after: u64,
     ) -> BoxFuture<'a, Result<Backlog, StoreError>>;
     fn search(&self, search: Search) -> BoxFuture<'_, Result<Page, StoreError>>;
+    fn has_subscriber<'a>(&'a self, subscriber: &'a str) -> BoxFuture<'a, Result<Option<bool>, StoreError>>;
     fn forget<'a>(&'a self, subscriber: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
     fn load_snapshot<'a>(
         &'a self,
@@ -172,6 +173,10 @@ impl<E: EventStore> DynEvents for E {
         Box::pin(E::search(self, search))
     }
 
+    fn has_subscriber<'a>(&'a self, subscriber: &'a str) -> BoxFuture<'a, Result<Option<bool>, StoreError>> {
+        Box::pin(E::has_subscriber(self, subscriber))
+    }
+
     fn forget<'a>(&'a self, subscriber: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(E::forget(self, subscriber))
     }
@@ -262,6 +267,10 @@ impl EventStore for AnyEvents {
 
     async fn search(&self, search: Search) -> Result<Page, StoreError> {
         self.0.search(search).await
+    }
+
+    async fn has_subscriber(&self, subscriber: &str) -> Result<Option<bool>, StoreError> {
+        self.0.has_subscriber(subscriber).await
     }
 
     async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {

@@ -248,6 +248,27 @@ pub trait EventStore: Send + Sync + 'static {
         request: Subscribe<'_>,
     ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send;
 
+    /// Whether a subscriber of this name is active, in this process or in another one: it reads the log, or waits for
+    /// the next commit. `None` if the store cannot tell, which is the default.
+    ///
+    /// For operators, who ask whether a projection has a process: after a crash a store may take a subscriber for active
+    /// until it notices that its process is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn has_subscriber(
+        &self,
+        subscriber: &str,
+    ) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send {
+        let _ = subscriber;
+        std::future::ready(Ok(None))
+    }
+
     /// Removes what the store keeps about a subscriber that will not return. Nothing happens if it keeps nothing.
     ///
     /// # Errors
@@ -390,6 +411,13 @@ impl<S: EventStore> EventStore for Arc<S> {
         request: Subscribe<'_>,
     ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send {
         S::subscribe(self, request)
+    }
+
+    fn has_subscriber(
+        &self,
+        subscriber: &str,
+    ) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send {
+        S::has_subscriber(self, subscriber)
     }
 
     fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send {

@@ -64,6 +64,9 @@ pub struct ProjectorStatus {
     pub rate: u64,
     /// The number of its dead letters.
     pub dead_letters: usize,
+    /// Whether a process follows the log for it, this one or another: [`Cqrs::progress`](crate::Cqrs::progress) asks for
+    /// it. `None` if the event store cannot tell, or was not asked.
+    pub active: Option<bool>,
     pub(crate) pace: Option<Pace>,
 }
 
@@ -78,6 +81,7 @@ impl ProjectorStatus {
             last_event: None,
             rate: 0,
             dead_letters: 0,
+            active: None,
             pace: None,
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, marker::PhantomData, sync::Arc};
 
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use crate::{
     base::{
@@ -264,9 +265,9 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     }
 
     /// [`projectors`](Self::projectors), with the present answers of the stores: the position of each build, whichever
-    /// process projects it, how many commits it has still to project, since when the first of them waits, and how many
-    /// dead letters it has. So it is correct also for a projector that has halted, that is a standby for another
-    /// process, or that runs [elsewhere](crate::operate::ProjectorState::Elsewhere).
+    /// process projects it, how many commits it has still to project, since when the first of them waits, how many dead
+    /// letters it has, and whether a process runs it at all. So it is correct also for a projector that has halted, that
+    /// is a standby for another process, or that runs [elsewhere](crate::operate::ProjectorState::Elsewhere).
     ///
     /// # Errors
     ///
@@ -276,11 +277,15 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     ///
     /// Dropping it loses nothing.
     pub async fn progress(&self) -> Result<Vec<ProjectorStatus>, Error> {
-        let mut all = Vec::new();
-        for worker in &self.runtime.workers {
-            all.extend(worker.progress().await?);
+        // At the same time: an event store may have to look twice before it says that a projection has no process.
+        let mut asked = JoinSet::new();
+        for (place, worker) in self.runtime.workers.iter().cloned().enumerate() {
+            asked.spawn(async move { (place, worker.progress().await) });
         }
-        Ok(all)
+        let mut answers = asked.join_all().await;
+        answers.sort_by_key(|(place, _)| *place);
+        let answers: Result<Vec<_>, _> = answers.into_iter().map(|(_, answer)| answer).collect();
+        Ok(answers?.concat())
     }
 
     /// Rebuilds a projection from the first event, beside the active build, which still answers queries (blue/green).

@@ -38,7 +38,7 @@ use crate::{
         append::append_error,
         era::Era,
         snapshots::SnapshotBucket,
-        subscription::{NatsSubscription, consumer::Turns},
+        subscription::{NatsSubscription, consumer::Turns, taken},
     },
     topology::Topology,
     wire::{
@@ -297,6 +297,10 @@ impl EventStore for NatsEvents {
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {
         NatsSubscription::open(&self.connection, &self.topology, &self.turns, request).await
+    }
+
+    async fn has_subscriber(&self, subscriber: &str) -> Result<Option<bool>, StoreError> {
+        taken::is_taken(&self.connection, self.topology.stream(), subscriber).await
     }
 
     async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {

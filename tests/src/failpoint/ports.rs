@@ -35,8 +35,8 @@ impl<S: EventStore + Deadlines + Clone> EventStore for Stops<S> {
     type Subscription = Following<S::Subscription>;
 
     crate::pass_on! {
-        to inner: source name era backlog read last last_confirmed next_after last_before commit_at forget log search
-            load_snapshot save_snapshot
+        to inner: source name era backlog read last last_confirmed next_after last_before commit_at
+            has_subscriber forget log search load_snapshot save_snapshot
     }
 
     fn capabilities(&self) -> Capabilities {

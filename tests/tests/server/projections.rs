@@ -498,6 +498,7 @@ async fn who_has_no_projectors_asks_and_looks_at_those_of_others<B: Backend + Cl
     let receipt = deposit(&looking, "a", 1).await;
     let status = looking.progress().await.unwrap().swap_remove(0);
     assert_eq!((&status.state, status.sequence, status.pending), (&ProjectorState::Elsewhere, 0, 2));
+    assert_eq!(status.active, Some(false), "no process runs it");
     let early = looking.query(statement("a")).after(&receipt).patience(Duration::from_millis(50)).await;
     assert!(matches!(early, Err(Error::ViewBehind { .. })), "{early:?}");
 
@@ -505,8 +506,9 @@ async fn who_has_no_projectors_asks_and_looks_at_those_of_others<B: Backend + Cl
     assert_eq!(looking.query(statement("a")).after(&receipt).await.unwrap().unwrap().versions, [1, 2]);
     let status = looking.progress().await.unwrap().swap_remove(0);
     assert_eq!((status.sequence, status.pending), (receipt.position.sequence, 0));
-    assert_eq!(status.remaining(), Some(Duration::ZERO));
+    assert_eq!((status.remaining(), status.active), (Some(Duration::ZERO), Some(true)));
     projecting.stop().await;
     deposit(&projecting, "a", 1).await;
-    assert_eq!(looking.progress().await.unwrap()[0].pending, 1);
+    let status = looking.progress().await.unwrap().swap_remove(0);
+    assert_eq!((status.pending, status.active), (1, Some(false)), "its process has ended");
 }

@@ -179,12 +179,14 @@ impl Worker {
                 let sequence = saved.map_or(0, |checkpoint| checkpoint.sequence);
                 let backlog = self.log.events.backlog(&self.settings.aggregates, sequence).await?;
                 let dead_letters = dead_letter::read(&*self.projection, id).await?.len();
-                Ok((sequence, backlog, dead_letters))
+                let subscriber = self.log.subscriber(&self.projection.subscriber(id));
+                let active = self.log.events.has_subscriber(&subscriber).await?;
+                Ok((sequence, backlog, dead_letters, active))
             });
-            let (sequence, backlog, dead_letters) = found.await?;
+            let (sequence, backlog, dead_letters, active) = found.await?;
             status.sequence = sequence;
             (status.pending, status.pending_since) = (backlog.commits, backlog.since);
-            status.dead_letters = dead_letters;
+            (status.dead_letters, status.active) = (dead_letters, active);
         }
         Ok(all)
     }

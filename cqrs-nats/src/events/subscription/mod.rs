@@ -8,6 +8,7 @@
 pub(crate) mod consumer;
 mod ahead;
 mod reader;
+pub(crate) mod taken;
 
 use std::{sync::Arc, time::Duration};
 

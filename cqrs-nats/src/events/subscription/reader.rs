@@ -47,7 +47,7 @@ use crate::{
 
 /// How often a standby checks whether the pin is free, because the server does not notify it. A failover takes [`TURN`]
 /// and two of these.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// How often a subscriber renews its pin while it has no room for more messages: several times in each [`TURN`].
 const ALIVE: Duration = Duration::from_millis(400);
