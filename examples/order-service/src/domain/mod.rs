@@ -9,7 +9,7 @@ mod sale;
 mod stock;
 mod text;
 
-pub use money::Money;
+pub use money::{Money, grouped};
 pub use order::{
     CancelOrder, ConfirmOrder, CreateOrder, DeliverOrder, ExpireOrder, MAX_LINES, Order, OrderEvent,
     OrderRejection, PayOrder, ShipOrder, Status, SubmitOrder,

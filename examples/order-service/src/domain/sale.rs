@@ -151,7 +151,7 @@ mod tests {
     fn the_largest_line_that_is_taken_is_still_exact() {
         let line = line("999999.9999", MAX_QUANTITY, "0.0001");
         assert_eq!(line.check(), Ok(()));
-        assert_eq!(line.net().to_string(), "999899999900.01");
+        assert_eq!(line.net().to_string(), "999,899,999,900.01");
     }
 
     #[test]

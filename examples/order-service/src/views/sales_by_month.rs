@@ -122,7 +122,7 @@ macro_rules! sales_by_month_in {
                 let before: String = before.fetch_one(&mut *connection).await?;
                 let net = money(&before)? + net;
                 let sold = sqlx::query(tables.sql(SOLD)).bind(country).bind(order).bind(orders).bind(units);
-                sold.bind(net.to_string()).execute(connection).await?;
+                sold.bind(net.amount().to_string()).execute(connection).await?;
                 Ok(())
             }
         }
