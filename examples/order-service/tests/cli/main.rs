@@ -5,13 +5,20 @@
 mod fold;
 #[cfg(unix)]
 mod processes;
+mod scenario;
+#[cfg(unix)]
+mod set_aside;
 #[cfg(unix)]
 mod stores;
 mod support;
+mod terminal;
 
 use std::{collections::BTreeSet, fs};
 
-use crate::support::{NORTHWIND, Output, Small, order_service};
+use crate::{
+    scenario::check_scenario,
+    support::{NORTHWIND, Small, order_service},
+};
 use cqrs_core::Event as _;
 use cqrs_tests::TestContext;
 use order_service::{OrderEvent, StockEvent};
@@ -48,16 +55,6 @@ fn northwind_figures(new_events: u64, repeats: u64) -> Value {
 
 /// Four commands for each of 830 orders and 72 products, and two more for each of 809 shipped orders.
 const EVENTS: u64 = 3 * 830 + 2 * 809 + 72;
-
-#[test]
-fn the_scenario_runs_without_any_server() {
-    let output = order_service(["--memory"]).run();
-    assert!(output.success(), "{output:?}");
-    assert_eq!(output.stderr, "");
-    check_scenario(&output.stdout);
-    assert!(output.stdout.starts_with("Events and views are kept in memory"), "{}", output.stdout);
-    assert!(!output.stdout.contains('\u{1b}'), "there is colour where there is no terminal");
-}
 
 #[test]
 fn without_a_server_on_the_path_a_file_is_used_and_said() {
@@ -106,42 +103,6 @@ fn what_is_imported_into_a_file_is_in_the_reports_of_later_runs() {
 fn without_postgres_the_error_names_the_feature() {
     let refused = order_service(["--memory", "--views", "postgres://anna:s3cret@host/shop", "report"]).run();
     refused.is_refused_with(&["built without Postgres", "--features postgres"]);
-}
-
-#[tokio::test]
-async fn the_scenario_runs_on_one_server_again_and_again() {
-    let context = TestContext::new("order-scenario").await;
-    for _ in 0..2 {
-        let output = order_service(["--context", &context.name]).nats().await.run();
-        assert!(output.success(), "{output:?}");
-        check_scenario(&output.stdout);
-    }
-}
-
-/// Both aggregates, a rejection of each, a repeat, an order that is cancelled and its stock released, and orders that
-/// are fulfilled, not paid, and not to be fulfilled.
-fn check_scenario(told: &str) {
-    for line in [
-        "event 1  stock.received: 40 came in (Coffee)",
-        "view     stock-level: 40 on the shelf, 34 available",
-        "view     order-summary: created, 152.75 net",
-        "refused  the order costs 152.75, not 150.00",
-        "event 3  order.paid: 152.75 received",
-        "repeat   nothing happens, and the answer is the first receipt",
-        "event 5  order.delivered: the parcel has arrived",
-        "refused  1 asked for, 0 available",
-        "event 3  order.cancelled: found a cheaper one, a sale of 375.00 is undone",
-        "view     stock-level: 34 on the shelf, 34 available",
-        "order.submitted: it goes its way by itself, to be paid within 900 s",
-        "event 3  order.confirmed: a sale of 25.00",
-        "event 5  order.shipped: the parcel left on",
-        "event 4  order.cancelled: not paid in time, a sale of 37.50 is undone",
-        "event 3  order.cancelled: not everything is in stock",
-        "view     stock-level: 32 available, the coffee of Dora and Emil is free again",
-    ] {
-        assert!(told.contains(line), "{line:?} is not in:\n{told}");
-    }
-    assert_eq!(told.matches("order.paid: 152.75").count(), 1, "the repeat has had an effect:\n{told}");
 }
 
 #[test]
@@ -232,9 +193,7 @@ async fn a_report_is_a_table_for_people() {
     let output = order_service(["import", folder, "--context", &context.name]).nats().await.run();
     assert!(output.stdout.contains("9 new events; 0 commands"), "{output:?}");
     let report = order_service(["report", "--context", &context.name]).nats().await.run();
-    for cells in
-        ["Norway 1 12 168.00 142.8000", "ANNA Anna Aas 1 12 168.00 142.8000", "all 2 13 177.80 152.6000"]
-    {
+    for cells in ["Norway 1 12 168.00 142.80", "ANNA Anna Aas 1 12 168.00 142.80", "all 2 13 177.80 152.60"] {
         assert!(report.has_row(cells), "{cells:?} is not in:\n{}", report.stdout);
     }
 }
@@ -330,19 +289,5 @@ fn an_unreachable_server_is_one_clear_line() {
         // Nothing listens on the port 1.
         let output = order_service(command).env("NATS_URL", "nats://anna:s3cret@127.0.0.1:1").run();
         output.is_refused_with(&["nats://127.0.0.1:1"]);
-    }
-}
-
-#[test]
-fn help_teaches_with_examples() {
-    for command in [
-        &["--help"][..],
-        &["import", "--help"],
-        &["report", "--help"],
-        &["orders", "--help"],
-        &["status", "--help"],
-    ] {
-        let Output { stdout, .. } = order_service(command).run();
-        assert!(stdout.contains("Examples:\n  order-service"), "{stdout}");
     }
 }

@@ -8,7 +8,8 @@ use cqrs_tests::{
 use serde_json::Value;
 
 use crate::{
-    EVENTS, check_scenario, fold, northwind_figures,
+    EVENTS, fold, northwind_figures,
+    scenario::check_scenario,
     support::{NORTHWIND, Run, Small, order_service},
 };
 
@@ -170,7 +171,11 @@ async fn the_status_says_how_far_each_projection_is(views: &str, tables: usize) 
         assert_eq!((behind("order-summary-v1"), behind("stock-level-v1"), behind("history-v1")), (8, 1, 9));
         assert!(status.as_array().unwrap().iter().all(|row| row["seconds_behind"].as_f64().unwrap() > 0.0));
         assert!(status.as_array().unwrap().iter().all(|row| row["seconds_to_go"].is_null()));
+        assert!(status.as_array().unwrap().iter().all(|row| row["process"] == false));
     }
+    let table = store.run(&["status"]).await.run();
+    assert!(table.has_row_with("history no process runs it 0 9"), "{}", table.stdout);
+    assert!(table.stdout.contains("order-service serve runs what no process runs"), "{}", table.stdout);
 
     let mut serving = store.run(&["serve"]).await.begin();
     serving.says("until Ctrl-C");
@@ -180,9 +185,13 @@ async fn the_status_says_how_far_each_projection_is(views: &str, tables: usize) 
             .all(|(_, state, position, behind)| state == "caught_up" && *position > 0 && *behind == 0)
     })
     .await;
+    assert!(status().await.as_array().unwrap().iter().all(|row| row["process"] == true));
     let table = store.run(&["status"]).await.run();
-    assert!(table.has_row("history-v1 caught up 9 0 0 s 0 0 s 0"), "{}", table.stdout);
+    assert!(table.has_row("history caught up 9 0 0 s 0"), "{}", table.stdout);
+    assert!(!table.stdout.contains("no process"), "{}", table.stdout);
     assert!(serving.interrupt().0.success());
+    let table = store.run(&["status"]).await.run();
+    assert!(table.has_row("history no process runs it 9 0 0 s 0"), "{}", table.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

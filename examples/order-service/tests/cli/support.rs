@@ -5,6 +5,9 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -12,6 +15,9 @@ use tempfile::TempDir;
 
 /// The folder with the Northwind files.
 pub(crate) const NORTHWIND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/northwind");
+
+/// How long a complaint may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Prepares a run of the program with these arguments, in a folder of its own and with none of the
 /// variables that change what it does.
@@ -68,9 +74,13 @@ impl Run {
 
     /// Begins a run that continues until it is stopped.
     pub(crate) fn begin(mut self) -> Running {
-        let mut child = self.command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Running { child, stdout, _run: self }
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (line, lines) = mpsc::channel();
+        // It ends with the process, or with the test.
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|read| line.send(read)));
+        Running { child, stdout, stderr: lines, complaints: String::new(), _run: self }
     }
 }
 
@@ -97,7 +107,18 @@ impl Output {
     /// Expects the exit status of a refusal, and one line on stderr with these words.
     #[track_caller]
     pub(crate) fn is_refused_with(&self, words: &[&str]) {
-        assert_eq!(self.status.code(), Some(1), "{self:?}");
+        self.is_one_line_with(1, words);
+    }
+
+    /// Expects the exit status of a mistake on the command line, and one line on stderr with these words.
+    #[track_caller]
+    pub(crate) fn is_a_mistake_with(&self, words: &[&str]) {
+        self.is_one_line_with(2, words);
+    }
+
+    #[track_caller]
+    fn is_one_line_with(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
         assert_eq!(self.stdout, "");
         assert_eq!(self.stderr.matches('\n').count(), 1, "{}", self.stderr);
         assert!(self.stderr.starts_with("order-service: "), "{}", self.stderr);
@@ -107,18 +128,22 @@ impl Output {
         }
     }
 
-    /// Expects the exit status of a failure, and these words at the end of stderr.
+    /// Expects the exit status of a failure, and one line at the end of stderr that ends with these words.
     #[track_caller]
     pub(crate) fn fails_with(&self, words: &str) {
         assert_eq!(self.status.code(), Some(1), "{self:?}");
-        assert!(self.stderr.trim_end().ends_with(words), "{}", self.stderr);
+        let last = self.stderr.lines().last().unwrap_or_default();
+        assert!(last.starts_with("order-service: ") && last.ends_with(words), "{}", self.stderr);
     }
 
     /// Whether a table has a row with these cells, whatever separates them.
     pub(crate) fn has_row(&self, cells: &str) -> bool {
-        let words =
-            |line: &str| line.split([' ', '│']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-        self.stdout.lines().any(|line| words(line) == cells)
+        self.stdout.lines().any(|line| in_cells(line) == cells)
+    }
+
+    /// Whether a table has a row that begins with these cells.
+    pub(crate) fn has_row_with(&self, cells: &str) -> bool {
+        self.stdout.lines().any(|line| in_cells(line).starts_with(cells))
     }
 }
 
@@ -126,6 +151,9 @@ impl Output {
 pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    stderr: Receiver<String>,
+    /// All of stderr that was read, in one line.
+    complaints: String,
     _run: Run,
 }
 
@@ -139,6 +167,15 @@ impl Running {
             if line.contains(words) {
                 return line;
             }
+        }
+    }
+
+    /// Waits until it has said this on stderr, in one line or in several.
+    pub(crate) fn complains(&mut self, words: &str) {
+        while !self.complaints.contains(words) {
+            let line = self.stderr.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("{words:?} is not in {:?}", self.complaints));
+            self.complaints.extend([&in_one_line(&line), " "]);
         }
     }
 
@@ -163,6 +200,16 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The cells of a row of a table, with one space between them.
+fn in_cells(line: &str) -> String {
+    line.split([' ', '│']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// A text without its line breaks and indentations.
+pub(crate) fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Two small orders as Northwind files: one that was shipped and one that was not.

@@ -1,16 +1,21 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{fmt::Write as _, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use order_service::{Country, OrderId, Status};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{RangedU64ValueParser, StyledStr},
+    value_parser,
+};
+use cqrs_core::AggregateKey;
+use order_service::{Country, OrderId, Status, views::OrderPage};
 
 /// Orders and stock as an event-sourced service: see it work, fill it, ask it.
 ///
 /// Without a command it plays a short scenario and shows each command, the events that follow from it and
 /// what the views then say.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXAMPLES)]
+#[command(version, about, after_help = EXAMPLES, max_term_width = 80)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) place: Place,
@@ -50,7 +55,7 @@ pub(crate) struct Place {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Play orders from Northwind CSV files in as commands, and print the figures that the views then show.
+    /// Carry out the orders of Northwind CSV files as commands, and print figures.
     ///
     /// All four files are read and checked before the first command is sent, so a broken row changes
     /// nothing. What is imported stays, whatever fails later; the same import can be run again and goes on
@@ -63,20 +68,20 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Print the sales by country and by customer, as the views have them. Nothing is replayed.
+    /// Print the sales by country and by customer.
     ///
-    /// Where the views are in SQLite or Postgres, it also prints the sales of one year by month and country, which are
-    /// rows of a table.
+    /// The figures are those of the views: nothing is replayed. Where the views are in SQLite or Postgres, it also
+    /// prints the sales of one year by month and country, which are rows of a table.
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
         /// The year whose months are printed; the last one with sales unless it is given.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true, value_parser = value_parser!(i16).range(1..=9999))]
         year: Option<i16>,
         /// How the figures are printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// List orders, page by page, of all or of those that are wanted.
+    /// List orders, page by page: all, or those that are wanted.
     #[command(after_help = ORDERS_EXAMPLES)]
     Orders {
         /// Only orders that are this far.
@@ -88,38 +93,153 @@ pub(crate) enum Task {
         /// Only orders after this one: where the page before ended.
         #[arg(long, value_name = "ORDER")]
         after: Option<OrderId>,
-        /// How many orders, up to 1,000.
-        #[arg(long, default_value_t = 20)]
+        /// How many orders, 1 to 1,000.
+        #[arg(
+            long,
+            default_value_t = 20,
+            allow_negative_numbers = true,
+            value_parser = RangedU64ValueParser::<usize>::new().range(1..=OrderPage::MAX as u64)
+        )]
         limit: usize,
         /// How the orders are printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Show how far each projection is: its position, how many commits it is behind and for how long, how fast that
-    /// gets less, how long it will take, and how many events it has set aside.
+    /// Show how far each projection is, and whether a process runs it.
     ///
-    /// It only looks, at what is stored; whatever process keeps the views up to date is not disturbed.
+    /// For each projection: its position in the log, how many commits it is behind and for how long, the time that it
+    /// will take, and how many events it has set aside as dead letters. A projection that no process runs stays where
+    /// it is.
+    ///
+    /// It only looks, at what is stored: the processes that run projections are not disturbed.
     #[command(after_help = STATUS_EXAMPLES)]
     Status {
         /// How the status is printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Build a view anew from the whole log, beside the build that answers until it is done.
+    /// Show and resolve events that a projection could not apply.
     ///
-    /// It may be interrupted, and goes on when it is run again.
+    /// Such an event is a dead letter, and so are the later events of its aggregate: they are applied in order, or not
+    /// at all. The other aggregates go on. Repair the cause and retry, or drop the first of them.
+    ///
+    /// Without a command it lists all of them.
+    #[command(after_help = LETTERS_EXAMPLES)]
+    DeadLetters {
+        #[command(subcommand)]
+        action: Option<LettersAction>,
+    },
+    /// Show and resolve commands that the fulfilment could not send.
+    ///
+    /// Such a command is a dead intent, and so are the later ones for the same order: they are sent in order, or not at
+    /// all. The fulfilment of other orders goes on. Repair the cause and retry, or drop the first of them.
+    ///
+    /// Without a command it lists all of them.
+    #[command(after_help = INTENTS_EXAMPLES)]
+    DeadIntents {
+        #[command(subcommand)]
+        action: Option<IntentsAction>,
+    },
+    /// Build a view anew from the whole log, beside the one that answers.
+    ///
+    /// The build before it answers until the new one is done, and is then removed. A rebuild may be interrupted, and
+    /// goes on when it is run again.
+    #[command(after_help = REBUILD_EXAMPLES)]
     Rebuild {
-        /// Its name, such as `sales-totals`.
+        /// Its name, such as `sales-totals`: `status` shows all of them.
         view: String,
     },
-    /// Print what came of a business transaction, or of all that have changed an order: each command, its events, and
-    /// the commands that followed from these.
+    /// Print what came of a business transaction, or of all that changed an order.
+    ///
+    /// It prints each command, its events, and the commands that followed from these, each below its cause.
+    #[command(after_help = TRACE_EXAMPLES)]
     Trace {
         /// An order, or the id of a business transaction, as an event's correlation id has it.
         id: String,
     },
-    /// Keep the views up to date and let submitted orders go their way, until Ctrl-C.
+    /// Run the projections: keep the views up to date and fulfil submitted orders.
+    ///
+    /// It runs until Ctrl-C, and tells on stderr what goes wrong: a projection that waits or has halted, an event that
+    /// is set aside as a dead letter, a command that could not be sent. Several processes can serve the same orders: one
+    /// of them runs a projection, and another takes over when it ends.
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve,
+}
+
+/// What is done with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LettersAction {
+    /// List them, in the order of the log.
+    List {
+        /// Only those of this projection, such as `order-summary`.
+        projection: Option<String>,
+        /// How they are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show those of one aggregate, with the events' data as JSON.
+    Show {
+        #[command(flatten)]
+        of: OfAggregate,
+        /// How they are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Apply those of one aggregate in order, until an event fails again.
+    Retry {
+        #[command(flatten)]
+        of: OfAggregate,
+    },
+    /// Drop the first one of an aggregate: the view stays without that event.
+    Drop {
+        #[command(flatten)]
+        of: OfAggregate,
+    },
+}
+
+/// The dead letters of one aggregate in one projection.
+#[derive(Debug, Args)]
+pub(crate) struct OfAggregate {
+    /// The projection, such as `order-summary`.
+    pub(crate) projection: String,
+    /// The aggregate, such as `order/10248` or `stock/11`.
+    #[arg(value_parser = aggregate)]
+    pub(crate) aggregate: AggregateKey,
+}
+
+/// What is done with dead intents.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IntentsAction {
+    /// List them, by order.
+    List {
+        /// How they are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show those of one order, with the commands' fields as JSON.
+    Show {
+        /// The order.
+        order: OrderId,
+        /// How they are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Send those of one order in order, until one fails again.
+    Retry {
+        /// The order.
+        order: OrderId,
+    },
+    /// Drop the first one of an order: that command is not sent.
+    Drop {
+        /// The order.
+        order: OrderId,
+    },
+}
+
+/// Reads an aggregate's name and id, with a slash between them.
+fn aggregate(text: &str) -> Result<AggregateKey, String> {
+    let (name, id) = text.split_once('/').ok_or("an aggregate has a name and an id, such as order/10248")?;
+    AggregateKey::new(name.to_owned(), id).map_err(|error| error.to_string())
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -127,16 +247,9 @@ pub(crate) enum Format {
     /// Tables for people.
     #[default]
     Text,
-    /// One JSON object for programs; amounts of money are strings, so that they stay exact.
+    /// JSON for programs; amounts of money are strings, so that they stay exact.
     Json,
 }
-
-const STATUS_EXAMPLES: &str = "\
-Examples:
-  order-service status --nats nats://localhost:4222
-  order-service status --nats nats://localhost:4222 --views postgres --format json
-  watch order-service status --nats nats://localhost:4222
-                                                again and again";
 
 /// How far an order is, as a word on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -162,28 +275,43 @@ impl From<Wanted> for Status {
     }
 }
 
+/// A mistake on the command line, in one line.
+pub(crate) fn in_one_line(mistake: &StyledStr) -> String {
+    let text = mistake.to_string();
+    let parts = text.trim().trim_start_matches("error: ").split("\n\n");
+    let is_told = |part: &&str| !part.starts_with("Usage:") && !part.starts_with("For more information");
+    let mut line = String::new();
+    for part in parts.filter(is_told) {
+        let words: Vec<_> = part.split_whitespace().collect();
+        // Writing to a string cannot fail.
+        let _ = write!(line, "{}; ", words.join(" "));
+    }
+    line + "see --help"
+}
+
 const EXAMPLES: &str = "\
 Examples:
-  order-service                                 play the scenario
-  order-service --memory                        play it, and keep nothing
-  order-service --sqlite                        play it without any server
-  order-service import data/northwind           fill the views with 830 orders
-  order-service report                          ask the views, without a replay
-  order-service report --views sqlite           ask views in SQLite, which are built first
-  DATABASE_URL=postgres://anna@localhost/shop order-service serve --views postgres
-                                                keep views in Postgres up to date
-  order-service rebuild sales-totals            build a view anew while it answers
-  order-service trace 10248                     see what led to what about an order
-  NATS_URL=nats://localhost:4222 order-service serve
-                                                keep the views of that server up to date
+  order-service                          play the scenario
+  order-service --memory                 play it, and keep nothing
+  order-service --sqlite                 play it in a file, without a server
+  order-service import examples/order-service/data/northwind
+                                         fill the service with 830 orders
+  order-service report                   ask the views, without a replay
+  order-service orders --country Germany list orders
+  order-service serve                    run the projections until Ctrl-C
+  order-service status                   see how far they are
+  order-service report --views sqlite    ask views in SQLite, built first
+  order-service trace 10248              see what led to what about an order
 
-RUST_LOG=info shows on stderr what the framework does.";
+With cargo, put `cargo run -p order-service --` in place of `order-service`.
+NO_COLOR=1 prints no colours; RUST_LOG=info shows on stderr what the
+framework does. Exit codes: 0 done, 1 failed, 2 a mistake on the command line.";
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
-  order-service import data/northwind
+  order-service import examples/order-service/data/northwind
   order-service import data/northwind --format json
-  order-service import data/northwind --nats nats://localhost:4222 --context northwind";
+  order-service import data/northwind --nats nats://localhost:4222";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -195,4 +323,43 @@ const ORDERS_EXAMPLES: &str = "\
 Examples:
   order-service orders --country Germany --limit 10
   order-service orders --status paid --format json | jq '.orders[].order'
-  order-service orders --after 10267            the page after order 10267";
+  order-service orders --after 10267     the page after order 10267";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  order-service status
+  order-service status --views postgres --format json
+  watch order-service status --nats nats://localhost:4222
+                                         again and again";
+
+const LETTERS_EXAMPLES: &str = "\
+Examples:
+  order-service dead-letters             list all of them
+  order-service dead-letters show order-summary order/10248
+  order-service dead-letters retry order-summary order/10248
+  order-service dead-letters drop order-summary order/10248";
+
+const INTENTS_EXAMPLES: &str = "\
+Examples:
+  order-service dead-intents             list all of them
+  order-service dead-intents show 10248
+  order-service dead-intents retry 10248
+  order-service dead-intents drop 10248";
+
+const REBUILD_EXAMPLES: &str = "\
+Examples:
+  order-service rebuild sales-totals
+  order-service rebuild order-summary --views sqlite";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  order-service trace 10248              all that changed order 10248
+  order-service trace e0330a5a-b121-58d0-aac1-6da555c3369b
+                                         one business transaction";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  order-service serve
+  NATS_URL=nats://localhost:4222 order-service serve
+  DATABASE_URL=postgres://anna@localhost/shop \\
+    order-service serve --views postgres";

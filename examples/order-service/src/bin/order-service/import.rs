@@ -7,7 +7,7 @@ use cqrs_core::{CommandId, CorrelationId, lists::SentTo};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::Either, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use order_service::{
-    Aggregates, Money, OrderService,
+    Aggregates, Money, OrderService, grouped,
     views::{CountrySales, CustomerSales, GetTotals, OrderBy, SalesTotals, TopCountries, TopCustomers},
 };
 use serde::Serialize;
@@ -15,7 +15,8 @@ use serde::Serialize;
 use crate::{
     cli::Format,
     northwind::{Northwind, NorthwindOrder},
-    tables::{Table, exact, grouped},
+    tables::Table,
+    terminal::wrapped,
 };
 
 /// How many orders are imported at the same time. Within one order each command waits for the one before.
@@ -192,8 +193,8 @@ impl Figures {
         sums.row(&["orders"], &[self.orders]);
         sums.row(&["lines"], &[self.lines]);
         sums.row(&["units"], &[self.units]);
-        sums.row(&["gross"], &[exact(self.gross, 2)]);
-        sums.row(&["net"], &[exact(self.net, 4)]);
+        sums.row(&["gross"], &[self.gross]);
+        sums.row(&["net"], &[self.net]);
         sums.row(&["orders shipped"], &[self.shipped]);
         sums.row(&["orders never shipped"], &[self.never_shipped]);
         let mut countries = Table::new(&["top countries"], &["orders"]);
@@ -202,11 +203,12 @@ impl Figures {
         }
         let mut customers = Table::new(&["top customers"], &["net"]);
         for row in &self.top_customers {
-            customers.row(&[&row.customer], &[exact(row.net, 4)]);
+            customers.row(&[&row.customer], &[row.net]);
         }
         writeln!(out, "{sums}\n\n{countries}\n\n{customers}\n")?;
         let (events, repeats) = (grouped(self.new_events), grouped(self.repeats));
-        writeln!(out, "{events} new events; {repeats} commands had been carried out before.")?;
+        let line = format!("{events} new events; {repeats} commands had been carried out before.");
+        writeln!(out, "{}", wrapped(&line, 0))?;
         Ok(())
     }
 }

@@ -5,15 +5,15 @@ use std::{io::Write, time::Duration};
 use anyhow::{Context as _, Result};
 use cqrs_core::operate::ProjectorStatus;
 use indicatif::{ProgressBar, ProgressStyle};
-use order_service::OrderService;
+use order_service::{OrderService, grouped};
 
-use crate::tables::grouped;
+use crate::terminal::wrapped;
 
 /// How often the bar moves.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Rebuilds the view, shows the progress, and removes the former build.
-pub(crate) async fn run(service: &OrderService, view: &str, out: &mut impl Write) -> Result<()> {
+/// Rebuilds the view, shows the progress, and removes the former build; `empty` says why the log may be empty.
+pub(crate) async fn run(service: &OrderService, view: &str, empty: &str, out: &mut impl Write) -> Result<()> {
     let mut rebuild = service.rebuild(view).await?;
     let (bar, seen) = (progress_bar(), rebuild.clone());
     let finished = loop {
@@ -24,10 +24,13 @@ pub(crate) async fn run(service: &OrderService, view: &str, out: &mut impl Write
     };
     bar.finish_and_clear();
     finished.context("the build before it goes on answering")?;
-    let commits = grouped(seen.progress().sequence);
-    writeln!(out, "{view} was built anew from {commits} commits and answers from now on.")?;
+    let line = match seen.progress().sequence {
+        0 => format!("{view} was built anew, and is empty like the log. {empty}"),
+        last => format!("{view} was built anew up to sequence {} and answers from now on.", grouped(last)),
+    };
+    writeln!(out, "{}", wrapped(&line, 0))?;
     for removed in service.remove_old_builds(view).await? {
-        writeln!(out, "{removed}, which answered before, is removed.")?;
+        writeln!(out, "{}", wrapped(&format!("{removed}, which answered before, is removed."), 2))?;
     }
     Ok(())
 }

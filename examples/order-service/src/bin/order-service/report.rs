@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::{
     cli::Format,
-    tables::{SALES, Table, exact, sales},
+    tables::{SALES, Table, sales},
+    terminal::wrapped,
     view_store::AnyViews,
 };
 
@@ -36,12 +37,13 @@ struct Totals {
     never_shipped: u64,
 }
 
-/// Queries the views and prints the answers.
+/// Queries the views and prints the answers; `empty` says why there may be none.
 pub(crate) async fn run(
     service: &OrderService,
     views: &AnyViews,
     year: Option<i16>,
     format: Format,
+    empty: &str,
     out: &mut impl Write,
 ) -> Result<()> {
     // The projectors continue from their checkpoints; they have work only if another process was killed.
@@ -58,21 +60,28 @@ pub(crate) async fn run(
         customers: service.query(TopCustomers { by: OrderBy::Net, limit: None }).await?,
         months,
     };
+    let is_empty = report.countries.is_empty();
     match format {
+        Format::Text if is_empty => writeln!(out, "{}", wrapped(&format!("There are no sales. {empty}"), 0))?,
         Format::Text => report.write_tables(out)?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Json => {
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+            if is_empty {
+                anstream::eprintln!("{}", wrapped(&format!("There are no sales. {empty}"), 0));
+            }
+        }
     }
     Ok(())
 }
 
 impl Report {
     fn write_tables(&self, out: &mut impl Write) -> Result<()> {
-        let mut countries = Table::new(&["country"], SALES);
+        let mut countries = Table::new(&["country"], SALES).with_names(0);
         for row in &self.countries {
             countries.row(&[&row.country], &sales(&row.sales));
         }
         countries.row(&["all"], &sales(&self.totals.sales));
-        let mut customers = Table::new(&["customer", "name"], SALES);
+        let mut customers = Table::new(&["customer", "name"], SALES).with_names(1);
         for row in &self.customers {
             let name = row.name.as_ref().map_or("", |name| name.as_str());
             customers.row(&[&row.customer, name], &sales(&row.sales));
@@ -80,9 +89,9 @@ impl Report {
         customers.row(&["all", ""], &sales(&self.totals.sales));
         writeln!(out, "Sales by country\n{countries}\n\nSales by customer\n{customers}\n")?;
         if let Some(rows) = &self.months {
-            let mut months = Table::new(&["month", "country"], &["orders", "units", "net"]);
+            let mut months = Table::new(&["month", "country"], &["orders", "units", "net"]).with_names(1);
             for MonthSales { month, country, orders, units, net } in rows {
-                months.row(&[month, country], &[orders.to_string(), units.to_string(), exact(*net, 4)]);
+                months.row(&[month, country], &[orders.to_string(), units.to_string(), net.to_string()]);
             }
             writeln!(out, "Sales by month and country\n{months}\n")?;
         }

@@ -1,21 +1,31 @@
-//! `serve`: keeps the views current and fulfils submitted orders.
+//! `serve`: runs the projections, and tells what goes wrong.
 
 use std::{io::Write, time::Duration};
 
 use anyhow::Result;
-use cqrs_core::operate::{ProjectorState, ProjectorStatus};
 use order_service::OrderService;
+
+use crate::{terminal::wrapped, troubles::Troubles};
 
 /// How often the projectors are checked.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Runs until Ctrl-C, and prints each change of the projectors' health.
-pub(crate) async fn run(service: &OrderService, words: &str, out: &mut impl Write) -> Result<()> {
-    writeln!(out, "{words}")?;
-    writeln!(
-        out,
-        "The views are kept up to date, and submitted orders go their way, until Ctrl-C; status shows how far they are."
-    )?;
+/// Runs until Ctrl-C, and prints each change of the projectors' health on stderr.
+pub(crate) async fn run(
+    service: &OrderService,
+    words: &str,
+    in_memory: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    writeln!(out, "{}", wrapped(words, 0))?;
+    let told = "The views are kept up to date, and submitted orders are fulfilled, until Ctrl-C. With the same stores, \
+                order-service status shows how far they are; what is set aside is told here.";
+    writeln!(out, "{}", wrapped(told, 0))?;
+    if in_memory {
+        let alone = "No other process reaches events in memory, so nothing will happen here: name a NATS server with \
+                     --nats.";
+        writeln!(out, "{}", wrapped(alone, 0))?;
+    }
     out.flush()?;
     let mut troubles = Troubles::default();
     let mut looks = tokio::time::interval(LOOK);
@@ -28,8 +38,8 @@ pub(crate) async fn run(service: &OrderService, words: &str, out: &mut impl Writ
                 break;
             }
             _ = looks.tick() => {
-                for news in troubles.look(&service.projectors()) {
-                    anstream::eprintln!("{news}");
+                for news in troubles.look(service).await {
+                    anstream::eprintln!("{}", wrapped(&news, 4));
                 }
             }
         }
@@ -56,37 +66,4 @@ async fn told_to_stop() -> std::io::Result<()> {
 #[cfg(not(unix))]
 async fn told_to_stop() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
-}
-
-/// Reports each trouble once, if it lasts from one check to the next, and reports once that all are over. Shorter
-/// troubles are normal: a projector becomes a standby or active whenever another process starts or ends.
-#[derive(Default)]
-struct Troubles {
-    last: Vec<String>,
-    told: Vec<String>,
-}
-
-impl Troubles {
-    fn look(&mut self, projectors: &[ProjectorStatus]) -> Vec<String> {
-        let now: Vec<_> = projectors.iter().filter_map(trouble).collect();
-        let lasting =
-            now.iter().filter(|trouble| self.last.contains(trouble) && !self.told.contains(trouble));
-        let mut news: Vec<_> = lasting.cloned().collect();
-        self.told.extend(news.iter().cloned());
-        if now.is_empty() && !self.told.is_empty() {
-            self.told.clear();
-            news.push("everything is followed again".to_owned());
-        }
-        self.last = now;
-        news
-    }
-}
-
-fn trouble(status: &ProjectorStatus) -> Option<String> {
-    let view = &status.projection;
-    match &status.state {
-        ProjectorState::Retrying { reason } => Some(format!("{view} waits and tries again: {reason}")),
-        ProjectorState::Halted { reason } => Some(format!("{view} has halted: {reason}")),
-        _ => None,
-    }
 }

@@ -4,7 +4,10 @@ use std::io::Write;
 
 use anyhow::{Context as _, Result, bail};
 use cqrs_core::{Aggregate, AggregateKey, CorrelationId};
+use jiff::Unit;
 use order_service::{Order, OrderId, OrderService};
+
+use crate::{IN_MEMORY, terminal::wrapped};
 
 /// The subject of the trace.
 pub(crate) enum Of {
@@ -23,7 +26,7 @@ impl Of {
 }
 
 /// Prints each business transaction as a tree.
-pub(crate) async fn run(service: &OrderService, of: Of, out: &mut impl Write) -> Result<()> {
+pub(crate) async fn run(service: &OrderService, of: Of, in_memory: bool, out: &mut impl Write) -> Result<()> {
     let transactions = match &of {
         Of::Transaction(id) => vec![*id],
         Of::Order(order) => {
@@ -32,15 +35,25 @@ pub(crate) async fn run(service: &OrderService, of: Of, out: &mut impl Write) ->
     };
     let mut found = false;
     for id in transactions {
-        let trace = service.trace(id).await?;
+        let mut trace = service.trace(id).await?;
+        for command in &mut trace.commands {
+            // Less precise times, which leave room for long ids.
+            command.time = command.time.round(Unit::Millisecond)?;
+        }
         if !trace.commands.is_empty() {
             found = true;
-            writeln!(out, "transaction {id}\n{trace}")?;
+            writeln!(out, "transaction {id}")?;
+            for line in trace.to_string().lines() {
+                let indent = line.len() - line.trim_start().len();
+                writeln!(out, "{}", wrapped(line, indent + 4))?;
+            }
+            writeln!(out)?;
         }
     }
+    let why = if in_memory { format!(": {IN_MEMORY}") } else { String::new() };
     match of {
         _ if found => Ok(()),
-        Of::Transaction(id) => bail!("nothing in the log belongs to transaction {id}"),
-        Of::Order(order) => bail!("there is no order {order}"),
+        Of::Transaction(id) => bail!("nothing in the log belongs to transaction {id}{why}"),
+        Of::Order(order) => bail!("there is no order {order}{why}"),
     }
 }
