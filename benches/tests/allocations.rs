@@ -1,4 +1,4 @@
-//! How often a command allocates, beyond its own handler: a number that may only decrease.
+//! How often a command allocates, beyond its own handler: a number that grows only for a reason.
 
 use allocation_counter::{AllocationInfo, measure};
 use cqrs_benches::domain::{CreateOrder, Order, PayOrder, SendParcel};
@@ -10,11 +10,12 @@ use tokio::runtime::{Builder, Runtime};
 /// Enough commands that rare allocations, such as of a table that grows, do not count for much.
 const COMMANDS: u64 = 2_000;
 
-/// The most allocations of a command of one event on an aggregate in memory.
-const MOST_FOR_ONE_EVENT: f64 = 6.5;
+/// The most allocations of a command of one event on an aggregate in memory. One of them is the future of the append, by
+/// which a service does not depend on the type of its store (decision 0079).
+const MOST_FOR_ONE_EVENT: f64 = 7.5;
 
 /// The same for a command of three events.
-const MOST_FOR_THREE_EVENTS: f64 = 13.5;
+const MOST_FOR_THREE_EVENTS: f64 = 14.5;
 
 #[test]
 fn a_command_of_one_event_allocates_no_more_than_it_did() {
