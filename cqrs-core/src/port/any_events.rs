@@ -343,6 +343,6 @@ impl Subscription for AnySubscription {
     }
 
     async fn leave(self) {
-        self.0.leave().await
+        self.0.leave().await;
     }
 }
