@@ -89,7 +89,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 ///
 /// ```
 /// # use cqrs_core::{
-/// #     Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React,
+/// #     Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React, Start,
 /// # };
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -117,7 +117,11 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// # }
 /// # #[derive(Default, Serialize, Deserialize)]
 /// # struct Expiry;
-/// # impl Policy for Expiry { const NAME: &'static str = "expiry"; type Of = Order; }
+/// # impl Policy for Expiry {
+/// #     const NAME: &'static str = "expiry";
+/// #     const START: Start = Start::Beginning;
+/// #     type Of = Order;
+/// # }
 /// # impl React<OrderEvent> for Expiry {
 /// #     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
 /// #         let Ok(order) = event.subject().parse() else { return };
