@@ -167,14 +167,16 @@ pub mod __private {
 
     pub use crate::{
         base::panics::awaited_unless_panics,
-        encoding::{
-            plain::{Field, OfAnyType},
-            variant::{deserialize_variant, serialize_variant},
-        },
+        encoding::plain::{Field, OfAnyType},
         model::{
-            command::deserialize_command,
+            command::{IsIdOf, aggregate_id, deserialize_command},
+            required::{
+                AsCommand, AsEvent, HasClone, HasDefault, HasSerde, IsShared, KeepsDocument, KeepsState,
+                Stored, StoredAs,
+            },
             upcast::{Upcast, upcast},
         },
+        read::query::{HasText, MadeOf, answer_of, document_key},
     };
     #[cfg(feature = "schema")]
     pub use schemars;

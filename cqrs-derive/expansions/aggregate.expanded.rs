@@ -24,3 +24,12 @@ impl ::cqrs_core::Aggregate for Stock {
         ::core::option::Option::Some(::cqrs_core::model::Snapshots::every(50).version(2))
     }
 }
+#[automatically_derived]
+#[allow(deprecated)]
+impl ::cqrs_core::model::Lists<CountStock> for Stock {}
+#[automatically_derived]
+#[allow(deprecated)]
+impl ::cqrs_core::model::Lists<TakeStock> for Stock {}
+#[automatically_derived]
+#[allow(deprecated)]
+impl ::cqrs_core::model::Lists<LoseStock> for Stock {}

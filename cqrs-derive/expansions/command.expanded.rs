@@ -3,27 +3,31 @@ impl ::cqrs_core::Command for PayOrder {
     const NAMES: &'static [&'static str] = &["pay_order"];
     type Aggregate = Order;
     fn aggregate_id(&self) -> &<Order as ::cqrs_core::Aggregate>::Id {
-        &self.order
+        ::cqrs_core::__private::aggregate_id::<Self, OrderId>(&self.order)
     }
     fn serialize_fields<__S: ::cqrs_core::__private::serde::Serializer>(
         &self,
         serializer: __S,
     ) -> ::core::result::Result<__S::Ok, __S::Error> {
-        ::cqrs_core::__private::serde::Serialize::serialize(self, serializer)
+        ::cqrs_core::__private::AsCommand::write(self, serializer)
     }
     fn deserialize_fields<
         '__de,
         __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
     >(_: &str, fields: __D) -> ::core::result::Result<Self, __D::Error> {
-        ::cqrs_core::__private::serde::Deserialize::deserialize(fields)
+        ::cqrs_core::__private::AsCommand::read(fields)
     }
+}
+#[automatically_derived]
+impl ::cqrs_core::__private::Stored<::cqrs_core::__private::AsCommand> for PayOrder {
+    type This = PayOrder;
 }
 #[automatically_derived]
 impl framework::Command for CreateOrder {
     const NAMES: &'static [&'static str] = &["create_order"];
     type Aggregate = Order;
     fn aggregate_id(&self) -> &<Order as framework::Aggregate>::Id {
-        &self.0
+        framework::__private::aggregate_id::<Self, OrderId>(&self.0)
     }
     fn lifecycle(&self) -> framework::Lifecycle {
         framework::Lifecycle::Create
@@ -32,12 +36,16 @@ impl framework::Command for CreateOrder {
         &self,
         serializer: __S,
     ) -> ::core::result::Result<__S::Ok, __S::Error> {
-        framework::__private::serde::Serialize::serialize(self, serializer)
+        framework::__private::AsCommand::write(self, serializer)
     }
     fn deserialize_fields<'__de, __D: framework::__private::serde::Deserializer<'__de>>(
         _: &str,
         fields: __D,
     ) -> ::core::result::Result<Self, __D::Error> {
-        framework::__private::serde::Deserialize::deserialize(fields)
+        framework::__private::AsCommand::read(fields)
     }
+}
+#[automatically_derived]
+impl framework::__private::Stored<framework::__private::AsCommand> for CreateOrder {
+    type This = CreateOrder;
 }

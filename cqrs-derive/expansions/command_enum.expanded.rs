@@ -9,10 +9,16 @@ impl ::cqrs_core::Command for OrderCommand {
     type Aggregate = Order;
     fn aggregate_id(&self) -> &<Order as ::cqrs_core::Aggregate>::Id {
         match self {
-            Self::Create { order, .. } => order,
-            Self::Pay { r#for, .. } => r#for,
-            Self::Ship(_, id, ..) => id,
-            Self::Cancel(id) => id,
+            Self::Create { order, .. } => {
+                ::cqrs_core::__private::aggregate_id::<Self, OrderId>(order)
+            }
+            Self::Pay { r#for, .. } => {
+                ::cqrs_core::__private::aggregate_id::<Self, OrderId>(r#for)
+            }
+            Self::Ship(_, id, ..) => {
+                ::cqrs_core::__private::aggregate_id::<Self, OrderId>(id)
+            }
+            Self::Cancel(id) => ::cqrs_core::__private::aggregate_id::<Self, OrderId>(id),
         }
     }
     fn name(&self) -> &'static str {
@@ -34,7 +40,7 @@ impl ::cqrs_core::Command for OrderCommand {
         &self,
         serializer: __S,
     ) -> ::core::result::Result<__S::Ok, __S::Error> {
-        ::cqrs_core::__private::serialize_variant(self, serializer)
+        ::cqrs_core::__private::AsCommand::write_variant(self, serializer)
     }
     fn deserialize_fields<
         '__de,
@@ -44,13 +50,19 @@ impl ::cqrs_core::Command for OrderCommand {
     }
 }
 #[automatically_derived]
+impl ::cqrs_core::__private::Stored<::cqrs_core::__private::AsCommand> for OrderCommand {
+    type This = OrderCommand;
+}
+#[automatically_derived]
 impl ::cqrs_core::Command for Payment {
     const NAMES: &'static [&'static str] = &["pay", "pay_back"];
     type Aggregate = Order;
     fn aggregate_id(&self) -> &<Order as ::cqrs_core::Aggregate>::Id {
         match self {
-            Self::Pay(id) => id,
-            Self::PayBack(id) => id,
+            Self::Pay(id) => ::cqrs_core::__private::aggregate_id::<Self, OrderId>(id),
+            Self::PayBack(id) => {
+                ::cqrs_core::__private::aggregate_id::<Self, OrderId>(id)
+            }
         }
     }
     fn name(&self) -> &'static str {
@@ -63,7 +75,7 @@ impl ::cqrs_core::Command for Payment {
         &self,
         serializer: __S,
     ) -> ::core::result::Result<__S::Ok, __S::Error> {
-        ::cqrs_core::__private::serialize_variant(self, serializer)
+        ::cqrs_core::__private::AsCommand::write_variant(self, serializer)
     }
     fn deserialize_fields<
         '__de,
@@ -71,4 +83,8 @@ impl ::cqrs_core::Command for Payment {
     >(name: &str, fields: __D) -> ::core::result::Result<Self, __D::Error> {
         ::cqrs_core::__private::deserialize_command(name, fields)
     }
+}
+#[automatically_derived]
+impl ::cqrs_core::__private::Stored<::cqrs_core::__private::AsCommand> for Payment {
+    type This = Payment;
 }

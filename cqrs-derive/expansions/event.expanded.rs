@@ -35,7 +35,7 @@ impl ::cqrs_core::Event for OrderEvent {
     where
         __S: ::cqrs_core::__private::serde::Serializer,
     {
-        ::cqrs_core::__private::serialize_variant(self, serializer)
+        ::cqrs_core::__private::AsEvent::write_variant(self, serializer)
     }
     fn deserialize_data<'__de, __D>(
         event_type: ::cqrs_core::model::EventType,
@@ -45,7 +45,9 @@ impl ::cqrs_core::Event for OrderEvent {
         __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
     {
         match (event_type.name, event_type.version) {
-            ("order.created", 1) => ::cqrs_core::__private::deserialize_variant(0, data),
+            ("order.created", 1) => {
+                ::cqrs_core::__private::AsEvent::read_variant(0, data)
+            }
             ("order.settled" | "order.paid", 1) => {
                 let payload = <PaidV1 as ::cqrs_core::__private::serde::Deserialize<
                     '__de,
@@ -54,10 +56,10 @@ impl ::cqrs_core::Event for OrderEvent {
                 ::core::result::Result::Ok(payload)
             }
             ("order.settled" | "order.paid", 2) => {
-                ::cqrs_core::__private::deserialize_variant(1, data)
+                ::cqrs_core::__private::AsEvent::read_variant(1, data)
             }
             ("order.cancelled", 1) => {
-                ::cqrs_core::__private::deserialize_variant(2, data)
+                ::cqrs_core::__private::AsEvent::read_variant(2, data)
             }
             (name, version) => {
                 ::core::result::Result::Err(
@@ -71,6 +73,10 @@ impl ::cqrs_core::Event for OrderEvent {
             }
         }
     }
+}
+#[automatically_derived]
+impl ::cqrs_core::__private::Stored<::cqrs_core::__private::AsEvent> for OrderEvent {
+    type This = OrderEvent;
 }
 #[automatically_derived]
 impl ::cqrs_core::Event for StockCounted {
@@ -92,7 +98,7 @@ impl ::cqrs_core::Event for StockCounted {
     where
         __S: ::cqrs_core::__private::serde::Serializer,
     {
-        ::cqrs_core::__private::serde::Serialize::serialize(self, serializer)
+        ::cqrs_core::__private::AsEvent::write(self, serializer)
     }
     fn deserialize_data<'__de, __D>(
         event_type: ::cqrs_core::model::EventType,
@@ -102,9 +108,7 @@ impl ::cqrs_core::Event for StockCounted {
         __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
     {
         match (event_type.name, event_type.version) {
-            ("stock.counted", 1) => {
-                ::cqrs_core::__private::serde::Deserialize::deserialize(data)
-            }
+            ("stock.counted", 1) => ::cqrs_core::__private::AsEvent::read(data),
             (name, version) => {
                 ::core::result::Result::Err(
                     ::cqrs_core::__private::serde::de::Error::custom(
@@ -117,4 +121,8 @@ impl ::cqrs_core::Event for StockCounted {
             }
         }
     }
+}
+#[automatically_derived]
+impl ::cqrs_core::__private::Stored<::cqrs_core::__private::AsEvent> for StockCounted {
+    type This = StockCounted;
 }

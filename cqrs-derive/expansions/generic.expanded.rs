@@ -31,7 +31,7 @@ where
     where
         __S: ::cqrs_core::__private::serde::Serializer,
     {
-        ::cqrs_core::__private::serialize_variant(self, serializer)
+        ::cqrs_core::__private::AsEvent::write_variant(self, serializer)
     }
     fn deserialize_data<'__de, __D>(
         event_type: ::cqrs_core::model::EventType,
@@ -41,8 +41,8 @@ where
         __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
     {
         match (event_type.name, event_type.version) {
-            ("link.added", 1) => ::cqrs_core::__private::deserialize_variant(0, data),
-            ("link.marked", 1) => ::cqrs_core::__private::deserialize_variant(1, data),
+            ("link.added", 1) => ::cqrs_core::__private::AsEvent::read_variant(0, data),
+            ("link.marked", 1) => ::cqrs_core::__private::AsEvent::read_variant(1, data),
             (name, version) => {
                 ::core::result::Result::Err(
                     ::cqrs_core::__private::serde::de::Error::custom(
@@ -55,6 +55,19 @@ where
             }
         }
     }
+}
+#[automatically_derived]
+impl<
+    Id,
+    const MARKS: usize,
+> ::cqrs_core::__private::Stored<::cqrs_core::__private::AsEvent>
+for LinkEvent<Id, MARKS>
+where
+    Id: Clone,
+    Self: ::cqrs_core::__private::serde::Serialize,
+    Self: ::cqrs_core::__private::serde::de::DeserializeOwned,
+{
+    type This = LinkEvent<Id, MARKS>;
 }
 #[automatically_derived]
 impl<Id: LinkId> ::cqrs_core::Aggregate for Linked<Id>
@@ -75,6 +88,9 @@ where
     }
 }
 #[automatically_derived]
+#[allow(deprecated)]
+impl<Id: LinkId> ::cqrs_core::model::Lists<AddLink<Id>> for Linked<Id> {}
+#[automatically_derived]
 impl<Id: LinkId> ::cqrs_core::Command for AddLink<Id>
 where
     Self: ::cqrs_core::__private::serde::Serialize,
@@ -85,7 +101,7 @@ where
     const NAMES: &'static [&'static str] = &["add_link"];
     type Aggregate = Linked<Id>;
     fn aggregate_id(&self) -> &<Linked<Id> as ::cqrs_core::Aggregate>::Id {
-        &self.from
+        ::cqrs_core::__private::aggregate_id::<Self, Id>(&self.from)
     }
     fn lifecycle(&self) -> ::cqrs_core::Lifecycle {
         ::cqrs_core::Lifecycle::Upsert
@@ -94,14 +110,23 @@ where
         &self,
         serializer: __S,
     ) -> ::core::result::Result<__S::Ok, __S::Error> {
-        ::cqrs_core::__private::serde::Serialize::serialize(self, serializer)
+        ::cqrs_core::__private::AsCommand::write(self, serializer)
     }
     fn deserialize_fields<
         '__de,
         __D: ::cqrs_core::__private::serde::Deserializer<'__de>,
     >(_: &str, fields: __D) -> ::core::result::Result<Self, __D::Error> {
-        ::cqrs_core::__private::serde::Deserialize::deserialize(fields)
+        ::cqrs_core::__private::AsCommand::read(fields)
     }
+}
+#[automatically_derived]
+impl<Id: LinkId> ::cqrs_core::__private::Stored<::cqrs_core::__private::AsCommand>
+for AddLink<Id>
+where
+    Self: ::cqrs_core::__private::serde::Serialize,
+    Self: ::cqrs_core::__private::serde::de::DeserializeOwned,
+{
+    type This = AddLink<Id>;
 }
 #[automatically_derived]
 impl<Id> ::cqrs_core::Query for GetLinks<Id>
@@ -118,18 +143,22 @@ where
 impl<Id> ::cqrs_core::Answer<GetLinks<Id>> for Links
 where
     GetLinks<Id>: ::core::marker::Send + ::core::marker::Sync + 'static,
-    Id: ::core::fmt::Display,
     Links: ::cqrs_core::View,
     Option<
         Links,
     >: ::core::convert::From<::core::option::Option<Links>> + ::core::marker::Send,
+    Id: ::core::fmt::Display,
 {
     async fn answer(
         query: GetLinks<Id>,
         documents: &impl ::cqrs_core::Documents<Self>,
     ) -> ::core::result::Result<Option<Links>, ::cqrs_core::Error> {
-        let key = ::std::string::ToString::to_string(&query.0);
+        let key: ::std::string::String = ::cqrs_core::__private::document_key::<
+            Id,
+        >(&query.0);
         let document = documents.get(&key).await?;
-        ::core::result::Result::Ok(::core::convert::From::from(document))
+        ::core::result::Result::Ok(
+            ::cqrs_core::__private::answer_of::<Self, Option<Links>>(document),
+        )
     }
 }

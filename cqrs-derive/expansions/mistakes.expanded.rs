@@ -1,8 +1,5 @@
 ::core::compile_error! {
-    "unknown option `prefx`, did you mean `prefix`? Expected here: `aliases`, `codec`, `crate`, `name`, `prefix`, `schema`, `upcast` or `version`"
-}
-::core::compile_error! {
-    "missing `prefix = \"…\"`: what stored names begin with; without it, `Created` would need a `name`"
+    "unknown option `prefx`, did you mean `prefix`? Expected here: `codec`, `crate`, `prefix` or `schema`"
 }
 #[automatically_derived]
 impl ::cqrs_core::Event for OrderEvent {
@@ -73,8 +70,8 @@ impl ::cqrs_core::Command for PayOrder {
     "a query owns its data and cannot have a lifetime parameter"
 }
 ::core::compile_error! {
-    "unknown option `keys`: expected `key`"
+    "missing `answer = SomeType`: what the answer is"
 }
 ::core::compile_error! {
-    "missing `answer = SomeType`: what the answer is"
+    "unknown option `keys`: expected `key`"
 }

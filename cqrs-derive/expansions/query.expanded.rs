@@ -10,9 +10,13 @@ impl ::cqrs_core::Answer<GetOrder> for OrderSummary {
         query: GetOrder,
         documents: &impl ::cqrs_core::Documents<Self>,
     ) -> ::core::result::Result<Option<OrderSummary>, ::cqrs_core::Error> {
-        let key = ::std::string::ToString::to_string(&query.order);
+        let key: ::std::string::String = ::cqrs_core::__private::document_key::<
+            OrderId,
+        >(&query.order);
         let document = documents.get(&key).await?;
-        ::core::result::Result::Ok(::core::convert::From::from(document))
+        ::core::result::Result::Ok(
+            ::cqrs_core::__private::answer_of::<Self, Option<OrderSummary>>(document),
+        )
     }
 }
 #[automatically_derived]

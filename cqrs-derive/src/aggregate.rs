@@ -1,5 +1,7 @@
 //! `#[derive(Aggregate)]`.
 
+use std::collections::HashSet;
+
 use darling::FromMeta;
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -58,7 +60,7 @@ struct Model<'a> {
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     let target = Target::new(input, "aggregate", "an aggregate", &mut errors);
-    let options = attributes::read(&input.attrs, target.attribute, &mut errors);
+    let options = attributes::read(&input.attrs, target.attribute, &[], &mut errors);
     let model = Model::new(target, options, &mut errors);
     target.output(&errors, || model.emit())
 }
@@ -69,10 +71,10 @@ impl<'a> Model<'a> {
             errors.at(data.union_token, "a union cannot be an aggregate: expected a struct or an enum");
         }
         target.refuse_inside("`#[aggregate(…)]` belongs on the type", errors);
-        let mut required = |given, what| target.required(given, what, errors);
-        let id = required(options.id, "`id = SomeType`: what tells one aggregate from another");
-        let event = required(options.event, "`event = SomeType`: what the aggregate records");
-        let rejection = required(options.rejection, "`rejection = SomeType`: why it refuses a command");
+        let mut required = |given, option, what| target.required(given, option, what, errors);
+        let id = required(options.id, "id", "what tells one aggregate from another");
+        let event = required(options.event, "event", "what the aggregate records");
+        let rejection = required(options.rejection, "rejection", "why it refuses a command");
         let krate = target::framework(options.krate, errors);
         let name = target.name(options.name, errors);
         let [commands, internal] = commands([options.commands, options.internal], errors);
@@ -81,31 +83,33 @@ impl<'a> Model<'a> {
     }
 }
 
-/// The lists of commands. Each command must be in one list, once.
+/// The lists of commands. Each command must be in one list, once; a second entry is reported and left out.
 fn commands(given: [Option<Types>; 2], errors: &mut Errors) -> [Vec<Type>; 2] {
-    let mut lists = given.map(|given| given.and_then(|Types(types)| errors.take(types)).unwrap_or_default());
-    let texts: Vec<_> = lists.iter().flatten().map(|command| command.to_token_stream().to_string()).collect();
-    for (command, text) in lists.iter().flatten().zip(&texts) {
-        if texts.iter().filter(|other| *other == text).count() > 1 {
-            errors.at(command, "this command is listed more than once");
-        }
-    }
-    for list in &mut lists {
+    let mut listed = HashSet::new();
+    given.map(|given| {
+        let mut list = given.and_then(|Types(types)| errors.take(types)).unwrap_or_default();
         list.retain(|command| {
-            let is_path = matches!(command, Type::Path(_));
-            if !is_path {
-                errors.at(command, "expected the type of a command");
-            }
-            is_path
+            let text = command.to_token_stream().to_string();
+            let mistake = if !matches!(command, Type::Path(_)) {
+                "expected the type of a command".to_owned()
+            } else if listed.insert(text.clone()) {
+                return true;
+            } else {
+                format!(
+                    "`{text}` is listed twice: each command is in `commands(…)` or in `internal(…)`, once"
+                )
+            };
+            errors.at(command, mistake);
+            false
         });
-    }
-    lists
+        list
+    })
 }
 
 fn snapshot(target: Target<'_>, given: List, errors: &mut Errors) -> Option<Snapshot> {
     let List { item, content } = given;
     let options: SnapshotOptions = attributes::read_list(errors.take(content)?, errors);
-    if options.every.is_none() {
+    if options.every.is_none() && !errors.is_misspelled("every") {
         errors.at(&item, "missing `every = 50`: after how many events a snapshot is made");
     }
     refuse_skipped_fields(target, errors);
@@ -150,6 +154,7 @@ impl Model<'_> {
         let visit_commands = self.emit_visit("visit_commands", &self.commands);
         let visit_internal = self.emit_visit("visit_internal_commands", &self.internal);
         let snapshots = self.emit_snapshots();
+        let lists = self.emit_lists();
         quote! {
             #attributes
             impl #impl_generics #krate::Aggregate for #ty #where_clause {
@@ -162,6 +167,8 @@ impl Model<'_> {
                 #visit_internal
                 #snapshots
             }
+
+            #lists
         }
     }
 
@@ -178,6 +185,25 @@ impl Model<'_> {
                 }
             }
         })
+    }
+
+    /// The impls that let policies send the commands.
+    fn emit_lists(&self) -> TokenStream {
+        let Self { target, krate, .. } = self;
+        let ty = target.ty();
+        let (impl_generics, _, where_clause) = target.input.generics.split_for_impl();
+        let commands = self.commands.iter().chain(&self.internal);
+        let lists = commands.map(|command| {
+            // The compiler reports a command that is listed under two paths where the attribute names it.
+            let there = target::reported_at(command);
+            let (krate, ty) = (target::respanned(krate, there), target::respanned(&ty, there));
+            quote_spanned! {there=>
+                #[automatically_derived]
+                #[allow(deprecated)]
+                impl #impl_generics #krate::model::Lists<#command> for #ty #where_clause {}
+            }
+        });
+        lists.collect()
     }
 
     fn emit_snapshots(&self) -> Option<TokenStream> {

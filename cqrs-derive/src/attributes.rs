@@ -20,10 +20,12 @@ use crate::{diagnostics::Errors, target::list};
 /// The options that mark a field, by their attributes.
 const ON_FIELDS: [(&str, &str); 2] = [("command", "id"), ("query", "key")];
 
-/// The options in all attributes called `name`. An item with a mistake is reported and left out.
+/// The options in all attributes called `name`. An item with a mistake is reported and left out. Messages do not offer
+/// the options `elsewhere`, which the caller refuses with a message of its own.
 pub(crate) fn read<Options: FromMeta + Default>(
     attributes: &[Attribute],
     name: &str,
+    elsewhere: &[&str],
     errors: &mut Errors,
 ) -> Options {
     let mut items = Vec::new();
@@ -33,19 +35,21 @@ pub(crate) fn read<Options: FromMeta + Default>(
             meta => errors.at(meta, format!("expected options in parentheses: `#[{name}(…)]`")),
         }
     }
-    read_items(name, items, errors)
+    read_items(name, items, elsewhere, errors)
 }
 
 /// The options in the parentheses of another option. An item with a mistake is reported and left out.
 pub(crate) fn read_list<Options: FromMeta + Default>(list: TokenStream, errors: &mut Errors) -> Options {
-    read_items("", split(list), errors)
+    read_items("", split(list), &[], errors)
 }
 
 fn read_items<Options: FromMeta + Default>(
     attribute: &str,
     items: Vec<TokenStream>,
+    elsewhere: &[&str],
     errors: &mut Errors,
 ) -> Options {
+    errors.begin_list();
     let mut options = Options::default();
     let mut good = Vec::new();
     for item in items {
@@ -56,7 +60,7 @@ fn read_items<Options: FromMeta + Default>(
         match Options::from_list(&good) {
             Ok(read) => options = read,
             Err(error) => {
-                errors.add(reworded::<Options>(attribute, error));
+                report::<Options>(attribute, elsewhere, error, errors);
                 good.pop();
             }
         }
@@ -64,28 +68,40 @@ fn read_items<Options: FromMeta + Default>(
     options
 }
 
-/// Rewords a message of darling.
-fn reworded<Options: FromMeta>(attribute: &str, error: darling::Error) -> syn::Error {
+/// Reports a mistake that darling found, in other words.
+fn report<Options: FromMeta>(
+    attribute: &str,
+    elsewhere: &[&str],
+    error: darling::Error,
+    errors: &mut Errors,
+) {
     let error = syn::Error::from(error);
     let said = error.to_string();
     let mut names = said.split('`').skip(1).step_by(2);
     let (name, nearest) = (names.next().unwrap_or_default(), names.next());
-    let message = if said.starts_with("Duplicate") {
-        format!("`{name}` is given twice")
-    } else {
-        let accepted = accepted::<Options>();
-        let all = list(&accepted, "or");
-        match nearest.filter(|_| said.ends_with('?') && accepted.len() > 1) {
-            _ if ON_FIELDS.contains(&(attribute, name)) => {
-                format!("`{name}` belongs on the field that holds it: `#[{attribute}({name})]`")
-            }
-            Some(nearest) => {
-                format!("unknown option `{name}`, did you mean `{nearest}`? Expected here: {all}")
-            }
-            None => format!("unknown option `{name}`: expected {all}"),
+    let mistake = |message: String| syn::Error::new(error.span(), message);
+    if said.starts_with("Duplicate") {
+        return errors.add(mistake(format!("`{name}` is given twice")));
+    }
+    let mut accepted = accepted::<Options>();
+    accepted.retain(|option| !elsewhere.contains(&option.as_str()));
+    let all = list(&accepted, "or");
+    if ON_FIELDS.contains(&(attribute, name)) && !accepted.iter().any(|option| option == name) {
+        let message = format!("`{name}` belongs on the field that holds it: `#[{attribute}({name})]`");
+        return errors.add(mistake(message));
+    }
+    let nearest =
+        nearest.filter(|nearest| said.ends_with('?') && accepted.iter().any(|name| name == nearest));
+    match (nearest, accepted.as_slice()) {
+        (_, [only]) => {
+            errors.add_misspelled(only, mistake(format!("unknown option `{name}`: expected {all}")));
         }
-    };
-    syn::Error::new(error.span(), message)
+        (Some(nearest), _) => {
+            let message = format!("unknown option `{name}`, did you mean `{nearest}`? Expected here: {all}");
+            errors.add_misspelled(nearest, mistake(message));
+        }
+        (None, _) => errors.add(mistake(format!("unknown option `{name}`: expected {all}"))),
+    }
 }
 
 /// The names of all options. darling lists them in the error about a name that is far from all of them.
@@ -183,11 +199,31 @@ mod tests {
         let _: Options = read_list(quote!(prefx, prefix, other, prefix), &mut errors);
         let said = errors.messages();
         let expected = [
-            "unknown option `prefx`, did you mean `prefix`? Expected here: `_name` or `prefix`",
             "unknown option `other`: expected `_name` or `prefix`",
             "`prefix` is given twice",
+            "unknown option `prefx`, did you mean `prefix`? Expected here: `_name` or `prefix`",
         ];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn options_of_other_places_are_not_offered() {
+        let mut errors = Errors::default();
+        let attribute = parse_quote!(#[event(prefx, other)]);
+        let _: Options = read(&[attribute], "event", &["prefix"], &mut errors);
+        let expected =
+            ["unknown option `prefx`: expected `_name`", "unknown option `other`: expected `_name`"];
+        assert_eq!(errors.messages(), expected);
+    }
+
+    #[test]
+    fn an_option_is_misspelled_in_its_own_list_only() {
+        let mut errors = Errors::default();
+        let _: Options = read_list(quote!(prefx), &mut errors);
+        assert!(errors.is_misspelled("prefix") && !errors.is_misspelled("_name"));
+        let _: Options = read_list(quote!(), &mut errors);
+        assert!(!errors.is_misspelled("prefix"));
+        assert_eq!(errors.messages().len(), 1, "it is still reported");
     }
 
     #[test]

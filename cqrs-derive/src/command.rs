@@ -83,16 +83,24 @@ enum Id<'a> {
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     let target = Target::new(input, "command", "a command", &mut errors);
-    let options = attributes::read(&input.attrs, target.attribute, &mut errors);
+    let options = attributes::read(&input.attrs, target.attribute, elsewhere(&input.data), &mut errors);
     let model = Model::new(target, options, &mut errors);
     target.output(&errors, || model.emit(errors.is_empty()))
+}
+
+/// The options that types of this kind do not take.
+fn elsewhere(data: &Data) -> &'static [&'static str] {
+    match data {
+        Data::Enum(_) => &["create", "update", "upsert", "name"],
+        Data::Struct(_) | Data::Union(_) => &["suffix"],
+    }
 }
 
 impl<'a> Model<'a> {
     fn new(target: Target<'a>, mut options: TypeOptions, errors: &mut Errors) -> Self {
         let krate = target::framework(options.krate.take(), errors);
-        let missing = "`aggregate = SomeType`: who decides about the command";
-        let aggregate = target.required(options.aggregate.take(), missing, errors);
+        let what = "who decides about the command";
+        let aggregate = target.required(options.aggregate.take(), "aggregate", what, errors);
         let shape = match &target.input.data {
             Data::Struct(data) => Shape::Struct(of_struct(target, &data.fields, options, errors)),
             Data::Enum(data) => Shape::Enum(of_enum(target, data, options, errors)),
@@ -159,7 +167,7 @@ fn of_variant<'a>(
     suffix: &Suffix,
     errors: &mut Errors,
 ) -> (Kind<'a>, Option<Name>) {
-    let options: VariantOptions = attributes::read(&variant.attrs, target.attribute, errors);
+    let options: VariantOptions = attributes::read(&variant.attrs, target.attribute, &[], errors);
     serde_attributes::check_command(&variant.attrs, errors);
     let name = name(variant, options.name, suffix, errors);
     let kind = Kind {
@@ -244,14 +252,11 @@ fn lifecycle([create, update, upsert]: [Option<Word>; 3], errors: &mut Errors) -
 
 fn id<'a>(target: Target<'a>, command: &Ident, fields: &'a Fields, errors: &mut Errors) -> Id<'a> {
     let twice = "a command is for one aggregate: expected this mark on one field only";
-    let marked = target.marked(fields, |field: FieldOptions| field.id, twice, errors);
-    marked.map_or_else(
-        || {
-            let error = unmarked(command, fields);
-            Id::None(target.filled(hole(&error), error, errors))
-        },
-        Id::Field,
-    )
+    let marked = target.marked(fields, "id", |field: FieldOptions| field.id, twice, errors);
+    match marked.and_then(|marked| marked.ok_or_else(|| unmarked(command, fields))) {
+        Ok(marked) => Id::Field(marked),
+        Err(error) => Id::None(target.filled(hole(&error), error, errors)),
+    }
 }
 
 fn unmarked(command: &Ident, fields: &Fields) -> syn::Error {

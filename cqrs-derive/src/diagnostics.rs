@@ -6,7 +6,11 @@ use syn::{Type, parse_quote};
 
 /// The mistakes found so far.
 #[derive(Default)]
-pub(crate) struct Errors(Option<syn::Error>);
+pub(crate) struct Errors {
+    found: Option<syn::Error>,
+    /// The misspelled options of the list that was read last, by the options that were meant.
+    misspelled: Vec<(String, syn::Error)>,
+}
 
 impl Errors {
     /// Adds a mistake in `tokens`.
@@ -15,10 +19,38 @@ impl Errors {
     }
 
     pub(crate) fn add(&mut self, error: syn::Error) {
-        match &mut self.0 {
+        match &mut self.found {
             Some(errors) => errors.combine(error),
             none => *none = Some(error),
         }
+    }
+
+    /// Begins a list of options.
+    pub(crate) fn begin_list(&mut self) {
+        for (_, error) in std::mem::take(&mut self.misspelled) {
+            self.add(error);
+        }
+    }
+
+    /// Adds a misspelled option of the list.
+    pub(crate) fn add_misspelled(&mut self, meant: &str, error: syn::Error) {
+        self.misspelled.push((meant.to_owned(), error));
+    }
+
+    /// Whether `option` is misspelled in the list that was read last. It is then not missing.
+    pub(crate) fn is_misspelled(&self, option: &str) -> bool {
+        self.misspelled.iter().any(|(meant, _)| meant == option)
+    }
+
+    /// Takes out the mistake that `option` is misspelled in the list that was read last. The caller reports it, in place
+    /// of the mistake that `option` is missing.
+    pub(crate) fn take_misspelled(&mut self, option: &str) -> Option<syn::Error> {
+        let place = self.misspelled.iter().position(|(meant, _)| meant == option)?;
+        Some(self.misspelled.remove(place).1)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &syn::Error> {
+        self.found.iter().chain(self.misspelled.iter().map(|(_, error)| error))
     }
 
     /// The value; after an error, `None` and one more mistake.
@@ -28,17 +60,17 @@ impl Errors {
 
     #[cfg(test)]
     pub(crate) fn messages(&self) -> Vec<String> {
-        self.0.iter().flat_map(|errors| errors.clone().into_iter()).map(|error| error.to_string()).collect()
+        self.all().flat_map(|errors| errors.clone().into_iter()).map(|error| error.to_string()).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.all().next().is_none()
     }
 }
 
 impl ToTokens for Errors {
     fn to_tokens(&self, tokens: &mut TokenStream) {
-        tokens.extend(self.0.as_ref().map(syn::Error::to_compile_error));
+        tokens.extend(self.all().map(syn::Error::to_compile_error));
     }
 }
 

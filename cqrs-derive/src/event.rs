@@ -74,9 +74,17 @@ struct StoredType {
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     let target = Target::new(input, "event", "an event", &mut errors);
-    let options = attributes::read(&input.attrs, target.attribute, &mut errors);
+    let options = attributes::read(&input.attrs, target.attribute, elsewhere(&input.data), &mut errors);
     let model = Model::new(target, options, &mut errors);
     target.output(&errors, || if errors.is_empty() { model.emit() } else { model.emit_stub() })
+}
+
+/// The options that types of this kind do not take.
+fn elsewhere(data: &Data) -> &'static [&'static str] {
+    match data {
+        Data::Enum(_) => &["name", "aliases", "version", "upcast"],
+        Data::Struct(_) | Data::Union(_) => &["prefix"],
+    }
 }
 
 impl<'a> Model<'a> {
@@ -105,9 +113,11 @@ fn of_struct(target: Target<'_>, fields: &Fields, options: TypeOptions, errors: 
     let name = if let Some(given) = options.name {
         Name::new(given, errors)
     } else {
-        let example = names::snake_case(&target.input.ident);
-        let what = format!("`name = \"…\"`: the stored name of the event, such as `shop.{example}`");
-        errors.add(target.missing(&what));
+        if !errors.is_misspelled("name") {
+            let example = names::snake_case(&target.input.ident);
+            let what = format!("`name = \"…\"`: the stored name of the event, such as `shop.{example}`");
+            errors.add(target.missing(&what));
+        }
         None
     };
     let aliases = aliases(options.aliases, errors);
@@ -194,7 +204,7 @@ fn of_variant<'a>(
     prefix: &Prefix,
     errors: &mut Errors,
 ) -> NamedVariant<'a> {
-    let options: VariantOptions = attributes::read(&variant.attrs, target.attribute, errors);
+    let options: VariantOptions = attributes::read(&variant.attrs, target.attribute, &[], errors);
     serde_attributes::check_variant(&variant.attrs, errors);
     target.refuse_on(&variant.fields, "`#[event(…)]` belongs on the variant, not on a field", errors);
     let ident = &variant.ident;
@@ -242,7 +252,9 @@ enum Prefix {
 
 impl Prefix {
     fn new(given: Given<LitStr>, errors: &mut Errors) -> Self {
-        let Some(given) = given else { return Self::Missing };
+        let Some(given) = given else {
+            return if errors.is_misspelled("prefix") { Self::Refused } else { Self::Missing };
+        };
         match Name::new(given, errors) {
             Some(name) if names::check_event_name(&name.text).is_ok() => Self::Legal(name.text),
             _ => Self::Refused,

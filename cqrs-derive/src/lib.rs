@@ -106,7 +106,7 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 
 /// Implements `Aggregate` for the state of an aggregate, a struct or an enum.
 ///
-/// The type needs `Default`, which is the state before the first event, and `Clone`; an
+/// The type needs `Default`, which is the state before the first event, `Clone`, `Send` and `Sync`; an
 /// `Apply<…>` of its event; and a `Handle<…>` of each of its commands.
 ///
 /// # `#[aggregate(…)]`
@@ -124,6 +124,9 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 ///
 /// A name consists of `a-z`, `0-9`, `_` and `-`, 64 of them at most. It stays in the log: if you rename a type, give it
 /// its old name as `name`.
+///
+/// Each command is in one list, once, or in none. The aggregate implements `Lists<…>` for the commands in its lists, so
+/// that a policy that sends another command does not compile. A command in no list can be executed by its type only.
 ///
 /// # Snapshots: `snapshot(every = 50, version = 2)`
 ///

@@ -3,11 +3,11 @@
 use darling::FromMeta;
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{DeriveInput, LitStr, Path, Type, parse_quote};
+use syn::{DeriveInput, LitStr, Path, Type, WherePredicate, parse_quote};
 
 use crate::{
     attributes,
-    diagnostics::Errors,
+    diagnostics::{Errors, hole},
     options::{Given, Word},
     target::{self, Marked, Target},
 };
@@ -37,13 +37,19 @@ struct Model<'a> {
     view: Type,
     answer: Type,
     /// The field with the key of the document that answers; without one, the user implements `Answer`.
-    key: Option<Marked<'a>>,
+    key: Option<Key<'a>>,
+}
+
+enum Key<'a> {
+    Field(Marked<'a>),
+    /// The mark of the field is misspelled: a hole in place of the key.
+    Misspelled(TokenStream),
 }
 
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     let target = Target::new(input, "query", "a query", &mut errors);
-    let options = attributes::read(&input.attrs, target.attribute, &mut errors);
+    let options = attributes::read(&input.attrs, target.attribute, &[], &mut errors);
     let model = Model::new(target, options, &mut errors);
     target.output(&errors, || model.emit())
 }
@@ -52,21 +58,26 @@ impl<'a> Model<'a> {
     fn new(target: Target<'a>, options: Options, errors: &mut Errors) -> Self {
         // An answer by key is an impl for the view, so the view must be given.
         let has_view = matches!(&options.view, Some(view) if view.0.is_ok());
+        let view = target.required(options.view, "view", "who answers the query", errors);
+        let answer = target.required(options.answer, "answer", "what the answer is", errors);
         Self {
             target,
             krate: target::framework(options.krate, errors),
             name: target.name(options.name, errors),
             key: key(target, errors).filter(|_| has_view),
-            view: target.required(options.view, "`view = SomeType`: who answers the query", errors),
-            answer: target.required(options.answer, "`answer = SomeType`: what the answer is", errors),
+            view,
+            answer,
         }
     }
 }
 
-fn key<'a>(target: Target<'a>, errors: &mut Errors) -> Option<Marked<'a>> {
+fn key<'a>(target: Target<'a>, errors: &mut Errors) -> Option<Key<'a>> {
     let fields = errors.take(target.struct_fields("a query"))?;
     let twice = "a document has one key: expected this mark on one field only";
-    target.marked(fields, |field: FieldOptions| field.key, twice, errors)
+    match target.marked(fields, "key", |field: FieldOptions| field.key, twice, errors) {
+        Ok(marked) => marked.map(Key::Field),
+        Err(error) => Some(Key::Misspelled(target.filled(hole(&error), error, errors))),
+    }
 }
 
 impl Model<'_> {
@@ -92,21 +103,31 @@ impl Model<'_> {
         }
     }
 
-    fn emit_answer(&self, key: &Marked<'_>) -> TokenStream {
+    fn emit_answer(&self, key: &Key<'_>) -> TokenStream {
         let Self { target, krate, view, answer, .. } = self;
-        let Marked { member, ty: key, .. } = key;
         let (attributes, ty) = (target.attributes(), target.ty());
-        let generics = target.bounded([
+        let mut bounds: Vec<WherePredicate> = vec![
             parse_quote!(#ty: ::core::marker::Send + ::core::marker::Sync + 'static),
-            parse_quote!(#key: ::core::fmt::Display),
             parse_quote!(#view: #krate::View),
             parse_quote!(#answer: ::core::convert::From<::core::option::Option<#view>> + ::core::marker::Send),
-        ]);
+        ];
+        // The compiler reports a key without `Display`, and an answer that cannot be made, at their types.
+        let document_key = match key {
+            Key::Field(Marked { member, ty }) => {
+                bounds.push(parse_quote!(#ty: ::core::fmt::Display));
+                let there = target::reported_at(ty);
+                let krate = target::respanned(krate, there);
+                quote_spanned!(there=> #krate::__private::document_key::<#ty>(&query.#member))
+            }
+            Key::Misspelled(hole) => hole.clone(),
+        };
+        let generics = target.bounded(bounds);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
-        // The compiler reports a field without `Display` at the field, and an answer that cannot be made at its type.
-        let to_string =
-            quote_spanned!(target::reported_at(member)=> ::std::string::ToString::to_string(&query.#member));
-        let from = quote_spanned!(target::reported_at(answer)=> ::core::convert::From::from(document));
+        let from = {
+            let there = target::reported_at(answer);
+            let krate = target::respanned(krate, there);
+            quote_spanned!(there=> #krate::__private::answer_of::<Self, #answer>(document))
+        };
         quote! {
             #attributes
             impl #impl_generics #krate::Answer<#ty> for #view #where_clause {
@@ -114,7 +135,7 @@ impl Model<'_> {
                     query: #ty,
                     documents: &impl #krate::Documents<Self>,
                 ) -> ::core::result::Result<#answer, #krate::Error> {
-                    let key = #to_string;
+                    let key: ::std::string::String = #document_key;
                     let document = documents.get(&key).await?;
                     ::core::result::Result::Ok(#from)
                 }

@@ -2,7 +2,7 @@
 
 use darling::FromMeta;
 use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::{
     Attribute, Data, DeriveInput, Fields, Generics, LitStr, Member, Path, Type, WherePredicate, parse_quote,
     spanned::Spanned,
@@ -69,6 +69,23 @@ impl<'a> Target<'a> {
         quote!(#ident #parameters)
     }
 
+    /// The impl by which the type is written and read with serde. The compiler reports a type without serde here, at the
+    /// type's name, and nowhere else.
+    pub(crate) fn stored(self, stored_as: &str, krate: &Path) -> TokenStream {
+        let (attributes, ty, stored_as) = (self.attributes(), self.ty(), format_ident!("{stored_as}"));
+        let generics = self.bounded([
+            parse_quote!(Self: #krate::__private::serde::Serialize),
+            parse_quote!(Self: #krate::__private::serde::de::DeserializeOwned),
+        ]);
+        let (impl_generics, _, where_clause) = generics.split_for_impl();
+        quote! {
+            #attributes
+            impl #impl_generics #krate::__private::Stored<#krate::__private::#stored_as> for #ty #where_clause {
+                type This = #ty;
+            }
+        }
+    }
+
     /// The generics with the bounds that the traits require; only generic types need to write them out.
     pub(crate) fn bounded(self, bounds: impl IntoIterator<Item = WherePredicate>) -> Generics {
         let mut generics = self.input.generics.clone();
@@ -96,9 +113,15 @@ impl<'a> Target<'a> {
         given.value()
     }
 
-    /// The given type, or a hole in its place.
-    pub(crate) fn required(self, given: Given<Type>, missing: &str, errors: &mut Errors) -> Type {
-        let given = given.map_or_else(|| Err(self.missing(missing)), |Value(given)| given);
+    /// The given type, or a hole in its place. Call it before another list of options is read.
+    pub(crate) fn required(self, given: Given<Type>, option: &str, what: &str, errors: &mut Errors) -> Type {
+        let given = given.map_or_else(
+            || {
+                let misspelled = errors.take_misspelled(option);
+                Err(misspelled.unwrap_or_else(|| self.missing(&format!("`{option} = SomeType`: {what}"))))
+            },
+            |Value(given)| given,
+        );
         given.unwrap_or_else(|error| self.filled(hole_type(&error), error, errors))
     }
 
@@ -127,28 +150,44 @@ impl<'a> Target<'a> {
         Err(syn::Error::new_spanned(token, format!("{kind} cannot be {what}: expected a struct for each")))
     }
 
-    /// The field that has the mark. A mark on a second field is refused with `twice`.
+    /// The field that has the mark, or the mistake that the mark is misspelled. A mark on a second field is refused with
+    /// `twice`.
     pub(crate) fn marked<Options: FromMeta + Default>(
         self,
         fields: &'a Fields,
-        mark: fn(Options) -> Option<Word>,
+        mark: &str,
+        word: fn(Options) -> Option<Word>,
         twice: &str,
         errors: &mut Errors,
-    ) -> Option<Marked<'a>> {
+    ) -> Result<Option<Marked<'a>>, syn::Error> {
         let mut marks = Vec::new();
         let mut marked = Vec::new();
+        let mut misspelled = None;
         for (field, member) in fields.iter().zip(fields.members()) {
-            let options = attributes::read(&field.attrs, self.attribute, errors);
-            let Some(Word(word)) = mark(options) else { continue };
-            marks.extend(errors.take(word));
-            marked.push(Marked { member, ty: &field.ty });
+            let options = attributes::read(&field.attrs, self.attribute, &[], errors);
+            if let Some(Word(word)) = word(options) {
+                marks.extend(errors.take(word));
+                marked.push(Marked { member, ty: &field.ty });
+            } else if misspelled.is_none() {
+                misspelled = errors.take_misspelled(mark);
+            }
         }
+        // The next list of options is not one of a field.
+        errors.begin_list();
         if marks.len() > 1 {
             for word in marks {
                 errors.at(word, twice);
             }
         }
-        marked.into_iter().next()
+        match (marked.into_iter().next(), misspelled) {
+            (None, Some(misspelled)) => Err(misspelled),
+            (marked, misspelled) => {
+                if let Some(error) = misspelled {
+                    errors.add(error);
+                }
+                Ok(marked)
+            }
+        }
     }
 
     /// Refuses the attribute on fields and variants.

@@ -265,7 +265,10 @@ async fn command<P: Program, V: ViewList>(cqrs: &Cqrs<(P::Account,), V>, words: 
     }
 }
 
-fn print<R: std::error::Error>(answer: &Result<Receipt, CommandError<R>>) {
+fn print<R>(answer: &Result<Receipt, CommandError<R>>)
+where
+    CommandError<R>: std::error::Error,
+{
     match answer {
         Ok(receipt) => println!("version {}", receipt.version),
         Err(error) => println!("{error:?}"),

@@ -1,36 +1,71 @@
 //! The errors, sorted by what the caller does next.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::base::{
     id::{AggregateKey, InvalidId, Position},
     metadata::InvalidMetadata,
+    rejection::IsRejection,
     store_error::StoreError,
 };
 
 /// Why a command had no effect, or may have had none.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError<R: StdError + 'static> {
+pub enum CommandError<R> {
     /// The aggregate rejected the command. The same command is rejected again while the state is the same.
-    #[error(transparent)]
     Rejected(R),
     /// The command creates an aggregate, and one of that id exists.
-    #[error("{0} exists already")]
     AlreadyExists(AggregateKey),
     /// The command needs an aggregate, and none of that id exists.
-    #[error("{0} does not exist")]
     NotFound(AggregateKey),
     /// A technical failure: [`Error`] says whether the command may have taken effect.
-    #[error(transparent)]
-    Failed(#[from] Error),
+    Failed(Error),
 }
 
-impl<R: StdError> CommandError<R> {
+impl<R> CommandError<R> {
     /// The aggregate's rejection, if this is one.
     pub fn rejection(&self) -> Option<&R> {
         match self {
             Self::Rejected(rejection) => Some(rejection),
             _ => None,
+        }
+    }
+}
+
+impl<R> From<Error> for CommandError<R> {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<R: IsRejection> fmt::Debug for CommandError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => f.debug_tuple("Rejected").field(&rejection.as_error()).finish(),
+            Self::AlreadyExists(key) => f.debug_tuple("AlreadyExists").field(key).finish(),
+            Self::NotFound(key) => f.debug_tuple("NotFound").field(key).finish(),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
+impl<R: IsRejection> fmt::Display for CommandError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => fmt::Display::fmt(rejection.as_error(), f),
+            Self::AlreadyExists(key) => write!(f, "{key} exists already"),
+            Self::NotFound(key) => write!(f, "{key} does not exist"),
+            Self::Failed(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+/// Rejections and failures are transparent: the text and the source are theirs.
+impl<R: IsRejection> StdError for CommandError<R> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Rejected(rejection) => rejection.as_error().source(),
+            Self::Failed(error) => error.source(),
+            Self::AlreadyExists(_) | Self::NotFound(_) => None,
         }
     }
 }
@@ -254,7 +289,7 @@ pub enum Error {
         /// serde's error.
         source: serde_json::Error,
     },
-    /// The service is configured wrongly: a name is used twice, or cannot be stored.
+    /// The service is configured wrongly: a name is used twice, or cannot be stored, or a type is added twice.
     #[error("the service cannot start: {0}")]
     Config(String),
     /// A failure of the event store or the view store.

@@ -12,7 +12,7 @@ use crate::{
     },
     log::envelope::Envelope,
     model::{
-        aggregate::Aggregate,
+        aggregate::{Aggregate, Lists},
         by_name::CommandMessage,
         command::{self, Command},
         event::Event,
@@ -77,21 +77,22 @@ impl Effects {
     }
 
     /// Sends a command. Its id is derived from the policy and the event, so that it takes effect once, however often
-    /// the event is delivered and the command sent.
+    /// the event is delivered and the command sent. The command must be in a list of its aggregate, see [`Lists`].
     #[expect(clippy::needless_pass_by_value, reason = "a command is sent once")]
-    pub fn send<C: Command>(&mut self, command: C) {
+    pub fn send<C: Command<Aggregate: Lists<C>>>(&mut self, command: C) {
         if let Some(request) = self.request(&command) {
             self.push(Action::Send(request));
         }
     }
 
     /// Arms a deadline: `command` is sent at `time`, unless the deadline is disarmed or armed again before. A
-    /// deadline's name (1 to 64 of `a-z`, `0-9`, `_` and `-`) belongs to this state of this policy.
+    /// deadline's name (1 to 64 of `a-z`, `0-9`, `_` and `-`) belongs to this state of this policy. The command must be in
+    /// a list of its aggregate, see [`Lists`].
     ///
     /// The command may already be in flight when its deadline is disarmed. So the aggregate decides: it must refuse a
     /// command that is out of date.
     #[expect(clippy::needless_pass_by_value, reason = "a command is sent once")]
-    pub fn at<C: Command>(&mut self, deadline: &str, time: Timestamp, command: C) {
+    pub fn at<C: Command<Aggregate: Lists<C>>>(&mut self, deadline: &str, time: Timestamp, command: C) {
         let (deadline, request) = (self.deadline(deadline), self.request(&command));
         if let (Some(deadline), Some(request)) = (deadline, request) {
             self.push(Action::Arm { deadline, at: time, request });

@@ -1,7 +1,5 @@
 //! Policies: commands and deadlines that follow from events.
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use crate::{
     base::store_error::StoreError,
     effects::intents::{CausedBy, Effects, Refusal},
@@ -9,6 +7,7 @@ use crate::{
     model::{
         event::Event,
         follow::{OnFailure, Retry, Start},
+        required::KeepsDocument,
         source::EventSource,
     },
     projector::kept::Step,
@@ -78,9 +77,9 @@ use crate::{
 /// endless chain of refusals. The policy's other states continue. If the operator drops such a command, the state
 /// learns nothing of it.
 ///
-/// Commands are found by name: each must be in its aggregate's list `commands(…)` or `internal(…)`, and the aggregate
-/// must be a part of the service. A [`Router`](crate::by_name::Router) offers only the first list: put a command that
-/// only policies may send into the second.
+/// Commands are found by name: each must be in its aggregate's list `commands(…)` or `internal(…)` (another one does not
+/// compile), and the aggregate must be a part of the service. A [`Router`](crate::by_name::Router) offers only the first
+/// list: put a command that only policies may send into the second.
 ///
 /// # How often a command takes effect
 ///
@@ -90,11 +89,16 @@ use crate::{
 /// aggregate was busy) while 1,000 other commands were carried out on that aggregate, it may repeat a forgotten
 /// command, and the command takes effect twice. If that matters, store the cause in the aggregate, such as the id of
 /// the order that a bonus was paid for, and let the aggregate ignore a repeat.
+///
+/// # What the type needs
+///
+/// [`Default`], the state before the first event; serde's `Serialize` and `Deserialize`, with which states are stored;
+/// and [`Send`] and [`Sync`]. A bound `P: Policy` in generic code does not imply these: write those that the code needs.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a policy",
     note = "add `impl Policy for {Self}` with its `NAME` and the aggregate `Of` whose events it reacts to"
 )]
-pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Policy: Sized + 'static {
     /// The stored name, such as `fulfilment`: `a-z`, `0-9`, `_` and `-`. Command ids are derived from it, and progress
     /// and states are kept under it, so it must not change.
     const NAME: &'static str;
@@ -116,7 +120,7 @@ pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static
     const START: Start;
 
     /// The aggregate (or any [`EventSource`]) whose events it reacts to, or a tuple of several: `(Order, Stock)`.
-    type Of: Reactions<Self>;
+    type Of: Reactions<Self> + KeepsDocument<Self>;
 
     /// Whether the state is still wanted. It is called after events have changed the state. A state that is not wanted
     /// is removed, and a later event of its key begins with the default state again.
@@ -130,6 +134,9 @@ pub trait Policy: Default + Serialize + DeserializeOwned + Send + Sync + 'static
         let _ = (refusal, effects);
     }
 }
+
+/// The states of `P`: that type, of which generic code knows here that it has a default, and can be stored and sent.
+pub(crate) type PolicyStateOf<P> = <<P as Policy>::Of as KeepsDocument<P>>::Document;
 
 /// How a policy reacts to events of type `E`.
 #[diagnostic::on_unimplemented(

@@ -20,7 +20,10 @@ use serde::{
 /// # Errors
 ///
 /// The serializer's; and when the `Serialize` of `T` does not use serde's external tagging.
-pub fn serialize_variant<T: Serialize, S: Serializer>(event: &T, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_variant<T: Serialize, S: Serializer>(
+    event: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     event.serialize(VariantContent(serializer))
 }
 
@@ -29,7 +32,7 @@ pub fn serialize_variant<T: Serialize, S: Serializer>(event: &T, serializer: S) 
 /// # Errors
 ///
 /// The deserializer's.
-pub fn deserialize_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+pub(crate) fn deserialize_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     index: u32,
     data: D,
 ) -> Result<T, D::Error> {

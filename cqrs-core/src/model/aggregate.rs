@@ -1,11 +1,15 @@
 //! Aggregates: the consistency boundary of the rules, with state folded from events.
 
-use std::{error::Error as StdError, fmt::Display};
+use std::{borrow::BorrowMut, fmt::Display};
 
-use crate::model::{
-    command::{Command, Context},
-    event::{Event, Events},
-    snapshot::Snapshots,
+use crate::{
+    base::rejection::IsRejection,
+    model::{
+        command::{Command, Context},
+        event::{Event, Events},
+        required::KeepsState,
+        snapshot::Snapshots,
+    },
 };
 
 /// The consistency boundary inside which the rules always hold; its state is the fold of its events.
@@ -41,11 +45,15 @@ use crate::model::{
 ///
 /// assert_eq!(cqrs_core::model::replay::<Counter>(&[Raised, Raised]).0, 2);
 /// ```
+///
+/// The type needs [`Default`], the state before the first event; [`Clone`], since events are applied to a clone until
+/// they are stored; and [`Send`] and [`Sync`]. A bound `A: Aggregate` in generic code does not imply these: write those
+/// that the code needs.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an aggregate",
     note = "add `#[derive(cqrs_core::Aggregate)]` with `#[aggregate(id = …, event = …, rejection = …)]`"
 )]
-pub trait Aggregate: Default + Clone + Send + Sync + 'static {
+pub trait Aggregate: Sized + 'static {
     /// The stored name, such as `order`: `a-z`, `0-9`, `_` and `-`. It must not change, because it is in the log.
     const NAME: &'static str;
 
@@ -53,16 +61,17 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     type Id: Display + Send + Sync;
 
     /// The events that this aggregate records, and [applies](Apply).
-    type Event: Event + AppliesTo<Self>;
+    type Event: Event + AppliesTo<Self> + KeepsState<Self>;
 
-    /// Why a command may be rejected: reasons of the business, never a technical failure.
-    type Rejection: StdError + Send + Sync + 'static;
+    /// Why a command may be rejected: reasons of the business, never a technical failure. An error type: it implements
+    /// [`std::error::Error`].
+    type Rejection: IsRejection + Send + Sync;
 
     /// Passes every public command of this aggregate to `visitor`: those that a [`Router`](crate::by_name::Router),
     /// policies and deadlines find by name.
     ///
-    /// The derive writes it from `commands(…)`. Commands in neither list work only through
-    /// [`Cqrs::execute`](crate::Cqrs::execute).
+    /// The derive writes it from `commands(…)`, and implements [`Lists`] for each command. Commands in neither list work
+    /// only through [`Cqrs::execute`](crate::Cqrs::execute).
     fn visit_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
         let _ = visitor;
     }
@@ -70,7 +79,7 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     /// Passes every internal command of this aggregate to `visitor`: those that policies and deadlines find by name,
     /// and a [`Router`](crate::by_name::Router) does not. Each command is in one list.
     ///
-    /// The derive writes it from `internal(…)`.
+    /// The derive writes it from `internal(…)`, and implements [`Lists`] for each command.
     fn visit_internal_commands<V: CommandVisitor<Self>>(visitor: &mut V) {
         let _ = visitor;
     }
@@ -106,6 +115,22 @@ impl<E, A: Apply<E>> AppliesTo<A> for E {
     }
 }
 
+/// The state of `A`: that type, of which generic code knows here that it has a default, and can be cloned and sent.
+pub(crate) type StateOf<A> = <<A as Aggregate>::Event as KeepsState<A>>::State;
+
+/// An aggregate with the command `C` in one of its lists, so that policies and deadlines find it by name:
+/// [`Effects::send`](crate::Effects::send) and [`Effects::at`](crate::Effects::at) accept no other command.
+///
+/// The derive implements it for each command in `commands(…)` and `internal(…)`. If you write
+/// [`visit_commands`](Aggregate::visit_commands) or [`visit_internal_commands`](Aggregate::visit_internal_commands) by
+/// hand, implement it for the commands that they pass to the visitor, and for no others.
+#[diagnostic::on_unimplemented(
+    message = "`{C}` is in no list of commands of `{Self}`",
+    label = "a policy's commands and deadlines are found by name, and no list has this one",
+    note = "add `{C}` to `commands(…)` or `internal(…)` in the attribute `#[aggregate(…)]` of `{Self}`"
+)]
+pub trait Lists<C> {}
+
 /// The decision on one type of command.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle `{C}`",
@@ -138,8 +163,9 @@ pub trait CommandVisitor<A: Aggregate> {
 
 /// The state after `events`, from the default state.
 pub fn replay<'a, A: Aggregate>(events: impl IntoIterator<Item = &'a A::Event>) -> A {
-    events.into_iter().fold(A::default(), |mut state, event| {
-        event.apply_to(&mut state);
+    let state = events.into_iter().fold(StateOf::<A>::default(), |mut state, event| {
+        event.apply_to(state.borrow_mut());
         state
-    })
+    });
+    state.into()
 }

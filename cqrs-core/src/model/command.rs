@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserializer, Serialize, Serializer,
     de::{self, DeserializeSeed},
 };
 
@@ -17,9 +17,11 @@ use crate::{
     encoding::{
         fingerprint,
         json::{self, NotKept},
-        variant::deserialize_variant,
     },
-    model::aggregate::Aggregate,
+    model::{
+        aggregate::Aggregate,
+        required::{AsCommand, Stored},
+    },
 };
 
 /// A request to one aggregate, named in the imperative; it may be refused.
@@ -97,6 +99,34 @@ pub trait Command: Sized + Send + Sync + 'static {
     ///
     /// The deserializer's.
     fn deserialize_fields<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error>;
+}
+
+/// The id of the aggregate in the marked field of the command `C`, for the derive.
+pub fn aggregate_id<C: Command, Field>(field: &Field) -> &IdOf<C>
+where
+    Field: IsIdOf<C::Aggregate, IdOf<C>>,
+{
+    field.id()
+}
+
+type IdOf<C> = <<C as Command>::Aggregate as Aggregate>::Id;
+
+/// A field's type is the type `Id` of the ids of the aggregate `A`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the type of the ids of `{A}`, which is `{Id}`",
+    label = "expected `{Id}`",
+    note = "the field with `#[command(id)]` has the type that `#[aggregate(id = …)]` of `{A}` names"
+)]
+pub trait IsIdOf<A, Id> {
+    /// The id.
+    fn id(&self) -> &Id;
+}
+
+#[diagnostic::do_not_recommend]
+impl<A, Id> IsIdOf<A, Id> for Id {
+    fn id(&self) -> &Id {
+        self
+    }
 }
 
 /// The fields of a command, for serde.
@@ -183,7 +213,7 @@ impl<'de, C: Command> DeserializeSeed<'de> for FieldsOf<'_, C> {
 /// # Errors
 ///
 /// The deserializer's; and when the enum has no command of that name.
-pub fn deserialize_command<'de, C: Command + Deserialize<'de>, D: Deserializer<'de>>(
+pub fn deserialize_command<'de, C: Command + Stored<AsCommand>, D: Deserializer<'de>>(
     name: &str,
     fields: D,
 ) -> Result<C, D::Error> {
@@ -191,5 +221,5 @@ pub fn deserialize_command<'de, C: Command + Deserialize<'de>, D: Deserializer<'
     let index = index.ok_or_else(|| {
         de::Error::custom(format_args!("{name:?} is none of the commands {}", C::NAMES.join(", ")))
     })?;
-    deserialize_variant(index, fields)
+    AsCommand::read_variant(index, fields)
 }

@@ -6,6 +6,7 @@ pub(crate) mod aggregate;
 pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod upcast;
+pub(crate) mod required;
 pub(crate) mod source;
 pub(crate) mod snapshot;
 pub(crate) mod follow;
@@ -14,8 +15,9 @@ pub(crate) mod by_name;
 pub use crate::base::{
     id::{InvalidId, MAX_ID_BYTES},
     metadata::{InvalidMetadata, MAX_METADATA_BYTES},
+    rejection::IsRejection,
 };
-pub use aggregate::{CommandVisitor, replay};
+pub use aggregate::{CommandVisitor, Lists, replay};
 pub use event::{Codec, EventType};
 pub use snapshot::{Snapshots, remembered::REMEMBERED_COMMANDS};
 pub use source::EventSource;

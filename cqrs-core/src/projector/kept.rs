@@ -3,7 +3,7 @@
 //! The documents that a batch changes are loaded together, changed in memory, event by event, and written together. If
 //! a document cannot be read or written, the event that changes it is at fault, so that this event can be set aside.
 
-use std::collections::HashMap;
+use std::{borrow::BorrowMut, collections::HashMap};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -63,19 +63,20 @@ pub(crate) struct Applied<R> {
     pub(crate) writes: Vec<Write>,
 }
 
-/// Applies the steps of a batch, each with the index of its event, in order.
+/// Applies the steps of a batch, each with the index of its event, in order. Steps change a `V`, and documents are of the
+/// type `T`: one type, under the two names that [`KeepsDocument`](crate::model::required::KeepsDocument) gives it.
 ///
 /// Each document is encoded once, at the end. If that fails, `steps` is called again, and each document is encoded
 /// after each step: a later event may have changed the same document, so only that shows which event is at fault.
-pub(crate) async fn applied<T, R>(
+pub(crate) async fn applied<T, V, R>(
     views: &AnyViews,
     id: &ProjectionId,
     batch: &Batch<'_>,
     kind: Kind<T>,
-    steps: impl Fn() -> Result<Vec<(usize, Step<T, R>)>, ProjectError>,
+    steps: impl Fn() -> Result<Vec<(usize, Step<V, R>)>, ProjectError>,
 ) -> Result<Applied<R>, ProjectError>
 where
-    T: Default + Serialize + DeserializeOwned,
+    T: Default + Serialize + DeserializeOwned + BorrowMut<V>,
 {
     let first = steps()?;
     for (index, Step { key, .. }) in &first {
@@ -125,16 +126,19 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
         Ok(Self { kind, places, all: distinct.into_iter().zip(saved).map(one).collect() })
     }
 
-    fn apply<R>(
+    fn apply<V, R>(
         &mut self,
         batch: &Batch<'_>,
-        steps: Vec<(usize, Step<T, R>)>,
+        steps: Vec<(usize, Step<V, R>)>,
         look: Look,
-    ) -> Result<Vec<(usize, R)>, ProjectError> {
+    ) -> Result<Vec<(usize, R)>, ProjectError>
+    where
+        T: BorrowMut<V>,
+    {
         let mut all = Vec::with_capacity(steps.len());
         for (index, Step { key, change }) in steps {
             let span = batch.events[index].span();
-            let mut changed = span.in_scope(|| self.change(&key, index, change));
+            let mut changed = span.in_scope(|| self.change(&key, index, |value| change(value.borrow_mut())));
             if look == Look::AfterEach {
                 changed = changed.and_then(|returned| self.document(&key).map(|_| returned));
             }

@@ -1,6 +1,6 @@
 //! Queries: questions to views.
 
-use std::{future::Future, marker::PhantomData, time::Duration};
+use std::{fmt, future::Future, marker::PhantomData, time::Duration};
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use crate::{
     },
     encoding::json,
     port::{any_views::AnyViews, view_store::ViewStore},
-    read::view::View,
+    read::view::{DocumentOf, View},
 };
 
 /// A question to a view.
@@ -75,6 +75,53 @@ pub trait Query: Send + Sync + 'static {
 
     /// The type of the answer.
     type Answer: Send;
+}
+
+/// The key of a document in the marked field of a query, for the derive.
+pub fn document_key<Field: HasText>(field: &Field) -> String {
+    field.text()
+}
+
+/// [`Display`](fmt::Display).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a document: it does not implement `Display`",
+    label = "expected a type with `Display`",
+    note = "the key of a document is the text of the field with `#[query(key)]`"
+)]
+pub trait HasText {
+    /// The text.
+    fn text(&self) -> String;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: fmt::Display> HasText for T {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// The answer of a query by key, for the derive.
+pub fn answer_of<V, Answer: MadeOf<V>>(document: Option<V>) -> Answer {
+    Answer::made_of(document)
+}
+
+/// [`From<Option<V>>`](From).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the answer of a query by key: it does not implement `From<Option<{V}>>`",
+    label = "expected `Option<{V}>`, or a type that is made of one by `From`",
+    note = "there may be no document of that key; for another answer, leave out `#[query(key)]` and implement `Answer` \
+            for `{V}`"
+)]
+pub trait MadeOf<V>: Sized {
+    /// The answer.
+    fn made_of(document: Option<V>) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<V, T: From<Option<V>>> MadeOf<V> for T {
+    fn made_of(document: Option<V>) -> Self {
+        document.into()
+    }
 }
 
 /// Answers one type of query.
@@ -200,7 +247,8 @@ pub(crate) fn decode_document<V: View>(
     key: &str,
     document: &[u8],
 ) -> Result<V, StoreError> {
-    json::decode(document).map_err(|error| StoreError::BadDocument {
+    let document = json::decode::<DocumentOf<V>>(document);
+    document.map(Into::into).map_err(|error| StoreError::BadDocument {
         view: build.to_string(),
         key: key.to_owned(),
         reason: error.to_string(),

@@ -1,13 +1,12 @@
 //! Views: the read models for queries, and the rules that build them from events.
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use crate::{
     base::{id::ProjectionId, store_error::StoreError},
     log::{envelope::Envelope, recorded::Recorded, sources::sources},
     model::{
         event::Event,
         follow::{OnFailure, Retry},
+        required::KeepsDocument,
         source::EventSource,
     },
     projector::kept::Step,
@@ -52,11 +51,15 @@ use crate::{
 ///     }
 /// }
 /// ```
+///
+/// The type needs [`Default`], the document before the first event; serde's `Serialize` and `Deserialize`, with which
+/// documents are stored; and [`Send`] and [`Sync`]. A bound `V: View` in generic code does not imply these: write those
+/// that the code needs.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a view",
     note = "add `impl View for {Self}` with its `NAME` and the aggregate `Of` whose events it is built from"
 )]
-pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait View: Sized + 'static {
     /// The stored name, such as `order-summary`: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
 
@@ -78,7 +81,7 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// The aggregate (or any [`EventSource`]) whose events the view is built from, or a tuple of several:
     /// `(Order, Stock)`.
-    type Of: Sources<Self>;
+    type Of: Sources<Self> + KeepsDocument<Self>;
 
     /// Whether the document is still wanted. It is called after events have changed the document. A document that is
     /// not wanted is removed, and a later event of its key begins with the default document again.
@@ -91,6 +94,9 @@ pub trait View: Default + Serialize + DeserializeOwned + Send + Sync + 'static {
         ProjectionId::new(Self::NAME, Self::VERSION)
     }
 }
+
+/// The documents of `V`: that type, of which generic code knows here that it has a default, and can be stored and sent.
+pub(crate) type DocumentOf<V> = <<V as View>::Of as KeepsDocument<V>>::Document;
 
 /// How events of type `E` change a view.
 #[diagnostic::on_unimplemented(

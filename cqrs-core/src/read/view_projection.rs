@@ -1,7 +1,7 @@
 //! The projection of a view: it loads the documents that a batch of events changes, changes them, and saves them
 //! together.
 
-use std::marker::PhantomData;
+use std::{borrow::Borrow, marker::PhantomData};
 
 use crate::{
     base::id::ProjectionId,
@@ -14,7 +14,7 @@ use crate::{
         kept::{Kind, applied},
         rules::save,
     },
-    read::view::{Sources, View},
+    read::view::{DocumentOf, Sources, View},
 };
 
 /// The documents of `V` in the view store `S`.
@@ -47,7 +47,8 @@ impl<V: View> Projection for ViewProjection<V> {
     }
 
     async fn project(&self, id: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
-        let kind = Kind { what: "document", is_kept: V::is_kept };
+        let is_kept = |document: &DocumentOf<V>| V::is_kept(document.borrow());
+        let kind = Kind { what: "document", is_kept };
         let applied = applied(&self.views, id, &batch, kind, || batch.each(V::Of::step)).await?;
         save(&self.views, id, &batch, &applied.writes, batch.notes).await
     }

@@ -51,7 +51,10 @@ where
         };
         Self(Deferred::Prepared(settings, |settings| Box::pin(settings.run())))
     }
+}
 
+/// Without the bound `Answer<Q>`, for the same reason.
+impl<Q: Query> Ask<Q> {
     /// Answers only after the view has applied the command of `receipt`, so that a caller reads its own writes. If the
     /// view has set aside an event of the command, or an earlier one of the aggregate, the answer is
     /// [`Error::SetAside`].

@@ -14,6 +14,7 @@ use crate::{
         error::{CommandError, Error},
         id::{AggregateKey, CausationId, CommandId, CorrelationId},
         metadata::Metadata,
+        rejection::IsRejection,
     },
     encoding::fingerprint::{self, Unhashable},
     log::{commit::Receipt, envelope::Envelope},
@@ -100,7 +101,10 @@ where
         };
         Self(Deferred::Prepared(settings, |settings| Box::pin(settings.run())))
     }
+}
 
+/// Without the bound `Handle<C>`, for the same reason.
+impl<C: Command> Execute<C> {
     /// The command's id, under which it takes effect once. By default a new one. Make one with [`CommandId::new`] and
     /// keep it, to send the command again under the same id when no answer came.
     pub fn id(self, id: CommandId) -> Self {
@@ -213,7 +217,7 @@ impl<C: Command> Future for Execute<C> {
     }
 }
 
-fn outcome_of<R: std::error::Error>(result: &Result<Receipt, CommandError<R>>) -> Outcome {
+fn outcome_of<R: IsRejection>(result: &Result<Receipt, CommandError<R>>) -> Outcome {
     match result {
         Ok(_) => Outcome::Done,
         Err(CommandError::Failed(error)) => Outcome::Failed(error.to_string()),

@@ -65,7 +65,7 @@ pub trait AskedOf<V, Index>: Query<View: Answer<Self>> + Sized {}
 
 impl<Q: Query<View: Answer<Q>>, V: HasView<Q::View, Index>, Index> AskedOf<V, Index> for Q {}
 
-/// The index of a type in a list; see [`HasAggregate`].
+/// The index of a type in a list; see [`HasAggregate`]. A type that is in a list twice has two, so that none is inferred.
 #[derive(Debug)]
 pub struct At<const N: usize>;
 
@@ -80,7 +80,7 @@ pub trait Push<T> {
 }
 
 /// A tuple of up to 16 aggregates.
-pub trait AggregateList: Send + Sync + 'static {
+pub trait AggregateList: 'static {
     /// The queues of each aggregate type.
     #[doc(hidden)]
     type Queues: Send + Sync + 'static;
@@ -95,7 +95,7 @@ pub trait AggregateList: Send + Sync + 'static {
 }
 
 /// A tuple of up to 16 views.
-pub trait ViewList: Send + Sync + 'static {
+pub trait ViewList: 'static {
     /// Passes each view to `visitor`.
     #[doc(hidden)]
     fn visit<V: ViewVisitor>(visitor: &mut V);

@@ -99,9 +99,11 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// A dropped call may take effect, as a whole or not at all. While it still waits in the aggregate's queue,
     /// dropping it withdraws the command. Commands of other callers are not affected. Send the command again under the
     /// same id to get its result; it takes effect once.
-    pub fn execute<C, Index>(&self, command: C) -> Execute<C>
+    ///
+    /// The compiler infers the parameter `AddedOnce`. If it cannot, the command's aggregate is added to the service twice.
+    pub fn execute<C, AddedOnce>(&self, command: C) -> Execute<C>
     where
-        C: SentTo<A, Index>,
+        C: SentTo<A, AddedOnce>,
     {
         Execute::new(&self.runtime, C::queues_of(&self.queues), command)
     }
@@ -117,9 +119,11 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub fn query<Q, Index>(&self, query: Q) -> Ask<Q>
+    ///
+    /// The compiler infers the parameter `AddedOnce`. If it cannot, the query's view is added to the service twice.
+    pub fn query<Q, AddedOnce>(&self, query: Q) -> Ask<Q>
     where
-        Q: AskedOf<V, Index>,
+        Q: AskedOf<V, AddedOnce>,
     {
         Ask::new(&self.runtime, query)
     }

@@ -48,6 +48,7 @@ use crate::{
         error::CommandError,
         id::{AggregateKey, CommandId},
         metadata::Metadata,
+        rejection::IsRejection,
     },
     log::codec,
     model::{
@@ -179,7 +180,10 @@ impl<A: Aggregate<Event: Debug, Rejection: PartialEq>> When<A> {
     pub fn then_rejected(self, expected: A::Rejection) {
         match &self.result {
             Err(CommandError::Rejected(rejection)) if *rejection == expected => {}
-            other => panic!("{} should be rejected with {expected:?}, but: {other:#?}", self.name),
+            other => {
+                let expected = expected.as_error();
+                panic!("{} should be rejected with {expected:?}, but: {other:#?}", self.name);
+            }
         }
     }
 }

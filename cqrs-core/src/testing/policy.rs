@@ -13,10 +13,14 @@ use crate::{
     },
     effects::{
         intents::{Action, CausedBy, Effects, Intent, Refusal},
-        policy::{Policy, React},
+        policy::{Policy, PolicyStateOf, React},
     },
     log::envelope::Envelope,
-    model::{aggregate::Aggregate, command::Command, event::Event as _},
+    model::{
+        aggregate::{Aggregate, Lists},
+        command::Command,
+        event::Event as _,
+    },
 };
 
 /// Begins a test of a policy without past events.
@@ -126,7 +130,10 @@ impl<P: Policy> PolicyTest<P> {
     ///
     /// When an intent of the policy cannot be saved.
     #[track_caller]
-    pub fn when_refused<C: Command>(mut self, key: &str, command: C, reason: &str) -> Reacted<P> {
+    pub fn when_refused<C>(mut self, key: &str, command: C, reason: &str) -> Reacted<P>
+    where
+        C: Command<Aggregate: Lists<C>>,
+    {
         self.events += 1;
         let (policy, id, order) = (P::NAME, Uuid::from_u128(self.events.into()), self.events);
         let mut sent = Effects::of(CausedBy {
@@ -157,7 +164,8 @@ impl<P: Policy> PolicyTest<P> {
 
     #[track_caller]
     fn step(mut self, what: String, cause: CausedBy, react: impl FnOnce(&mut P, &mut Effects)) -> Reacted<P> {
-        let mut state = self.states.remove(&cause.key).unwrap_or_default();
+        let state = self.states.remove(&cause.key);
+        let mut state: P = state.unwrap_or_else(|| PolicyStateOf::<P>::default().into());
         let mut effects = Effects::of(cause.clone());
         react(&mut state, &mut effects);
         if state.is_kept() {

@@ -1,6 +1,7 @@
 //! Saves snapshots beside the commands: in tasks of their own, a few at a time.
 
 use std::{
+    borrow::Borrow,
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -45,7 +46,7 @@ impl Saver {
         let (key, head, state) = (loaded.key.clone(), loaded.head(), loaded.state.clone());
         let (saver, store) = (Arc::clone(self), store.clone());
         tokio::spawn(async move {
-            match snapshots.write(&head, &state) {
+            match snapshots.write(&head, state.borrow()) {
                 Ok(bytes) => match store.save_snapshot(&key, bytes.into()).await {
                     Ok(()) => debug!(aggregate = %key, version = head.version, "saved a snapshot"),
                     Err(error) => warn!(aggregate = %key, %error, "a snapshot was not saved"),

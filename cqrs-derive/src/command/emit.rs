@@ -15,10 +15,11 @@ impl Model<'_> {
         let generics = target.bounded(self.bounds());
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let names = shape.kinds().into_iter().map(|kind| &kind.name);
-        let id = self.emit_id();
+        let id = self.emit_id(is_whole);
         let name = self.emit_name();
         let lifecycle = self.emit_lifecycle();
         let (serialize, deserialize) = self.emit_serde(is_whole);
+        let stored = is_whole.then(|| target.stored("AsCommand", krate));
         let name_parameter = if matches!(shape, Shape::Enum(_)) { quote!(name) } else { quote!(_) };
         quote! {
             #attributes
@@ -47,6 +48,8 @@ impl Model<'_> {
                     #deserialize
                 }
             }
+
+            #stored
         }
     }
 
@@ -55,11 +58,11 @@ impl Model<'_> {
         match self.shape {
             _ if !is_whole => (quote!(::core::unreachable!()), quote!(::core::unreachable!())),
             Shape::Struct(_) => (
-                quote!(#krate::__private::serde::Serialize::serialize(self, serializer)),
-                quote!(#krate::__private::serde::Deserialize::deserialize(fields)),
+                quote!(#krate::__private::AsCommand::write(self, serializer)),
+                quote!(#krate::__private::AsCommand::read(fields)),
             ),
             Shape::Enum(_) => (
-                quote!(#krate::__private::serialize_variant(self, serializer)),
+                quote!(#krate::__private::AsCommand::write_variant(self, serializer)),
                 quote!(#krate::__private::deserialize_command(name, fields)),
             ),
         }
@@ -79,15 +82,26 @@ impl Model<'_> {
         })
     }
 
-    fn emit_id(&self) -> TokenStream {
-        match &self.shape {
-            Shape::Struct(Kind { id: Id::Field(Marked { member, .. }), .. }) => {
-                // The compiler reports a field whose type is not the aggregate's id at the field.
-                quote_spanned!(target::reported_at(member)=> &self.#member)
+    fn emit_id(&self, is_whole: bool) -> TokenStream {
+        let Self { krate, shape, .. } = self;
+        // The compiler reports a field of another type than the aggregate's id at that type.
+        let checked = |field: TokenStream, ty: &Type| {
+            if !is_whole {
+                return field;
+            }
+            let there = target::reported_at(ty);
+            let (krate, field) = (target::respanned(krate, there), target::respanned(&field, there));
+            quote_spanned! {there=>
+                #krate::__private::aggregate_id::<Self, #ty>(#field)
+            }
+        };
+        match shape {
+            Shape::Struct(Kind { id: Id::Field(Marked { member, ty }), .. }) => {
+                checked(quote!(&self.#member), ty)
             }
             Shape::Struct(Kind { id: Id::None(hole), .. }) => hole.clone(),
             Shape::Enum(variants) => {
-                matching(variants.iter().map(|(variant, kind)| emit_variants_id(variant, &kind.id)))
+                matching(variants.iter().map(|(variant, kind)| emit_variants_id(variant, &kind.id, checked)))
             }
         }
     }
@@ -170,18 +184,23 @@ fn matching(arms: impl Iterator<Item = TokenStream>) -> TokenStream {
 }
 
 /// The arm that returns the id of one variant.
-fn emit_variants_id(variant: &Variant, id: &Id<'_>) -> TokenStream {
+fn emit_variants_id(
+    variant: &Variant,
+    id: &Id<'_>,
+    checked: impl Fn(TokenStream, &Type) -> TokenStream,
+) -> TokenStream {
     let ident = &variant.ident;
     match id {
-        Id::Field(Marked { member: Member::Named(field), .. }) => {
-            quote!(Self::#ident { #field, .. } => #field)
+        Id::Field(Marked { member: Member::Named(field), ty }) => {
+            let id = checked(field.to_token_stream(), ty);
+            quote!(Self::#ident { #field, .. } => #id)
         }
-        Id::Field(Marked { member: Member::Unnamed(index), .. }) => {
-            let id = quote_spanned!(target::reported_at(index)=> id);
+        Id::Field(Marked { member: Member::Unnamed(index), ty }) => {
+            let id = checked(quote!(id), ty);
             let before = (0..index.index).map(|_| quote!(_,));
             let is_last = index.index as usize + 1 == variant.fields.len();
             let after = (!is_last).then(|| quote!(, ..));
-            quote!(Self::#ident(#(#before)* #id #after) => #id)
+            quote!(Self::#ident(#(#before)* id #after) => #id)
         }
         Id::None(hole) => quote!(Self::#ident { .. } => #hole),
     }

@@ -27,6 +27,7 @@ impl Model<'_> {
         let serialize_data = shape.emit_serialize_data(krate);
         let deserialize_data = shape.emit_deserialize_data(krate, &target.input.ident.to_string());
         let stored_shape = self.emit_stored_shape();
+        let stored = target.stored("AsEvent", krate);
         quote! {
             #stored_shape
 
@@ -60,6 +61,8 @@ impl Model<'_> {
                     #deserialize_data
                 }
             }
+
+            #stored
         }
     }
 
@@ -163,8 +166,8 @@ impl Shape<'_> {
 
     fn emit_serialize_data(&self, krate: &Path) -> TokenStream {
         match self {
-            Self::Struct(_) => quote!(#krate::__private::serde::Serialize::serialize(self, serializer)),
-            Self::Enum(_) => quote!(#krate::__private::serialize_variant(self, serializer)),
+            Self::Struct(_) => quote!(#krate::__private::AsEvent::write(self, serializer)),
+            Self::Enum(_) => quote!(#krate::__private::AsEvent::write_variant(self, serializer)),
         }
     }
 
@@ -215,13 +218,13 @@ impl Shape<'_> {
         let unknown = format!("`{{}}` in version {{}} is not a stored type of `{ident}`");
         let current: Vec<_> = match self {
             Self::Struct(stored) => {
-                vec![(stored, quote!(#krate::__private::serde::Deserialize::deserialize(data)))]
+                vec![(stored, quote!(#krate::__private::AsEvent::read(data)))]
             }
             Self::Enum(variants) => (0..)
                 .map(Literal::usize_unsuffixed)
                 .zip(variants)
                 .map(|(index, (_, stored))| {
-                    (stored, quote!(#krate::__private::deserialize_variant(#index, data)))
+                    (stored, quote!(#krate::__private::AsEvent::read_variant(#index, data)))
                 })
                 .collect(),
         };

@@ -58,12 +58,14 @@ pub(super) fn versions(
     // After a mistake in the version, the steps cannot be checked.
     let version = match version.map(|given| given.or_report(errors)) {
         Some(None) => return (1, Vec::new()),
+        None if errors.is_misspelled("version") => return (1, Vec::new()),
         Some(version) => version,
         None => None,
     };
     let current = version.as_ref().map_or(1, |version| version.number.get());
     let Some(Steps { item, steps }) = steps else {
-        if let Some(version) = version.filter(|version| version.number.get() > 1) {
+        let needs_steps = |version: &Version| version.number.get() > 1 && !errors.is_misspelled("upcast");
+        if let Some(version) = version.filter(needs_steps) {
             errors.at(
                 &version.literal,
                 format!(

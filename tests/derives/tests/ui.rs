@@ -1,7 +1,8 @@
 //! The compiler's messages about mistakes in the derives' attributes, and about traits that are not implemented, word
 //! for word; and a check that some case shows each message of the derives.
 //!
-//! The expected messages are beside the cases in `ui/`, as the compiler of `rust-toolchain.toml` writes them.
+//! The expected messages are beside the cases in `ui/`, as the compiler of `rust-toolchain.toml` writes them. Each case in
+//! `ui/one` is a whole service with one mistake, which must be one error. Its other parts are in `service/`.
 //! `TRYBUILD=overwrite cargo test -p cqrs-derive-tests` writes them; review them like a user would read them.
 
 use std::{
@@ -13,7 +14,20 @@ use proc_macro2::{TokenStream, TokenTree};
 
 #[test]
 fn mistakes_are_reported_in_the_users_words() {
-    trybuild::TestCases::new().compile_fail("ui/*.rs");
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("ui/*.rs");
+    cases.compile_fail("ui/one/*.rs");
+}
+
+#[test]
+fn a_mistake_is_one_error() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui/one");
+    let cases = files(&folder, "stderr");
+    assert!(cases.len() > 20, "only {} cases were found", cases.len());
+    for case in cases {
+        let errors = read(&case).lines().filter(|line| line.starts_with("error")).count();
+        assert_eq!(errors, 1, "{}", case.display());
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod aliases;
 mod clock;
+mod added_twice;
 mod command_content;
 mod derive_shapes;
 mod faults;

@@ -414,8 +414,9 @@ impl React<AccountEvent> for Moody {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_cannot_be_written_or_read_is_the_fault_of_its_event() {
-    let (events, views) = (MemoryEvents::default(), MemoryViews::default());
-    let backend = || (events.clone(), views.clone());
+    let events = MemoryEvents::default();
+    let views = events.capabilities().progress_store().unwrap().clone();
+    let backend = || (events.clone(), MemoryViews::default());
     let start =
         async || Cqrs::builder(backend()).aggregate::<Account>().policy::<Moody>().start().await.unwrap();
     let open = |account: &str, amount| Open { account: account.into(), owner: "anna".into(), amount };

@@ -7,8 +7,8 @@ use std::{
 };
 
 use cqrs_core::{
-    Backend, CommandError, CommandId, Cqrs, Effects, Envelope, Error, Metadata, Policy, React, Receipt,
-    Refusal, Start,
+    Apply, Backend, CommandError, CommandId, Context, Cqrs, Effects, Envelope, Error, Handle, Handled,
+    Metadata, Policy, React, Receipt, Refusal, Start,
     log::StoredCommit,
     memory::{MemoryEvents, MemoryViews},
     operate::ProjectorState,
@@ -164,16 +164,29 @@ where
     assert_eq!(told(&events, "bank").await, ["opened null", "deposited 5"]);
 }
 
-/// Sends a command that is in no aggregate's list.
+/// Sends a command of an aggregate that is not a part of the service.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Mistaken;
 
-/// A command that is handled and not listed.
+#[derive(Debug, Default, Clone, cqrs_core::Aggregate)]
+#[aggregate(id = String, event = AccountEvent, rejection = std::fmt::Error, commands(Unknown))]
+struct Elsewhere;
+
+impl Apply<AccountEvent> for Elsewhere {
+    fn apply(&mut self, _: &AccountEvent) {}
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, cqrs_core::Command)]
-#[command(aggregate = Account)]
-struct Unlisted {
+#[command(aggregate = Elsewhere)]
+struct Unknown {
     #[command(id)]
-    account: String,
+    id: String,
+}
+
+impl Handle<Unknown> for Elsewhere {
+    fn handle(&self, _: &Unknown, _: &Context) -> Handled<Self> {
+        Err(std::fmt::Error)
+    }
 }
 
 impl Policy for Mistaken {
@@ -189,7 +202,7 @@ impl Policy for Mistaken {
 impl React<AccountEvent> for Mistaken {
     fn react(&mut self, event: &Envelope<AccountEvent>, effects: &mut Effects) {
         match &event.data {
-            AccountEvent::Deposited { amount: 13 } => effects.send(Unlisted { account: "1".into() }),
+            AccountEvent::Deposited { amount: 13 } => effects.send(Unknown { id: "1".into() }),
             AccountEvent::Deposited { amount: 1 } => effects.send(deposit(event.subject(), 2)),
             _ => {}
         }

@@ -14,6 +14,7 @@ pub(crate) mod notes;
 mod work;
 
 use std::{
+    borrow::{Borrow, BorrowMut},
     collections::HashSet,
     marker::PhantomData,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,7 +31,7 @@ use crate::{
         carrier::{Carrier, Hope, PendingIntent, SendFailure},
         dead_intent::MAX_DEAD_INTENTS,
         intents::{CausedBy, Effects, Intent, Refusal},
-        policy::{Policy, Reactions},
+        policy::{Policy, PolicyStateOf, Reactions},
     },
     port::{
         any_views::AnyViews,
@@ -118,8 +119,8 @@ impl<P: Policy> PolicyProjection<P> {
         Ok(intents)
     }
 
-    fn states() -> Kind<P> {
-        Kind { what: "the policy's state", is_kept: P::is_kept }
+    fn states() -> Kind<PolicyStateOf<P>> {
+        Kind { what: "the policy's state", is_kept: |state| P::is_kept(state.borrow()) }
     }
 
     /// Executes the intents that are ready, and those that follow from refusals, and writes their outcomes.
@@ -237,14 +238,14 @@ impl<P: Policy> PolicyProjection<P> {
     /// Applies a refusal to a state, and returns the intents that follow.
     fn told(
         &self,
-        states: &mut Kept<P>,
+        states: &mut Kept<PolicyStateOf<P>>,
         step: usize,
         pending: &PendingIntent,
         refusal: &Refusal,
     ) -> Result<Vec<PendingIntent>, String> {
         let intent = &pending.intent;
         let mut effects = Effects::of(CausedBy::refusal(P::NAME, intent, &refusal.request));
-        states.change(&intent.key, step, |state| state.refused(refusal, &mut effects))?;
+        states.change(&intent.key, step, |state| P::refused(state.borrow_mut(), refusal, &mut effects))?;
         states.document(&intent.key)?;
         let intents = (0..).zip(self.checked(effects)?);
         intents.map(|(number, intent)| notes::following(&pending.place, number, intent)).collect()

@@ -42,6 +42,9 @@ trait Element: Serializer<Ok = u64, Error = Unhashable> + Copy {
     /// Called for each field of a struct, after the fields inside it.
     fn field(self, _name: &'static str, _value: u64) {}
 
+    /// Called for each field that `skip_serializing_if` leaves out.
+    fn left_out(self, _name: &'static str) {}
+
     /// The serializer for elements whose order does not count.
     fn of_any_order(self) -> Self {
         self
@@ -171,6 +174,11 @@ macro_rules! fields {
                 value: &T,
             ) -> Result<(), Unhashable> {
                 self.add_named(name, value)
+            }
+
+            fn skip_field(&mut self, name: &'static str) -> Result<(), Unhashable> {
+                self.element.left_out(name);
+                Ok(())
             }
 
             fn end(self) -> Result<u64, Unhashable> {

@@ -4,7 +4,7 @@
 //! fingerprint detects that: two values have the same one only if serde shows the same tree for them, with the same
 //! names of types, fields and variants, the same kinds of numbers, and the same content.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -17,7 +17,7 @@ use crate::encoding::fingerprint::{Element, Ordered, Unhashable, Unordered, fold
 ///
 /// The error of a `Serialize` impl.
 pub(crate) fn exact<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<u64, Unhashable> {
-    value.serialize(Exact { readable, fields: None })
+    value.serialize(Exact { readable, fields: None, left_out: None })
 }
 
 /// How a value that was read differs from the one that was written.
@@ -57,8 +57,17 @@ where
 /// out, because their order may differ.
 fn fields<T: Serialize + ?Sized>(value: &T, readable: bool) -> Result<Fields, Unhashable> {
     let fields = RefCell::default();
-    value.serialize(Exact { readable, fields: Some(&fields) })?;
+    value.serialize(Exact { readable, fields: Some(&fields), left_out: None })?;
     Ok(fields.into_inner())
+}
+
+/// The first field that serde's `skip_serializing_if` leaves out of what is written, also inside lists and maps.
+#[cfg(feature = "bincode")]
+pub(crate) fn left_out<T: Serialize>(value: &T, readable: bool) -> Option<&'static str> {
+    let left_out = Cell::new(None);
+    // After an error, what was left out before it still counts.
+    let _ = value.serialize(Exact { readable, fields: None, left_out: Some(&left_out) });
+    left_out.get()
 }
 
 type Fields = Vec<(&'static str, u64)>;
@@ -114,12 +123,20 @@ struct Exact<'a> {
     readable: bool,
     /// The list to which fields are added.
     fields: Option<&'a RefCell<Fields>>,
+    /// The place for the name of a field that is left out.
+    left_out: Option<&'a Cell<Option<&'static str>>>,
 }
 
 impl Element for Exact<'_> {
     fn field(self, name: &'static str, value: u64) {
         if let Some(fields) = self.fields {
             fields.borrow_mut().push((name, value));
+        }
+    }
+
+    fn left_out(self, name: &'static str) {
+        if let Some(left_out) = self.left_out {
+            left_out.set(left_out.get().or(Some(name)));
         }
     }
 

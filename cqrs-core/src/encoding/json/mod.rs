@@ -27,7 +27,7 @@ const LARGEST_BUFFER: usize = 64 * 1024;
 /// the 127 brackets that `serde_json` reads within each other.
 const DEPTH: usize = 3 * 128;
 
-/// Why a value cannot be stored as JSON.
+/// Why a value cannot be stored as JSON, or in another encoding.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotKept {
     /// serde cannot write it, such as a map whose keys are not text.
@@ -49,6 +49,10 @@ pub(crate) enum NotKept {
     /// serde reads another value than it wrote.
     #[error(transparent)]
     Different(#[from] Difference),
+    /// bincode does not keep it.
+    #[cfg(feature = "bincode")]
+    #[error("{0}")]
+    NotInBincode(String),
 }
 
 fn in_field(field: Option<&str>) -> String {

@@ -191,7 +191,7 @@ pub(crate) fn decode_data<E: Event>(
     }
     match &*media_type(content_type) {
         #[cfg(feature = "bincode")]
-        BINCODE => binary::decode(event_type, data),
+        BINCODE => binary::decode(event_type, data).map_err(|fault| fault.to_string()),
         #[cfg(not(feature = "bincode"))]
         BINCODE => Err("it is in bincode, which needs the feature `bincode`".to_owned()),
         _ => Err(format!("its content type {content_type:?} is none that this program reads")),

@@ -14,10 +14,9 @@ mod tests;
 
 use std::{any::type_name, fmt};
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use crate::model::{
     aggregate::Aggregate,
+    required::HasSerde,
     snapshot::{bytes::Head, fault::WriteFault},
 };
 
@@ -86,7 +85,7 @@ pub struct Snapshots<A> {
     read: fn(u32, &[u8]) -> Found<A>,
 }
 
-impl<A: Aggregate + Serialize + DeserializeOwned> Snapshots<A> {
+impl<A: Aggregate + HasSerde> Snapshots<A> {
     /// A snapshot about every so many events, at least one; 50 to 500 is usual.
     ///
     /// A smaller number makes the tail of a cold load shorter, and the writes beside the log more: each snapshot is the

@@ -1,6 +1,12 @@
 //! Starts a service: checks the names, makes the projections, starts the workers.
 
-use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    any::{TypeId, type_name},
+    collections::HashSet,
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     base::{
@@ -39,8 +45,9 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when a name is not legal or used twice, or the view store's when it does not return the builds
-    /// of a projection. A store that does not answer is asked again for 15 seconds.
+    /// [`Error::Config`] when a name is not legal or used twice, or an aggregate or a view is added twice; or the view
+    /// store's when it does not return the builds of a projection. A store that does not answer is asked again for 15
+    /// seconds.
     ///
     /// # Cancel safety
     ///
@@ -149,7 +156,7 @@ fn check_names<'a, A: AggregateList, V: ViewList>(
     queues: &A::Queues,
     projections: impl Iterator<Item = &'a ProjectionId>,
 ) -> Result<(), Error> {
-    let mut names = Names { seen: HashSet::new(), wrong: Vec::new() };
+    let mut names = Names { added: HashSet::new(), seen: HashSet::new(), wrong: Vec::new() };
     A::visit(queues, &mut names);
     V::visit(&mut names);
     for id in projections {
@@ -159,11 +166,25 @@ fn check_names<'a, A: AggregateList, V: ViewList>(
 }
 
 struct Names {
+    /// The types of the aggregates and views, with the methods of the builder that add them.
+    added: HashSet<(&'static str, TypeId)>,
     seen: HashSet<(&'static str, &'static str)>,
     wrong: Vec<String>,
 }
 
 impl Names {
+    /// Whether the type is added for the first time.
+    fn is_first<T: 'static>(&mut self, method: &'static str) -> bool {
+        let is_first = self.added.insert((method, TypeId::of::<T>()));
+        if !is_first {
+            let path = type_name::<T>();
+            let module = path.split('<').next().and_then(|path| path.rfind("::"));
+            let name = module.map_or(path, |end| &path[end + 2..]);
+            self.wrong.push(format!("`{name}` is added twice, call `.{method}::<{name}>()` once"));
+        }
+        is_first
+    }
+
     fn check(&mut self, kind: &'static str, name: &'static str) {
         if !is_name(name) {
             self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
@@ -176,9 +197,11 @@ impl Names {
 
 impl AggregateVisitor for Names {
     fn aggregate<A: Aggregate>(&mut self, _: &Arc<Queues<A>>) {
-        self.check("aggregate", A::NAME);
-        A::visit_commands(self);
-        A::visit_internal_commands(self);
+        if self.is_first::<A>("aggregate") {
+            self.check("aggregate", A::NAME);
+            A::visit_commands(self);
+            A::visit_internal_commands(self);
+        }
     }
 }
 
@@ -196,6 +219,8 @@ impl<A: Aggregate> CommandVisitor<A> for Names {
 
 impl ViewVisitor for Names {
     fn view<V: View>(&mut self) {
-        self.check("view", V::NAME);
+        if self.is_first::<V>("view") {
+            self.check("view", V::NAME);
+        }
     }
 }

@@ -5,7 +5,7 @@ pub(crate) mod decisions;
 
 use std::{
     any::Any,
-    borrow::Cow,
+    borrow::{Borrow, BorrowMut, Cow},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -27,7 +27,7 @@ use crate::{
         commit::{Commit, KnownIn, Origin, Receipt, RecordedEvent, StoredCommit},
     },
     model::{
-        aggregate::{Aggregate, AppliesTo},
+        aggregate::{Aggregate, AppliesTo, StateOf},
         command::Context,
         event::Events,
         snapshot::remembered::CarriedOut,
@@ -235,7 +235,7 @@ async fn round<A: Aggregate>(
 /// The commit that a round would append, and the answers that it would give.
 struct Draft<A: Aggregate> {
     /// The state after the events, if there are any.
-    state: Option<A>,
+    state: Option<StateOf<A>>,
     events: Events<RecordedEvent>,
     /// The indexes of the commands that led to the events, in the same order.
     accepted: SmallVec<[usize; 1]>,
@@ -266,14 +266,15 @@ fn draft<A: Aggregate>(
         // A panic of one command's handler must not fail the commands of other callers.
         let handled = catch_unwind(AssertUnwindSafe(|| {
             let before = draft.state.as_ref().unwrap_or(&loaded.state);
-            let mut events = command.span.in_scope(|| (command.decide)(&command.context, before, version))?;
+            let mut events =
+                command.span.in_scope(|| (command.decide)(&command.context, before.borrow(), version))?;
             if events.is_empty() {
                 return Ok(None);
             }
             let recorded = record(shell, loaded, command, &mut events)?;
             // On a copy: `apply` may panic, and the append may fail.
             let mut state = before.clone();
-            events.iter().for_each(|event| event.apply_to(&mut state));
+            events.iter().for_each(|event| event.apply_to(state.borrow_mut()));
             Ok(Some((state, recorded)))
         }));
         match handled {
@@ -331,7 +332,12 @@ fn record<A: Aggregate>(
     events.iter_mut().map(encode).collect()
 }
 
-fn receipt<A>(loaded: &Loaded<A>, context: &Context, carried_out: CarriedOut, repeat: bool) -> Receipt {
+fn receipt<A: Aggregate>(
+    loaded: &Loaded<A>,
+    context: &Context,
+    carried_out: CarriedOut,
+    repeat: bool,
+) -> Receipt {
     Receipt {
         aggregate: loaded.key.clone(),
         command_id: context.command_id,

@@ -1,6 +1,6 @@
 //! An aggregate's state, folded from its commits, with the checks that the log is whole. No input or output.
 
-use std::slice;
+use std::{borrow::BorrowMut, slice};
 
 use bytes::Bytes;
 use tracing::{debug, warn};
@@ -13,7 +13,7 @@ use crate::{
     },
     log::{codec, commit::StoredCommit},
     model::{
-        aggregate::{Aggregate, AppliesTo},
+        aggregate::{Aggregate, AppliesTo, StateOf},
         event::Events,
         snapshot::{
             Snapshots,
@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// An aggregate's state with its place in the log.
-pub(crate) struct Loaded<A> {
+pub(crate) struct Loaded<A: Aggregate> {
     pub(crate) key: AggregateKey,
-    pub(crate) state: A,
+    pub(crate) state: StateOf<A>,
     /// The number of its events.
     pub(crate) version: u64,
     /// The position of its last event; sequence 0 if it has none.
@@ -58,7 +58,7 @@ impl<A: Aggregate> Loaded<A> {
     pub(crate) fn nothing(key: AggregateKey) -> Self {
         Self {
             key,
-            state: A::default(),
+            state: StateOf::<A>::default(),
             version: 0,
             position: Position::default(),
             confirmed: false,
@@ -91,7 +91,7 @@ impl<A: Aggregate> Loaded<A> {
             }
         };
         match snapshots.read(&bytes) {
-            Ok((head, state)) => Self::unproved(key, head, state),
+            Ok((head, state)) => Self::unproved(key, head, state.into()),
             Err(reason) => {
                 if let ReadFault::Damaged = reason {
                     warn!(aggregate = %key, "the snapshot is damaged, replaying the log");
@@ -117,7 +117,7 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    fn unproved(key: AggregateKey, head: Head, state: A) -> Self {
+    fn unproved(key: AggregateKey, head: Head, state: StateOf<A>) -> Self {
         Self {
             state,
             version: head.version,
@@ -222,14 +222,14 @@ impl<A: Aggregate> Loaded<A> {
         let events: Events<A::Event> =
             (0..commit.events.len()).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
         for event in &events {
-            event.apply_to(&mut self.state);
+            event.apply_to(self.state.borrow_mut());
         }
         self.remember(stored);
         Ok(())
     }
 
     /// Replaces the state with that after a commit that was just stored.
-    pub(crate) fn advance(&mut self, state: A, stored: &StoredCommit) {
+    pub(crate) fn advance(&mut self, state: StateOf<A>, stored: &StoredCommit) {
         self.state = state;
         self.remember(stored);
     }

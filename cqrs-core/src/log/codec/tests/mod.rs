@@ -1,5 +1,7 @@
 use crate::{base::content_type::JSON, model::event::Event};
 
+#[cfg(feature = "bincode")]
+mod attributes;
 mod reads_back;
 
 use std::collections::BTreeMap;

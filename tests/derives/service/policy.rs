@@ -1,0 +1,4 @@
+#[derive(Default, Serialize, Deserialize)]
+struct Cancel {
+    seen: u64,
+}

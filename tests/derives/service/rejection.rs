@@ -1,0 +1,5 @@
+#[derive(Debug, thiserror::Error)]
+enum OrderRejection {
+    #[error("the order is paid already")]
+    AlreadyPaid,
+}

@@ -1,0 +1,5 @@
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct OrderSummary {
+    total: u64,
+    paid: bool,
+}

@@ -1,0 +1,24 @@
+//! An aggregate with a field that is not `Sync`.
+
+include!("../../service/names.rs");
+include!("../../service/event.rs");
+include!("../../service/rejection.rs");
+include!("../../service/apply.rs");
+include!("../../service/create.rs");
+include!("../../service/commands.rs");
+include!("../../service/view.rs");
+include!("../../service/project.rs");
+include!("../../service/queries.rs");
+include!("../../service/answer.rs");
+include!("../../service/policy.rs");
+include!("../../service/react.rs");
+include!("../../service/handler.rs");
+include!("../../service/run.rs");
+
+#[derive(Default, Clone, Aggregate)]
+#[aggregate(id = u32, event = OrderEvent, rejection = OrderRejection)]
+#[aggregate(commands(CreateOrder, PayOrder), internal(CancelOrder))]
+struct Order {
+    paid: bool,
+    asked: std::cell::Cell<u8>,
+}

@@ -1,0 +1,27 @@
+//! An enum of commands without serde.
+
+include!("../../service/names.rs");
+include!("../../service/event.rs");
+include!("../../service/rejection.rs");
+include!("../../service/aggregate.rs");
+include!("../../service/apply.rs");
+include!("../../service/create.rs");
+include!("../../service/commands.rs");
+include!("../../service/view.rs");
+include!("../../service/project.rs");
+include!("../../service/queries.rs");
+include!("../../service/answer.rs");
+include!("../../service/policy.rs");
+include!("../../service/react.rs");
+include!("../../service/handler.rs");
+include!("../../service/run.rs");
+
+#[derive(Command)]
+#[command(aggregate = Order, suffix = "bill")]
+enum Bill {
+    Send {
+        #[command(id)]
+        order: u32,
+    },
+    Drop(#[command(id)] u32),
+}

@@ -1,0 +1,24 @@
+//! A command without serde.
+
+include!("../../service/names.rs");
+include!("../../service/event.rs");
+include!("../../service/rejection.rs");
+include!("../../service/aggregate.rs");
+include!("../../service/apply.rs");
+include!("../../service/commands.rs");
+include!("../../service/view.rs");
+include!("../../service/project.rs");
+include!("../../service/queries.rs");
+include!("../../service/answer.rs");
+include!("../../service/policy.rs");
+include!("../../service/react.rs");
+include!("../../service/handler.rs");
+include!("../../service/run.rs");
+
+#[derive(Command)]
+#[command(aggregate = Order, create)]
+struct CreateOrder {
+    #[command(id)]
+    order: u32,
+    total: u64,
+}

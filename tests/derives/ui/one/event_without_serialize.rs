@@ -1,0 +1,23 @@
+//! An event that serde only reads.
+
+include!("../../service/names.rs");
+include!("../../service/rejection.rs");
+include!("../../service/aggregate.rs");
+include!("../../service/apply.rs");
+include!("../../service/create.rs");
+include!("../../service/commands.rs");
+include!("../../service/view.rs");
+include!("../../service/project.rs");
+include!("../../service/queries.rs");
+include!("../../service/answer.rs");
+include!("../../service/policy.rs");
+include!("../../service/react.rs");
+include!("../../service/handler.rs");
+include!("../../service/run.rs");
+
+#[derive(Debug, Clone, Deserialize, Event)]
+#[event(prefix = "order")]
+enum OrderEvent {
+    Created { total: u64 },
+    Paid,
+}

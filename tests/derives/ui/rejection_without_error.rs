@@ -1,0 +1,20 @@
+//! A rejection that is no error: one error for it, and one for each `?` that would convert it.
+
+include!("../service/names.rs");
+include!("../service/event.rs");
+include!("../service/aggregate.rs");
+include!("../service/apply.rs");
+include!("../service/create.rs");
+include!("../service/commands.rs");
+include!("../service/view.rs");
+include!("../service/project.rs");
+include!("../service/queries.rs");
+include!("../service/answer.rs");
+include!("../service/policy.rs");
+include!("../service/react.rs");
+include!("../service/handler.rs");
+include!("../service/run.rs");
+
+enum OrderRejection {
+    AlreadyPaid,
+}
