@@ -1,5 +1,6 @@
 impl Policy for Cancel {
     const NAME: &'static str = "cancel";
+    const START: cqrs_core::Start = cqrs_core::Start::Beginning;
     type Of = Order;
 }
 

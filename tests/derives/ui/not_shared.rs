@@ -49,6 +49,7 @@ struct Counter {
 
 impl EventHandler for Counter {
     const NAME: &'static str = "counter";
+    const START: cqrs_core::Start = cqrs_core::Start::Beginning;
     type Of = Order;
 }
 

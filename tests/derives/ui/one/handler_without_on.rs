@@ -21,5 +21,6 @@ struct Mailer {
 
 impl EventHandler for Mailer {
     const NAME: &'static str = "mailer";
+    const START: cqrs_core::Start = cqrs_core::Start::Beginning;
     type Of = Order;
 }

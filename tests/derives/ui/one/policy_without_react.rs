@@ -17,5 +17,6 @@ include!("../../service/run.rs");
 
 impl Policy for Cancel {
     const NAME: &'static str = "cancel";
+    const START: cqrs_core::Start = cqrs_core::Start::Beginning;
     type Of = Order;
 }
