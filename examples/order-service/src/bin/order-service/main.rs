@@ -19,11 +19,7 @@ mod trace;
 mod troubles;
 mod view_store;
 
-use std::{
-    env,
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
@@ -189,12 +185,10 @@ impl Job {
     }
 }
 
-/// The log of the framework is shown only with `RUST_LOG`.
+/// The log of the framework is shown only with `RUST_LOG`, and without colours.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let has_colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    log.with_ansi(has_colours).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
