@@ -89,6 +89,8 @@ impl<A: AggregateList, V> Clone for Cqrs<A, V> {
 impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// Carries out a command. Set its options, then await the returned value: `cqrs.execute(command).id(id).await`.
     ///
+    /// The compiler infers the parameter `AddedOnce`. If it cannot, the command's aggregate is added to the service twice.
+    ///
     /// # Errors
     ///
     /// [`CommandError`](crate::CommandError): the aggregate's rejection, an error of the lifecycle, or a technical
@@ -99,8 +101,6 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// A dropped call may take effect, as a whole or not at all. While it still waits in the aggregate's queue,
     /// dropping it withdraws the command. Commands of other callers are not affected. Send the command again under the
     /// same id to get its result; it takes effect once.
-    ///
-    /// The compiler infers the parameter `AddedOnce`. If it cannot, the command's aggregate is added to the service twice.
     pub fn execute<C, AddedOnce>(&self, command: C) -> Execute<C>
     where
         C: SentTo<A, AddedOnce>,
@@ -111,6 +111,8 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// Answers a query. Set its options, then await the returned value; `cqrs.query(query).after(&receipt).await` waits
     /// until the view has applied the command of the receipt.
     ///
+    /// The compiler infers the parameter `AddedOnce`. If it cannot, the query's view is added to the service twice.
+    ///
     /// # Errors
     ///
     /// [`Error`]: the view store's, [`Error::ViewBehind`] when the view did not reach the receipt in time, or
@@ -119,8 +121,6 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    ///
-    /// The compiler infers the parameter `AddedOnce`. If it cannot, the query's view is added to the service twice.
     pub fn query<Q, AddedOnce>(&self, query: Q) -> Ask<Q>
     where
         Q: AskedOf<V, AddedOnce>,
