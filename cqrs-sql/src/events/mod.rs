@@ -185,6 +185,10 @@ impl EventStore for SqliteEvents {
         SqliteSubscription::open(&self.log, request).await
     }
 
+    async fn has_subscriber(&self, subscriber: &str) -> Result<Option<bool>, StoreError> {
+        self.log.turns.is_taken(subscriber).map(Some)
+    }
+
     async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
         self.log.turns.forget(subscriber)
     }

@@ -52,6 +52,12 @@ impl Turns {
         }
     }
 
+    /// Whether a subscriber has the turn of this name. A subscriber that tries to take it in this very moment waits for
+    /// its next attempt.
+    pub(super) fn is_taken(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.path(name).exists() && self.take(name)?.is_none())
+    }
+
     /// Removes the file of a name that will not be used again, unless it is in use.
     pub(super) fn forget(&self, name: &str) -> Result<(), StoreError> {
         if self.path(name).exists() && self.take(name)?.is_some() {
@@ -123,10 +129,12 @@ mod tests {
         let [one, other] = [1, 2].map(|_| Turns::beside(&folder.path().join("a.db"), "orders"));
         let turn = one.take("view").expect("a lock").expect("a turn");
         assert!(other.take("view").expect("a lock").is_none() && one.take("view").expect("a lock").is_none());
+        assert!(other.is_taken("view").expect("an answer") && !other.is_taken("view-2").expect("an answer"));
         other.forget("view").expect("nothing to do");
         assert!(other.take("view").expect("a lock").is_none(), "a file in use is not removed");
         assert!(other.take("view-2").expect("a lock").is_some());
         drop(turn);
+        assert!(!one.is_taken("view").expect("an answer"));
         assert!(other.take("view").expect("a lock").is_some());
         other.forget("view").expect("its file is removed");
         assert!(!other.path("view").exists() && other.path("view-2").exists());
