@@ -77,7 +77,7 @@ fn what_is_empty_in_memory_says_why_and_what_to_do() {
         assert!(output.success(), "{output:?}");
         fits(arguments, &output);
         let told = crate::support::in_one_line(&output.stdout);
-        for words in ["in this process's memory, which begins empty with each run", "--nats"] {
+        for words in ["in this process's memory, which begins empty with each run", "--sqlite"] {
             assert!(told.contains(words), "{told}");
         }
     }

@@ -110,7 +110,7 @@ struct Kept {
 
 /// Why there is nothing, where the events are in memory, and what to do about it.
 const IN_MEMORY: &str = "the events are in this process's memory, which begins empty with each run; to keep them, run \
-                         it without --memory, with a NATS server that --nats names or a nats-server on the PATH";
+                         it without --memory: on a NATS server, or in an SQLite file with --sqlite";
 
 impl Kept {
     /// Why there is nothing, and what to do about it; a sentence.
