@@ -37,6 +37,8 @@ type Answer = Result<Appended, AppendError>;
 pub(super) struct Append {
     pub(super) commit: Commit,
     pub(super) expected: Expected,
+    /// The era in which it was called.
+    pub(super) era: u64,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
@@ -116,8 +118,9 @@ async fn transaction(log: &Log, appends: &[Append]) -> Result<Vec<Answer>, Failu
     let asked = log.identity.known();
     let mut answers = Vec::with_capacity(appends.len());
     let mut last = None;
-    for Append { commit, expected, .. } in appends {
-        let decided = decide(&mut transaction, log, &asked, commit, *expected).await;
+    for append in appends {
+        let commit = &append.commit;
+        let decided = decide(&mut transaction, log, &asked, append).await;
         let step = match decided {
             Ok(Decided::Store(sequence)) => {
                 let stored = store(&mut transaction, &log.tables, sequence, commit).await;
@@ -170,24 +173,32 @@ async fn decide(
     connection: &mut SqliteConnection,
     log: &Log,
     asked: &Known,
-    commit: &Commit,
-    expected: Expected,
+    Append { commit, expected, era, .. }: &Append,
 ) -> Result<Decided, sqlx::Error> {
     let Tables { log: row, commits, events, .. } = &log.tables;
     let sql = format!(
-        "SELECT id, (SELECT event_id FROM {events} WHERE sequence = $1 AND position = 0), last, \
-         (SELECT max(sequence) FROM {commits} WHERE aggregate = $2 AND id = $3) FROM {row}"
+        "SELECT l.id, (SELECT event_id FROM {events} WHERE sequence = $1 AND position = 0), l.last, \
+         c.sequence, c.first_version, c.events FROM {row} l LEFT JOIN {commits} c \
+         ON c.sequence = (SELECT max(sequence) FROM {commits} WHERE aggregate = $2 AND id = $3)"
     );
     let id = stored_key(commit.aggregate.id());
     let query = sqlx::query(AssertSqlSafe(sql)).bind(asked.seen.sequence).bind(commit.aggregate.name());
     let row = query.bind(&*id).fetch_one(&mut *connection).await?;
     let found = Found { log: row.try_get(0)?, event: row.try_get(1)? };
-    if !log.identity.is_same(asked, &found) {
+    // Another call may have noticed it since this one began, and then nothing is wrong with this log.
+    if !log.identity.is_same(asked, &found) || log.identity.number() != *era {
         return Ok(Decided::OtherLog);
     }
     let own = row.try_get::<Option<i64>, _>(3)?.unwrap_or(0).cast_unsigned();
     if own != expected.sequence() {
         return Ok(Decided::Answer(Err(AppendError::Conflict)));
+    }
+    if own > 0 {
+        // Whatever the caller knows of an earlier log, versions follow each other in this one.
+        let [first, events] = [row.try_get::<i64, _>(4)?, row.try_get::<i64, _>(5)?];
+        if first.wrapping_add(events) != commit.first_version.cast_signed() {
+            return Ok(Decided::Answer(Err(AppendError::Conflict)));
+        }
     }
     if own > 0
         && let Some(answer) = repeat(connection, &log.tables, commit).await?

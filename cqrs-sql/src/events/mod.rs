@@ -107,11 +107,12 @@ impl EventStore for SqliteEvents {
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+        let era = self.era();
         append::check_size(commit).map_err(AppendError::Failed)?;
         let (answer, answered) = oneshot::channel();
         let ended =
             || StoreError::unavailable(self.log.about("appending"), "the runtime of the store has ended");
-        let append = Append { commit: commit.clone(), expected, answer };
+        let append = Append { commit: commit.clone(), expected, era, answer };
         self.appends.send(append).await.map_err(|_| AppendError::Busy(ended()))?;
         answered.await.unwrap_or_else(|_| Err(AppendError::Unknown(ended())))
     }

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use cqrs_core::{
@@ -21,6 +22,7 @@ use cqrs_tests::{
     TestContext,
     copies::{Copy, make_again},
     domain::{self, AccountRejection, Touch, Withdraw, deposit, key, open, statement},
+    eventually,
     scratch::Scratch,
     server_binary,
 };
@@ -237,24 +239,31 @@ impl World for MadeAgainInAFile {
 }
 
 /// The content of the file is replaced by that of a copy in one transaction, as `.restore` does.
-struct RestoredInAFile(InAFile);
+struct RestoredInAFile {
+    file: InAFile,
+    /// The log as the first instance knows it.
+    first: OnceLock<SqliteEvents>,
+}
 
 impl World for RestoredInAFile {
     type Events = SqliteEvents;
     const KEEPS_THE_FIRST: bool = true;
 
     async fn new() -> Self {
-        Self(InAFile::new().await)
+        Self { file: InAFile::new().await, first: OnceLock::new() }
     }
 
     async fn events(&self) -> SqliteEvents {
-        self.0.events().await
+        let events = self.file.events().await;
+        self.first.get_or_init(|| events.clone());
+        events
     }
 
     async fn copy(&mut self) {
-        self.0.copy().await;
+        self.file.copy().await;
     }
 
+    /// The next statement notices it. What needs none is right as soon as the process has looked for news.
     async fn replace(&mut self) {
         let tables = ["log", "commits", "events", "snapshots", "deadlines"];
         let restore = tables.map(|table| {
@@ -263,7 +272,9 @@ impl World for RestoredInAFile {
             )
         });
         let restore = format!("BEGIN IMMEDIATE; {} COMMIT;", restore.concat());
-        self.0.operate(&["ATTACH 'COPY' AS copy", &restore]).await;
+        let era = self.first.get().unwrap().era();
+        self.file.operate(&["ATTACH 'COPY' AS copy", &restore]).await;
+        eventually("it is noticed", async || self.first.get().unwrap().era() != era).await;
     }
 }
 

@@ -502,3 +502,25 @@ async fn large_commits_are_read_in_parts() {
     }
     assert_eq!((parts, sequences), (3, vec![1, 2, 3, 4, 5]));
 }
+
+/// An append whose caller knows another history under the same sequence, as after a restore that nobody has noticed:
+/// it is not stored, whether the era or the version shows it.
+#[tokio::test]
+async fn an_append_that_does_not_follow_the_history_is_not_stored() {
+    let folder = folder();
+    let events = open(folder.path()).await;
+    add(&events, "1").await.unwrap();
+    add(&events, "2").await.unwrap();
+    for version in [1, 3] {
+        let answer = events.append(&commit("1", version), Expected::Exact(1)).await;
+        assert!(matches!(answer, Err(AppendError::Conflict)), "{answer:?}");
+    }
+    // A log that lost its end and has another commit in that place.
+    let era = events.era();
+    run(folder.path(), r#"UPDATE "orders.events" SET event_id = command_id WHERE sequence = 2"#).await;
+    let answer = events.append(&commit("1", 2), Expected::Exact(1)).await;
+    assert!(matches!(&answer, Err(AppendError::Busy(StoreError::Unavailable { .. }))), "{answer:?}");
+    assert_ne!(events.era(), era);
+    assert_eq!(events.last(&key("1")).await.unwrap().unwrap().sequence, 1);
+    events.append(&commit("1", 2), Expected::Exact(1)).await.unwrap();
+}
