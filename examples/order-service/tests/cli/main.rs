@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, fs};
 
 use crate::{
     scenario::check_scenario,
-    support::{NORTHWIND, Small, order_service},
+    support::{NORTHWIND, Small, in_one_line, order_service},
 };
 use cqrs_core::Event as _;
 use cqrs_tests::TestContext;
@@ -69,12 +69,12 @@ fn without_a_server_on_the_path_a_file_is_used_and_said() {
         let file = data.path().join("orders.db").display().to_string();
         let kept =
             format!("Events and views are kept in an SQLite file, {file}, context orders-scenario {why}");
-        assert!(output.stdout.starts_with(&kept), "{}", output.stdout);
+        assert!(in_one_line(&output.stdout).starts_with(&kept), "{}", output.stdout);
     }
     let output = run(&["report"]).run();
     assert!(output.success(), "{output:?}");
     let kept = "Events and views are kept in an SQLite file, order-service-data/orders.db, context orders (no --nats";
-    assert!(output.stderr.starts_with(kept), "{}", output.stderr);
+    assert!(in_one_line(&output.stderr).starts_with(kept), "{}", output.stderr);
 }
 
 /// Other processes find what one has left, also at the same time.

@@ -89,7 +89,7 @@ fn what_is_empty_in_memory_says_why_and_what_to_do() {
     }
     order_service(["--memory", "trace", "10248"])
         .run()
-        .fails_with("with a NATS server that --nats names or a nats-server on the PATH");
+        .fails_with("on a NATS server, or in an SQLite file with --sqlite");
     for arguments in ["status", "dead-letters", "dead-intents"] {
         let words = ["views in memory are known to their own process alone", "--nats"];
         order_service(["--memory", arguments]).run().is_refused_with(&words);
