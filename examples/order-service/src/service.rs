@@ -1,8 +1,7 @@
 //! The service: its aggregates and its views, put together.
 
 use cqrs_core::{
-    Backend, Builder, Cqrs, Error, Policy as _, View as _,
-    announce::Announce as _,
+    Backend, Builder, Cqrs, Error, View as _,
     port::{EventStore, ProjectionId},
 };
 
@@ -65,7 +64,8 @@ pub fn builder<B: Backend>(backend: B) -> Builder<Aggregates, Views> {
         .view::<History>()
 }
 
-/// The service's projections in a view store: its views, its process, and its announcer.
+/// The service's projections in a view store: its views. The progress of its process and of its announcer is beside the
+/// events.
 pub fn projections() -> Vec<ProjectionId> {
     vec![
         OrderSummary::projection(),
@@ -74,7 +74,5 @@ pub fn projections() -> Vec<ProjectionId> {
         SalesTotals::projection(),
         StockLevel::projection(),
         History::projection(),
-        ProjectionId::new(Fulfilment::NAME, 1),
-        ProjectionId::new(ShopAnnouncer::NAME, 1),
     ]
 }

@@ -6,15 +6,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use cqrs_core::memory::{MemoryEvents, MemoryViews};
+use cqrs_core::{
+    memory::{MemoryEvents, MemoryViews},
+    port::{AnyEvents, EventStore},
+};
 use cqrs_nats::{Nats, NatsBackend, NatsEvents};
 use cqrs_nats_server::LocalServer;
-use cqrs_sql::{SqliteBackend, SqliteEvents};
+use cqrs_sql::SqliteBackend;
 
 use crate::{
     cli::Place,
     private_server::Private,
-    view_store::{AnyViews, Choice},
+    view_store::{Choice, Views},
 };
 
 /// The folder of the private server or of the file, unless another is named.
@@ -26,16 +29,23 @@ const FILE: &str = "orders.db";
 /// A backend, a description of it for the user, and the private server to stop at the end.
 pub(crate) struct Opened {
     pub(crate) log: Log,
-    pub(crate) views: AnyViews,
+    /// Whether the log is in this process's memory.
+    pub(crate) in_memory: bool,
+    pub(crate) views: Views,
     pub(crate) words: String,
     pub(crate) private: Option<Private>,
 }
 
 /// The log, and the public one beside it.
-pub(crate) enum Log {
-    InMemory(MemoryEvents, MemoryEvents),
-    InAFile(Box<(SqliteEvents, SqliteEvents)>),
-    OnNats(Box<(NatsEvents, NatsEvents)>),
+pub(crate) struct Log {
+    pub(crate) events: AnyEvents,
+    pub(crate) public: AnyEvents,
+}
+
+impl Log {
+    fn new(events: impl EventStore, public: impl EventStore) -> Self {
+        Self { events: AnyEvents::new(events), public: AnyEvents::new(public) }
+    }
 }
 
 impl Opened {
@@ -44,15 +54,17 @@ impl Opened {
         // Errors on the command line are reported before a server is started.
         let choice = place.views.as_deref().map(Choice::read).transpose()?;
         let context = place.context.as_deref().unwrap_or(if scenario { "orders-scenario" } else { "orders" });
-        let Events { log, beside, kept, private, passing } = Events::open(place, context, scenario).await?;
+        let opened = Events::open(place, context, scenario).await?;
+        let Events { log, beside, kept, private, passing } = opened;
+        let in_memory = matches!(beside, Views::Memory(_));
         let Some(choice) = choice else {
             let words = format!("Events and views are kept {kept}.");
-            return Ok(Self { log, views: beside, words, private });
+            return Ok(Self { log, in_memory, views: beside, words, private });
         };
         match open_views(choice, beside, passing, place, context).await {
             Ok(views) => {
                 let words = format!("Events are kept {kept}; views {}.", views.words());
-                Ok(Self { log, views, words, private })
+                Ok(Self { log, in_memory, views, words, private })
             }
             Err(error) => {
                 if let Some(private) = private {
@@ -68,7 +80,7 @@ impl Opened {
 struct Events {
     log: Log,
     /// The view store beside the events, which is the default.
-    beside: AnyViews,
+    beside: Views,
     /// A description of the place of the events.
     kept: String,
     private: Option<Private>,
@@ -107,8 +119,8 @@ impl Events {
         let SqliteBackend { events, views, .. } = backend;
         Ok(Self {
             kept: format!("in an SQLite file, {}, context {context} ({why})", views.address()),
-            log: Log::InAFile(Box::new((events, public))),
-            beside: AnyViews::Sqlite(views),
+            log: Log::new(events, public),
+            beside: Views::Sqlite(views),
             private: None,
             passing: false,
         })
@@ -116,8 +128,8 @@ impl Events {
 
     fn in_memory(why: &str) -> Self {
         Self {
-            log: Log::InMemory(MemoryEvents::default(), MemoryEvents::default()),
-            beside: AnyViews::Memory(MemoryViews::default()),
+            log: Log::new(MemoryEvents::default(), MemoryEvents::default()),
+            beside: Views::Memory(MemoryViews::default()),
             kept: format!("in memory and end with this process ({why})"),
             private: None,
             passing: true,
@@ -127,8 +139,8 @@ impl Events {
     fn on_nats((backend, public): (NatsBackend, NatsEvents), on: &str, private: Option<Private>) -> Self {
         let NatsBackend { events, views } = backend;
         Self {
-            log: Log::OnNats(Box::new((events, public))),
-            beside: AnyViews::Kv(Box::new(views)),
+            log: Log::new(events, public),
+            beside: Views::Kv(Box::new(views)),
             kept: format!("on {on}"),
             private,
             passing: false,
@@ -167,24 +179,24 @@ impl Events {
 /// are kept under another name, and are rebuilt each time.
 async fn open_views(
     choice: Choice,
-    beside: AnyViews,
+    beside: Views,
     passing: bool,
     place: &Place,
     context: &str,
-) -> Result<AnyViews> {
+) -> Result<Views> {
     let context = if passing { format!("{context}-passing") } else { context.to_owned() };
     let folder = (!passing).then(|| place.data.as_deref().unwrap_or(Path::new(DATA)));
     let views = match choice {
-        Choice::Kv if matches!(beside, AnyViews::Kv(_)) => return Ok(beside),
+        Choice::Kv if matches!(beside, Views::Kv(_)) => return Ok(beside),
         Choice::Kv => bail!(
             "--views kv keeps views on a NATS server, and the events are not on one: name the server with --nats, or \
              take --views memory, sqlite or postgres"
         ),
-        Choice::Memory => return Ok(AnyViews::Memory(MemoryViews::default())),
+        Choice::Memory => return Ok(Views::Memory(MemoryViews::default())),
         // The file of the events is the default file of the views, too.
-        Choice::Sqlite(None) if matches!(beside, AnyViews::Sqlite(_)) => return Ok(beside),
-        Choice::Sqlite(file) => AnyViews::sqlite(file.as_deref(), folder, &context).await?,
-        Choice::Postgres(url) => AnyViews::postgres(url.as_deref(), &context).await?,
+        Choice::Sqlite(None) if matches!(beside, Views::Sqlite(_)) => return Ok(beside),
+        Choice::Sqlite(file) => Views::sqlite(file.as_deref(), folder, &context).await?,
+        Choice::Postgres(url) => Views::postgres(url.as_deref(), &context).await?,
     };
     if passing {
         views.begin_anew().await?;

@@ -23,10 +23,7 @@ use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
-use cqrs_core::{
-    Error,
-    port::{Deadlines, EventStore},
-};
+use cqrs_core::Error;
 use order_service::{Fulfilment, ShopAnnouncer, views::ListOrders};
 
 use crate::{
@@ -34,7 +31,7 @@ use crate::{
     cli::{Cli, Task},
     northwind::Northwind,
     terminal::wrapped,
-    view_store::AnyViews,
+    view_store::Views,
 };
 
 #[tokio::main]
@@ -80,20 +77,9 @@ async fn run(cli: Cli) -> Result<()> {
         Some(Task::Rebuild { view }) => Job::Rebuild(view),
         Some(Task::Serve) => Job::Serve,
     };
-    let Opened { log, views, words, private } =
+    let Opened { log, in_memory, views, words, private } =
         Opened::open(&cli.place, matches!(job, Job::Scenario)).await?;
-    let kept = Kept { words, in_memory: matches!(log, Log::InMemory(..)) };
-    let result = match log {
-        Log::InMemory(events, public) => job.run(events, public, views, &kept).await,
-        Log::InAFile(logs) => {
-            let (events, public) = *logs;
-            job.run(events, public, views, &kept).await
-        }
-        Log::OnNats(logs) => {
-            let (events, public) = *logs;
-            job.run(events, public, views, &kept).await
-        }
-    };
+    let result = job.run(log, views, &Kept { words, in_memory }).await;
     if let Some(private) = private {
         private.stop().await;
     }
@@ -138,21 +124,15 @@ enum Job {
 
 impl Job {
     /// Starts the service, does the job, and stops the service.
-    async fn run<E: EventStore + Deadlines>(
-        self,
-        events: E,
-        public: impl EventStore,
-        views: AnyViews,
-        kept: &Kept,
-    ) -> Result<()> {
+    async fn run(self, Log { events, public }: Log, views: Views, kept: &Kept) -> Result<()> {
         let looks = matches!(self, Self::Status(_) | Self::DeadLetters(_) | Self::DeadIntents(_));
-        if looks && matches!(views, AnyViews::Memory(_)) {
+        if looks && matches!(views, Views::Memory(_)) {
             bail!(
                 "views in memory are known to their own process alone, and to no other one that asks about them: keep \
                  them on a NATS server (--nats) or in a database (--views sqlite or postgres)"
             );
         }
-        let mut builder = views.add_tables(order_service::builder((events, views.clone())));
+        let mut builder = views.add_tables(order_service::builder((events, views.store())));
         // The fulfilment of orders and the announcer run only in a scenario and in `serve`: an import or a report sends
         // no commands of its own. The calls of an operator are about them too, and run no projectors.
         if looks || matches!(self, Self::Scenario | Self::Serve) {

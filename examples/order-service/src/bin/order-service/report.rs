@@ -16,7 +16,7 @@ use crate::{
     cli::Format,
     tables::{SALES, Table, sales},
     terminal::wrapped,
-    view_store::AnyViews,
+    view_store::Views,
 };
 
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ struct Totals {
 /// Queries the views and prints the answers; `empty` says why there may be none.
 pub(crate) async fn run(
     service: &OrderService,
-    views: &AnyViews,
+    views: &Views,
     year: Option<i16>,
     format: Format,
     empty: &str,

@@ -1,18 +1,17 @@
 //! The view store of the service: one of four, chosen when it starts.
 //!
-//! The ports are not `dyn`-compatible, so a choice at run time is an enum whose calls go to the chosen store. A service
-//! with one kind of store does not need this.
+//! A service takes a store of any type. This one keeps the choice as an enum, because views in tables exist only in a
+//! database, and because it prints the place of its views.
 
 #[cfg(feature = "postgres")]
 use std::env;
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
 use cqrs_core::{
     Builder, StoreError,
     memory::MemoryViews,
-    port::{ProjectionId, Reached, Save, SaveError, SavedCheckpoint, SavedDocument, ViewStore},
+    port::{AnyViews, ProjectionId, ViewStore as _},
 };
 use cqrs_nats::KvViews;
 #[cfg(feature = "postgres")]
@@ -62,7 +61,7 @@ impl Choice {
 
 /// The store that was chosen.
 #[derive(Debug, Clone)]
-pub(crate) enum AnyViews {
+pub(crate) enum Views {
     Kv(Box<KvViews>),
     Memory(MemoryViews),
     Sqlite(SqliteViews),
@@ -70,7 +69,7 @@ pub(crate) enum AnyViews {
     Postgres(PostgresViews),
 }
 
-impl AnyViews {
+impl Views {
     /// Opens SQLite. Without a file the views are in `folder`, or in memory if there is no folder.
     pub(crate) async fn sqlite(file: Option<&str>, folder: Option<&Path>, context: &str) -> Result<Self> {
         let file = match (file, folder) {
@@ -123,10 +122,22 @@ impl AnyViews {
         }
     }
 
+    /// The chosen store, for a service.
+    pub(crate) fn store(&self) -> AnyViews {
+        match self {
+            Self::Kv(views) => AnyViews::new(KvViews::clone(views)),
+            Self::Memory(views) => AnyViews::new(views.clone()),
+            Self::Sqlite(views) => AnyViews::new(views.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(views) => AnyViews::new(views.clone()),
+        }
+    }
+
     /// Removes the views of a log that does not exist any more.
     pub(crate) async fn begin_anew(&self) -> Result<(), StoreError> {
+        let store = self.store();
         for id in order_service::projections().into_iter().chain([by_month()]) {
-            self.remove(&id).await?;
+            store.remove(&id).await?;
         }
         Ok(())
     }
@@ -161,83 +172,6 @@ impl AnyViews {
 /// The view in its own tables, under the same name in either database.
 fn by_month() -> ProjectionId {
     <SalesByMonth as SqlView<Sqlite>>::id()
-}
-
-/// The same call on the chosen store.
-macro_rules! each {
-    ($any:expr, $views:ident => $call:expr) => {
-        match $any {
-            Self::Kv($views) => $call,
-            Self::Memory($views) => $call,
-            Self::Sqlite($views) => $call,
-            #[cfg(feature = "postgres")]
-            Self::Postgres($views) => $call,
-        }
-    };
-}
-
-#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
-impl ViewStore for AnyViews {
-    async fn open(&self, id: &ProjectionId) -> Result<(), StoreError> {
-        each!(self, views => views.open(id).await)
-    }
-
-    async fn checkpoint(&self, id: &ProjectionId) -> Result<SavedCheckpoint, StoreError> {
-        each!(self, views => views.checkpoint(id).await)
-    }
-
-    async fn load(&self, id: &ProjectionId, keys: &[String]) -> Result<Vec<SavedDocument>, StoreError> {
-        each!(self, views => views.load(id, keys).await)
-    }
-
-    async fn notes(&self, id: &ProjectionId, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        each!(self, views => views.notes(id, prefix).await)
-    }
-
-    async fn save(&self, id: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
-        each!(self, views => views.save(id, save).await)
-    }
-
-    fn max_writes(&self) -> usize {
-        each!(self, views => views.max_writes())
-    }
-
-    fn name(&self) -> Option<String> {
-        each!(self, views => views.name())
-    }
-
-    async fn get(&self, id: &ProjectionId, key: &str) -> Result<Option<Bytes>, StoreError> {
-        each!(self, views => views.get(id, key).await)
-    }
-
-    async fn list(&self, id: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
-        each!(self, views => views.list(id).await)
-    }
-
-    async fn page(
-        &self,
-        id: &ProjectionId,
-        after: Option<&str>,
-        max: usize,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        each!(self, views => views.page(id, after, max).await)
-    }
-
-    async fn reached(&self, id: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
-        each!(self, views => views.reached(id, sequence).await)
-    }
-
-    async fn remove(&self, id: &ProjectionId) -> Result<(), StoreError> {
-        each!(self, views => views.remove(id).await)
-    }
-
-    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
-        each!(self, views => views.about(view).await)
-    }
-
-    async fn set_about(&self, view: &str, content: Bytes, revision: u64) -> Result<u64, SaveError> {
-        each!(self, views => views.set_about(view, content, revision).await)
-    }
 }
 
 #[cfg(test)]
