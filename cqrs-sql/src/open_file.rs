@@ -31,7 +31,7 @@ struct Known {
     since: Instant,
 }
 
-/// Which file it is, whatever its name.
+/// The identity of a file: a file that replaces it under the same path has another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -46,7 +46,7 @@ impl OpenFile {
         Self { path, known: Mutex::new(known), changes: AtomicU64::new(0) }
     }
 
-    /// The one path of the file that all processes see, whatever link they use.
+    /// The path of the file without symbolic links, which is the same for all processes.
     pub(crate) fn real_path(&self) -> PathBuf {
         self.path.canonicalize().unwrap_or_else(|_| self.path.clone())
     }

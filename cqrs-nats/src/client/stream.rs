@@ -109,7 +109,8 @@ pub(crate) async fn provide(connection: &Connection, kind: Kind, wanted: &Config
             let made = described(connection, Api::StreamCreate, &wanted.name, wanted).await?;
             let made = made.map_err(NotOpened::NotCreated)?;
             if wanted.num_replicas > 1 {
-                // Only the read is tried again: a server that does not know the stream yet might place it anew.
+                // Only the read is retried, not the creation: a server that has not applied the stream's assignment yet might
+                // assign the stream a second time.
                 patiently(|| read(connection, &wanted.name)).await?;
             }
             // A server drops settings that it does not know, so the created stream is checked as well.

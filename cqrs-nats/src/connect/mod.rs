@@ -146,7 +146,7 @@ impl Connect {
         self
     }
 
-    /// Requires TLS, whatever the URL says.
+    /// Requires TLS, also if the URL has the scheme `nats://`.
     pub fn require_tls(mut self) -> Self {
         self.tls = true;
         self

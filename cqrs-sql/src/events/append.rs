@@ -194,7 +194,8 @@ async fn decide(
         return Ok(Decided::Answer(Err(AppendError::Conflict)));
     }
     if own > 0 {
-        // Whatever the caller knows of an earlier log, versions follow each other in this one.
+        // The caller may have decided on an earlier log that had another commit at this sequence. A commit with a version
+        // that does not follow the aggregate's last one would be a version gap.
         let [first, events] = [row.try_get::<i64, _>(4)?, row.try_get::<i64, _>(5)?];
         if first.wrapping_add(events) != commit.first_version.cast_signed() {
             return Ok(Decided::Answer(Err(AppendError::Conflict)));

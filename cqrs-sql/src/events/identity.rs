@@ -2,7 +2,7 @@
 //!
 //! The history of a log only grows. So a process remembers the last commit that it has seen, and each statement that
 //! reads or writes the log also looks whether that commit is still in its place. A log that was restored from an older
-//! copy, or made anew, does not have it there, whatever was appended to it since.
+//! copy, or created again, has another commit there or none, also after further appends.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

@@ -20,7 +20,7 @@ use crate::errors::store_error;
 /// How often a standby looks whether the turn is free.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// After how long the log is read although no commit was noticed: if it cannot be read, the projector is told.
+/// How often an idle subscription reads the log, so that it returns the error of a log that cannot be read.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// The commits of a log, as they are stored.

@@ -31,10 +31,10 @@ pub(crate) struct Place {
     /// Use the NATS server at this address, `nats://localhost:4222` for one on this machine.
     #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true, global = true)]
     pub(crate) nats: Option<String>,
-    /// Use this process's memory, whatever else there is; nothing is kept when it ends.
+    /// Use this process's memory, also if a server is there; nothing is kept when it ends.
     #[arg(long, global = true)]
     pub(crate) memory: bool,
-    /// Use an SQLite file in --data, whatever else there is. Several runs may use it at the same time.
+    /// Use an SQLite file in --data, also if a server is there. Several runs may use it at the same time.
     #[arg(long, global = true, conflicts_with = "memory")]
     pub(crate) sqlite: bool,
     /// The folder of the SQLite file, or of the private nats-server, which is started if there is no --nats and a
