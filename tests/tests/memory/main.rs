@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aliases;
+mod brief_outage;
 mod clock;
 mod added_twice;
 mod command_content;
