@@ -46,6 +46,9 @@ type MortalBuilder = Builder<(Account,), (Statement, Picky)>;
 
 /// A view store that the service can run on.
 pub trait Store: ViewStore + Clone {
+    /// Whether the store has the view in a table of its own.
+    const HAS_ROWS: bool = false;
+
     /// Adds the projections that need this store.
     #[must_use]
     fn add(&self, builder: MortalBuilder) -> MortalBuilder {
@@ -65,6 +68,8 @@ impl Store for MemoryViews {}
 macro_rules! store_of_rows {
     ($store:ty, $database:ty, $connection:ty) => {
         impl Store for $store {
+            const HAS_ROWS: bool = true;
+
             fn add(&self, builder: MortalBuilder) -> MortalBuilder {
                 builder.projection(ROWS, Stops::new(self.projection(Rows)))
             }
