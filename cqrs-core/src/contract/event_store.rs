@@ -14,7 +14,7 @@ use crate::{
         metadata::Metadata,
         store_error::StoreError,
     },
-    contract::{HOSTILE, LONG, opened, soon},
+    contract::{HOSTILE, opened, soon},
     log::commit::{Commit, Origin, RecordedEvent, StoredCommit},
     port::{
         clock::{Clock as _, SystemClock},
@@ -61,7 +61,11 @@ fn origin(number: u64) -> Arc<Origin> {
 }
 
 /// Appends `count` commits of one event each and returns them as they must be read.
-async fn append_chain<S: EventStore>(store: &S, aggregate: &AggregateKey, count: u64) -> Vec<StoredCommit> {
+pub(crate) async fn append_chain<S: EventStore>(
+    store: &S,
+    aggregate: &AggregateKey,
+    count: u64,
+) -> Vec<StoredCommit> {
     let mut stored = Vec::new();
     let mut last = 0;
     for version in 1..=count {
@@ -262,60 +266,6 @@ pub async fn what_comes_after_a_place_is_counted<S: EventStore>(store: &S) {
     assert_eq!(counted(&["nothing"], 0).await, (0, None));
 }
 
-async fn take<S: Subscription>(subscription: &mut S, count: usize) -> Vec<StoredCommit> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let deliveries = soon("the next commit", subscription.next(count)).await.expect("a delivery");
-        taken.extend(deliveries.into_iter().map(|delivery| delivery.expect("a commit")));
-    }
-    assert_eq!(taken.len(), count, "too much was delivered");
-    taken
-}
-
-/// Stored commits and new ones are delivered in order, without a gap in between.
-pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: EventStore>(store: &S) {
-    let aggregate = key("thing", "follow");
-    let mut stored = append_chain(store, &aggregate, 3).await;
-    let request = Subscribe { subscriber: "follower", aggregates: &["thing"], after: 0 };
-    let mut subscription = opened("a subscription", || store.subscribe(request)).await;
-    assert_eq!(take(&mut subscription, 3).await, stored);
-    assert_eq!(subscription.pending(), 0);
-    let fourth = commit(&aggregate, 4, 2);
-    let sequence =
-        store.append(&fourth, Expected::Exact(stored[2].sequence)).await.expect("an append").sequence;
-    stored.push(StoredCommit { sequence, commit: fourth });
-    assert_eq!(take(&mut subscription, 1).await, stored[3..]);
-    subscription.done(sequence).await.expect("an account");
-    subscription.leave().await;
-}
-
-/// The checkpoint decides where a subscriber of the same name starts, before or after its last position.
-pub async fn a_subscription_starts_where_it_is_told<S: EventStore>(store: &S) {
-    let stored = append_chain(store, &key("thing", "start"), 6).await;
-    for (after, done) in [(0, 6), (3, 6), (1, 4), (5, 6), (2, 2), (0, 0), (0, 0)] {
-        let sequence = if after == 0 { 0 } else { stored[after - 1].sequence };
-        let request = Subscribe { subscriber: "starter", aggregates: &["thing"], after: sequence };
-        let mut subscription = opened("a subscription", || store.subscribe(request)).await;
-        assert_eq!(take(&mut subscription, 6 - after).await, stored[after..], "after {after}");
-        if done > 0 {
-            subscription.done(stored[done - 1].sequence).await.expect("an account");
-        }
-        subscription.leave().await;
-    }
-}
-
-/// Commits of other aggregate types are not delivered.
-pub async fn a_subscription_has_only_the_aggregates_it_asks_for<S: EventStore>(store: &S) {
-    append_chain(store, &key("other", "1"), 2).await;
-    let things = append_chain(store, &key("thing", "1"), 2).await;
-    append_chain(store, &key("other", "2"), 2).await;
-    let thirds = append_chain(store, &key("third", "1"), 1).await;
-    let request = Subscribe { subscriber: "chooser", aggregates: &["thing", "third"], after: 0 };
-    let mut subscription = opened("a subscription", || store.subscribe(request)).await;
-    let expected: Vec<_> = things.into_iter().chain(thirds).collect();
-    assert_eq!(take(&mut subscription, 3).await, expected);
-}
-
 /// All commits of a business transaction are found, wherever they are, and no others; at most `max` at once.
 pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
     let transaction = CorrelationId(Uuid::new_v4());
@@ -356,75 +306,6 @@ pub async fn a_business_transaction_is_found<S: EventStore>(store: &S) {
     assert_eq!((&found.commits[..], found.more), (&stored[..1], true));
     let none = Search { correlation_id: CorrelationId(Uuid::new_v4()), since: an_hour_ago, max: 9 };
     assert_eq!(store.search(none).await.expect("a search").commits, []);
-}
-
-/// An earlier request of a subscriber of the same name has no effect.
-pub async fn a_subscriber_that_asks_for_other_aggregates_gets_them<S: EventStore>(store: &S) {
-    let request = |aggregates| Subscribe { subscriber: "changer", aggregates, after: 0 };
-    opened("a subscription", || store.subscribe(request(&["thing"]))).await.leave().await;
-    append_chain(store, &key("thing", "1"), 1).await;
-    let other = append_chain(store, &key("other", "1"), 1).await;
-    assert_eq!(soon("the other", turn(store, request(&["other"]))).await, other);
-}
-
-/// The first commits that a subscriber gets, once it is active.
-async fn turn<S: EventStore>(store: &S, request: Subscribe<'_>) -> Vec<StoredCommit> {
-    loop {
-        let mut subscription = opened("a subscription", || store.subscribe(request)).await;
-        match subscription.next(9).await {
-            Ok(deliveries) => {
-                subscription.leave().await;
-                return deliveries.into_iter().map(|delivery| delivery.expect("a commit")).collect();
-            }
-            Err(error) if error.is_transient() => drop(subscription),
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-/// However long the subscriber takes for its commits: it is alive. Other subscribers of its name are standbys, and get
-/// nothing.
-pub async fn whoever_reads_keeps_its_turn_until_it_leaves<S: EventStore>(store: &S) {
-    let stored = append_chain(store, &key("thing", "1"), 3).await;
-    let request = |after| Subscribe { subscriber: "worker", aggregates: &["thing"], after };
-    let mut first = opened("a subscription", || store.subscribe(request(0))).await;
-    assert_eq!(take(&mut first, 1).await, stored[..1]);
-    let second = opened("a subscription", || store.subscribe(request(0))).await;
-    assert!(!first.is_standby() && second.is_standby());
-    drop(second);
-    let other = tokio::time::timeout(LONG, turn(store, request(0))).await;
-    assert!(other.is_err(), "{other:?} were handed out to another");
-    assert_eq!(take(&mut first, 1).await, stored[1..2], "its turn goes on");
-    first.leave().await;
-    assert_eq!(soon("its turn", turn(store, request(stored[1].sequence))).await, stored[2..]);
-}
-
-/// A store that can tell whether a subscriber is active is never wrong about one that reads or waits, and notices the
-/// end of one that leaves.
-pub async fn an_active_subscriber_is_known_if_the_store_can_tell<S: EventStore>(store: &S) {
-    let is_active = async |is: bool| {
-        let asked = async {
-            while store.has_subscriber("worker").await.expect("an answer") == Some(!is) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        soon(if is { "the subscriber" } else { "the end of the subscriber" }, asked).await;
-    };
-    is_active(false).await;
-    let request = Subscribe { subscriber: "worker", aggregates: &["thing"], after: 0 };
-    let mut subscription = opened("a subscription", || store.subscribe(request)).await;
-    is_active(true).await;
-    assert_ne!(store.has_subscriber("other").await.expect("an answer"), Some(true));
-    let never = |active| assert_ne!(active, Some(false), "it waits, and is active");
-    for _ in 0..10 {
-        never(store.has_subscriber("worker").await.expect("an answer"));
-        tokio::time::sleep(LONG / 25).await;
-    }
-    let stored = append_chain(store, &key("thing", "1"), 1).await;
-    assert_eq!(take(&mut subscription, 1).await, stored);
-    never(store.has_subscriber("worker").await.expect("an answer"));
-    subscription.leave().await;
-    is_active(false).await;
 }
 
 /// `commit_at` returns the commit at each sequence of the log, and nothing for a sequence that the log has not reached.
@@ -504,20 +385,6 @@ pub async fn what_stands_before_a_place_is_found<S: EventStore>(store: &S) {
     }
     let last = store.log(&["thing"]).await.expect("the log").last_sequence;
     assert_eq!(store.last_before(&many, last + 1).await.expect("a read"), ends);
-}
-
-/// A forgotten subscriber can subscribe again, and starts where the request says.
-pub async fn a_subscriber_can_be_forgotten<S: EventStore>(store: &S) {
-    store.forget("nobody").await.expect("nothing to forget");
-    let stored = append_chain(store, &key("thing", "forget"), 3).await;
-    for after in [0, 2, 1] {
-        let sequence = if after == 0 { 0 } else { stored[after - 1].sequence };
-        let request = Subscribe { subscriber: "leaver", aggregates: &["thing"], after: sequence };
-        let mut subscription = opened("a subscription", || store.subscribe(request)).await;
-        assert_eq!(take(&mut subscription, 3 - after).await, stored[after..]);
-        subscription.leave().await;
-        store.forget("leaver").await.expect("to forget");
-    }
 }
 
 async fn snapshot<S: EventStore>(store: &S, aggregate: &AggregateKey) -> Option<Bytes> {

@@ -21,6 +21,7 @@
 pub mod deadlines;
 pub mod event_store;
 pub mod notices;
+pub mod subscription;
 pub mod view_store;
 
 use std::time::Duration;
@@ -97,21 +98,23 @@ macro_rules! event_store_contract {
             no_id_reaches_another
             a_log_knows_its_end_by_aggregate_type
             what_comes_after_a_place_is_counted
+            what_stands_at_a_place_is_found
+            what_stands_before_a_place_is_found
+            a_business_transaction_is_found
+            numbers_that_no_log_reaches_harm_nothing
+            metadata_is_stored_or_refused_by_its_size
+            no_snapshot_is_there_at_first
+            the_last_snapshot_is_kept_if_any_is
+            no_id_reaches_the_snapshot_of_another
+        }
+        $crate::contract_cases! { subscription, $fresh,
             a_subscription_follows_from_the_beginning_into_the_present
             a_subscription_starts_where_it_is_told
             a_subscription_has_only_the_aggregates_it_asks_for
             a_subscriber_that_asks_for_other_aggregates_gets_them
             whoever_reads_keeps_its_turn_until_it_leaves
             an_active_subscriber_is_known_if_the_store_can_tell
-            what_stands_at_a_place_is_found
-            what_stands_before_a_place_is_found
-            a_business_transaction_is_found
-            numbers_that_no_log_reaches_harm_nothing
-            metadata_is_stored_or_refused_by_its_size
             a_subscriber_can_be_forgotten
-            no_snapshot_is_there_at_first
-            the_last_snapshot_is_kept_if_any_is
-            no_id_reaches_the_snapshot_of_another
         }
     };
 }

@@ -83,28 +83,6 @@ pub trait Deadlines: Send + Sync + 'static {
     fn due(&self, clock: Arc<dyn Clock>) -> impl Future<Output = Result<Self::Queue, StoreError>> + Send;
 }
 
-/// A shared store is a store.
-#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
-impl<D: Deadlines> Deadlines for Arc<D> {
-    type Queue = D::Queue;
-
-    fn prepare(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
-        D::prepare(self)
-    }
-
-    fn arm(&self, deadline: &Deadline) -> impl Future<Output = Result<(), StoreError>> + Send {
-        D::arm(self, deadline)
-    }
-
-    fn disarm(&self, id: &str, order: u64) -> impl Future<Output = Result<(), StoreError>> + Send {
-        D::disarm(self, id, order)
-    }
-
-    fn due(&self, clock: Arc<dyn Clock>) -> impl Future<Output = Result<D::Queue, StoreError>> + Send {
-        D::due(self, clock)
-    }
-}
-
 /// Deadlines as they become due; see [`Deadlines::due`].
 pub trait DueQueue: Send + 'static {
     /// Waits for the next one.

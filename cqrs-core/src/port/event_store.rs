@@ -1,6 +1,6 @@
 //! The port to the log of events.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -315,128 +315,6 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         let _ = (aggregate, snapshot);
         std::future::ready(Ok(()))
-    }
-}
-
-/// A shared store is a store.
-#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
-impl<S: EventStore> EventStore for Arc<S> {
-    type Subscription = S::Subscription;
-
-    fn source(&self) -> &str {
-        S::source(self)
-    }
-
-    fn name(&self) -> &str {
-        S::name(self)
-    }
-
-    fn era(&self) -> u64 {
-        S::era(self)
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        S::capabilities(self)
-    }
-
-    fn append(
-        &self,
-        commit: &Commit,
-        expected: Expected,
-    ) -> impl Future<Output = Result<Appended, AppendError>> + Send {
-        S::append(self, commit, expected)
-    }
-
-    fn read(
-        &self,
-        aggregate: &AggregateKey,
-        after: u64,
-        max: usize,
-    ) -> impl Future<Output = Result<Page, StoreError>> + Send {
-        S::read(self, aggregate, after, max)
-    }
-
-    fn last(
-        &self,
-        aggregate: &AggregateKey,
-    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
-        S::last(self, aggregate)
-    }
-
-    fn last_confirmed(
-        &self,
-        aggregate: &AggregateKey,
-    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
-        S::last_confirmed(self, aggregate)
-    }
-
-    fn next_after(
-        &self,
-        aggregate: &AggregateKey,
-        after: u64,
-    ) -> impl Future<Output = Result<Option<StoredCommit>, StoreError>> + Send {
-        S::next_after(self, aggregate, after)
-    }
-
-    fn last_before(
-        &self,
-        aggregates: &[AggregateKey],
-        sequence: u64,
-    ) -> impl Future<Output = Result<Vec<Option<Delivery>>, StoreError>> + Send {
-        S::last_before(self, aggregates, sequence)
-    }
-
-    fn commit_at(&self, sequence: u64) -> impl Future<Output = Result<Option<Delivery>, StoreError>> + Send {
-        S::commit_at(self, sequence)
-    }
-
-    fn log(&self, aggregates: &[&'static str]) -> impl Future<Output = Result<Log, StoreError>> + Send {
-        S::log(self, aggregates)
-    }
-
-    fn backlog(
-        &self,
-        aggregates: &[&'static str],
-        after: u64,
-    ) -> impl Future<Output = Result<Backlog, StoreError>> + Send {
-        S::backlog(self, aggregates, after)
-    }
-
-    fn search(&self, search: Search) -> impl Future<Output = Result<Page, StoreError>> + Send {
-        S::search(self, search)
-    }
-
-    fn subscribe(
-        &self,
-        request: Subscribe<'_>,
-    ) -> impl Future<Output = Result<Self::Subscription, StoreError>> + Send {
-        S::subscribe(self, request)
-    }
-
-    fn has_subscriber(
-        &self,
-        subscriber: &str,
-    ) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send {
-        S::has_subscriber(self, subscriber)
-    }
-
-    fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::forget(self, subscriber)
-    }
-
-    fn load_snapshot(
-        &self,
-        aggregate: &AggregateKey,
-    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        S::load_snapshot(self, aggregate)
-    }
-
-    fn save_snapshot(
-        &self,
-        aggregate: &AggregateKey,
-        snapshot: Bytes,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::save_snapshot(self, aggregate, snapshot)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The port to notices: a stored commit is announced to the current listeners, at most once.
 
-use std::{collections::VecDeque, future::Future, marker::PhantomData, sync::Arc};
+use std::{collections::VecDeque, future::Future, marker::PhantomData};
 
 use crate::{
     base::{future::BoxFuture, store_error::StoreError},
@@ -32,19 +32,6 @@ pub trait Notices: Send + Sync + 'static {
         &self,
         aggregates: &[&'static str],
     ) -> impl Future<Output = Result<Self::Listener, StoreError>> + Send;
-}
-
-/// A shared store is a store.
-#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
-impl<N: Notices> Notices for Arc<N> {
-    type Listener = N::Listener;
-
-    fn listen(
-        &self,
-        aggregates: &[&'static str],
-    ) -> impl Future<Output = Result<Self::Listener, StoreError>> + Send {
-        N::listen(self, aggregates)
-    }
 }
 
 /// Commits as they are announced; see [`Notices::listen`].

@@ -1,6 +1,6 @@
 //! The port to the store of views.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -215,102 +215,6 @@ pub trait ViewStore: Send + Sync + 'static {
         content: Bytes,
         revision: u64,
     ) -> impl Future<Output = Result<u64, SaveError>> + Send;
-}
-
-/// A shared store is a store.
-#[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
-impl<S: ViewStore> ViewStore for Arc<S> {
-    fn open(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::open(self, projection)
-    }
-
-    fn checkpoint(
-        &self,
-        projection: &ProjectionId,
-    ) -> impl Future<Output = Result<SavedCheckpoint, StoreError>> + Send {
-        S::checkpoint(self, projection)
-    }
-
-    fn load(
-        &self,
-        projection: &ProjectionId,
-        keys: &[String],
-    ) -> impl Future<Output = Result<Vec<SavedDocument>, StoreError>> + Send {
-        S::load(self, projection, keys)
-    }
-
-    fn notes(
-        &self,
-        projection: &ProjectionId,
-        prefix: &str,
-    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
-        S::notes(self, projection, prefix)
-    }
-
-    fn save(
-        &self,
-        projection: &ProjectionId,
-        save: Save<'_>,
-    ) -> impl Future<Output = Result<u64, SaveError>> + Send {
-        S::save(self, projection, save)
-    }
-
-    fn max_writes(&self) -> usize {
-        S::max_writes(self)
-    }
-
-    fn name(&self) -> Option<String> {
-        S::name(self)
-    }
-
-    fn get(
-        &self,
-        projection: &ProjectionId,
-        key: &str,
-    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        S::get(self, projection, key)
-    }
-
-    fn list(
-        &self,
-        projection: &ProjectionId,
-    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
-        S::list(self, projection)
-    }
-
-    fn page(
-        &self,
-        projection: &ProjectionId,
-        after: Option<&str>,
-        max: usize,
-    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, StoreError>> + Send {
-        S::page(self, projection, after, max)
-    }
-
-    fn reached(
-        &self,
-        projection: &ProjectionId,
-        sequence: u64,
-    ) -> impl Future<Output = Result<Reached, StoreError>> + Send {
-        S::reached(self, projection, sequence)
-    }
-
-    fn remove(&self, projection: &ProjectionId) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::remove(self, projection)
-    }
-
-    fn about(&self, view: &str) -> impl Future<Output = Result<SavedDocument, StoreError>> + Send {
-        S::about(self, view)
-    }
-
-    fn set_about(
-        &self,
-        view: &str,
-        content: Bytes,
-        revision: u64,
-    ) -> impl Future<Output = Result<u64, SaveError>> + Send {
-        S::set_about(self, view, content, revision)
-    }
 }
 
 /// How far a projection is in a log.

@@ -6,6 +6,7 @@ pub(crate) mod worker;
 pub(crate) mod builds;
 #[expect(clippy::module_inception, reason = "the loop that the folder is about")]
 pub(crate) mod projector;
+mod cursor;
 pub(crate) mod followed;
 pub(crate) mod deliveries;
 pub(crate) mod plan;

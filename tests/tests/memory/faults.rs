@@ -3,8 +3,6 @@
 //! The seeds are fixed, and each failure names its own; another range of seeds runs with `FAULT_SEEDS`,
 //! such as `FAULT_SEEDS=1000..2000`.
 
-use std::sync::Arc;
-
 use cqrs_core::{
     CommandError, CommandId, Cqrs, Error, Receipt,
     log::{Commit, Position, StoredCommit},
@@ -56,9 +54,9 @@ async fn every_command_takes_effect_once_whatever_is_lost() {
     let mut failures = 0;
     for seed in seeds() {
         let events = MemoryEvents::default();
-        let flaky = Arc::new(Flaky::new(events.clone(), seed));
-        let views = Arc::new(Flaky::new(MemoryViews::default(), seed ^ 0xABCD));
-        let bank = Cqrs::builder((Arc::clone(&flaky), Arc::clone(&views)))
+        let flaky = Flaky::new(events.clone(), seed);
+        let views = Flaky::new(MemoryViews::default(), seed ^ 0xABCD);
+        let bank = Cqrs::builder((flaky.clone(), views.clone()))
             .aggregate::<Account>()
             .view::<Statement>()
             .start()

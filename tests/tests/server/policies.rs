@@ -1,10 +1,7 @@
 //! The guarantees of a policy, on memory and on a real NATS server alike: each command once, refusals are reported,
 //! deadlines, and events that it cannot handle.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use cqrs_core::{
     Apply, Backend, CommandError, CommandId, Context, Cqrs, Effects, Envelope, Error, Handle, Handled,
@@ -480,9 +477,9 @@ async fn whatever_is_lost_everything_is_done_once() {
     let mut failures = 0;
     for seed in 0..60 {
         let memory = MemoryEvents::default();
-        let events = Arc::new(Flaky::new(memory.clone(), seed));
-        let views = Arc::new(Flaky::new(MemoryViews::default(), seed ^ 0xABCD));
-        let bank = world(Arc::clone(&events), Arc::clone(&views), &TokioClock::new()).await;
+        let events = Flaky::new(memory.clone(), seed);
+        let views = Flaky::new(MemoryViews::default(), seed ^ 0xABCD);
+        let bank = world(events.clone(), views.clone(), &TokioClock::new()).await;
         story(&bank).await;
         tokio::time::sleep(ALL_OVER).await;
         check_story(&memory, &format!("seed {seed}")).await;

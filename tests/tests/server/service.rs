@@ -9,7 +9,7 @@ use cqrs_core::{
     Backend, CommandError, CommandId, CorrelationId, Cqrs, Error, Metadata,
     by_name::{CommandMessage, RouteError, Router},
     intercept::{Call, Interceptor, Next, Outcome, Refused},
-    port::BoxFuture,
+    port::{AnyEvents, AnyViews, BoxFuture},
 };
 use cqrs_tests::domain::{
     Account, AccountRejection, CountOpenings, GetStatement, Openings, RichAccounts, Statement, Touch,
@@ -125,7 +125,7 @@ async fn a_command_that_changes_nothing_stores_nothing<B: Backend>(backend: B) {
 
 async fn writers_at_once_lose_no_event<B: Backend>(backend: B) {
     let (events, views) = backend.split();
-    let shared = (Arc::new(events), Arc::new(views));
+    let shared = (AnyEvents::new(events), AnyViews::new(views));
     // Two services, like in two processes: they share no memory.
     let banks = [bank(shared.clone()).await, bank(shared).await];
     banks[0].execute(open("1", 0)).await.unwrap();
@@ -150,7 +150,7 @@ async fn writers_at_once_lose_no_event<B: Backend>(backend: B) {
 
 async fn a_refusal_is_about_the_current_state<B: Backend>(backend: B) {
     let (events, views) = backend.split();
-    let shared = (Arc::new(events), Arc::new(views));
+    let shared = (AnyEvents::new(events), AnyViews::new(views));
     let (ours, theirs) = (bank(shared.clone()).await, bank(shared).await);
     ours.execute(open("1", 1)).await.unwrap();
     theirs.execute(deposit("1", 9)).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_refusal_is_about_the_current_state<B: Backend>(backend: B) {
 /// One store for several services, like for several runs of one program.
 async fn a_service_that_starts_again_goes_on<B: Backend>(backend: B) {
     let (events, views) = backend.split();
-    let shared = (Arc::new(events), Arc::new(views));
+    let shared = (AnyEvents::new(events), AnyViews::new(views));
     let mut last = None;
     for run in 0..4_u64 {
         let bank = bank(shared.clone()).await;
@@ -189,7 +189,7 @@ async fn a_service_that_starts_again_goes_on<B: Backend>(backend: B) {
 async fn events_carry_where_they_come_from<B: Backend>(backend: B) {
     use cqrs_core::{CausationId, port::EventStore as _};
     let (events, views) = backend.split();
-    let events = Arc::new(events);
+    let events = AnyEvents::new(events);
     let bank = bank((events.clone(), views)).await;
     let mut metadata = Metadata::default();
     metadata.insert("user", "Zoë").unwrap();

@@ -83,13 +83,13 @@ enum Fate {
 type Stage = Box<dyn Fn() -> BoxFuture<'static, Fate> + Send + Sync>;
 
 /// A store with prepared effects for its next appends.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Staged {
     inner: MemoryEvents,
-    stages: Mutex<VecDeque<Stage>>,
-    appends: AtomicU64,
+    stages: Arc<Mutex<VecDeque<Stage>>>,
+    appends: Arc<AtomicU64>,
     /// Whether reads that any replica may answer show only the first commit of an aggregate.
-    lags: AtomicBool,
+    lags: Arc<AtomicBool>,
 }
 
 impl Staged {
@@ -189,10 +189,10 @@ async fn tills<S: EventStore>(store: S) -> Tills {
 }
 
 /// A store, a service on it, and another writer of the same log.
-async fn scene() -> (Arc<Staged>, Tills, Tills) {
-    let store = Arc::new(Staged::default());
+async fn scene() -> (Staged, Tills, Tills) {
+    let store = Staged::default();
     let other = tills(store.inner.clone()).await;
-    (Arc::clone(&store), tills(store).await, other)
+    (store.clone(), tills(store).await, other)
 }
 
 /// The events of till 1.
@@ -335,7 +335,7 @@ async fn a_refusal_is_confirmed_with_the_leader_and_not_with_a_replica() {
         assert_eq!(refused.rejection(), Some(&TooFew(all)));
     }
     // The other service has no state in memory.
-    let cold = self::tills(Arc::clone(&store)).await;
+    let cold = self::tills(store.clone()).await;
     assert_eq!(cold.execute(Take(1, 41)).await.unwrap_err().rejection(), Some(&TooFew(40)));
     assert_eq!(cold.execute(Take(1, 40)).await.unwrap().version, 5);
 }
