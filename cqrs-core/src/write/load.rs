@@ -22,46 +22,37 @@ pub(crate) async fn load<A: Aggregate>(
     mut known: Option<Box<Loaded<A>>>,
     behind: bool,
 ) -> Result<Box<Loaded<A>>, StoreError> {
-    let mut era = shell.events.era();
+    let era = shell.events.era();
     match &mut known {
         // No check is needed: the append, or `confirm`, proves that the aggregate has no commit.
         Some(loaded) if !loaded.stale && loaded.version == 0 => loaded.era = era,
-        Some(loaded) if loaded.stale || loaded.era != era => loaded.doubt(),
-        _ => {}
+        Some(loaded) if loaded.stale => loaded.doubt(),
+        Some(loaded) => loaded.is_read_in(era),
+        None => {}
     }
     if let Some(loaded) = known.take_if(|loaded| !loaded.stale && !loaded.unproved) {
         return Ok(loaded);
     }
     let mut patience = Patience::of(shell.limits.patience);
-    loop {
-        let mut cold = known.is_none();
-        let mut loaded = match known.take() {
-            Some(loaded) => loaded,
-            None => Box::new(begin(shell, key, &mut patience).await?),
-        };
-        while loaded.stale || (!loaded.confirmed && (behind || loaded.unproved)) {
-            if loaded.stale {
-                let turn = if cold { Some(turn(&shell.cold_loads, key, &patience).await?) } else { None };
-                let read = loaded.catch_up(&shell.events).await;
-                drop(turn);
-                patience.after(read).await?;
-            } else {
-                let confirmed = loaded.confirm(&shell.events).await;
-                patience.after(confirmed).await?;
-                // The log has another history: `confirm` dropped the state, so what follows is a cold load.
-                cold |= loaded.stale;
-            }
+    let mut cold = known.is_none();
+    let mut loaded = match known {
+        Some(loaded) => loaded,
+        None => Box::new(begin(shell, key, &mut patience).await?),
+    };
+    while loaded.stale || (!loaded.confirmed && (behind || loaded.unproved)) {
+        if loaded.stale {
+            let turn = if cold { Some(turn(&shell.cold_loads, key, &patience).await?) } else { None };
+            let read = loaded.catch_up(&shell.events).await;
+            drop(turn);
+            patience.after(read).await?;
+        } else {
+            let confirmed = loaded.confirm(&shell.events).await;
+            patience.after(confirmed).await?;
+            // The log has another history: `confirm` dropped the state, so what follows is a cold load.
+            cold |= loaded.stale;
         }
-        let now = shell.events.era();
-        if now == era {
-            loaded.era = era;
-            return Ok(loaded);
-        }
-        // The era changed during the load: one part may be from one log and the rest from another.
-        let what = format!("the log may have become another one while {key} was read");
-        patience.after(Err::<(), _>(StoreError::Unavailable { what, source: None })).await?;
-        era = now;
     }
+    Ok(loaded)
 }
 
 /// Begins the load of an aggregate that is not in memory: with its snapshot, or else with its first page of commits.
@@ -83,16 +74,10 @@ pub(crate) async fn confirm<A: Aggregate>(shell: &Shell, loaded: &mut Loaded<A>)
     let before = loaded.version;
     let mut patience = Patience::of(shell.limits.patience);
     while !loaded.confirmed && !loaded.stale {
-        let era = shell.events.era();
         let confirmed = match before {
             0 => loaded.confirm_new(&shell.events).await,
             _ => loaded.confirm(&shell.events).await,
         };
-        if loaded.version != before && shell.events.era() != era {
-            // One part may be from one log and the rest from another.
-            loaded.forget();
-        }
-        loaded.era = era;
         patience.after(confirmed).await?;
     }
     Ok(loaded.version == before && !loaded.stale)

@@ -1,4 +1,8 @@
 //! Reads one aggregate into its state: the snapshot, pages of commits, and the confirmation by the log's leader.
+//!
+//! The log may become another one between two reads, such as a restored copy, and a state that was folded from both
+//! would be wrong. So each read begins with the store's era. In a new era, the next answer must include the commit that
+//! the state ends with: the answer then comes from a log that has the state's history.
 
 use tracing::debug;
 
@@ -17,8 +21,10 @@ impl<A: Aggregate> Loaded<A> {
     /// aggregate's last commit is read at the same time: usually the snapshot ends with it.
     pub(crate) async fn from_snapshot(key: AggregateKey, store: &AnyEvents) -> Self {
         let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
+        let era = store.era();
         let (bytes, last) = tokio::join!(store.load_snapshot(&key), store.last(&key));
         let mut loaded = Self::of_bytes(key, snapshots, bytes);
+        loaded.era = era;
         match last {
             Ok(last) => loaded.end_with(last.as_ref()),
             Err(error) => debug!(aggregate = %loaded.key, %error, "the last commit could not be read"),
@@ -48,15 +54,22 @@ impl<A: Aggregate> Loaded<A> {
 
     /// Reads the next commits, and returns how many to read after them.
     async fn read_page(&mut self, store: &AnyEvents, size: usize) -> Result<usize, StoreError> {
+        self.is_read_in(store.era());
         let page = store.read(&self.key, self.reads_after(), size).await?;
+        if self.version > 0 && !self.unproved && store.era() != self.era {
+            // The page does not begin with the state's last commit, and may be from another log: it is read again.
+            return Ok(size);
+        }
         self.take(&page)
     }
 
     /// Makes sure that the state is the current one: asks the log's leader for the last commit, and reads those in
     /// between. If the log has another history, the state is dropped and stale.
     pub(crate) async fn confirm(&mut self, store: &AnyEvents) -> Result<(), StoreError> {
+        let era = store.era();
         let last = store.last_confirmed(&self.key).await?;
-        if self.version > 0 && !last.as_ref().is_some_and(|last| self.ends_with(last)) {
+        let ends_with_last = last.as_ref().is_some_and(|last| self.ends_with(last));
+        if self.version > 0 && !ends_with_last {
             let own = store.next_after(&self.key, self.position.sequence - 1).await?;
             if !own.is_some_and(|own| self.ends_with(&own)) {
                 self.forget();
@@ -64,7 +77,8 @@ impl<A: Aggregate> Loaded<A> {
             }
         }
         self.unproved = false;
-        let Some(last) = last else {
+        self.era = era;
+        let Some(last) = last.filter(|_| !ends_with_last) else {
             self.confirmed = true;
             return Ok(());
         };
@@ -80,15 +94,28 @@ impl<A: Aggregate> Loaded<A> {
                 store.next_after(&self.key, self.position.sequence).await?
             };
             let Some(next) = next else { break };
+            self.is_still_read_in(era, store)?;
             self.fold(&next)?;
         }
+        self.is_still_read_in(era, store)?;
         self.confirmed = self.position.sequence >= last.sequence;
         Ok(())
+    }
+
+    /// Fails if the answers since `era` may come from two logs: then they cannot be compared with each other.
+    fn is_still_read_in(&mut self, era: u64, store: &AnyEvents) -> Result<(), StoreError> {
+        if store.era() == era {
+            return Ok(());
+        }
+        self.doubt();
+        let what = format!("the log may have become another one while {} was read", self.key);
+        Err(StoreError::Unavailable { what, source: None })
     }
 
     /// The same for an aggregate that was taken for new. If the log has commits of it, there may be many: the state is
     /// then stale, for a normal load.
     pub(crate) async fn confirm_new(&mut self, store: &AnyEvents) -> Result<(), StoreError> {
+        self.era = store.era();
         self.stale = store.next_after(&self.key, 0).await?.is_some();
         self.confirmed = !self.stale;
         Ok(())

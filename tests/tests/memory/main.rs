@@ -1,10 +1,11 @@
 //! Tests that need no server: everything runs in the process, or is read from the repository's own files.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod added_twice;
 mod aliases;
+mod another_log;
 mod brief_outage;
 mod clock;
-mod added_twice;
 mod command_content;
 mod derive_shapes;
 mod faults;

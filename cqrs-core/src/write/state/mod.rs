@@ -141,6 +141,15 @@ impl<A: Aggregate> Loaded<A> {
         self.confirmed = false;
     }
 
+    /// Notes in which era of the store the next answer comes. In another one than that of the state, the state's last
+    /// commit must be compared with the log again.
+    pub(crate) fn is_read_in(&mut self, era: u64) {
+        if self.era != era {
+            self.era = era;
+            self.doubt();
+        }
+    }
+
     /// The fields of a snapshot beside the state.
     pub(crate) fn head(&self) -> Head {
         Head {
