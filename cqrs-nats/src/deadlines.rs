@@ -15,7 +15,7 @@ use async_nats::{
     HeaderMap, HeaderValue,
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
     jetstream::{
-        self, AckKind,
+        self, AckKind, ErrorCode,
         consumer::{AckPolicy, pull},
         message::PublishMessage,
         stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
@@ -27,6 +27,7 @@ use cqrs_core::{
 };
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use serde::Deserialize;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
@@ -288,6 +289,29 @@ impl Deadlines for NatsEvents {
         let asked = [Api::ConsumerNext.of(domain, &place), acknowledgments(&place)];
         let connection = self.connection.clone();
         Ok(NatsDueQueue { deadlines, clock, messages, connection, asked, before })
+    }
+
+    /// The server's clock decides: those that it has made due.
+    async fn overdue(&self, _: Timestamp) -> Result<u64, StoreError> {
+        #[derive(Deserialize)]
+        struct Info {
+            num_pending: u64,
+            num_ack_pending: u64,
+        }
+        let (what, stream) = (|| self.about_deadlines("counting due deadlines"), self.deadlines_stream());
+        let place = format!("{stream}.{CONSUMER}");
+        let info =
+            Box::pin(self.connection.ask(&self.connection.reads, Api::ConsumerInfo, &place, &())).await;
+        match info.map_err(|why| no_answer(what(), why))? {
+            Ok(Info { num_pending, num_ack_pending }) => Ok(num_pending + num_ack_pending),
+            // No instance has asked for due ones yet.
+            Err(failure) if failure.code() == Some(ErrorCode::CONSUMER_NOT_FOUND) => {
+                let due = format!("{}.*.due", self.topology.names().deadlines());
+                let first = Which::Next { next_by_subj: &due, seq: 0 };
+                Ok(leader_get(&self.connection, &stream, first, what).await?.is_some().into())
+            }
+            Err(failure) => Err(failure.into_store_error(what())),
+        }
     }
 }
 

@@ -254,6 +254,10 @@ impl<S: Deadlines + Clone> Deadlines for Flaky<S> {
     async fn due(&self, clock: Arc<dyn Clock>) -> Result<FlakyQueue<S>, StoreError> {
         Ok(FlakyQueue { queue: self.inner.due(clock).await?, store: self.inner.clone(), plan: self.plan })
     }
+
+    async fn overdue(&self, now: jiff::Timestamp) -> Result<u64, StoreError> {
+        self.inner.overdue(now).await
+    }
 }
 
 /// The deadlines of a [`Flaky`] store.

@@ -89,4 +89,8 @@ impl<S: Deadlines> Deadlines for Patient<S> {
     async fn due(&self, clock: Arc<dyn Clock>) -> Result<S::Queue, StoreError> {
         again(|| self.inner.due(Arc::clone(&clock))).await
     }
+
+    async fn overdue(&self, now: jiff::Timestamp) -> Result<u64, StoreError> {
+        again(|| self.inner.overdue(now)).await
+    }
 }

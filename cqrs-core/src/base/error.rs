@@ -223,6 +223,14 @@ pub enum Error {
         /// How long the call waited.
         waited: Duration,
     },
+    /// Deadlines are due, and the commands of none were sent for as long as the call waits.
+    #[error("{overdue} deadlines are due, and the command of none was sent within {waited:?}")]
+    DeadlinesOverdue {
+        /// How many are due.
+        overdue: u64,
+        /// How long the call waited.
+        waited: Duration,
+    },
     /// The view's projector has halted and needs an operator. The command has taken effect.
     #[error("the projector of view {view} has halted: {reason}")]
     ProjectionHalted {

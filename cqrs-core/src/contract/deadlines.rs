@@ -341,3 +341,34 @@ pub async fn what_is_armed_while_it_is_disarmed_comes<D: Deadlines>(store: &D) {
         expect(store, &mut queue, &newer).await;
     }
 }
+
+/// Also while a receiver has it.
+pub async fn what_is_due_is_counted_until_it_is_done_or_delayed<D: Deadlines>(store: &D) {
+    let counted = async |expected: u64| {
+        soon(&format!("a count of {expected}"), async {
+            while store.overdue(SystemClock.now()).await.expect("a number") != expected {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    };
+    store.prepare().await.expect("the place");
+    counted(0).await;
+    arm(store, &deadline("far", ahead(FAR), 1)).await;
+    for id in ["done", "delayed", "disarmed"] {
+        arm(store, &past(id, 1)).await;
+    }
+    counted(3).await;
+    store.disarm("disarmed", 2).await.expect("disarming");
+    counted(2).await;
+    let mut queue = due(store).await;
+    for left in [1, 0] {
+        let due = next(store, &mut queue).await;
+        assert_eq!(store.overdue(SystemClock.now()).await.expect("a number"), left + 1, "a receiver has it");
+        match due.id() {
+            "delayed" => due.later(FAR).await.expect("later"),
+            _ => due.done().await.expect("done"),
+        }
+        counted(left).await;
+    }
+}

@@ -169,6 +169,7 @@ macro_rules! deadlines_contract {
             what_comes_again_later_says_how_often
             those_that_come_again_later_hold_up_no_others
             what_is_armed_while_it_is_disarmed_comes
+            what_is_due_is_counted_until_it_is_done_or_delayed
         }
     };
 }

@@ -30,11 +30,12 @@ pub(crate) struct Carrier {
     clock: Arc<dyn Clock>,
 }
 
-/// Dispatch of commands by name, without the service's types.
+/// Dispatch of commands by the names of aggregate and command, without the service's types.
 pub(crate) trait Dispatch: Send + Sync + 'static {
-    fn knows(&self, command: &str) -> bool;
+    fn knows(&self, aggregate: &str, command: &str) -> bool;
     fn dispatch<'a>(
         &'a self,
+        aggregate: &'a str,
         command: &'a str,
         message: CommandMessage,
     ) -> BoxFuture<'a, Result<Receipt, RouteError>>;
@@ -130,7 +131,7 @@ impl Carrier {
     /// Fails if this program can never execute the intent.
     pub(crate) fn check(&self, intent: &Intent) -> Result<(), String> {
         let (Action::Send(request) | Action::Arm { request, .. }) = &intent.action else { return Ok(()) };
-        if self.dispatch.get().is_none_or(|dispatch| dispatch.knows(&request.command)) {
+        if self.dispatch.get().is_none_or(|dispatch| dispatch.knows(&request.aggregate, &request.command)) {
             return Ok(());
         }
         Err(unknown(request))
@@ -186,7 +187,8 @@ impl Carrier {
             let what = "the service is starting".to_owned();
             return Sent::Failed(StoreError::Unavailable { what, source: None }.into());
         };
-        match awaited_unless_panics(dispatch.dispatch(&request.command, request.message())).await {
+        let sent = dispatch.dispatch(&request.aggregate, &request.command, request.message());
+        match awaited_unless_panics(sent).await {
             Ok(Ok(receipt)) => {
                 debug!(command = request.command, id = %request.id, repeat = receipt.repeat, "a policy's command");
                 Sent::Done
@@ -285,6 +287,10 @@ mod tests {
 
         async fn due(&self, clock: Arc<dyn Clock>) -> Result<MemoryDueQueue, StoreError> {
             Deadlines::due(&MemoryEvents::default(), clock).await
+        }
+
+        async fn overdue(&self, _: Timestamp) -> Result<u64, StoreError> {
+            Ok(0)
         }
     }
 

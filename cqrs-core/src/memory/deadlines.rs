@@ -98,6 +98,11 @@ impl Deadlines for MemoryDeadlines {
     async fn due(&self, clock: Arc<dyn Clock>) -> Result<MemoryDueQueue, StoreError> {
         Ok(MemoryDueQueue { deadlines: self.clone(), clock })
     }
+
+    async fn overdue(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let is_overdue = |armed: &&Armed| armed.at <= now || armed.held.strong_count() > 0;
+        Ok(lock(&self.armed).values().filter(is_overdue).count() as u64)
+    }
 }
 
 /// Follows a [`MemoryDeadlines`].

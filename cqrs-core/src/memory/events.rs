@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use uuid::Uuid;
 
@@ -373,6 +374,10 @@ impl Deadlines for MemoryEvents {
 
     async fn due(&self, clock: Arc<dyn Clock>) -> Result<Self::Queue, StoreError> {
         self.deadlines.due(clock).await
+    }
+
+    async fn overdue(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.deadlines.overdue(now).await
     }
 }
 

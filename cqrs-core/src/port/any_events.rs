@@ -1,6 +1,12 @@
 //! An event store of any type, so that a service does not depend on the type of its store, and can follow several logs.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 
@@ -17,18 +23,26 @@ use crate::{
 /// An event store of any type. Clones share the store. Each call allocates its future, which costs far less than any
 /// store's answer; in return, everything that uses a store is compiled once, and not for each type of store.
 #[derive(Clone)]
-pub struct AnyEvents(Arc<dyn DynEvents>);
+pub struct AnyEvents {
+    store: Arc<dyn DynEvents>,
+    /// Added to the store's era. No two stores have equal eras then, so that what is known in one log is never taken for
+    /// known in another, such as the receipt of another service.
+    eras: u64,
+}
 
 impl AnyEvents {
     /// Forgets the type of `store`.
     pub fn new(store: impl EventStore) -> Self {
-        Self(Arc::new(store))
+        static STORES: AtomicU64 = AtomicU64::new(1);
+        // The multiples of an odd number that are near each other have very different values.
+        let eras = STORES.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self { store: Arc::new(store), eras }
     }
 }
 
 impl fmt::Debug for AnyEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AnyEvents").field(&self.0.name()).finish()
+        f.debug_tuple("AnyEvents").field(&self.store.name()).finish()
     }
 }
 
@@ -206,35 +220,35 @@ impl EventStore for AnyEvents {
     type Subscription = AnySubscription;
 
     fn source(&self) -> &str {
-        self.0.source()
+        self.store.source()
     }
 
     fn name(&self) -> &str {
-        self.0.name()
+        self.store.name()
     }
 
     fn era(&self) -> u64 {
-        self.0.era()
+        self.eras.wrapping_add(self.store.era())
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+        self.store.capabilities()
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
-        self.0.append(commit, expected).await
+        self.store.append(commit, expected).await
     }
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
-        self.0.read(aggregate, after, max).await
+        self.store.read(aggregate, after, max).await
     }
 
     async fn last(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
-        self.0.last(aggregate).await
+        self.store.last(aggregate).await
     }
 
     async fn last_confirmed(&self, aggregate: &AggregateKey) -> Result<Option<StoredCommit>, StoreError> {
-        self.0.last_confirmed(aggregate).await
+        self.store.last_confirmed(aggregate).await
     }
 
     async fn next_after(
@@ -242,7 +256,7 @@ impl EventStore for AnyEvents {
         aggregate: &AggregateKey,
         after: u64,
     ) -> Result<Option<StoredCommit>, StoreError> {
-        self.0.next_after(aggregate, after).await
+        self.store.next_after(aggregate, after).await
     }
 
     async fn last_before(
@@ -250,43 +264,43 @@ impl EventStore for AnyEvents {
         aggregates: &[AggregateKey],
         sequence: u64,
     ) -> Result<Vec<Option<Delivery>>, StoreError> {
-        self.0.last_before(aggregates, sequence).await
+        self.store.last_before(aggregates, sequence).await
     }
 
     async fn commit_at(&self, sequence: u64) -> Result<Option<Delivery>, StoreError> {
-        self.0.commit_at(sequence).await
+        self.store.commit_at(sequence).await
     }
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
-        self.0.log(aggregates).await
+        self.store.log(aggregates).await
     }
 
     async fn backlog(&self, aggregates: &[&'static str], after: u64) -> Result<Backlog, StoreError> {
-        self.0.backlog(aggregates, after).await
+        self.store.backlog(aggregates, after).await
     }
 
     async fn search(&self, search: Search) -> Result<Page, StoreError> {
-        self.0.search(search).await
+        self.store.search(search).await
     }
 
     async fn has_subscriber(&self, subscriber: &str) -> Result<Option<bool>, StoreError> {
-        self.0.has_subscriber(subscriber).await
+        self.store.has_subscriber(subscriber).await
     }
 
     async fn forget(&self, subscriber: &str) -> Result<(), StoreError> {
-        self.0.forget(subscriber).await
+        self.store.forget(subscriber).await
     }
 
     async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
-        self.0.load_snapshot(aggregate).await
+        self.store.load_snapshot(aggregate).await
     }
 
     async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
-        self.0.save_snapshot(aggregate, snapshot).await
+        self.store.save_snapshot(aggregate, snapshot).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<AnySubscription, StoreError> {
-        self.0.subscribe(request).await
+        self.store.subscribe(request).await
     }
 }
 

@@ -81,6 +81,18 @@ pub trait Deadlines: Send + Sync + 'static {
     ///
     /// Dropping it loses nothing.
     fn due(&self, clock: Arc<dyn Clock>) -> impl Future<Output = Result<Self::Queue, StoreError>> + Send;
+
+    /// How many deadlines are due at `now`, and neither done nor delayed. A store that delivers deadlines by its own
+    /// clock counts those that it can deliver.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn overdue(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
 /// Deadlines as they become due; see [`Deadlines::due`].
@@ -196,6 +208,7 @@ pub(crate) trait AnyDeadlines: Send + Sync + 'static {
     fn arm<'a>(&'a self, deadline: &'a Deadline) -> BoxFuture<'a, Result<(), StoreError>>;
     fn disarm<'a>(&'a self, id: &'a str, order: u64) -> BoxFuture<'a, Result<(), StoreError>>;
     fn due(&self, clock: Arc<dyn Clock>) -> BoxFuture<'_, Result<Box<dyn AnyDueQueue>, StoreError>>;
+    fn overdue(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
 impl<D: Deadlines> AnyDeadlines for D {
@@ -213,6 +226,10 @@ impl<D: Deadlines> AnyDeadlines for D {
 
     fn due(&self, clock: Arc<dyn Clock>) -> BoxFuture<'_, Result<Box<dyn AnyDueQueue>, StoreError>> {
         Box::pin(async move { Ok(Box::new(D::due(self, clock).await?) as Box<dyn AnyDueQueue>) })
+    }
+
+    fn overdue(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(D::overdue(self, now))
     }
 }
 

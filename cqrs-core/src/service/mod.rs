@@ -423,13 +423,16 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// every policy has executed its commands and deadlines, and so on for the events that these led to. For tests and
     /// scripts; a service that is in use is never settled for long.
     ///
-    /// Deadlines that are armed do not count, and neither does what other services do with announcements. It does not
+    /// A deadline that is due by the service's clock counts until its command is sent, so a test that sets its
+    /// [`ManualClock`](crate::testing::ManualClock) past a deadline then calls this. Deadlines that are not due yet do not
+    /// count, nor those that were delayed because their command could not be sent, and neither does what other services do with announcements. It does not
     /// return while policies cause each other's commands without end.
     ///
     /// # Errors
     ///
     /// Those of [`caught_up`](Self::caught_up); [`Error::IntentsSetAside`] when a policy has dead intents, and
-    /// [`Error::Unsettled`] when a policy executed none of its intents within the service's
+    /// [`Error::Unsettled`] when a policy executed none of its intents, and
+    /// [`Error::DeadlinesOverdue`] when no command of a due deadline was sent, within the service's
     /// [`patience`](crate::Builder::patience).
     ///
     /// # Cancel safety

@@ -33,12 +33,13 @@ pub(crate) struct Routed {
 }
 
 impl Dispatch for Routed {
-    fn knows(&self, command: &str) -> bool {
-        self.routes.knows(command)
+    fn knows(&self, aggregate: &str, command: &str) -> bool {
+        self.routes.of(aggregate, command).is_some()
     }
 
     fn dispatch<'a>(
         &'a self,
+        aggregate: &'a str,
         command: &'a str,
         message: CommandMessage,
     ) -> BoxFuture<'a, Result<Receipt, RouteError>> {
@@ -47,12 +48,20 @@ impl Dispatch for Routed {
                 let what = "the service has ended".to_owned();
                 return Err(Error::from(StoreError::Unavailable { what, source: None }).into());
             };
-            self.routes.execute(&runtime, command, message).await
+            let route = self.routes.of(aggregate, command).ok_or_else(|| self.routes.unknown(command))?;
+            (route.execute)(&runtime, message).await
         })
     }
 }
 
-type CommandRoute = Box<
+/// The way to one command. A sender that names the aggregate, too, may mean another aggregate of another program, whose
+/// command has the same name.
+struct CommandRoute {
+    aggregate: &'static str,
+    execute: ExecuteByName,
+}
+
+type ExecuteByName = Box<
     dyn for<'a> Fn(&'a Arc<Runtime>, CommandMessage) -> BoxFuture<'a, Result<Receipt, RouteError>>
         + Send
         + Sync,
@@ -113,8 +122,13 @@ impl CommandRoutes {
         routes
     }
 
-    pub(crate) fn knows(&self, name: &str) -> bool {
-        self.commands.contains_key(name)
+    /// The route to a command of this aggregate.
+    fn of(&self, aggregate: &str, name: &str) -> Option<&CommandRoute> {
+        self.commands.get(name).filter(|route| route.aggregate == aggregate)
+    }
+
+    fn unknown(&self, name: &str) -> RouteError {
+        unknown(name, &self.commands)
     }
 
     pub(crate) async fn execute(
@@ -123,8 +137,8 @@ impl CommandRoutes {
         name: &str,
         message: CommandMessage,
     ) -> Result<Receipt, RouteError> {
-        let route = self.commands.get(name).ok_or_else(|| unknown(name, &self.commands))?;
-        route(runtime, message).await
+        let route = self.commands.get(name).ok_or_else(|| self.unknown(name))?;
+        (route.execute)(runtime, message).await
     }
 }
 
@@ -153,11 +167,11 @@ impl<A: Aggregate> CommandVisitor<A> for RoutesOf<'_, A> {
     {
         for name in C::NAMES {
             let queues = Arc::clone(self.queues);
-            let route: CommandRoute = Box::new(move |runtime, message| {
+            let execute: ExecuteByName = Box::new(move |runtime, message| {
                 let queues = Arc::clone(&queues);
                 Box::pin(async move { execute::<C>(runtime, &queues, name, message).await })
             });
-            self.routes.commands.insert(name, route);
+            self.routes.commands.insert(name, CommandRoute { aggregate: A::NAME, execute });
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::DropGuard;
 use crate::{
     base::{error::Error, id::ProjectionId, patience::asked, store_error::StoreError},
     log::commit::Receipt,
-    port::{any_views::AnyViews, event_store::EventStore},
+    port::{any_views::AnyViews, deadlines::AnyDeadlines, event_store::EventStore},
     projector::{
         stopping::Tasks,
         worker::{Worker, waiting::POSITION},
@@ -28,6 +28,8 @@ pub(crate) struct Runtime {
     /// How long the calls of operators wait for a store.
     pub(crate) waiting: Duration,
     pub(crate) workers: Vec<Arc<Worker>>,
+    /// The deadlines of the service's policies.
+    pub(crate) deadlines: Option<Arc<dyn AnyDeadlines>>,
     pub(crate) tasks: Tasks,
     pub(crate) _stop_on_drop: DropGuard,
 }

@@ -28,7 +28,7 @@ impl Runtime {
         set_aside
     }
 
-    /// Waits until every projection has applied everything, and every policy has executed everything.
+    /// Waits until every projection has applied everything, every policy has executed everything, and no deadline is due.
     ///
     /// What a policy executes may lead to further events, also for policies that were looked at before. So the logs
     /// must have the same ends after all were looked at as before.
@@ -45,8 +45,26 @@ impl Runtime {
                     executed => executed?,
                 }
             }
+            self.nothing_is_overdue().await?;
             if self.ends().await? == before {
                 return set_aside;
+            }
+        }
+    }
+
+    /// Waits until the commands of all deadlines are sent that are due by the service's clock.
+    async fn nothing_is_overdue(&self) -> Result<(), Error> {
+        let (Some(deadlines), patience) = (&self.deadlines, self.waiting) else { return Ok(()) };
+        let mut wait = Wait::new(patience);
+        loop {
+            let what = || "asking which deadlines are due".to_owned();
+            let ask = || deadlines.overdue(self.shell.clock.now());
+            match asked(patience, what, ask).await? {
+                0 => return Ok(()),
+                overdue if wait.is_over(&overdue) => {
+                    return Err(Error::DeadlinesOverdue { overdue, waited: patience });
+                }
+                _ => wait.pause().await,
             }
         }
     }
@@ -69,7 +87,7 @@ async fn executed(worker: &Worker) -> Result<(), Error> {
         return Ok(());
     }
     let (intents, patience) = (DeadIntents::of(worker).await?, worker.shared.patience);
-    let (mut last, mut since, mut pauses) = (Vec::new(), Instant::now(), 0);
+    let mut wait = Wait::new(patience);
     loop {
         let what = || format!("reading what policy {} has to carry out", worker.name);
         let outbox = asked(patience, what, || intents.outbox()).await?;
@@ -79,12 +97,36 @@ async fn executed(worker: &Worker) -> Result<(), Error> {
             let (policy, key, what, reason) = (worker.name, first.key, first.what, first.reason);
             return Err(Error::IntentsSetAside { policy, key, what, reason, dead_intents });
         }
-        if outbox.open != last {
-            (last, since, pauses) = (outbox.open, Instant::now(), 0);
-        } else if since.elapsed() >= patience {
-            return Err(Error::Unsettled { policy: worker.name, open: last.len(), waited: patience });
+        if wait.is_over(&outbox.open) {
+            return Err(Error::Unsettled { policy: worker.name, open: outbox.open.len(), waited: patience });
         }
-        sleep(backoff::pause(AGAIN.0, AGAIN.1, pauses)).await;
-        pauses += 1;
+        wait.pause().await;
+    }
+}
+
+/// Waits for a change, again and again, and ends when there was none for as long as the patience says.
+struct Wait<T> {
+    patience: Duration,
+    last: Option<T>,
+    since: Instant,
+    pauses: u32,
+}
+
+impl<T: Clone + PartialEq> Wait<T> {
+    fn new(patience: Duration) -> Self {
+        Self { patience, last: None, since: Instant::now(), pauses: 0 }
+    }
+
+    /// Whether what is waited for has been the same for too long.
+    fn is_over(&mut self, now: &T) -> bool {
+        if self.last.as_ref() != Some(now) {
+            (self.last, self.since, self.pauses) = (Some(now.clone()), Instant::now(), 0);
+        }
+        self.since.elapsed() >= self.patience
+    }
+
+    async fn pause(&mut self) {
+        sleep(backoff::pause(AGAIN.0, AGAIN.1, self.pauses)).await;
+        self.pauses += 1;
     }
 }

@@ -93,6 +93,16 @@ impl Deadlines for SqliteEvents {
         let changes = log.watch();
         Ok(SqliteDueQueue { log, handed_out, clock, changes })
     }
+
+    async fn overdue(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let (log, until) = (&self.log, microseconds(now));
+        // A deadline that was handed out keeps its time until it is done or delayed.
+        let sql = format!("SELECT count(*) FROM {} WHERE due <= {until}", log.tables.deadlines);
+        let counted = async { log.rows(sql).await?.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0)) };
+        let counted =
+            counted.await.map_err(|error| store_error(log.about("counting due deadlines"), error))?;
+        Ok(counted.unsigned_abs())
+    }
 }
 
 async fn arm(log: &Log, deadline: &Deadline) -> Result<(), sqlx::Error> {

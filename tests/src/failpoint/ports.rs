@@ -125,6 +125,10 @@ impl<S: Deadlines> Deadlines for Stops<S> {
     async fn due(&self, clock: Arc<dyn Clock>) -> Result<Self::Queue, StoreError> {
         Ok(Stops { inner: self.inner.due(clock).await? })
     }
+
+    async fn overdue(&self, now: jiff::Timestamp) -> Result<u64, StoreError> {
+        self.inner.overdue(now).await
+    }
 }
 
 impl<Q: DueQueue> DueQueue for Stops<Q> {

@@ -9,12 +9,12 @@ use std::{
 };
 
 use cqrs_core::{
-    AggregateKey, CommandError, Cqrs, StoreError,
+    AggregateKey, CommandError, Cqrs, Error, StoreError,
     log::{Commit, StoredCommit},
-    memory::{MemoryEvents, MemorySubscription, MemoryViews},
+    memory::{Memory, MemoryEvents, MemorySubscription, MemoryViews},
     port::{AppendError, Appended, Delivery, EventStore, Expected, Page},
 };
-use cqrs_tests::domain::{Account, AccountRejection, deposit, open, withdraw};
+use cqrs_tests::domain::{Account, AccountRejection, bank, deposit, open, statement, withdraw};
 
 /// An account with so many events that several pages are read.
 const EVENTS: u64 = 600;
@@ -212,4 +212,20 @@ async fn a_store_that_is_in_doubt_at_each_call_can_be_read() {
     let calls = calls.load(SeqCst);
     assert!(calls < 20, "{calls} calls for some hundred events");
     assert_eq!(accounts.execute(deposit("a", 1)).await.unwrap().version, EVENTS + 2);
+}
+
+/// The receipt of another service says nothing about this one's log, whether that is longer or shorter.
+#[tokio::test]
+async fn a_receipt_of_another_log_is_void() {
+    let [one, other] = [bank(Memory::default()).await, bank(Memory::default()).await];
+    one.execute(open("a", 1)).await.unwrap();
+    let early = one.execute(deposit("a", 1)).await.unwrap();
+    let late = one.execute(deposit("a", 1)).await.unwrap();
+    assert!(one.query(statement("a")).after(&late).await.unwrap().is_some());
+    other.execute(open("a", 1)).await.unwrap();
+    other.execute(open("b", 1)).await.unwrap();
+    for receipt in [early, late] {
+        let answer = other.query(statement("a")).after(&receipt).await;
+        assert!(matches!(answer, Err(Error::ReceiptVoid { .. })), "{answer:?}");
+    }
 }

@@ -14,5 +14,6 @@ mod operate;
 mod patience;
 mod repository;
 mod retired;
+mod same_command;
 mod stop;
 mod together;

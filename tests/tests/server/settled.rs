@@ -10,6 +10,7 @@ use cqrs_core::{
     Handled, HandlerError, On, Policy, Project, Query, React, Start, View,
     memory::{Memory, MemoryEvents, MemoryViews},
     port::EventStore,
+    testing::ManualClock,
 };
 use cqrs_tests::{TestContext, flaky::Flaky};
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,26 @@ struct GetFallen {
     of: String,
 }
 
+/// Each domino pushes the next one an hour later.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct SlowRow;
+
+impl Policy for SlowRow {
+    const NAME: &'static str = "slow-row";
+    const START: Start = Start::Beginning;
+    type Of = Domino;
+}
+
+impl React<DominoEvent> for SlowRow {
+    fn react(&mut self, event: &Envelope<DominoEvent>, effects: &mut Effects) {
+        let DominoEvent::Fell { left } = event.data;
+        if left > 0 {
+            let next = Push { domino: event.subject().parse::<u32>().unwrap() + 1, left: left - 1 };
+            effects.at("next", event.time + Duration::from_secs(3_600), next);
+        }
+    }
+}
+
 type Dominoes = Cqrs<(Domino,), (Fallen,)>;
 
 async fn dominoes(backend: impl Backend) -> Dominoes {
@@ -114,6 +135,22 @@ async fn all_that_follows_has_happened(backend: impl Backend) {
     dominoes.settled().await.unwrap();
     assert_eq!(fallen(&dominoes).await, 82);
     dominoes.settled().await.unwrap();
+    dominoes.stop().await;
+}
+
+/// A deadline counts as soon as its time has come by the clock of the service.
+async fn what_is_due_has_happened(backend: impl Backend) {
+    let clock = Arc::new(ManualClock::new("2026-01-02T03:00:00Z".parse().unwrap()));
+    let builder = Cqrs::builder(backend).aggregate::<Domino>().view::<Fallen>().policy::<SlowRow>();
+    let dominoes = builder.clock(Arc::clone(&clock)).start().await.unwrap();
+    for first in [100, 200, 300] {
+        dominoes.execute(Push { domino: first, left: 2 }).await.unwrap();
+    }
+    for fell in [3, 6, 9, 9] {
+        dominoes.settled().await.unwrap();
+        assert_eq!(fallen(&dominoes).await, fell);
+        clock.advance(Duration::from_secs(3_600));
+    }
     dominoes.stop().await;
 }
 
@@ -173,6 +210,11 @@ mod memory {
     #[tokio::test]
     async fn all_that_follows_has_happened() {
         super::all_that_follows_has_happened(Memory::default()).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_due_has_happened() {
+        super::what_is_due_has_happened(Memory::default()).await;
     }
 
     #[tokio::test]

@@ -95,6 +95,7 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
             patience: self.patience,
             waiting: self.waiting,
             workers,
+            deadlines: deadlines.clone(),
             tasks: tasks.clone(),
             _stop_on_drop: guard,
         });
