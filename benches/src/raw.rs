@@ -1,7 +1,7 @@
 //! The same work with the client alone: the other side of every comparison.
 //!
-//! The messages are those of the framework: headers and payload are taken from what it wrote, and only the values that
-//! differ from message to message are set.
+//! The messages are those of the framework: they are taken from what it wrote, and only the values that differ from
+//! message to message are set.
 
 mod documents;
 
@@ -17,14 +17,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::{
-    Client, HeaderMap,
+    Client, HeaderMap, HeaderValue,
     jetstream::{self, context::PublishAckFuture, message::PublishMessage, stream::LastRawMessageErrorKind},
 };
-use bytes::Bytes;
 use cqrs_benches::domain::{CreateOrder, KeptOrder, Order, PayOrder, SendParcel};
 use cqrs_core::Aggregate as _;
 use futures_util::StreamExt as _;
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -51,11 +51,15 @@ pub(crate) struct Raw {
     used: Arc<AtomicU64>,
 }
 
-/// A message of the framework, without the values that differ from message to message.
+/// The members of an event that differ from message to message.
+const DIFFERENT: [&str; 4] = ["id", "subject", "aggregateversion", "commandid"];
+
+/// A message of the framework. In that of one event, each member that differs from message to message has its own name
+/// in angle brackets as the value. Messages of several events stay as they are.
 #[derive(Clone)]
 pub(crate) struct Template {
-    headers: HeaderMap,
-    payload: Bytes,
+    content_type: Option<HeaderValue>,
+    payload: String,
 }
 
 /// The aggregate type of a message.
@@ -81,7 +85,7 @@ impl Raw {
         let log = jetstream.get_stream(&stream).await?;
         let template = async |sequence| {
             let message = log.get_raw_message(sequence).await?;
-            anyhow::Ok(Template { headers: message.headers, payload: message.payload })
+            Template::of(&message.headers, &message.payload)
         };
         let created = service.execute(CreateOrder::usual(TEMPLATE)).await?.position.sequence;
         let one_event = service.execute(PayOrder::usual(TEMPLATE)).await?.position.sequence;
@@ -210,9 +214,26 @@ impl Raw {
 }
 
 impl Template {
-    /// The same without the attributes of the event: only the payload and the check.
-    pub(crate) fn bare(&self) -> Self {
-        Self { headers: HeaderMap::new(), payload: self.payload.clone() }
+    fn of(headers: &HeaderMap, payload: &[u8]) -> Result<Self> {
+        let content_type = headers.get("content-type").context("no content type")?.clone();
+        let mut text = String::from_utf8(payload.to_vec())?;
+        if let Value::Object(event) = serde_json::from_slice(payload)? {
+            for name in DIFFERENT {
+                let value = event.get(name).and_then(Value::as_str).context("a member is missing")?;
+                let member = |value: &str| format!("\"{name}\":\"{value}\"");
+                text = text.replacen(&member(value), &member(&format!("<{name}>")), 1);
+            }
+        }
+        Ok(Self { content_type: Some(content_type), payload: text })
+    }
+
+    /// The same without the attributes of the event: only the data and the check.
+    pub(crate) fn bare(&self) -> Result<Self> {
+        let payload = match serde_json::from_str(&self.payload)? {
+            Value::Array(events) => Value::from_iter(events.iter().map(|event| event["data"].clone())),
+            event => event["data"].clone(),
+        };
+        Ok(Self { content_type: None, payload: payload.to_string() })
     }
 
     /// A message of this kind. With an expectation it is as the framework sends it. Without one it is as the stream has
@@ -224,31 +245,24 @@ impl Template {
         version: u64,
         expected: Option<u64>,
     ) -> PublishMessage {
-        let mut headers = self.headers.clone();
+        let mut headers = HeaderMap::new();
+        if let Some(expected) = expected {
+            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        }
+        let Some(content_type) = &self.content_type else {
+            return PublishMessage::build().headers(headers).payload(self.payload.clone().into());
+        };
+        headers.insert("content-type", content_type.clone());
         let command = Uuid::new_v4().to_string();
-        if let Some(expected) = expected
-            && headers.is_empty()
-        {
-            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
-        } else if let Some(expected) = expected {
+        if expected.is_some() {
             headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{}.{order}.{command}", kind.name()));
-            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
-        } else {
-            headers = headers
-                .iter()
-                .filter(|(name, _)| !AsRef::<str>::as_ref(*name).starts_with("Nats-"))
-                .map(|(name, values)| (name.clone(), values[0].clone()))
-                .collect();
         }
-        // Several events have their attributes in the payload.
-        if headers.get("ce-id").is_some() {
-            headers.insert("ce-id", Uuid::new_v4().to_string());
-            headers.insert("ce-commandid", command);
-            headers.insert("ce-aggregate", kind.name());
-            headers.insert("ce-subject", order.to_string());
-            headers.insert("ce-aggregateversion", version.to_string());
+        let (id, subject) = (Uuid::new_v4().to_string(), format!("{}/{order}", kind.name()));
+        let mut payload = self.payload.clone();
+        for (name, value) in DIFFERENT.iter().zip([&id, &subject, &version.to_string(), &command]) {
+            payload = payload.replacen(&format!("<{name}>"), value, 1);
         }
-        PublishMessage::build().headers(headers).payload(self.payload.clone())
+        PublishMessage::build().headers(headers).payload(payload.into())
     }
 }
 

@@ -17,12 +17,18 @@ def events(headers, payload):
     content_type = headers.get("content-type", "application/json")
     media_type = content_type.split(";")[0].strip().lower()
     if media_type == "application/cloudevents-batch+json":
-        return [with_data(event) for event in json.loads(payload)]
+        return [whole(with_data(event)) for event in json.loads(payload)]
     if media_type == "application/cloudevents+json":
-        return [with_data(json.loads(payload))]
+        return [whole(with_data(json.loads(payload)))]
     event = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
     event.setdefault("datacontenttype", content_type)
-    return [{**event, "data": data(event["datacontenttype"], payload)}]
+    return [whole({**event, "data": data(event["datacontenttype"], payload)})]
+
+
+def whole(event):
+    """An event with the attributes that are not written when they have their usual values."""
+    usual = {"datacontenttype": "application/json", "schemaversion": "1", "correlationid": event["commandid"]}
+    return {**usual, **event}
 
 
 def with_data(event):

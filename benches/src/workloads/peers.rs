@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let raw = server.raw("peers").await?;
     for (what, template) in [
         ("client alone, the messages of this", raw.one_event.clone()),
-        ("client alone, no headers but the check", raw.one_event.bare()),
+        ("client alone, no headers but the check", raw.one_event.bare()?),
     ] {
         let raw = raw.clone();
         contenders.push(Contender::new(what, commands, move |time| {

@@ -5,11 +5,14 @@
 //! 2.12 do not know the headers and would store the messages one by one, and 2.12.0 checks the expected sequences
 //! against the wrong subject. So the version (`MIN_SERVER`) is checked when connecting.
 
-use async_nats::jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck};
+use async_nats::{
+    HeaderMap,
+    jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck},
+};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::client::{connection::Connection, headers::Headers};
+use crate::client::connection::Connection;
 
 /// The most messages in a batch; the server's limit is 1,000.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
@@ -38,21 +41,21 @@ pub(crate) async fn publish(
 ) -> Result<PublishAck, PublishError> {
     let batch = Uuid::new_v4().simple().to_string();
     let last = messages.len();
-    for (number, message) in (1..).zip(messages) {
-        let mut headers = Headers::new("Nats-Expected-Stream", stream);
+    for (number, message) in (1_usize..).zip(messages) {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Stream", stream);
         if last > 1 {
-            headers.add("Nats-Batch-Id", &batch);
-            headers.add("Nats-Batch-Sequence", number);
+            headers.insert("Nats-Batch-Id", batch.as_str());
+            headers.insert("Nats-Batch-Sequence", number.to_string());
         }
         if message.payload.is_none() {
-            headers.add(OPERATION, "DEL");
+            headers.insert(OPERATION, "DEL");
         }
         let payload = message.payload.unwrap_or_default();
         if number < last {
             if let Some(expected) = message.expected {
-                headers.add(EXPECTED, expected);
+                headers.insert(EXPECTED, expected.to_string());
             }
-            let headers = headers.into_map();
             let sent = connection.client.publish_with_headers(message.subject, headers, payload);
             sent.await.map_err(|error| {
                 PublishError::with_source(async_nats::jetstream::context::PublishErrorKind::Other, error)
@@ -62,10 +65,10 @@ pub(crate) async fn publish(
         #[cfg(feature = "failpoints")]
         before_commit(connection, stream).await;
         if last > 1 {
-            headers.add("Nats-Batch-Commit", 1);
+            headers.insert("Nats-Batch-Commit", "1");
         }
-        headers.add(EXPECTED, message.expected.unwrap_or_default());
-        let commit = PublishMessage::build().headers(headers.into_map()).payload(payload);
+        headers.insert(EXPECTED, message.expected.unwrap_or_default().to_string());
+        let commit = PublishMessage::build().headers(headers).payload(payload);
         return connection.jetstream.send_publish(message.subject, commit).await?.await;
     }
     Ok(PublishAck::default())

@@ -10,7 +10,6 @@ pub(crate) mod api;
 pub(crate) mod diagnosis;
 pub(crate) mod settings;
 pub(crate) mod stream;
-pub(crate) mod headers;
 pub(crate) mod found;
 pub(crate) mod leader_get;
 pub(crate) mod direct_get;

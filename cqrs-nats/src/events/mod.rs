@@ -12,7 +12,10 @@ pub(crate) mod notices;
 
 use std::{collections::HashMap, sync::Arc};
 
-use async_nats::jetstream::{context::PublishErrorKind, message::PublishMessage};
+use async_nats::{
+    HeaderMap,
+    jetstream::{context::PublishErrorKind, message::PublishMessage},
+};
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, StoreError,
@@ -42,17 +45,15 @@ use crate::{
     },
     topology::Topology,
     wire::{
-        self,
+        self, CONTENT_TYPE,
         stored::{delivered_found, stored},
         subject::{encode_token, filter_of, subject_of},
     },
 };
 
-/// The most bytes of headers in a message: the server counts them in 16 bits.
-const MAX_HEADERS: usize = 65_535;
-
-/// The most bytes that the lines of the protocol add to a message.
-const OVERHEAD: usize = 512;
+/// The most bytes that the headers add to a message, which the server counts as a part of it. The longest are the names
+/// of the stream, and of the aggregate and its id.
+const OVERHEAD: usize = 1024;
 
 /// How many aggregates' last commits one request reads: each may be as large as a message can be.
 const LAST_AT_ONCE: usize = 64;
@@ -106,25 +107,22 @@ impl NatsEvents {
 
     fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
         let aggregate = &commit.aggregate;
-        let (mut headers, payload) = wire::encode(commit)
+        let (content_type, payload) = wire::encode(commit)
             .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, content_type);
         if let Some(first) = commit.events.first() {
             let [name, id] = [aggregate.name(), aggregate.id()].map(encode_token);
-            headers.add("Nats-Msg-Id", format_args!("{name}.{id}.{}", first.origin.command_id));
+            headers.insert("Nats-Msg-Id", format!("{name}.{id}.{}", first.origin.command_id));
         }
-        headers.add("Nats-Expected-Stream", self.topology.stream());
-        headers.add(EXPECTED, expected.sequence());
-        let (bytes, limit) = (headers.bytes(), MAX_HEADERS);
-        if bytes > limit {
-            let what = format!("the headers of the commit of {aggregate}, with its metadata,");
-            return Err(StoreError::TooLarge { what, bytes, limit });
-        }
+        headers.insert("Nats-Expected-Stream", self.topology.stream());
+        headers.insert(EXPECTED, expected.sequence().to_string());
         let limit = self.connection.client.max_payload();
-        let bytes = payload.len() + bytes + OVERHEAD;
+        let bytes = payload.len() + OVERHEAD;
         if bytes > limit {
             return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
         }
-        Ok(PublishMessage::build().headers(headers.into_map()).payload(payload))
+        Ok(PublishMessage::build().headers(headers).payload(payload))
     }
 }
 

@@ -4,17 +4,17 @@ use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use cqrs_core::{
-    AggregateKey, EventId, Metadata,
+    AggregateKey, CommandId, EventId, Metadata,
     log::{Commit, JSON, Origin, RecordedEvent},
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// The prefix of the names of attributes in headers.
-pub(super) const PREFIX: &str = "ce-";
-
 /// The highest version that is read: 2⁶³ − 1 is the largest integer of most languages.
 const LAST_VERSION: u64 = i64::MAX as u64;
+
+/// The version of an event's shape that is not written.
+const FIRST_SHAPE: u32 = 1;
 
 /// The value of an attribute, which is a text in every encoding.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,7 @@ pub(super) enum Value<'a> {
     Hash(u64),
     Id(Uuid),
     Time(Timestamp),
+    Of(&'a AggregateKey),
 }
 
 impl fmt::Display for Value<'_> {
@@ -35,18 +36,23 @@ impl fmt::Display for Value<'_> {
             // The text of an id, without a detour through formatting.
             Self::Id(id) => f.write_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
             Self::Time(time) => time.fmt(f),
+            Self::Of(aggregate) => aggregate.fmt(f),
         }
     }
 }
 
-/// Passes the attributes that belong to the event at `index` alone to `each`, by their header names; without
-/// `datacontenttype`.
+/// Passes the attributes that belong to the event at `index` alone to `each`, by their names.
 pub(super) fn own<'a>(commit: &'a Commit, index: usize, mut each: impl FnMut(&'static str, Value<'a>)) {
     let event = &commit.events[index];
-    each("ce-id", Value::Id(event.id.0));
-    each("ce-type", Value::Text(&event.event_type));
-    each("ce-aggregateversion", Value::Number(commit.version_of(index)));
-    each("ce-schemaversion", Value::Number(event.schema_version.into()));
+    each("id", Value::Id(event.id.0));
+    each("type", Value::Text(&event.event_type));
+    each("aggregateversion", Value::Number(commit.version_of(index)));
+    if event.schema_version != FIRST_SHAPE {
+        each("schemaversion", Value::Number(event.schema_version.into()));
+    }
+    if event.content_type != JSON {
+        each("datacontenttype", Value::Text(&event.content_type));
+    }
 }
 
 /// Passes the attributes that all events of one command share to `each`; without metadata.
@@ -55,20 +61,19 @@ pub(super) fn shared<'a>(
     origin: &'a Origin,
     mut each: impl FnMut(&'static str, Value<'a>),
 ) {
-    each("ce-specversion", Value::Text("1.0"));
-    each("ce-source", Value::Text(&commit.source));
-    // An attribute must not be empty.
-    if !commit.aggregate.id().is_empty() {
-        each("ce-subject", Value::Text(commit.aggregate.id()));
+    each("specversion", Value::Text("1.0"));
+    each("source", Value::Text(&commit.source));
+    each("subject", Value::Of(&commit.aggregate));
+    each("time", Value::Time(origin.time));
+    each("command", Value::Text(&origin.command));
+    each("commandid", Value::Id(origin.command_id.0));
+    each("commandhash", Value::Hash(origin.fingerprint));
+    // A command that no message caused begins a business transaction, which has its id.
+    if origin.correlation_id.0 != origin.command_id.0 {
+        each("correlationid", Value::Id(origin.correlation_id.0));
     }
-    each("ce-time", Value::Time(origin.time));
-    each("ce-aggregate", Value::Text(commit.aggregate.name()));
-    each("ce-command", Value::Text(&origin.command));
-    each("ce-commandid", Value::Id(origin.command_id.0));
-    each("ce-commandhash", Value::Hash(origin.fingerprint));
-    each("ce-correlationid", Value::Id(origin.correlation_id.0));
     if let Some(causation) = origin.causation_id {
-        each("ce-causationid", Value::Id(causation.0));
+        each("causationid", Value::Id(causation.0));
     }
 }
 
@@ -80,7 +85,6 @@ pub(super) struct Attributes<'a> {
     source: Text<'a>,
     event_type: Text<'a>,
     time: Text<'a>,
-    aggregate: Text<'a>,
     subject: Text<'a>,
     aggregate_version: Text<'a>,
     schema_version: Text<'a>,
@@ -114,6 +118,14 @@ impl<'a> Attributes<'a> {
         if is_new { Ok(()) } else { Err(()) }
     }
 
+    /// Whether an attribute was added.
+    pub(super) fn has(&mut self, name: &str) -> bool {
+        match self.place(name) {
+            Some(place) => place.is_some(),
+            None => self.metadata.get(name).is_some(),
+        }
+    }
+
     fn place(&mut self, name: &str) -> Option<&mut Text<'a>> {
         Some(match name {
             "specversion" => &mut self.specversion,
@@ -121,7 +133,6 @@ impl<'a> Attributes<'a> {
             "source" => &mut self.source,
             "type" => &mut self.event_type,
             "time" => &mut self.time,
-            "aggregate" => &mut self.aggregate,
             "subject" => &mut self.subject,
             "aggregateversion" => &mut self.aggregate_version,
             "schemaversion" => &mut self.schema_version,
@@ -146,16 +157,19 @@ impl<'a> Attributes<'a> {
         if specversion != "1.0" {
             return Err(format!("CloudEvents {specversion:?} is not 1.0"));
         }
-        let (name, id) =
-            (there("aggregate", self.aggregate.take())?, self.subject.take().unwrap_or_default());
-        if name != aggregate.name() || id != aggregate.id() {
-            return Err(format!("it is about {name}/{id}, but stands where {aggregate} does"));
+        let subject = there("subject", self.subject.take())?;
+        if !names(&subject, &aggregate) {
+            return Err(format!("it is about {subject}, but stands where {aggregate} does"));
         }
         let first_version = version("aggregateversion", self.aggregate_version.take())?;
         let source = there("source", self.source.take())?.into();
         let id: EventId = parsed("id", self.id.take())?;
         let event_type = owned(there("type", self.event_type.take())?);
-        let schema_version = parsed("schemaversion", self.schema_version.take())?;
+        let schema_version = self.schema_version.take();
+        let schema_version = match schema_version {
+            None => FIRST_SHAPE,
+            version => parsed("schemaversion", version)?,
+        };
         let origin = Arc::new(self.origin()?);
         let event = RecordedEvent { id, origin, event_type, schema_version, content_type, data };
         Ok(Commit { aggregate, first_version, source, events: event.into() })
@@ -163,16 +177,26 @@ impl<'a> Attributes<'a> {
 
     fn origin(self) -> Result<Origin, String> {
         let hash = there("commandhash", self.command_hash)?;
+        let command_id: CommandId = parsed("commandid", self.command_id)?;
         Ok(Origin {
             time: parsed("time", self.time)?,
             command: owned(there("command", self.command)?),
-            command_id: parsed("commandid", self.command_id)?,
+            command_id,
             fingerprint: u64::from_str_radix(&hash, 16).map_err(|_| unfit("commandhash", &hash))?,
-            correlation_id: parsed("correlationid", self.correlation_id)?,
+            correlation_id: match self.correlation_id {
+                None => command_id.into(),
+                id => parsed("correlationid", id)?,
+            },
             causation_id: self.causation_id.map(|id| parsed("causationid", Some(id))).transpose()?,
             metadata: self.metadata,
         })
     }
+}
+
+/// Whether a `subject` is `<aggregate>/<id>` of this aggregate.
+fn names(subject: &str, aggregate: &AggregateKey) -> bool {
+    let id = subject.strip_prefix(aggregate.name()).and_then(|rest| rest.strip_prefix('/'));
+    id == Some(aggregate.id())
 }
 
 fn there<'a>(name: &str, value: Text<'a>) -> Result<Cow<'a, str>, String> {

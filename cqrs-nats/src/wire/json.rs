@@ -1,6 +1,6 @@
 //! Events in the JSON format of CloudEvents: one, or a batch of several.
 
-use std::{collections::BTreeMap, fmt, io::Write as _, ops::Range, sync::Arc};
+use std::{borrow::Cow, fmt, io::Write as _, ops::Range, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::wire::attributes::{Attributes, PREFIX, Value, known, own, shared};
+use crate::wire::attributes::{Attributes, Value, known, own, shared};
 
 /// The content type of several events.
 pub(super) const BATCH: &str = "application/cloudevents-batch+json";
@@ -23,42 +23,16 @@ pub(super) const BATCH: &str = "application/cloudevents-batch+json";
 pub(super) const EVENT: &str = "application/cloudevents+json";
 
 /// About how many bytes an event has besides its payload.
-const ABOUT: usize = 700;
+const ABOUT: usize = 400;
 
-/// The members of one event, each once.
-struct Members(BTreeMap<String, Box<RawValue>>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-
-        impl<'de> Visitor<'de> for Each {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an event as an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = BTreeMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if members.insert(name.clone(), map.next_value()?).is_some() {
-                        return Err(A::Error::custom(format_args!(
-                            "member {name:?} is there more than once"
-                        )));
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Each)
-    }
-}
-
-pub(super) fn encode_batch(commit: &Commit) -> Result<Bytes, serde_json::Error> {
+/// One event as an object, or several as an array.
+pub(super) fn encode(commit: &Commit) -> Result<Bytes, serde_json::Error> {
     let data: usize = commit.events.iter().map(|event| event.data.len() + ABOUT).sum();
     let mut out = Vec::with_capacity(data);
+    if commit.events.len() == 1 {
+        write_event(&mut out, commit, 0, 0..0)?;
+        return Ok(out.into());
+    }
     let mut shared = 0..0;
     for index in 0..commit.events.len() {
         out.push(if index == 0 { b'[' } else { b',' });
@@ -79,18 +53,19 @@ fn write_event(
 ) -> Result<Range<usize>, serde_json::Error> {
     let RecordedEvent { content_type, data, origin, .. } = &commit.events[index];
     out.push(b'{');
-    own(commit, index, |name, value| write_member(out, &name[PREFIX.len()..], value));
+    own(commit, index, |name, value| write_member(out, name, value));
     let begin = out.len();
     if index > 0 && Arc::ptr_eq(origin, &commit.events[index - 1].origin) {
-        out.extend_from_within(before);
+        // Without the last byte: the comma, or the end of an event without data.
+        out.extend_from_within(before.start..before.end - 1);
+        out.push(b',');
     } else {
-        shared(commit, origin, |name, value| write_member(out, &name[PREFIX.len()..], value));
+        shared(commit, origin, |name, value| write_member(out, name, value));
         for (name, value) in origin.metadata.iter() {
             write_member(out, name, Value::Text(value));
         }
     }
     let shared = begin..out.len();
-    write_member(out, "datacontenttype", Value::Text(content_type));
     if !is_json(content_type) {
         write_member(out, "data_base64", Value::Text(&BASE64_STANDARD.encode(data)));
     } else if !data.is_empty() {
@@ -113,6 +88,8 @@ fn write_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
         Value::Text(text) => {
             write!(out, "\"{name}\":").and_then(|()| Ok(serde_json::to_writer(&mut *out, text)?))
         }
+        Value::Of(aggregate) => write!(out, "\"{name}\":")
+            .and_then(|()| Ok(serde_json::to_writer(&mut *out, &format_args!("{aggregate}"))?)),
         // None of these values has characters to escape.
         value => write!(out, "\"{name}\":\"{value}\""),
     };
@@ -120,18 +97,116 @@ fn write_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
     out.push(b',');
 }
 
-pub(super) fn decode_event(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, String> {
-    let members: Members =
-        serde_json::from_slice(payload).map_err(|error| format!("not a CloudEvent: {error}"))?;
-    commit(aggregate, members)
+/// An event while it is read: its parts are borrowed from the payload.
+#[derive(Default)]
+struct Event<'a> {
+    attributes: Attributes<'a>,
+    data: Option<&'a RawValue>,
+    data_base64: Option<&'a RawValue>,
 }
 
-pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<Commit, String> {
-    let events: Vec<Members> =
+/// The name of a member. Few have characters that must be escaped.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Event<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Event<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event as an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event<'de>, A::Error> {
+                let mut event = Event::default();
+                let mut nulls = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    let value = map.next_value::<&RawValue>()?;
+                    event.add(name, value, &mut nulls).map_err(|name| {
+                        A::Error::custom(format_args!("member {name:?} is there more than once"))
+                    })?;
+                }
+                Ok(event)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+impl<'a> Event<'a> {
+    /// Adds a member. A null member counts as missing (`nulls`); only data can be null.
+    ///
+    /// # Errors
+    ///
+    /// The name, if the member is there already.
+    fn add(
+        &mut self,
+        name: Cow<'a, str>,
+        value: &'a RawValue,
+        nulls: &mut Vec<Cow<'a, str>>,
+    ) -> Result<(), Cow<'a, str>> {
+        let is_twice = nulls.contains(&name)
+            || match &*name {
+                "data" => self.data.replace(value).is_some(),
+                "data_base64" if value.get() != "null" => self.data_base64.replace(value).is_some(),
+                "data_base64" => self.data_base64.is_some(),
+                _ if value.get() == "null" => self.attributes.has(&name),
+                _ => self.attributes.add(&name, text(value)).is_err(),
+            };
+        if is_twice {
+            return Err(name);
+        }
+        if name != "data" && value.get() == "null" {
+            nulls.push(name);
+        }
+        Ok(())
+    }
+
+    /// The commit with this one event, of a message with this payload.
+    fn commit(self, aggregate: &AggregateKey, payload: &Bytes) -> Result<Commit, String> {
+        let Self { mut attributes, data, data_base64 } = self;
+        let content_type = attributes.content_type.take().map_or(JSON.into(), known);
+        let data = match (data, data_base64) {
+            (None, None) => Bytes::new(),
+            // Text that is not JSON is in a string.
+            (Some(data), None) if !is_json(&content_type) => text(data).into_owned().into(),
+            (Some(data), None) => payload.slice_ref(data.get().as_bytes()),
+            (None, Some(encoded)) => {
+                let decoded = BASE64_STANDARD.decode(&*text(encoded));
+                decoded.map_err(|error| format!("its data_base64 cannot be read: {error}"))?.into()
+            }
+            (Some(_), Some(_)) => return Err("an event has data twice".to_owned()),
+        };
+        attributes.commit(aggregate.clone(), content_type, data)
+    }
+}
+
+/// The text of a member: of a string, what it says, and of any other value, its JSON.
+fn text(value: &RawValue) -> Cow<'_, str> {
+    let json = value.get();
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => plain.into(),
+        Some(_) => serde_json::from_str(json).map_or_else(|_| json.into(), |text: String| text.into()),
+        None => json.into(),
+    }
+}
+
+pub(super) fn decode_event(aggregate: &AggregateKey, payload: &Bytes) -> Result<Commit, String> {
+    let event: Event<'_> =
+        serde_json::from_slice(payload).map_err(|error| format!("not a CloudEvent: {error}"))?;
+    event.commit(aggregate, payload)
+}
+
+pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &Bytes) -> Result<Commit, String> {
+    let events: Vec<Event<'_>> =
         serde_json::from_slice(payload).map_err(|error| format!("not a batch of CloudEvents: {error}"))?;
     let mut all: Option<Commit> = None;
-    for members in events {
-        let next = commit(aggregate, members)?;
+    for event in events {
+        let next = event.commit(aggregate, payload)?;
         match &mut all {
             None => all = Some(next),
             Some(all) if all.version_of(all.events.len()) == next.first_version => {
@@ -143,34 +218,6 @@ pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &[u8]) -> Result<C
     let mut all = all.ok_or_else(|| "it has no events".to_owned())?;
     share_origins(&mut all.events);
     Ok(all)
-}
-
-/// The commit with one event.
-fn commit(aggregate: &AggregateKey, Members(mut members): Members) -> Result<Commit, String> {
-    // A null member counts as missing; only data can be null.
-    let data = (members.remove("data"), members.remove("data_base64"));
-    members.retain(|_, value| value.get() != "null");
-    let text =
-        |value: &RawValue| serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
-    let mut attributes = Attributes::default();
-    for (name, value) in members {
-        attributes
-            .add(&name, text(&value).into())
-            .map_err(|()| format!("attribute {name} is there more than once"))?;
-    }
-    let content_type = attributes.content_type.take().map_or(JSON.into(), known);
-    let data = match data {
-        (None, None) => Bytes::new(),
-        // Text that is not JSON is in a string.
-        (Some(data), None) if !is_json(&content_type) => text(&data).into(),
-        (Some(data), None) => Bytes::copy_from_slice(data.get().as_bytes()),
-        (None, Some(encoded)) => {
-            let decoded = BASE64_STANDARD.decode(text(&encoded));
-            decoded.map_err(|error| format!("its data_base64 cannot be read: {error}"))?.into()
-        }
-        (Some(_), Some(_)) => return Err("an event has data twice".to_owned()),
-    };
-    attributes.commit(aggregate.clone(), content_type, data)
 }
 
 /// Lets the events of one command share their origin, as they did when they were written.

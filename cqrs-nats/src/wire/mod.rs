@@ -1,6 +1,5 @@
 #![doc = include_str!("../../docs/wire.md")]
-// Names, subjects and messages, computed from values alone. Of this crate it imports `client`: the headers of a message
-// to send, and a message as it was read.
+// Names, subjects and messages, computed from values alone. Of this crate it imports `client`: a message as it was read.
 
 pub(crate) mod names;
 pub(crate) mod subject;
@@ -20,33 +19,21 @@ use cqrs_core::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::{
-    client::headers::Headers,
-    wire::attributes::{Attributes, PREFIX, Value, known, own, shared},
-};
+use crate::wire::attributes::{Attributes, known};
 
-const CONTENT_TYPE: &str = "content-type";
+pub(crate) const CONTENT_TYPE: &str = "content-type";
 
-/// A commit as a message: the headers and the payload.
+/// The prefix of the names of attributes in headers.
+const PREFIX: &str = "ce-";
+
+/// A commit as a message: its content type and the payload.
 ///
 /// # Errors
 ///
-/// serde's, when a commit has several events and a payload is not valid JSON although its content type is JSON.
-pub(crate) fn encode(commit: &Commit) -> Result<(Headers, Bytes), serde_json::Error> {
-    let [event] = &*commit.events else {
-        return Ok((Headers::new(CONTENT_TYPE, json::BATCH), json::encode_batch(commit)?));
-    };
-    let mut headers = Headers::new(CONTENT_TYPE, &event.content_type);
-    let mut add = |name, value: Value<'_>| match value {
-        Value::Text(text) => headers.add_encoded(name, text),
-        value => headers.add(name, value),
-    };
-    own(commit, 0, &mut add);
-    shared(commit, &event.origin, add);
-    for (name, value) in event.origin.metadata.iter() {
-        headers.add_encoded(&format!("{PREFIX}{name}"), value);
-    }
-    Ok((headers, event.data.clone()))
+/// serde's, when a payload is not valid JSON although its content type is JSON.
+pub(crate) fn encode(commit: &Commit) -> Result<(&'static str, Bytes), serde_json::Error> {
+    let content_type = if commit.events.len() == 1 { json::EVENT } else { json::BATCH };
+    Ok((content_type, json::encode(commit)?))
 }
 
 /// Reads the commit of `aggregate` from a message's headers and payload.
@@ -136,10 +123,11 @@ fn lower_case(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether a message may belong to a business transaction. It is not decoded: its bytes contain the id in the only form
-/// in which ids are written.
+/// in which ids are written, as the id of the transaction or of the command that began it.
 pub(crate) fn may_mention(headers: &HeaderMap, payload: &[u8], correlation_id: &str) -> bool {
-    if let Ok(Some(value)) = named(headers, "ce-correlationid") {
-        return value.eq_ignore_ascii_case(correlation_id);
-    }
     memchr::memmem::find(payload, correlation_id.as_bytes()).is_some()
+        || headers.iter().flat_map(|(_, values)| values).any(|value| {
+            let value: &str = value.as_ref();
+            value.eq_ignore_ascii_case(correlation_id)
+        })
 }

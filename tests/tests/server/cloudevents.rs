@@ -1,7 +1,7 @@
 //! Stored messages are CloudEvents by the official SDK, and messages that the SDK writes can be read.
 
 use cloudevents::{Event, EventBuilder as _, EventBuilderV10};
-use cqrs_core::{Cqrs, Metadata, port::EventStore as _};
+use cqrs_core::{Cqrs, Metadata, log::StoredCommit, port::EventStore as _};
 use cqrs_nats::encode_token;
 use cqrs_tests::{
     TestContext,
@@ -42,18 +42,20 @@ async fn every_message_is_what_the_sdk_sees_in_it() {
     let commits = oracle::judge_all(&context, &["account"]).await;
     assert!(commits.iter().any(|stored| stored.commit.events.len() > 1), "there are batches");
     assert!(commits.iter().any(|stored| stored.commit.events.len() == 1), "there are single events");
+    let is_caused = |stored: &StoredCommit| stored.commit.events[0].origin.causation_id.is_some();
+    assert!(commits.iter().any(is_caused), "some have a cause");
     let events: usize = commits.iter().map(|stored| stored.commit.events.len()).sum();
     assert!(events >= IDS.len() * 5, "{events}");
 }
 
 /// An event of an account as the SDK builds it, with numbers as numbers where it has them.
 fn event(account: &str, version: i64, event_type: &str, data: Option<serde_json::Value>) -> Event {
-    let mut event = EventBuilderV10::new()
+    let event = EventBuilderV10::new()
         .id(Uuid::new_v4().to_string())
         .source("/elsewhere")
         .ty(event_type)
         .time("2026-01-02T03:04:05.678+01:00")
-        .extension("aggregate", "account")
+        .subject(format!("account/{account}"))
         .extension("aggregateversion", version)
         .extension("schemaversion", 1)
         .extension("command", "by_hand")
@@ -62,9 +64,6 @@ fn event(account: &str, version: i64, event_type: &str, data: Option<serde_json:
         .extension("correlationid", Uuid::new_v4().to_string())
         .extension("traceparent", TRACEPARENT)
         .extension("urgent", true);
-    if !account.is_empty() {
-        event = event.subject(account);
-    }
     match data {
         Some(data) => event.data("application/json", data),
         None => event,

@@ -32,7 +32,7 @@ async fn steal(client: &Client, stream: &str, consumer: &str) -> Subscriber {
 }
 
 fn is_message(headers: Option<&HeaderMap>) -> bool {
-    headers.is_some_and(|headers| headers.get("ce-id").is_some() || headers.get("content-type").is_some())
+    headers.is_some_and(|headers| headers.get("content-type").is_some())
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ async fn a_commit_that_is_too_large() {
     bank.execute(open("1", 1)).await.unwrap();
 }
 
-/// Whether it is alone or shares an append, in which its metadata are not headers.
+/// Whether the command is alone or shares an append.
 #[tokio::test]
 async fn metadata_that_is_too_large() {
     let context = TestContext::new("large").await;
@@ -149,7 +149,7 @@ async fn metadata_that_is_too_large() {
     bank.execute(open("1", 0)).await.unwrap();
     let with = |bytes| {
         let mut metadata = Metadata::default();
-        // Each of these takes three bytes in a header.
+        // Each of these takes two bytes in JSON.
         metadata.insert("note", "\n".repeat(bytes - "note".len())).unwrap();
         bank.execute(deposit("1", 1)).metadata(metadata)
     };
@@ -165,9 +165,9 @@ async fn metadata_that_is_too_large() {
     assert_eq!(with(MAX_METADATA_BYTES).await.unwrap().version, 2);
 }
 
-/// The server's limit is the service's: a message one byte below it is stored.
+/// The limit is the server's, with the largest headers that a message can have.
 #[tokio::test]
-async fn headers_that_are_too_large() {
+async fn a_message_at_the_limit_is_stored() {
     let context = TestContext::new("large").await;
     let backend = context.backend().await;
     bank(backend.clone()).await.execute(open("1", 0)).await.unwrap();
@@ -181,12 +181,12 @@ async fn headers_that_are_too_large() {
         origin.metadata.insert("note", "x".repeat(bytes)).unwrap();
         events.append(&commit, Expected::after(first.sequence)).await
     };
-    let AppendError::Failed(StoreError::TooLarge { what, bytes, limit }) = of(70_000).await.unwrap_err()
+    let AppendError::Failed(StoreError::TooLarge { what, bytes, limit }) = of(2_000_000).await.unwrap_err()
     else {
         panic!("it was sent")
     };
-    assert!(what.contains("headers") && limit == 65_535, "{what} {limit}");
-    let fitting = 70_000 - (bytes - limit);
+    assert_eq!((what.as_str(), limit), ("the commit of account/1", context.nats.client().max_payload()));
+    let fitting = 2_000_000 - (bytes - limit);
     let error = of(fitting + 1).await.unwrap_err();
     assert!(matches!(error, AppendError::Failed(StoreError::TooLarge { .. })), "{error:?}");
     of(fitting).await.unwrap();
