@@ -15,8 +15,9 @@ use async_nats::{
     HeaderMap, HeaderValue,
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
     jetstream::{
-        self, AckKind, ErrorCode,
+        self, AckKind,
         consumer::{AckPolicy, pull},
+        context::ConsumerInfoErrorKind,
         message::PublishMessage,
         stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
     },
@@ -27,7 +28,6 @@ use cqrs_core::{
 };
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
@@ -293,24 +293,19 @@ impl Deadlines for NatsEvents {
 
     /// The server's clock decides: those that it has made due.
     async fn overdue(&self, _: Timestamp) -> Result<u64, StoreError> {
-        #[derive(Deserialize)]
-        struct Info {
-            num_pending: u64,
-            num_ack_pending: u64,
-        }
         let (what, stream) = (|| self.about_deadlines("counting due deadlines"), self.deadlines_stream());
-        let place = format!("{stream}.{CONSUMER}");
-        let info =
-            Box::pin(self.connection.ask(&self.connection.reads, Api::ConsumerInfo, &place, &())).await;
+        let found = self.deadlines().await?;
+        let asked = [Api::ConsumerInfo.of(&self.connection.domain, &format!("{stream}.{CONSUMER}"))];
+        let info = self.connection.answer(&asked, Box::pin(found.consumer_info(CONSUMER))).await;
         match info.map_err(|why| no_answer(what(), why))? {
-            Ok(Info { num_pending, num_ack_pending }) => Ok(num_pending + num_ack_pending),
+            Ok(info) => Ok(info.num_pending + info.num_ack_pending as u64),
             // No instance has asked for due ones yet.
-            Err(failure) if failure.code() == Some(ErrorCode::CONSUMER_NOT_FOUND) => {
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {
                 let due = format!("{}.*.due", self.topology.names().deadlines());
                 let first = Which::Next { next_by_subj: &due, seq: 0 };
                 Ok(leader_get(&self.connection, &stream, first, what).await?.is_some().into())
             }
-            Err(failure) => Err(failure.into_store_error(what())),
+            Err(error) => Err(store_error(what(), error)),
         }
     }
 }

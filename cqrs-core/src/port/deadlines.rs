@@ -83,7 +83,8 @@ pub trait Deadlines: Send + Sync + 'static {
     fn due(&self, clock: Arc<dyn Clock>) -> impl Future<Output = Result<Self::Queue, StoreError>> + Send;
 
     /// How many deadlines are due at `now`, and neither done nor delayed. A store that delivers deadlines by its own
-    /// clock counts those that it can deliver.
+    /// clock counts those that it can deliver. As long as no [queue](Self::due) was ever opened, it may count all of
+    /// them as one.
     ///
     /// # Errors
     ///
