@@ -230,7 +230,7 @@ impl Template {
     /// The same without the attributes of the event: only the data and the check.
     pub(crate) fn bare(&self) -> Result<Self> {
         let payload = match serde_json::from_str(&self.payload)? {
-            Value::Array(events) => Value::from_iter(events.iter().map(|event| event["data"].clone())),
+            Value::Array(events) => events.iter().map(|event| event["data"].clone()).collect(),
             event => event["data"].clone(),
         };
         Ok(Self { content_type: None, payload: payload.to_string() })

@@ -295,7 +295,8 @@ impl Deadlines for NatsEvents {
     async fn overdue(&self, _: Timestamp) -> Result<u64, StoreError> {
         let (what, stream) = (|| self.about_deadlines("counting due deadlines"), self.deadlines_stream());
         let found = self.deadlines().await?;
-        let asked = [Api::ConsumerInfo.of(&self.connection.domain, &format!("{stream}.{CONSUMER}"))];
+        let place = format!("{stream}.{CONSUMER}");
+        let asked = [Api::ConsumerInfo.of(&self.connection.domain, &place)];
         let info = self.connection.answer(&asked, Box::pin(found.consumer_info(CONSUMER))).await;
         match info.map_err(|why| no_answer(what(), why))? {
             Ok(info) => Ok(info.num_pending + info.num_ack_pending as u64),
