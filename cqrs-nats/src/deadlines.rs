@@ -37,6 +37,7 @@ use crate::{
         api::{Api, acknowledgments},
         connection::{Before, Connection, OPENING},
         errors::{is_overtaken, no_answer, store_error, unavailable},
+        layout,
         leader_get::{OneByOne, Which, leader_get},
         settings::Kind,
         stream::{handle, patiently, provide},
@@ -126,6 +127,7 @@ impl NatsEvents {
             allow_message_schedules: true,
             allow_rollup: true,
             allow_direct: true,
+            metadata: layout::metadata(context, "deadlines"),
             ..Config::default()
         }
     }

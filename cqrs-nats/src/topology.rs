@@ -10,7 +10,7 @@ use crate::{
     client::{
         api::Api,
         connection::{Connection, NoAnswer},
-        errors,
+        errors, layout,
         settings::{Difference, list},
         stream::NotOpened,
     },
@@ -142,6 +142,7 @@ impl Topology {
                 None => TopologyError::NotCreated { stream, source: failure.into_source() },
             },
             NotOpened::Differs(differences) => TopologyError::Drift { stream, differences },
+            NotOpened::Layout(found) => TopologyError::Layout { stream, found },
         }
     }
 
@@ -202,6 +203,7 @@ impl Topology {
             deny_delete: true,
             deny_purge: true,
             allow_direct: true,
+            metadata: layout::metadata(self.context(), self.names.purpose()),
             republish: self.notices.then(|| Republish {
                 source: format!("{}.>", self.log()),
                 destination: format!("{}.>", self.names.notices()),
@@ -211,7 +213,7 @@ impl Topology {
         }
     }
     /// The settings of a bucket beside the log.
-    pub(crate) fn bucket_config(&self, bucket: &Bucket, description: String) -> Config {
+    pub(crate) fn bucket_config(&self, bucket: &Bucket, purpose: &str, description: String) -> Config {
         Config {
             name: bucket.stream.clone(),
             description: Some(description),
@@ -226,6 +228,7 @@ impl Topology {
             allow_rollup: true,
             deny_delete: true,
             allow_direct: true,
+            metadata: layout::metadata(self.context(), purpose),
             ..Config::default()
         }
     }
@@ -255,6 +258,14 @@ pub enum TopologyError {
         stream: String,
         /// The differences.
         differences: Vec<Difference>,
+    },
+    /// The stream has another layout, or does not say which it has.
+    #[error("{}", layout::refused(stream, found.as_deref()))]
+    Layout {
+        /// The stream.
+        stream: String,
+        /// The layout that its metadata names.
+        found: Option<String>,
     },
     /// No other stream can be created: a limit of the account or the server is reached.
     #[error("there is no room for stream {stream}: {advice}")]

@@ -11,6 +11,7 @@ pub(crate) mod diagnosis;
 pub(crate) mod settings;
 pub(crate) mod stream;
 pub(crate) mod found;
+pub(crate) mod layout;
 pub(crate) mod leader_get;
 pub(crate) mod direct_get;
 pub(crate) mod scan;

@@ -16,6 +16,7 @@ use crate::client::{
     api::{Api, Failure},
     connection::{Connection, NoAnswer},
     errors::{no_answer, store_error},
+    layout,
     leader_get::Which,
     settings::{Difference, Kind, differences, list},
 };
@@ -37,6 +38,8 @@ pub(crate) enum NotOpened {
     /// The created stream does not answer a read.
     NotRead(Failure),
     Differs(Vec<Difference>),
+    /// The stream has another layout, or does not say which.
+    Layout(Option<String>),
     /// The advisories of the stream do not arrive.
     NotListening(async_nats::Error),
 }
@@ -51,7 +54,7 @@ impl NotOpened {
                 // A server without JetStream answers at once with no responders.
                 Failure::Client(error) => error.kind() == RequestErrorKind::TimedOut,
             },
-            Self::Differs(_) => false,
+            Self::Differs(_) | Self::Layout(_) => false,
             // The stream exists.
             Self::NotRead(_) | Self::NotListening(_) => true,
         }
@@ -65,6 +68,10 @@ impl NotOpened {
                 failure.into_store_error(what)
             }
             Self::NotListening(error) => StoreError::unavailable(what, error),
+            Self::Layout(found) => StoreError::Refused {
+                what: format!("{what}: {}", layout::refused(stream, found.as_deref())),
+                source: None,
+            },
             Self::Differs(differences) => StoreError::Refused {
                 what: format!(
                     "{what}: stream {stream} is not set up as it must be: {}; {advice}",
@@ -119,7 +126,11 @@ pub(crate) async fn provide(connection: &Connection, kind: Kind, wanted: &Config
         Err(failure) => return Err(NotOpened::Unknown(failure)),
     };
     let differences = differences(kind, wanted, &found.config);
-    if differences.is_empty() { Ok(created) } else { Err(NotOpened::Differs(differences)) }
+    if !differences.is_empty() {
+        return Err(NotOpened::Differs(differences));
+    }
+    layout::check(kind, &found.config).map_err(NotOpened::Layout)?;
+    Ok(created)
 }
 
 /// Reads from a stream that was just created in a cluster. For a moment, requests may find no such stream: the server

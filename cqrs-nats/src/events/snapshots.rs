@@ -198,6 +198,6 @@ impl SnapshotBucket {
 
     fn config(&self) -> Config {
         let description = format!("snapshots of the context {}, a cache", self.topology.context());
-        self.topology.bucket_config(&self.bucket, description)
+        self.topology.bucket_config(&self.bucket, "snapshots", description)
     }
 }

@@ -175,7 +175,7 @@ impl KvViews {
     fn config(&self, bucket: &Bucket) -> Config {
         let description = format!("a view of the context {}", self.topology.context());
         // Atomic batches write documents and checkpoint together.
-        Config { allow_atomic_publish: true, ..self.topology.bucket_config(bucket, description) }
+        Config { allow_atomic_publish: true, ..self.topology.bucket_config(bucket, "views", description) }
     }
 
     async fn list_at(

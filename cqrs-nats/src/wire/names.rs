@@ -96,6 +96,11 @@ impl Names {
         &self.stream
     }
 
+    /// What the log is for, in its stream's metadata.
+    pub(crate) fn purpose(&self) -> &'static str {
+        if self.public { "public" } else { "events" }
+    }
+
     /// The prefix of the subjects of its commits.
     pub(crate) fn log(&self) -> &str {
         &self.log

@@ -7,7 +7,7 @@ use cqrs_core::{
     Backend as _, StoreError, View as _,
     port::{Deadline, Deadlines as _, DueQueue as _, SystemClock, ViewStore as _},
 };
-use cqrs_nats::{NatsBackend, Topology};
+use cqrs_nats::{NatsBackend, Topology, TopologyError};
 use cqrs_tests::{
     TestContext,
     domain::{Statement, bank, open, statement},
@@ -104,7 +104,7 @@ async fn judged<E: std::error::Error>(
 /// The settings of every stream that an operator may choose.
 fn chosen() -> Vec<Value> {
     vec![
-        json!({ "description": "ours", "metadata": { "team": "blue" }, "compression": "s2" }),
+        json!({ "description": "ours", "metadata": { "team": "blue", "cqrs.layout": "2" }, "compression": "s2" }),
         json!({ "duplicate_window": 1_000_000_000, "max_consumers": 17, "first_seq": 1_000 }),
     ]
 }
@@ -222,4 +222,39 @@ async fn settings_of_deadlines() {
     events.arm(&deadline).await.unwrap();
     let due = events.due(Arc::new(SystemClock)).await.unwrap().next().await.unwrap();
     assert_eq!(due.payload().as_ref(), b"now");
+}
+
+/// Otherwise a log of another layout would be full of messages that cannot be read.
+#[tokio::test]
+async fn a_log_says_its_layout_and_no_other_is_opened() {
+    let context = TestContext::new("layout").await;
+    let bank = bank(context.backend().await).await;
+    bank.execute(open("1", 1)).await.unwrap();
+    bank.stop().await;
+    let about = async |stream: &str| ask(&context, "INFO", stream, &json!({})).await["config"].clone();
+    let stream = context.stream();
+    let config = about(&stream).await;
+    let metadata = &config["metadata"];
+    assert_eq!((&metadata["cqrs.layout"], &metadata["cqrs.kind"]), (&json!("2"), &json!("events")));
+    assert_eq!(metadata["cqrs.context"], json!(context.name));
+    let view = about(&format!("KV_{}__{}", context.name, Statement::projection())).await;
+    assert_eq!(view["metadata"]["cqrs.kind"], json!("views"));
+
+    for (layout, text) in
+        [(Some("1"), "has layout 1,"), (Some("3"), "has layout 3,"), (None, "does not say which")]
+    {
+        let mut changed = config.clone();
+        changed["metadata"] =
+            layout.map_or(json!({ "team": "blue" }), |layout| json!({ "cqrs.layout": layout }));
+        let answer = ask(&context, "UPDATE", &stream, &changed).await;
+        assert!(answer["error"].is_null(), "{answer}");
+        let error = context.nats.context(&context.name).await.unwrap_err();
+        assert!(
+            matches!(&error, TopologyError::Layout { found, .. } if found.as_deref() == layout),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    ask(&context, "UPDATE", &stream, &config).await;
+    context.nats.context(&context.name).await.unwrap();
 }
