@@ -52,6 +52,12 @@ use crate::{
 /// }
 /// ```
 ///
+/// An event changes at most one document, the one under [`Project::key`]. There are two ways out when a fact concerns
+/// several documents, such as an order whose lines change a view of products:
+///
+/// - the command records one event for each item: they are stored together, and each has its own key;
+/// - the view is an `SqlView` (crate `cqrs-sql`), which changes any number of rows by one event.
+///
 /// The type needs [`Default`], the document before the first event; serde's `Serialize` and `Deserialize`, with which
 /// documents are stored; and [`Send`] and [`Sync`]. A bound `V: View` in generic code does not imply these: write those
 /// that the code needs.
@@ -107,6 +113,9 @@ pub(crate) type DocumentOf<V> = <<V as View>::Of as KeepsDocument<V>>::Document;
 pub trait Project<E: Event>: Sized {
     /// The key of the document that the event changes; `None` if the event does not concern this view. By default, each
     /// aggregate has a document of its own, under its id.
+    ///
+    /// There is one key: an event that concerns several documents is recorded as one event for each of them, or the view
+    /// is an `SqlView` of `cqrs-sql`; see [`View`].
     fn key(event: &Envelope<E>) -> Option<String> {
         Some(event.subject().to_owned())
     }
