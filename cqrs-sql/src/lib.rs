@@ -87,6 +87,21 @@
 //! spaces; use `document::jsonb` if a query or an index needs one. Revisions count the saves of a view and never
 //! repeat, not even when it is removed and rebuilt.
 //!
+//! # Rows as types
+//!
+//! Tuples are rows: `sqlx::query_as::<_, (String, i64)>(…)`. `#[derive(sqlx::FromRow)]` needs sqlx in the Cargo.toml of
+//! the program that derives it, in the version of [`sqlx`] here, because the derive's output names the crate `sqlx`:
+//! `sqlx = { version = "0.9", default-features = false, features = ["derive"] }`.
+//!
+//! # In tests
+//!
+//! - **No paused time.** `#[tokio::test(start_paused = true)]` is for stores in memory only. A database answers from
+//!   threads and sockets that tokio does not see: it takes the time to be idle, advances it, and timeouts elapse at once.
+//!   The same holds for NATS. Rules about time are tested with a `ManualClock` (`cqrs_core::testing`) on any store.
+//! - **Events in memory need views in memory.** The next start has a new, empty log, and views in a file are of the log
+//!   before it: they halt with `StoreError::ForeignLog`. Take `SqliteViews::in_memory`, a new file, or a context name of
+//!   its own for each start.
+//!
 //! # Features
 //!
 //! `sqlite` and `postgres`, both by default; one of them is enough. SQLite is compiled into the program, which takes a C
