@@ -1,7 +1,5 @@
 //! The stream of a bounded context: its required settings, its creation, and the check of an existing one.
 
-use std::sync::Arc;
-
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType};
 use cqrs_core::port::Source;
 use serde::Deserialize;
@@ -136,7 +134,7 @@ impl Topology {
             NotOpened::Unknown(failure) | NotOpened::NotRead(failure) => {
                 self.unavailable(failure.into_source())
             }
-            NotOpened::NotListening(error) => self.unavailable(error.into()),
+            NotOpened::NotListening(error) => self.unavailable(Source::new(error)),
             NotOpened::NotCreated(failure) => match failure.code().and_then(errors::quota) {
                 Some(advice) => TopologyError::Full { stream, advice, source: failure.into_source() },
                 None => TopologyError::NotCreated { stream, source: failure.into_source() },
@@ -165,7 +163,7 @@ impl Topology {
             NoAnswer::NotPermitted(permission) => {
                 TopologyError::NotPermitted { stream: self.stream().to_owned(), permission }
             }
-            NoAnswer::Lost => self.unavailable(Arc::new(why)),
+            NoAnswer::Lost => self.unavailable(Source::new(why)),
         }
     }
 

@@ -1,7 +1,5 @@
 //! The errors, sorted by what the caller does next.
 
-use std::sync::Arc;
-
 use cqrs_core::{
     StoreError,
     port::{SaveError, Source},
@@ -23,7 +21,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The address cannot be parsed.
     #[error("that is not the address of a database, which looks like {example}")]
@@ -31,7 +29,7 @@ pub enum SqlError {
         /// A valid example.
         example: &'static str,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The client and the server do not agree on TLS.
     #[error("no TLS connection to {place}: check the certificates, and `sslmode` in the address")]
@@ -39,7 +37,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The server refuses the user or the password.
     #[error("{place} does not accept the user or the password")]
@@ -47,7 +45,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The server has no database of that name.
     #[error("{place} does not exist: create the database")]
@@ -55,7 +53,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The user lacks a right.
     #[error(
@@ -65,7 +63,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The database is read only.
     #[error("{place} is read only: events and views need a database that they can write to")]
@@ -73,7 +71,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The disk is full.
     #[error("{place} is full: make room on its disk")]
@@ -81,7 +79,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// Other connections keep it locked, or it is starting or overloaded.
     #[error("{place} is busy: try again, or find out who keeps it locked")]
@@ -89,7 +87,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The file is not a database of SQLite, or it is damaged.
     #[error(
@@ -100,7 +98,7 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
     /// The server is too old, or keeps text in another encoding.
     #[error("{place} has {found}, {wanted} is needed")]
@@ -157,14 +155,15 @@ pub enum SqlError {
         /// The database.
         place: String,
         /// The client's error.
-        source: sqlx::Error,
+        source: Source,
     },
 }
 
 impl SqlError {
     pub(crate) fn new(place: &str, source: sqlx::Error) -> Self {
-        let place = place.to_owned();
-        match kind(&source) {
+        let (place, kind) = (place.to_owned(), kind(&source));
+        let source = Source::new(source);
+        match kind {
             Kind::Lost | Kind::Missing => Self::Unreachable { place, source },
             Kind::Tls => Self::Tls { place, source },
             Kind::Unauthorized => Self::Unauthorized { place, source },
@@ -315,7 +314,7 @@ impl Failure {
 
 pub(crate) fn store_error(what: impl Into<String>, error: sqlx::Error) -> StoreError {
     let kind = kind(&error);
-    let caused = || Some(Arc::new(error) as Source);
+    let caused = || Some(Source::new(error));
     match kind {
         Kind::Full => {
             StoreError::Stalled { what: format!("{}: make room on its disk", what.into()), source: caused() }

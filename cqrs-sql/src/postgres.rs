@@ -2,6 +2,7 @@
 
 use std::{str::FromStr as _, time::Duration};
 
+use cqrs_core::port::Source;
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool, Postgres,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
@@ -41,7 +42,7 @@ impl SqlViews<Postgres> {
     pub async fn connect(url: &str, context: &str) -> Result<Self, SqlError> {
         let options = PgConnectOptions::from_str(url).map_err(|source| SqlError::Address {
             example: "postgres://user:password@host:5432/database",
-            source,
+            source: Source::new(source),
         })?;
         Self::connect_with(options.application_name("cqrs"), context).await
     }

@@ -2,6 +2,7 @@
 
 use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
+use cqrs_core::port::Source;
 use sqlx::{
     AssertSqlSafe, Connection as _, Pool, Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -138,7 +139,7 @@ pub(crate) fn options(file: &Path) -> Result<Option<SqliteConnectOptions>, SqlEr
 /// The options in a URL; the file is created unless the URL says otherwise.
 fn parsed(url: &str) -> Result<SqliteConnectOptions, SqlError> {
     let options = SqliteConnectOptions::from_str(url)
-        .map_err(|source| SqlError::Address { example: "sqlite:views.db", source })?;
+        .map_err(|source| SqlError::Address { example: "sqlite:views.db", source: Source::new(source) })?;
     Ok(if url.contains("mode=") { options } else { options.create_if_missing(true) })
 }
 

@@ -1,11 +1,9 @@
 //! The transaction of a save: checkpoint, notes, and documents or rows.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use cqrs_core::{
     StoreError,
-    port::{Checkpoint, Note, ProjectionId, SavedCheckpoint, Write},
+    port::{Checkpoint, Note, ProjectionId, SavedCheckpoint, Source, Write},
 };
 use sqlx::{Pool, Transaction};
 
@@ -214,11 +212,11 @@ pub(crate) fn text(content: &Bytes, what: impl FnOnce() -> String) -> Result<&st
     match std::str::from_utf8(content) {
         Ok(text) if !text.contains('\0') => Ok(text),
         Ok(_) => Err(refused_text(&what(), None)),
-        Err(error) => Err(refused_text(&what(), Some(Arc::new(error)))),
+        Err(error) => Err(refused_text(&what(), Some(Source::new(error)))),
     }
 }
 
-fn refused_text(what: &str, source: Option<cqrs_core::port::Source>) -> StoreError {
+fn refused_text(what: &str, source: Option<Source>) -> StoreError {
     StoreError::Refused { what: format!("{what} is not JSON: only text is kept here"), source }
 }
 

@@ -1,11 +1,8 @@
 //! Why a store did not do what it was asked.
 
-use std::{error::Error as StdError, sync::Arc};
+use std::error::Error as StdError;
 
-use crate::base::id::AggregateKey;
-
-/// The cause of an adapter's error.
-pub type Source = Arc<dyn StdError + Send + Sync>;
+use crate::base::{id::AggregateKey, source::Source};
 
 /// A failure of a store, sorted by what the caller can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -257,12 +254,12 @@ impl StoreError {
 
     /// An [`Unavailable`](Self::Unavailable) with its cause.
     pub fn unavailable(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Unavailable { what: what.into(), source: Some(source.into().into()) }
+        Self::Unavailable { what: what.into(), source: Some(Source::new(source)) }
     }
 
     /// A [`Refused`](Self::Refused) with its cause.
     pub fn refused(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Refused { what: what.into(), source: Some(source.into().into()) }
+        Self::Refused { what: what.into(), source: Some(Source::new(source)) }
     }
 }
 

@@ -8,9 +8,7 @@ use tracing::{debug, info};
 
 use crate::{
     base::{
-        error::{Error, describe},
-        future::BoxFuture,
-        panics::awaited_unless_panics,
+        error::Error, future::BoxFuture, panics::awaited_unless_panics, source::describe,
         store_error::StoreError,
     },
     effects::intents::{Action, Intent, Refusal, Request},

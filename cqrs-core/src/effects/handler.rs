@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt, future::Future, sync::Arc};
 
 use crate::{
-    base::{future::BoxFuture, store_error::StoreError},
+    base::{future::BoxFuture, source::describe, store_error::StoreError},
     log::{envelope::Envelope, recorded::Recorded, sources::sources},
     model::{
         event::Event,
@@ -134,7 +134,7 @@ impl HandlerError {
 
 impl<E: StdError> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self { reason: crate::base::error::describe(&error), transient: true }
+        Self { reason: describe(&error), transient: true }
     }
 }
 

@@ -14,7 +14,11 @@ pub(crate) mod any_events;
 pub(crate) mod any_views;
 pub(crate) mod capabilities;
 
-pub use crate::base::{future::BoxFuture, id::ProjectionId, store_error::Source};
+pub use crate::base::{
+    future::BoxFuture,
+    id::ProjectionId,
+    source::{Source, describe},
+};
 pub use any_events::{AnyEvents, AnySubscription};
 pub use any_views::AnyViews;
 pub use capabilities::Capabilities;

@@ -10,8 +10,9 @@ use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 use crate::{
     base::{
         backoff,
-        error::{Error, describe},
+        error::Error,
         id::ProjectionId,
+        source::describe,
         store_error::{StoreError, is_too_large},
     },
     log::recorded::Recorded,

@@ -10,7 +10,7 @@ use std::{
 use tracing::Instrument;
 
 use crate::{
-    base::{error::Error, id::ProjectionId, metadata::Metadata},
+    base::{error::Error, id::ProjectionId, metadata::Metadata, source::describe},
     log::commit::Receipt,
     read::{
         query::{Answer, Query, StoredDocuments},
@@ -100,7 +100,7 @@ where
             .await;
             let outcome = match &result {
                 Ok(_) => Outcome::Done,
-                Err(error) => Outcome::Failed(error.to_string()),
+                Err(error) => Outcome::Failed(describe(&error)),
             };
             (outcome, result)
         };

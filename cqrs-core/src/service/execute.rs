@@ -15,6 +15,7 @@ use crate::{
         id::{AggregateKey, CausationId, CommandId, CorrelationId},
         metadata::Metadata,
         rejection::IsRejection,
+        source::describe,
     },
     encoding::fingerprint::{self, Unhashable},
     log::{commit::Receipt, envelope::Envelope},
@@ -220,7 +221,7 @@ impl<C: Command> Future for Execute<C> {
 fn outcome_of<R: IsRejection>(result: &Result<Receipt, CommandError<R>>) -> Outcome {
     match result {
         Ok(_) => Outcome::Done,
-        Err(CommandError::Failed(error)) => Outcome::Failed(error.to_string()),
+        Err(CommandError::Failed(error)) => Outcome::Failed(describe(&error)),
         Err(refusal) => Outcome::Rejected(refusal.to_string()),
     }
 }

@@ -3,7 +3,7 @@
 //! A request is published to a subject that names it. The user needs the permission to publish there, and the server's
 //! refusal names the subject. So each call passes the subjects that it publishes to, and only this module spells them.
 
-use std::{fmt::Display, sync::Arc};
+use std::fmt::Display;
 
 use async_nats::jetstream::{self, ErrorCode, context::RequestError, response::Response};
 use cqrs_core::{StoreError, port::Source};
@@ -120,8 +120,8 @@ impl Failure {
 
     pub(crate) fn into_source(self) -> Source {
         match self {
-            Self::Server(error) => Arc::new(error),
-            Self::Client(error) => Arc::new(error),
+            Self::Server(error) => Source::new(error),
+            Self::Client(error) => Source::new(error),
         }
     }
 

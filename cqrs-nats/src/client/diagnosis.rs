@@ -7,7 +7,7 @@
 use std::{error::Error as StdError, time::Duration};
 
 use async_nats::jetstream::{ErrorCode, context::RequestErrorKind};
-use cqrs_core::StoreError;
+use cqrs_core::{StoreError, port::Source};
 use serde::Deserialize;
 
 use crate::client::{
@@ -115,7 +115,7 @@ fn verdict(
                 "{what}: stream {stream} answers, and stores nothing: see the server's log and /healthz; \
                  if its disk is full, make room and restart it"
             );
-            StoreError::Stalled { what: advice, source: Some(source.into()) }
+            StoreError::Stalled { what: advice, source: Some(Source::new(source)) }
         }
         (Finding::Leads, Call::Read | Call::Nobody) | (Finding::Nothing, _) => unavailable(what, source),
     }

@@ -10,7 +10,7 @@ use async_nats::jetstream::{
         PurgeError, PurgeErrorKind,
     },
 };
-use cqrs_core::StoreError;
+use cqrs_core::{StoreError, port::Source};
 
 use crate::client::connection::NoAnswer;
 
@@ -234,25 +234,25 @@ fn full<E>(what: impl Into<String>, advice: &str, error: E) -> StoreError
 where
     E: StdError + Send + Sync + 'static,
 {
-    StoreError::Full { what: format!("{}: {advice}", what.into()), source: Some(std::sync::Arc::new(error)) }
+    StoreError::Full { what: format!("{}: {advice}", what.into()), source: Some(Source::new(error)) }
 }
 
 /// The error for a stream that does not exist any more.
 pub(crate) fn missing(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
     let advice = "was it deleted? restore it, or start the service again, which makes it anew and empty";
-    StoreError::Missing { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+    StoreError::Missing { what: format!("{}: {advice}", what.into()), source: Some(Source::new(source)) }
 }
 
 /// The error for a server or an account without JetStream.
 pub(crate) fn disabled(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
     let advice = "start the server with -js, and enable JetStream for the account";
-    StoreError::Disabled { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+    StoreError::Disabled { what: format!("{}: {advice}", what.into()), source: Some(Source::new(source)) }
 }
 
 /// The error for a stream that has no leader at the moment.
 pub(crate) fn no_leader(what: impl Into<String>, source: Box<dyn StdError + Send + Sync>) -> StoreError {
     let advice = "more than half of the cluster's servers must run and reach each other";
-    StoreError::NoLeader { what: format!("{}: {advice}", what.into()), source: Some(source.into()) }
+    StoreError::NoLeader { what: format!("{}: {advice}", what.into()), source: Some(Source::new(source)) }
 }
 
 /// The error for a call that cannot get its answer any more.

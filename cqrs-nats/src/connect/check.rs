@@ -1,7 +1,5 @@
 //! Checks the server that a client is connected to: its version, and the API level of its JetStream.
 
-use std::sync::Arc;
-
 use async_nats::jetstream::{ErrorCode, context::RequestErrorKind, response::Response};
 use cqrs_core::port::Source;
 use serde::Deserialize;
@@ -77,19 +75,19 @@ async fn api_level(connection: &Connection) -> Result<u32, NoLevel> {
         Ok(Ok(Response::Ok(Info { api }))) => Ok(api.level),
         // A cluster that starts.
         Ok(Ok(Response::Err { error })) if error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE => {
-            Err(NoLevel::NoAnswer(Arc::new(error)))
+            Err(NoLevel::NoAnswer(Source::new(error)))
         }
-        Ok(Ok(Response::Err { error })) => Err(NoLevel::NoJetStream(Arc::new(error))),
+        Ok(Ok(Response::Err { error })) => Err(NoLevel::NoJetStream(Source::new(error))),
         Ok(Err(error)) if error.kind() == RequestErrorKind::TimedOut => {
-            Err(NoLevel::NoAnswer(Arc::new(error)))
+            Err(NoLevel::NoAnswer(Source::new(error)))
         }
         Ok(Err(error)) => Err(match domain.name() {
             Some(name) if error.kind() == RequestErrorKind::NoResponders => {
-                NoLevel::NoDomain(name.to_owned(), Arc::new(error))
+                NoLevel::NoDomain(name.to_owned(), Source::new(error))
             }
-            _ => NoLevel::NoJetStream(Arc::new(error)),
+            _ => NoLevel::NoJetStream(Source::new(error)),
         }),
         Err(NoAnswer::NotPermitted(permission)) => Err(NoLevel::NotPermitted(permission)),
-        Err(lost) => Err(NoLevel::NoAnswer(Arc::new(lost))),
+        Err(lost) => Err(NoLevel::NoAnswer(Source::new(lost))),
     }
 }

@@ -15,7 +15,7 @@ pub enum ConnectError {
         /// The address, without secrets.
         url: String,
         /// The client's error.
-        source: async_nats::ConnectError,
+        source: Source,
     },
     /// The address cannot be parsed.
     #[error(
@@ -46,7 +46,7 @@ pub enum ConnectError {
         /// The address, without secrets.
         url: String,
         /// The client's error.
-        source: async_nats::ConnectError,
+        source: Source,
     },
     /// The client and the server do not agree on TLS.
     #[error("no TLS connection to {url}: check the certificates and whether the server speaks TLS")]
@@ -54,7 +54,7 @@ pub enum ConnectError {
         /// The address, without secrets.
         url: String,
         /// The client's error.
-        source: async_nats::ConnectError,
+        source: Source,
     },
     /// The credentials file cannot be used.
     #[error("the credentials file {} cannot be read", file.display())]
@@ -124,14 +124,15 @@ pub enum ConnectError {
 
 impl ConnectError {
     pub(super) fn from_client(url: &str, source: async_nats::ConnectError) -> Self {
-        let url = url.to_owned();
-        match source.kind() {
+        // A failure of the TLS handshake is reported as an I/O error.
+        let (url, kind, is_tls) = (url.to_owned(), source.kind(), is_tls(&source));
+        let source = Source::new(source);
+        match kind {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 Self::Unauthorized { url, source }
             }
             ConnectErrorKind::Tls => Self::Tls { url, source },
-            // A failure of the TLS handshake is reported as an I/O error.
-            ConnectErrorKind::Io if is_tls(&source) => Self::Tls { url, source },
+            ConnectErrorKind::Io if is_tls => Self::Tls { url, source },
             _ => Self::Unreachable { url, source },
         }
     }

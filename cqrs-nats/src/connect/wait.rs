@@ -51,12 +51,12 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use cqrs_core::port::Source;
 
     use super::*;
 
     fn no_answer() -> ConnectError {
-        ConnectError::NoAnswer { url: String::new(), source: Arc::new(std::fmt::Error) }
+        ConnectError::NoAnswer { url: String::new(), source: Source::new(std::fmt::Error) }
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ mod brief_outage;
 mod clock;
 mod command_content;
 mod derive_shapes;
+mod error_texts;
 mod faults;
 mod floors;
 mod operate;

@@ -25,6 +25,8 @@ async fn a_server_that_is_not_there() {
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("nats://127.0.0.1:1") && !text.contains("s3cret"), "{text}");
+    let text = with_causes(&error);
+    assert_eq!(text.matches("Connection refused").count(), 1, "the client says it in two errors: {text}");
 }
 
 #[tokio::test]
@@ -39,6 +41,12 @@ async fn credentials_that_are_not_accepted() {
     let server = configured_server(users).await;
     let error = Connect::to(server.url()).user("anna", "wrong").connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Unauthorized { .. }), "{error:?}");
+    let text = with_causes(&error);
+    assert_eq!(
+        text.matches("nats: authorization violation").count(),
+        1,
+        "the client says it in three errors: {text}"
+    );
     Connect::to(server.url()).user("anna", "right").connect().await.unwrap();
     let error = Connect::to(server.url()).credentials("missing.creds").connect().await.unwrap_err();
     assert_eq!(error.to_string(), "the credentials file missing.creds cannot be read");

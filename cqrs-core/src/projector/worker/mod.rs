@@ -18,11 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    base::{
-        error::{Error, describe},
-        id::ProjectionId,
-        patience::asked,
-    },
+    base::{error::Error, id::ProjectionId, patience::asked, source::describe},
     port::{
         any_views::AnyViews,
         clock::Clock,

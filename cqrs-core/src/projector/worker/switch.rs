@@ -21,12 +21,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    base::{
-        backoff,
-        error::{Error, describe},
-        future::BoxFuture,
-        store_error::StoreError,
-    },
+    base::{backoff, error::Error, future::BoxFuture, source::describe, store_error::StoreError},
     port::{
         event_store::EventStore,
         projection::{Batch, ProjectError},
