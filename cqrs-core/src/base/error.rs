@@ -177,7 +177,7 @@ pub enum Error {
     /// not contain them. The command has taken effect. [`Cqrs::dead_letters`](crate::Cqrs::dead_letters) lists and
     /// resolves them; without [`after`](crate::futures::Ask::after) the view answers as if they had not happened.
     #[error(
-        "view {view} has set aside the event of {aggregate} at sequence {}, {dead_letters} dead letters are missing in it: \
+        "{view} has set aside the event of {aggregate} at sequence {}, {dead_letters} dead letters are missing in it: \
          {reason}",
         .position.sequence
     )]
@@ -231,10 +231,11 @@ pub enum Error {
         /// How long the call waited.
         waited: Duration,
     },
-    /// The view's projector has halted and needs an operator. The command has taken effect.
-    #[error("the projector of view {view} has halted: {reason}")]
+    /// The projector of a view, a policy, an event handler or an announcer has halted and needs an operator. The command
+    /// has taken effect.
+    #[error("the projector of {view} has halted: {reason}")]
     ProjectionHalted {
-        /// The view.
+        /// The projection.
         view: String,
         /// Why it has halted.
         reason: String,

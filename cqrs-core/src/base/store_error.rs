@@ -162,6 +162,17 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
+    /// A projection that [halts](crate::OnFailure::Halt) cannot apply an event. Repair the cause, and start the service
+    /// again.
+    #[error("{projection} failed at {event}: {reason}")]
+    NotApplied {
+        /// The projection: a view, a policy, an event handler or an announcer.
+        projection: String,
+        /// The event with its aggregate and its sequence in the log, in words.
+        event: String,
+        /// Why it was not applied, such as the error of an event handler.
+        reason: String,
+    },
     /// The projection has as many dead letters as it may have. It stops before the next event that it cannot apply.
     #[error(
         "projection {projection} has {limit} dead letters and no room for more: deal with them; the next one \
@@ -247,6 +258,7 @@ impl StoreError {
             | Self::UnknownEvent { .. }
             | Self::UnknownVersion { .. }
             | Self::Undecodable { .. }
+            | Self::NotApplied { .. }
             | Self::BadDocument { .. }
             | Self::ForeignLog { .. } => false,
         }

@@ -107,8 +107,12 @@ impl<A: Announce> Announcer<A> {
                 None => End::default(),
                 Some(document) => {
                     let (index, _) = announcements[0];
-                    let bad =
-                        |error| cannot_apply(index, format!("document {key:?} cannot be read: {error}"));
+                    let bad = |error| {
+                        cannot_apply(
+                            index,
+                            format!("document {key:?} of announcer {id} cannot be read: {error}"),
+                        )
+                    };
                     json::decode(document).map_err(bad)?
                 }
             };
@@ -282,7 +286,7 @@ impl<A: Announce> Projection for Announcer<A> {
             {
                 failure = Some(failed);
             }
-            let document = json::encode(&end).map_err(|error| bad(projection, &key, &error))?;
+            let document = json::encode(&end).map_err(|error| unwritable(projection, &key, error))?;
             writes.push(Write { key, document: Some(document), revision });
         }
         match failure {
@@ -297,6 +301,6 @@ impl<A: Announce> Projection for Announcer<A> {
     }
 }
 
-fn bad(id: &ProjectionId, key: &str, error: &serde_json::Error) -> StoreError {
-    StoreError::BadDocument { view: id.to_string(), key: key.to_owned(), reason: error.to_string() }
+fn unwritable(id: &ProjectionId, key: &str, error: serde_json::Error) -> StoreError {
+    StoreError::refused(format!("document {key:?} of announcer {id} cannot be written"), error)
 }

@@ -166,7 +166,9 @@ pub(crate) async fn change(
         if after == before {
             return Ok(after);
         }
-        let content: Bytes = json::encode(&after).map_err(|error| bad(view, &error))?;
+        let unwritable =
+            |error| StoreError::refused(format!("the builds of {view} cannot be written"), error);
+        let content: Bytes = json::encode(&after).map_err(unwritable)?;
         match views.set_about(view, content, revision).await {
             Ok(_) => return Ok(after),
             Err(SaveError::Conflict) => {}

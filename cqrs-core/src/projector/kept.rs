@@ -37,14 +37,15 @@ impl<T, R> Step<T, R> {
 
 /// The properties that all documents of one projection share.
 pub(crate) struct Kind<T> {
-    /// The word for one document in errors, such as `document`.
-    pub(crate) what: &'static str,
+    /// The words for one document and for what it belongs to, in errors: `document` and `view`.
+    pub(crate) what: (&'static str, &'static str),
     /// Whether the document is still wanted; if not, it is removed.
     pub(crate) is_kept: fn(&T) -> bool,
 }
 
 /// Documents with their saved content and their changed values.
 pub(crate) struct Kept<T> {
+    of: ProjectionId,
     kind: Kind<T>,
     places: HashMap<String, usize>,
     all: Vec<One<T>>,
@@ -80,7 +81,7 @@ where
 {
     let first = steps()?;
     for (index, Step { key, .. }) in &first {
-        let what = kind.what;
+        let (what, _) = kind.what;
         check_id(key).map_err(|error| cannot_apply(*index, format!("the key of its {what}: {error}")))?;
     }
     let keys: Vec<_> = first.iter().map(|(_, step)| step.key.clone()).collect();
@@ -123,7 +124,7 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
         }
         let saved = if distinct.is_empty() { Vec::new() } else { views.load(id, &distinct).await? };
         let one = |(key, saved)| One { key, saved, value: None };
-        Ok(Self { kind, places, all: distinct.into_iter().zip(saved).map(one).collect() })
+        Ok(Self { of: id.clone(), kind, places, all: distinct.into_iter().zip(saved).map(one).collect() })
     }
 
     fn apply<V, R>(
@@ -159,7 +160,7 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
             Some((value, _)) => value,
             None => match &one.saved.document {
                 Some(document) => panicked(|| json::decode(document))?
-                    .map_err(|error| format!("{} {key:?} cannot be read: {error}", self.kind.what))?,
+                    .map_err(|error| format!("{} cannot be read: {error}", self.kind.named(key, &self.of)))?,
                 None => T::default(),
             },
         };
@@ -170,7 +171,7 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
     /// The document of a key as it would be saved; `None` if it is not kept.
     pub(crate) fn document(&self, key: &str) -> Result<Option<Bytes>, String> {
         let one = &self.all[self.places[key]];
-        one.value.as_ref().map_or(Ok(None), |(value, _)| self.kind.document(key, value))
+        one.value.as_ref().map_or(Ok(None), |(value, _)| self.kind.document(key, &self.of, value))
     }
 
     /// The documents that changed; or why one cannot be saved, with the number of the step that changed it last.
@@ -178,7 +179,7 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
         let mut writes = Vec::with_capacity(self.all.len());
         for One { key, saved, value } in &self.all {
             let Some((value, number)) = value else { continue };
-            let document = self.kind.document(key, value).map_err(|reason| (*number, reason))?;
+            let document = self.kind.document(key, &self.of, value).map_err(|reason| (*number, reason))?;
             // A document that is not in the store needs no removal.
             if document.is_some() || saved.document.is_some() {
                 writes.push(Write { key: key.clone(), document, revision: saved.revision });
@@ -193,12 +194,20 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
     }
 }
 
+impl<T> Kind<T> {
+    /// A document, for errors.
+    fn named(&self, key: &str, id: &ProjectionId) -> String {
+        let (document, view) = self.what;
+        format!("{document} {key:?} of {view} {id}")
+    }
+}
+
 impl<T: Serialize + DeserializeOwned> Kind<T> {
     /// Encodes a document, and checks that it can be read back: otherwise the next event would find a document that
     /// cannot be read.
-    fn document(&self, key: &str, value: &T) -> Result<Option<Bytes>, String> {
+    fn document(&self, key: &str, id: &ProjectionId, value: &T) -> Result<Option<Bytes>, String> {
         let written = panicked(|| (self.is_kept)(value).then(|| json::encode_checked(value)).transpose())?;
-        written.map_err(|error| format!("{} {key:?} cannot be kept: {error}", self.what))
+        written.map_err(|error| format!("{} cannot be written: {error}", self.named(key, id)))
     }
 }
 
@@ -217,7 +226,7 @@ mod tests {
         let batch = Batch { events: &events, notes: &[], checkpoint: &Checkpoint::default(), revision: 0 };
         let add = |number: f64| Step::new("sum".into(), move |sum: &mut f64| *sum += number);
         let steps = || Ok(numbers.iter().map(|number| add(*number)).enumerate().collect());
-        let kind = Kind { what: "document", is_kept: |_: &f64| true };
+        let kind = Kind { what: ("document", "view"), is_kept: |_: &f64| true };
         let id = ProjectionId::new("sums", 1);
         let views = AnyViews::new(MemoryViews::default());
         applied(&views, &id, &batch, kind, steps).await.map(|applied| applied.writes)
@@ -236,6 +245,7 @@ mod tests {
         let error = added(&[1.0, f64::NAN, 2.0, 3.0]).await.unwrap_err();
         let ProjectError::Event { index, reason, transient } = error else { panic!("{error:?}") };
         assert_eq!((index, transient), (1, false));
-        assert!(reason.starts_with("document \"sum\" cannot be kept: "), "{reason}");
+        let expected = "document \"sum\" of view sums-v1 cannot be written: it could not be read back: ";
+        assert!(reason.starts_with(expected), "{reason}");
     }
 }

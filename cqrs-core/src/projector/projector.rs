@@ -420,12 +420,7 @@ impl Projector {
     fn check_failures(&self, cursor: &Cursor, letters: &[DeadLetter]) -> Result<(), StoreError> {
         let Some(first) = letters.first() else { return Ok(()) };
         if self.settings.on_failure == OnFailure::Halt {
-            return Err(StoreError::Undecodable {
-                aggregate: first.aggregate.clone(),
-                sequence: first.position.sequence,
-                event_type: first.event_type.clone().unwrap_or_default(),
-                reason: first.reason.clone(),
-            });
+            return Err(first.halts(&self.id));
         }
         if cursor.parked.len() + letters.len() > MAX_DEAD_LETTERS {
             return Err(StoreError::TooManyDeadLetters {

@@ -159,7 +159,11 @@ async fn the_first_program_says_what_it_does_not_know_and_loses_nothing() {
     assert!(unknown.iter().all(|part| first[3].contains(part)), "{}", first[3]);
     assert!(first[3].contains("b#3: event account.noted of account/b"), "{}", first[3]);
     assert_eq!(first[4], "Running 3", "what it cannot read and what is behind it is set aside");
-    assert!(first[5].starts_with("Halted") && first[5].contains("was stored in version 3"), "{}", first[5]);
+    assert!(
+        first[5].starts_with("Halted") && first[5].contains(": it was stored in version 3"),
+        "{}",
+        first[5]
+    );
     assert_eq!(first[6], "Running 2", "notes are ignored, a deposit that cannot be read is not");
     assert!(
         first[7].contains("a#4") && first[7].contains("b#4") && !first[7].contains("noted"),

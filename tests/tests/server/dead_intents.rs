@@ -288,7 +288,7 @@ where
     let cases = [
         ("refused, and a panic", "the rules panicked: no answer to that"),
         ("refused, and a wrong name", "is no name of a deadline"),
-        ("refused, and no state", "cannot be kept"),
+        ("refused, and no state", "of policy worker-v1 cannot be written: "),
         ("refused for ever", "8 commands were refused"),
     ];
     for (number, (what, _)) in cases.iter().enumerate() {
@@ -335,8 +335,16 @@ where
         letters.iter().map(|letter| (letter.aggregate.id(), letter.version, letter.behind)).collect();
     let expected = [("unwritten", Some(2), false), ("unwritten", Some(3), true), ("unread", Some(2), false)];
     assert_eq!(shown, expected);
-    assert!(letters[0].reason.contains("\"unwritten\" cannot be kept"), "{}", letters[0].reason);
-    assert!(letters[2].reason.contains("\"unread\" cannot be read"), "{}", letters[2].reason);
+    assert!(
+        letters[0].reason.contains("state \"unwritten\" of policy worker-v1 cannot be written: "),
+        "{}",
+        letters[0].reason
+    );
+    assert!(
+        letters[2].reason.contains("state \"unread\" of policy worker-v1 cannot be read: "),
+        "{}",
+        letters[2].reason
+    );
 }
 
 /// The place of the policy's states and intents.

@@ -21,6 +21,7 @@ use cqrs_tests::{
 cqrs_tests::on_backends! { "waiting", memory nats sqlite: {
     an_outage_is_nobodys_fault
     an_outage_that_lasts_too_long_is_one_events_fault
+    a_handler_that_halts_says_that_it_failed
     what_the_old_program_does_not_know_is_applied_by_the_next
 } }
 
@@ -80,6 +81,7 @@ mailers! {
     Mailer "mailer" Park Retry::DEFAULT;
     Strict "strict" Halt Retry::DEFAULT;
     Hasty "hasty" Park Retry { tries: 3, ..Retry::NEVER };
+    Halting "halting" Halt Retry::NEVER;
 }
 
 async fn an_outage_is_nobodys_fault<B: Backend>(backend: B) {
@@ -128,6 +130,23 @@ async fn an_outage_that_lasts_too_long_is_one_events_fault<B: Backend>(backend: 
     assert_eq!(mail.tries("b"), 3);
     let other = cqrs.execute(open("a", 0)).await.unwrap();
     cqrs.seen("hasty", &other).await.expect("others go on");
+}
+
+async fn a_handler_that_halts_says_that_it_failed<B: Backend>(backend: B) {
+    let mail = Mail::default();
+    mail.away_for.lock().unwrap().push("b".into());
+    let builder = Cqrs::builder(backend).aggregate::<Account>().event_handler(Halting(mail));
+    let cqrs = builder.start().await.unwrap();
+    let receipt = cqrs.execute(open("b", 0)).await.unwrap();
+    let error = cqrs.seen("halting", &receipt).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the projector of halting-v1 has halted: halting-v1 failed at event account.opened of account/b at sequence \
+             {}: the mail server is away",
+            receipt.position.sequence
+        )
+    );
 }
 
 /// Two programs of one context: the next one knows one more event. Each has a view, a handler and a policy.

@@ -120,7 +120,7 @@ impl<P: Policy> PolicyProjection<P> {
     }
 
     fn states() -> Kind<PolicyStateOf<P>> {
-        Kind { what: "the policy's state", is_kept: |state| P::is_kept(state.borrow()) }
+        Kind { what: ("state", "policy"), is_kept: |state| P::is_kept(state.borrow()) }
     }
 
     /// Executes the intents that are ready, and those that follow from refusals, and writes their outcomes.

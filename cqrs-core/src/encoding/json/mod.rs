@@ -31,7 +31,7 @@ const DEPTH: usize = 3 * 128;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotKept {
     /// serde cannot write it, such as a map whose keys are not text.
-    #[error("it cannot be written as JSON: {reason}{}", in_field(.field.as_deref()))]
+    #[error("it has no JSON: {reason}{}", in_field(.field.as_deref()))]
     Unwritable {
         /// serde's error.
         reason: String,
@@ -39,7 +39,7 @@ pub(crate) enum NotKept {
         field: Option<String>,
     },
     /// serde cannot read what it wrote.
-    #[error("it could not be read back: {reason}{}", in_field(.field.as_deref()))]
+    #[error("it could not be read back: {reason}{}{}", in_field(.field.as_deref()), no_number(reason))]
     Unreadable {
         /// serde's error.
         reason: String,
@@ -57,6 +57,15 @@ pub(crate) enum NotKept {
 
 fn in_field(field: Option<&str>) -> String {
     field.map(|field| format!(" in field `{field}`")).unwrap_or_default()
+}
+
+/// The advice for a number that has become `null`.
+fn no_number(reason: &str) -> &'static str {
+    if reason.starts_with("invalid type: null, expected f") {
+        ", and JSON has neither NaN nor infinite numbers"
+    } else {
+        ""
+    }
 }
 
 impl NotKept {

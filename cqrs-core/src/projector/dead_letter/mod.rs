@@ -166,6 +166,18 @@ impl DeadLetter {
         Self { reason, fault, behind, attempts, time, ..self.clone() }
     }
 
+    /// The error of a projection that halts instead of setting the event aside.
+    pub(crate) fn halts(&self, id: &ProjectionId) -> StoreError {
+        let Self { aggregate, position, event_type, reason, .. } = self;
+        let name =
+            event_type.as_ref().map_or_else(|| "the message".to_owned(), |name| format!("event {name}"));
+        let event = format!("{name} of {aggregate} at sequence {}", position.sequence);
+        // The reason may be an error that names the event, too.
+        let rest = reason.strip_prefix(&event).filter(|rest| rest.starts_with(' '));
+        let reason = rest.map_or_else(|| reason.clone(), |rest| format!("it{rest}"));
+        StoreError::NotApplied { projection: id.to_string(), event, reason }
+    }
+
     fn has(&self, position: Position) -> bool {
         let first = self.position;
         position.sequence == first.sequence
@@ -194,7 +206,8 @@ impl DeadLetter {
     }
 
     pub(crate) fn note(&self) -> Result<Note, StoreError> {
-        let content = json::encode(self).map_err(|error| bad_letter(&self.key(), &error))?;
+        let unwritable = |error| StoreError::refused(format!("dead letter {self} cannot be written"), error);
+        let content = json::encode(self).map_err(unwritable)?;
         Ok(Note { key: self.key(), content: Some(content) })
     }
 
@@ -202,8 +215,12 @@ impl DeadLetter {
         Note { key: self.key(), content: None }
     }
 
-    fn from_note(key: &str, content: &[u8]) -> Result<Self, StoreError> {
-        json::decode(content).map_err(|error| bad_letter(key, &error))
+    fn from_note(id: &ProjectionId, key: &str, content: &[u8]) -> Result<Self, StoreError> {
+        json::decode(content).map_err(|error| StoreError::BadDocument {
+            view: id.to_string(),
+            key: key.to_owned(),
+            reason: error.to_string(),
+        })
     }
 }
 
@@ -240,17 +257,13 @@ fn shortened(mut reason: String) -> String {
     reason
 }
 
-fn bad_letter(key: &str, error: &serde_json::Error) -> StoreError {
-    StoreError::BadDocument { view: "dead letters".into(), key: key.into(), reason: error.to_string() }
-}
-
 /// All dead letters of a projection, in the order of the log.
 pub(crate) async fn read(
     projection: &dyn AnyProjection,
     id: &ProjectionId,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let notes = projection.notes(id, NOTES).await?;
-    notes.iter().map(|(key, content)| DeadLetter::from_note(key, content)).collect()
+    notes.iter().map(|(key, content)| DeadLetter::from_note(id, key, content)).collect()
 }
 
 /// The aggregates whose first dead letter was unknown to the program that set it aside.
