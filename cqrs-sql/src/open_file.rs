@@ -46,6 +46,10 @@ impl OpenFile {
         Self { path, known: Mutex::new(known), changes: AtomicU64::new(0) }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The path of the file without symbolic links, which is the same for all processes.
     pub(crate) fn real_path(&self) -> PathBuf {
         self.path.canonicalize().unwrap_or_else(|_| self.path.clone())

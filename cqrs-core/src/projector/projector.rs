@@ -39,7 +39,7 @@ use crate::{
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 
 /// The most commits in one request to the subscription.
 const BATCH: usize = 512;
@@ -136,8 +136,9 @@ impl Projector {
                 End::Replaced => return self.set(ProjectorState::Replaced),
                 End::Elsewhere => return self.set(ProjectorState::Elsewhere),
                 End::Failed(error) if !error.is_transient() => {
-                    warn!(%error, "the projector has halted");
-                    return self.set(ProjectorState::Halted { reason: describe(&error) });
+                    let reason = describe(&error);
+                    error!(projection = %self.id, reason, "the projector has halted");
+                    return self.set(ProjectorState::Halted { reason });
                 }
                 End::Failed(error) => describe(&error),
                 End::Overtaken => "another save of the view came between".to_owned(),
@@ -185,7 +186,8 @@ impl Projector {
             self.resume(&mut cursor).await?;
         }
         self.progress(&cursor, subscription.pending(), None);
-        info!(from = cursor.checkpoint.sequence, dead_letters = cursor.parked.len(), "projecting");
+        let (from, dead_letters) = (cursor.checkpoint.sequence, cursor.parked.len());
+        info!(projection = %self.id, from, dead_letters, "projecting");
         let end = self.pump(&mut cursor, &mut subscription, waited).await.unwrap_or_else(|end| end);
         if !matches!(&end, End::Failed(error) if error.is_transient()) {
             // The next subscriber, of this instance or of another, becomes active at once.
@@ -286,12 +288,13 @@ impl Projector {
         match letters.retry_unknown().await {
             Ok(0) => Ok(false),
             Ok(events) => {
-                info!(events, "what was unknown to another program is applied");
+                info!(projection = %self.id, events, "what was unknown to another program is applied");
                 Ok(true)
             }
             Err(Error::Store(error)) if error.is_transient() => Err(error.into()),
             Err(error) => {
-                warn!(error = describe(&error), "what was unknown to another program is not applied");
+                let (projection, error) = (&self.id, describe(&error));
+                warn!(%projection, error, "what was unknown to another program is not applied");
                 Ok(false)
             }
         }
@@ -323,6 +326,12 @@ impl Projector {
             let ignored = self.settings.ignored;
             let plan = plan(chunk, ignored, &cursor.parked, gaps, &poison, || self.clock.now());
             self.check_failures(cursor, &plan.letters)?;
+            // Before the save, whose answer may be lost.
+            for letter in plan.letters.iter().filter(|letter| !letter.behind) {
+                if waited.is_new(letter.position) {
+                    letter.log(&self.id);
+                }
+            }
             let error = match self.save(cursor, chunk, &plan).await {
                 Ok(revision) => {
                     cursor.revision = revision;
@@ -381,8 +390,6 @@ impl Projector {
                 }
                 _ => {}
             }
-            let reason = &failure.reason;
-            warn!(sequence = position.sequence, index = position.index, reason, "an event is set aside");
             poison.insert(position, failure);
         }
     }

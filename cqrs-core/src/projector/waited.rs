@@ -1,7 +1,7 @@
 //! How long a projection waits for a failure to pass, before it sets an event aside.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -20,11 +20,19 @@ pub(crate) struct Waited {
     /// The unknown event, and since when it is left to other programs.
     unknown: Option<(Position, Instant)>,
     given_up: HashMap<(String, u32), Instant>,
+    /// The dead letters that were logged and may not be saved yet.
+    logged: BTreeSet<Position>,
 }
 
 impl Waited {
     pub(crate) fn new(retry: Retry) -> Self {
-        Self { retry, failing: BTreeMap::new(), unknown: None, given_up: HashMap::new() }
+        Self {
+            retry,
+            failing: BTreeMap::new(),
+            unknown: None,
+            given_up: HashMap::new(),
+            logged: BTreeSet::new(),
+        }
     }
 
     /// How often an event that failed transiently was tried before; `None` if it is not tried again.
@@ -54,8 +62,14 @@ impl Waited {
         false
     }
 
-    /// Forgets the failures up to `sequence`.
+    /// Whether a dead letter is set aside for the first time, and not again after a save that failed.
+    pub(crate) fn is_new(&mut self, letter: Position) -> bool {
+        self.logged.insert(letter)
+    }
+
+    /// Forgets the failures and dead letters up to `sequence`.
     pub(crate) fn done(&mut self, sequence: u64) {
+        self.logged.retain(|letter| letter.sequence > sequence);
         self.failing.retain(|position, _| position.sequence > sequence);
     }
 }

@@ -49,6 +49,7 @@ const HARMLESS: [&str; 4] = [ASKED, "SNAPSHOT_CREATE", "SNAPSHOT_COMPLETE", "BAT
 #[derive(Debug)]
 pub(crate) struct Era {
     connection: Connection,
+    stream: String,
     doubts: Arc<AtomicU64>,
     /// The highest sequence that this process has seen.
     seen: AtomicU64,
@@ -62,7 +63,8 @@ impl Era {
         let doubts = Arc::new(AtomicU64::new(0));
         let listener = listen(connection.clone(), stream.to_owned(), advisories, Arc::clone(&doubts));
         let listener = tokio::spawn(listener).abort_handle();
-        Ok(Self { connection: connection.clone(), doubts, seen: AtomicU64::new(0), listener })
+        let (connection, stream) = (connection.clone(), stream.to_owned());
+        Ok(Self { connection, stream, doubts, seen: AtomicU64::new(0), listener })
     }
 
     /// The number of the era.
@@ -90,7 +92,13 @@ impl Era {
         if sequence > before {
             return self.saw(sequence);
         }
-        tracing::warn!(sequence, before, "the stream has lost its end: it was restored or made again");
+        let stream = &self.stream;
+        tracing::warn!(
+            stream,
+            sequence,
+            before,
+            "the stream has lost its end: it was restored or made again"
+        );
         self.seen.store(sequence, Ordering::Release);
         self.end();
     }

@@ -54,7 +54,7 @@ impl Looking {
             Ok(stored) => stored,
             Err(unreadable) => {
                 let (sequence, reason) = (unreadable.sequence, unreadable.reason);
-                warn!(sequence, reason, "a message that may be of the transaction cannot be read");
+                warn!(log, sequence, reason, "a message that may be of the transaction cannot be read");
                 self.page.more |= mentions_it;
                 return true;
             }

@@ -73,6 +73,7 @@ impl Identity {
         // Otherwise another call has noticed it, or has seen more, and the next statement asks about that.
         if *known == *asked {
             tracing::warn!(
+                file = %self.file.path().display(),
                 log = asked.log,
                 last = asked.seen.sequence,
                 "the log is another one, or an older copy"

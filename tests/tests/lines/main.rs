@@ -2,6 +2,8 @@
 //! its tests whether it is ever logged. So each test begins with `Lines::collect()`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dead_letters;
 mod minimal_permissions;
+mod stores;
 mod tracing;
 mod waiting;

@@ -166,6 +166,21 @@ impl DeadLetter {
         Self { reason, fault, behind, attempts, time, ..self.clone() }
     }
 
+    /// Logs that it is set aside. The event has all that it needs by itself: a filter may leave the spans out.
+    pub(crate) fn log(&self, id: &ProjectionId) {
+        let (sequence, index) = (self.position.sequence, self.position.index);
+        tracing::warn!(
+            projection = %id,
+            // As text, which is escaped: ids come from others.
+            aggregate = self.aggregate.to_string(),
+            event_type = self.event_type,
+            sequence,
+            index,
+            reason = self.reason,
+            "an event is set aside as a dead letter"
+        );
+    }
+
     /// The error of a projection that halts instead of setting the event aside.
     pub(crate) fn halts(&self, id: &ProjectionId) -> StoreError {
         let Self { aggregate, position, event_type, reason, .. } = self;

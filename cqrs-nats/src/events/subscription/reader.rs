@@ -333,7 +333,8 @@ impl Reader {
     fn take_one(&mut self, found: Found) -> Read {
         let (sequence, bytes) = (found.sequence, found.payload.len());
         if let Err(reason) = &found.headers {
-            tracing::error!(subscriber = self.subscriber, sequence, reason, "a message ended the connection");
+            let (stream, subscriber) = (&self.stream, &self.subscriber);
+            tracing::error!(stream, subscriber, sequence, reason, "a message ended the connection");
         }
         self.seen = sequence;
         let delivery = delivered_found(&self.log, &self.aggregates, found);
