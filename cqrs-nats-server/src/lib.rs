@@ -83,7 +83,8 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// [`LocalServerError::Folder`] and [`LocalServerError::Run`] when the operating system refuses,
+    /// [`LocalServerError::Folder`], [`LocalServerError::Store`] and [`LocalServerError::Run`] when the operating system
+    /// refuses,
     /// [`LocalServerError::Exited`] and [`LocalServerError::NotReady`] with the end of the server's own
     /// log when it does not come up.
     ///
@@ -109,7 +110,12 @@ impl LocalServerBuilder {
     }
 
     fn spawn(&self) -> Result<Process, LocalServerError> {
-        let folder = |source| LocalServerError::Folder { source };
+        if let Some(folder) = &self.data {
+            let store = |source| LocalServerError::Store { folder: absolute(folder), source };
+            fs::create_dir_all(folder).map_err(store)?;
+            tempfile::tempfile_in(folder).map_err(store)?;
+        }
+        let folder = |source| LocalServerError::Folder { folder: env::temp_dir(), source };
         let root = TempDir::with_prefix("nats-server-").map_err(folder)?;
         let config = root.path().join("nats.conf");
         fs::write(&config, &self.config).map_err(folder)?;
@@ -267,8 +273,26 @@ pub enum LocalServerError {
         source: io::Error,
     },
     /// The temporary folder could not be made or written.
-    #[error("cannot prepare a temporary folder for nats-server")]
+    #[error(
+        "the folder {} for temporary files cannot be written: give the user of this program the right to write there, or \
+         name another folder in TMPDIR",
+        folder.display()
+    )]
     Folder {
+        /// The folder in which it would be.
+        folder: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The folder of the [store](LocalServerBuilder::data) could not be made or written.
+    #[error(
+        "the folder {} for the store of nats-server cannot be written: give the user of this program the right to write \
+         there, or name another folder",
+        folder.display()
+    )]
+    Store {
+        /// The folder.
+        folder: PathBuf,
         /// The operating system's reason.
         source: io::Error,
     },
@@ -395,6 +419,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end(KILL);
     }
+}
+
+/// The path from the root: an operator need not know in which folder the program runs.
+fn absolute(folder: &Path) -> PathBuf {
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
 fn check(path: &Path) -> Result<(), LocalServerError> {

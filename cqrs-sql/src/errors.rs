@@ -1,5 +1,8 @@
 //! The errors, sorted by what the caller does next.
 
+#[cfg(feature = "sqlite")]
+use std::path::Path;
+
 use cqrs_core::{
     StoreError,
     port::{SaveError, Source},
@@ -9,16 +12,43 @@ use sqlx::postgres::PgDatabaseError;
 #[cfg(feature = "sqlite")]
 use sqlx::sqlite::SqliteError;
 
+#[cfg(feature = "sqlite")]
+use crate::folder::why_unwritable;
+
 /// Why a database cannot be used.
 ///
 /// No address in it shows a user or a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlError {
-    /// No server answers at the address, or the file cannot be opened.
+    /// No server answers at the address, or the disk of the file fails.
     #[error("{place} cannot be reached: is it there, and is the address right?")]
     Unreachable {
         /// The database.
+        place: String,
+        /// The client's error.
+        source: Source,
+    },
+    /// No file can be created in the folder of the database file: the folder is not there, is no folder, or the user may
+    /// not write there. SQLite needs files beside the database file, too.
+    #[error(
+        "the folder {folder} cannot be written, so there is no place for {file}: create the folder, give the user of this \
+         program the right to write there, or name a file in another folder"
+    )]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// The name of the database file.
+        file: String,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// The database file cannot be opened, although files can be created in its folder.
+    #[error(
+        "{place} cannot be opened as a file: is it there, is it a file, and may the user of this program read and write it?"
+    )]
+    File {
+        /// The file.
         place: String,
         /// The client's error.
         source: Source,
@@ -160,11 +190,27 @@ pub enum SqlError {
 }
 
 impl SqlError {
+    /// The error for a database file, at a path from the root, that cannot be opened.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn of_file(path: &Path, place: &str, source: sqlx::Error) -> Self {
+        let of_folder = matches!(kind(&source), Kind::Missing | Kind::ReadOnly | Kind::Lost);
+        let folder = path.parent().filter(|_| of_folder);
+        match folder.and_then(|folder| Some((folder, why_unwritable(folder)?))) {
+            None => Self::new(place, source),
+            Some((folder, source)) => Self::Folder {
+                folder: folder.display().to_string(),
+                file: path.file_name().unwrap_or_default().display().to_string(),
+                source,
+            },
+        }
+    }
+
     pub(crate) fn new(place: &str, source: sqlx::Error) -> Self {
         let (place, kind) = (place.to_owned(), kind(&source));
         let source = Source::new(source);
         match kind {
-            Kind::Lost | Kind::Missing => Self::Unreachable { place, source },
+            Kind::Lost => Self::Unreachable { place, source },
+            Kind::Missing => Self::File { place, source },
             Kind::Tls => Self::Tls { place, source },
             Kind::Unauthorized => Self::Unauthorized { place, source },
             Kind::NoDatabase => Self::NoDatabase { place, source },

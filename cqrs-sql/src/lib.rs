@@ -124,6 +124,8 @@ mod dialect;
 mod errors;
 #[cfg(feature = "sqlite")]
 mod events;
+#[cfg(feature = "sqlite")]
+mod folder;
 mod layout;
 mod names;
 #[cfg(feature = "sqlite")]

@@ -114,7 +114,7 @@ impl Connected {
             .pragma("fullfsync", "1")
             .busy_timeout(LOCK_WAIT);
         let first = SqliteConnection::connect_with(&options).await;
-        let first = first.map_err(|error| SqlError::new(place, error))?;
+        let first = first.map_err(|error| SqlError::of_file(&path, place, error))?;
         let file = Arc::new(OpenFile::of(&path));
         let options = options.create_if_missing(false);
         let writer = file.watched(SqlitePoolOptions::new().max_connections(1));

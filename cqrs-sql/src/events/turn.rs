@@ -79,13 +79,21 @@ impl Turns {
     }
 
     fn error(&self, name: &str, error: io::Error) -> StoreError {
-        let what = format!("locking {} for {name}", self.folder.display());
+        let folder = self.folder.display();
         match error.kind() {
+            // `AlreadyExists`: something else has the name of the folder.
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory
-            | io::ErrorKind::Unsupported => StoreError::refused(what, error),
-            _ => StoreError::unavailable(what, error),
+            | io::ErrorKind::AlreadyExists => {
+                let advice = "give the user of this program the right to write there";
+                StoreError::refused(
+                    format!("locking {name}: the folder {folder} cannot be written: {advice}"),
+                    error,
+                )
+            }
+            io::ErrorKind::Unsupported => StoreError::refused(format!("locking {folder} for {name}"), error),
+            _ => StoreError::unavailable(format!("locking {folder} for {name}"), error),
         }
     }
 }

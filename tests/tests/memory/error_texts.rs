@@ -87,6 +87,8 @@ fn with_a_cause() -> Vec<(&'static str, Box<dyn StdError>)> {
         TopologyError::NotCreated { stream: stream(), source: client() },
         TopologyError::Unavailable { stream: stream(), source: client() },
         SqlError::Unreachable { place: place(), source: client() },
+        SqlError::Folder { folder: "/data".into(), file: "a.db".into(), source: file_error() },
+        SqlError::File { place: place(), source: client() },
         SqlError::Address { example: "sqlite:a.db", source: client() },
         SqlError::Tls { place: place(), source: client() },
         SqlError::Unauthorized { place: place(), source: client() },
@@ -98,7 +100,8 @@ fn with_a_cause() -> Vec<(&'static str, Box<dyn StdError>)> {
         SqlError::NotADatabase { place: place(), source: client() },
         SqlError::Refused { place: place(), source: client() },
         LocalServerError::Run { path: "nats-server".into(), source: file_error() },
-        LocalServerError::Folder { source: file_error() },
+        LocalServerError::Folder { folder: "/tmp".into(), source: file_error() },
+        LocalServerError::Store { folder: "/data".into(), source: file_error() },
     ];
     all.push(("CommandError", Box::new(OfAccount::Failed(Error::Store(of_a_store())))));
     all.push(("Source", Box::new(of_a_client())));

@@ -131,6 +131,24 @@ async fn configuration_lines_reach_the_server() {
     assert_eq!(info["jetstream"], true);
 }
 
+/// Nobody can write into the folder, not even root: a file is in its place.
+#[tokio::test]
+async fn a_store_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for unwritable in [file.clone(), file.join("data")] {
+        let server = LocalServer::builder(server_binary().await).data(&unwritable).start();
+        let error = server.await.expect_err("no folder");
+        let expected = format!(
+            "the folder {} for the store of nats-server cannot be written: give the user of this program the right to \
+             write there, or name another folder",
+            unwritable.display()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_cannot_start_says_why_with_its_own_log() {
     let binary = server_binary().await;

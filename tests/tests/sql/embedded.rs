@@ -412,7 +412,7 @@ async fn a_file_that_cannot_be_used_says_why() {
     assert!(matches!(other, Err(SqlError::ReadOnly { .. })), "{other:?}");
 
     let error = open("no/such/folder/orders.db").await;
-    assert!(matches!(error, Err(SqlError::Unreachable { .. })), "{error:?}");
+    assert!(matches!(error, Err(SqlError::Folder { .. })), "{error:?}");
     let error = open("sqlite::memory:").await;
     assert!(matches!(error, Err(SqlError::Unfit { .. })), "{error:?}");
     let text = folder.path().join("text");

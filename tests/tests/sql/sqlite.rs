@@ -13,12 +13,13 @@ use cqrs_core::{
     port::{SaveError, ViewStore},
 };
 use cqrs_sql::{
-    SqlError, SqliteViews,
+    SqlError, SqliteBackend, SqliteViews,
     sqlx::{self, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions},
 };
 use cqrs_tests::{
     counting::{COUNTING, count, counted},
-    eventually,
+    domain::{bank, open as open_account},
+    eventually, with_causes,
 };
 
 /// The task of another process, and its folder.
@@ -183,6 +184,41 @@ async fn dropped_saves_are_whole_or_absent() {
     println!("{} of 201 saves were stored", counted(&views).await);
 }
 
+/// Folders that nobody can write, not even root: the one is missing, the other is a file.
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("a file");
+    for (unwritable, why) in
+        [(folder.path().join("no/such/folder"), "No such file"), (file.clone(), "Not a directory")]
+    {
+        let database = unwritable.join("orders.db");
+        for error in [
+            SqliteViews::open(&database, "orders").await.map(drop).expect_err("no views"),
+            SqliteBackend::open(&database, "orders").await.map(drop).expect_err("no events"),
+        ] {
+            let expected = format!(
+                "the folder {} cannot be written, so there is no place for orders.db: create the folder, give the user \
+                 of this program the right to write there, or name a file in another folder",
+                unwritable.display()
+            );
+            assert_eq!(error.to_string(), expected);
+            assert!(with_causes(&error).contains(why), "{}", with_causes(&error));
+        }
+    }
+
+    // The folder of the locks beside a database file.
+    let database = folder.path().join("orders.db");
+    fs::write(folder.path().join("orders.db-turns"), "").expect("a file");
+    let bank = bank(SqliteBackend::open(&database, "orders").await.expect("a backend")).await;
+    bank.execute(open_account("1", 1)).await.expect("a command needs no lock");
+    let error = bank.caught_up().await.expect_err("it cannot lock");
+    let expected = format!("the folder {}-turns cannot be written: give the user", database.display());
+    assert!(error.to_string().contains(&expected), "{error}");
+    bank.stop().await;
+}
+
 #[tokio::test]
 async fn a_database_that_cannot_be_used_says_why() {
     let folder = folder();
@@ -190,10 +226,11 @@ async fn a_database_that_cannot_be_used_says_why() {
     let file = folder.path().join("views.db").display().to_string();
     let error = SqliteViews::open(format!("sqlite:{file}?mode=ro"), "invoices").await.expect_err("no views");
     assert!(matches!(error, SqlError::ReadOnly { .. }), "{error:?}");
-    let error = SqliteViews::open(folder.path().join("no/such/folder.db"), "orders").await;
-    assert!(matches!(error, Err(SqlError::Unreachable { .. })), "{error:?}");
     let error = SqliteViews::open(format!("sqlite:{file}-missing?mode=rw"), "orders").await;
-    assert!(matches!(error, Err(SqlError::Unreachable { .. })), "{error:?}");
+    assert!(matches!(error, Err(SqlError::File { .. })), "{error:?}");
+    let error = SqliteViews::open(folder.path(), "orders").await.expect_err("a folder");
+    assert!(matches!(error, SqlError::File { .. }), "{error:?}");
+    assert!(error.to_string().contains("is it a file"), "{error}");
     let error = SqliteViews::open(format!("sqlite:{file}?mode=nonsense"), "orders").await;
     assert!(matches!(error, Err(SqlError::Address { .. })), "{error:?}");
     let text = folder.path().join("text");

@@ -77,6 +77,22 @@ fn without_a_server_on_the_path_a_file_is_used_and_said() {
     assert!(in_one_line(&output.stderr).starts_with(kept), "{}", output.stderr);
 }
 
+/// Nobody can write into the folder, not even root: a file is in its place.
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("data");
+    fs::write(&file, "").unwrap();
+    let (data, below) = (file.to_str().unwrap(), file.join("views.db"));
+    let named = format!("the folder {data} cannot be written");
+    let words = [&*named, "give your user the right to write there, or name another folder with --data"];
+    order_service(["report", "--sqlite", "--data", data]).run().is_refused_with(&words);
+    order_service(["report", "--data", data]).private_server().await.run().is_refused_with(&words);
+    let views = format!("sqlite:{}", below.display());
+    let run = order_service(["report", "--memory", "--views", &views]);
+    run.run().is_refused_with(&[&named, "name a file in another folder"]);
+}
+
 /// Other processes find what one has left, also at the same time.
 #[test]
 fn what_is_imported_into_a_file_is_in_the_reports_of_later_runs() {

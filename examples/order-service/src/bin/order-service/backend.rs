@@ -1,11 +1,8 @@
 //! The stores of the service: on a NATS server, in an SQLite file, or in memory.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use cqrs_core::{
     memory::{MemoryEvents, MemoryViews},
     port::{AnyEvents, EventStore},
@@ -16,6 +13,7 @@ use cqrs_sql::SqliteBackend;
 
 use crate::{
     cli::Place,
+    folder,
     private_server::Private,
     view_store::{Choice, Views},
 };
@@ -112,8 +110,7 @@ impl Events {
     /// In one file, which other runs of the program may use at the same time.
     async fn in_a_file(place: &Place, context: &str, why: &str) -> Result<Self> {
         let folder = place.data.as_deref().unwrap_or(Path::new(DATA));
-        let failed = || format!("cannot make the folder {}", folder.display());
-        fs::create_dir_all(folder).with_context(failed)?;
+        folder::make(folder)?;
         let backend = SqliteBackend::open(folder.join(FILE), context).await?;
         let public = backend.public_log().await?;
         let SqliteBackend { events, views, .. } = backend;

@@ -4,6 +4,7 @@ mod backend;
 mod cli;
 mod dead_intents;
 mod dead_letters;
+mod folder;
 mod import;
 mod northwind;
 mod orders;

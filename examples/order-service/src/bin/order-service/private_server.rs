@@ -1,13 +1,15 @@
 //! A NATS server of this process alone, and the folder of its data.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io::{Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
 use cqrs_nats_server::LocalServer;
+
+use crate::folder;
 
 /// A NATS server of this process alone, and the lock on its folder.
 pub(crate) struct Private {
@@ -28,7 +30,7 @@ impl Private {
         // does no harm.
         let noted =
             hold.set_len(0).and_then(|()| hold.rewind()).and_then(|()| write!(hold, "{}", server.url()));
-        noted.with_context(|| format!("cannot write into {}", folder.display()))?;
+        noted.with_context(|| folder::unwritable(folder))?;
         Ok(Self { server, _hold: Some(hold) })
     }
 
@@ -46,11 +48,11 @@ impl Private {
 /// Locks `folder`: two servers on one folder would damage each other's files.
 fn hold(folder: &Path) -> Result<File> {
     let shown = folder.display();
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {shown}"))?;
+    folder::make(folder)?;
     let file = folder.join("in-use");
     let mut options = File::options();
     let options = options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(file).with_context(|| format!("cannot write into {shown}"))?;
+    let mut file = options.open(file).with_context(|| folder::unwritable(folder))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {shown}")),

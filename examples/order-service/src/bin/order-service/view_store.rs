@@ -5,9 +5,9 @@
 
 #[cfg(feature = "postgres")]
 use std::env;
-use std::{fs, path::Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use cqrs_core::{
     Builder, StoreError,
     memory::MemoryViews,
@@ -21,6 +21,8 @@ use order_service::{
     OrderService,
     views::{MonthSales, SalesByMonth, SalesOfYear as _},
 };
+
+use crate::folder;
 
 /// The default file of SQLite.
 const FILE: &str = "views.db";
@@ -78,8 +80,7 @@ impl Views {
             }
             (Some(file), _) => file.into(),
             (None, Some(folder)) => {
-                let failed = || format!("cannot make the folder {}", folder.display());
-                fs::create_dir_all(folder).with_context(failed)?;
+                folder::make(folder)?;
                 folder.join(FILE)
             }
         };
