@@ -1,13 +1,13 @@
-//! How often a command allocates, beyond its own handler: a number that grows only for a reason.
+//! How often a command allocates, beyond its own handler, and how often a query does: numbers that grow only for a reason.
 
 use allocation_counter::{AllocationInfo, measure};
-use cqrs_benches::domain::{CreateOrder, Order, PayOrder, SendParcel};
+use cqrs_benches::domain::{CreateOrder, GetOrder, Order, OrderSummary, PayOrder, SendParcel};
 use cqrs_core::{
     Apply as _, Clock as _, Command, CommandId, Context, Cqrs, Handle, memory::Memory, port::SystemClock,
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// Enough commands that rare allocations, such as of a table that grows, do not count for much.
+/// Enough commands, and queries, that rare allocations, such as of a table that grows, do not count for much.
 const COMMANDS: u64 = 2_000;
 
 /// The most allocations of a command of one event on an aggregate in memory. One of them is the future of the append, by
@@ -16,6 +16,9 @@ const MOST_FOR_ONE_EVENT: f64 = 7.5;
 
 /// The same for a command of three events.
 const MOST_FOR_THREE_EVENTS: f64 = 14.5;
+
+/// The most allocations of a query by key, with those of the document.
+const MOST_FOR_A_QUERY: f64 = 5.5;
 
 #[test]
 fn a_command_of_one_event_allocates_no_more_than_it_did() {
@@ -29,6 +32,31 @@ fn a_command_of_three_events_allocates_no_more_than_it_did() {
     let extra = extra(SendParcel::usual);
     println!("{extra:.2} allocations per command of three events, over the handler's own");
     assert!(extra <= MOST_FOR_THREE_EVENTS, "{extra:.2} allocations, not {MOST_FOR_THREE_EVENTS}");
+}
+
+#[test]
+fn a_query_by_key_allocates_no_more_than_it_did() {
+    let runtime = runtime();
+    let (cqrs, receipt) = runtime.block_on(async {
+        let builder = Cqrs::builder(Memory::default()).aggregate::<Order>().view::<OrderSummary>();
+        let cqrs = builder.start().await.expect("it starts");
+        let receipt = cqrs.execute(CreateOrder::usual(1)).await.expect("a new order");
+        cqrs.caught_up().await.expect("the view has it");
+        (cqrs, receipt)
+    });
+    let queries = |number| {
+        runtime.block_on(async {
+            for _ in 0..number {
+                let order = cqrs.query(GetOrder { order: 1 }).after(&receipt).await.expect("an answer");
+                assert!(order.is_some());
+            }
+        });
+    };
+    queries(1_000);
+    let each =
+        count(measure(|| queries(COMMANDS))) / f64::from(u32::try_from(COMMANDS).expect("not that many"));
+    println!("{each:.2} allocations per query by key");
+    assert!(each <= MOST_FOR_A_QUERY, "{each:.2} allocations, not {MOST_FOR_A_QUERY}");
 }
 
 /// The allocations of a command in the service, without those of making the command, handling it and applying its
