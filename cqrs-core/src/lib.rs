@@ -11,6 +11,7 @@
 //! | [`model`] | what aggregates and events can say of themselves beside the derives |
 //! | [`log`] | events as they stand in a log |
 //! | [`port`] | what an adapter implements, and projections by hand |
+//! | [`read_models`] | what queries are asked of, and how an adapter adds a form of it |
 //! | [`operate`] | status, rebuilds, dead letters, dead intents, traces |
 //! | [`by_name`] | commands and queries that come off a wire |
 //! | [`intercept`] | authorization, validation and logging around every dispatch |
@@ -48,7 +49,8 @@ pub use port::{backend::Backend, clock::Clock};
 pub use service::{Cqrs, builder::Builder};
 
 pub use read::{
-    query::{Answer, Documents, Query},
+    documents::Documents,
+    query::{Answer, Query},
     view::{Project, View},
 };
 
@@ -126,6 +128,14 @@ pub mod announce {
     pub use crate::{effects::announce::Announce, service::builder::following::Following};
 }
 
+/// What queries are asked of: views and other read models, alone or several as a tuple.
+pub mod read_models {
+    pub use crate::read::{
+        active_build::ActiveBuild,
+        read_model::{ReadModel, ReadModels},
+    };
+}
+
 /// The futures with settings that [`Cqrs::execute`] and [`Cqrs::query`] return.
 pub mod futures {
     pub use crate::service::{ask::Ask, execute::Execute};
@@ -176,7 +186,7 @@ pub mod __private {
             },
             upcast::{Upcast, upcast},
         },
-        read::query::{HasText, MadeOf, answer_of, document_key},
+        read::query::{FindsDocument, HasText, MadeOf, document_key, document_of},
     };
     #[cfg(feature = "schema")]
     pub use schemars;

@@ -151,14 +151,12 @@ where
 {
     async fn answer(
         query: GetLinks<Id>,
-        documents: &impl ::cqrs_core::Documents<Self>,
+        reader: &<Self as ::cqrs_core::read_models::ReadModels>::Reader,
     ) -> ::core::result::Result<Option<Links>, ::cqrs_core::Error> {
         let key: ::std::string::String = ::cqrs_core::__private::document_key::<
             Id,
         >(&query.0);
-        let document = documents.get(&key).await?;
-        ::core::result::Result::Ok(
-            ::cqrs_core::__private::answer_of::<Self, Option<Links>>(document),
-        )
+        let document = ::cqrs_core::__private::document_of::<Self>(reader, &key).await?;
+        ::core::result::Result::Ok(document.answer::<Option<Links>>())
     }
 }

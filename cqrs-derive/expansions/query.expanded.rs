@@ -8,15 +8,13 @@ impl ::cqrs_core::Query for GetOrder {
 impl ::cqrs_core::Answer<GetOrder> for OrderSummary {
     async fn answer(
         query: GetOrder,
-        documents: &impl ::cqrs_core::Documents<Self>,
+        reader: &<Self as ::cqrs_core::read_models::ReadModels>::Reader,
     ) -> ::core::result::Result<Option<OrderSummary>, ::cqrs_core::Error> {
         let key: ::std::string::String = ::cqrs_core::__private::document_key::<
             OrderId,
         >(&query.order);
-        let document = documents.get(&key).await?;
-        ::core::result::Result::Ok(
-            ::cqrs_core::__private::answer_of::<Self, Option<OrderSummary>>(document),
-        )
+        let document = ::cqrs_core::__private::document_of::<Self>(reader, &key).await?;
+        ::core::result::Result::Ok(document.answer::<Option<OrderSummary>>())
     }
 }
 #[automatically_derived]

@@ -248,7 +248,7 @@ pub fn derive_command(input: TokenStream) -> TokenStream {
 ///
 /// | option | meaning | default |
 /// |---|---|---|
-/// | `view = OrderSummary` | the type of the view that answers | required |
+/// | `view = OrderSummary` | the type of the view that answers, or a tuple of views | required |
 /// | `answer = Option<OrderSummary>` | the type of the answer | required |
 /// | `name = "get_order"` | the name in messages | the type in snake case |
 /// | `crate = path` | the path of `cqrs_core` | `::cqrs_core` |

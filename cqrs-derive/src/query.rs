@@ -44,7 +44,12 @@ enum Key<'a> {
     Field(Marked<'a>),
     /// The mark of the field is misspelled: a hole in place of the key.
     Misspelled(TokenStream),
+    /// There are several views: a hole in place of the answer.
+    OfSeveral(TokenStream),
 }
+
+const OF_SEVERAL: &str =
+    "a key finds a document of one view: leave out `#[query(key)]`, and implement `Answer` for the tuple";
 
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
@@ -60,14 +65,14 @@ impl<'a> Model<'a> {
         let has_view = matches!(&options.view, Some(view) if view.0.is_ok());
         let view = target.required(options.view, "view", "who answers the query", errors);
         let answer = target.required(options.answer, "answer", "what the answer is", errors);
-        Self {
-            target,
-            krate: target::framework(options.krate, errors),
-            name: target.name(options.name, errors),
-            key: key(target, errors).filter(|_| has_view),
-            view,
-            answer,
-        }
+        let krate = target::framework(options.krate, errors);
+        let name = target.name(options.name, errors);
+        let key = key(target, errors).filter(|_| has_view).map(|key| {
+            let Type::Tuple(several) = &view else { return key };
+            let error = syn::Error::new_spanned(several, OF_SEVERAL);
+            Key::OfSeveral(target.filled(hole(&error), error, errors))
+        });
+        Self { target, krate, name, view, answer, key }
     }
 }
 
@@ -86,7 +91,7 @@ impl Model<'_> {
         let (attributes, ty) = (target.attributes(), target.ty());
         let generics = target.bounded([
             parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static),
-            parse_quote!(#view: #krate::View),
+            self.is_asked(),
             parse_quote!(#answer: ::core::marker::Send),
         ]);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
@@ -103,43 +108,63 @@ impl Model<'_> {
         }
     }
 
+    /// The bound on the view.
+    fn is_asked(&self) -> WherePredicate {
+        let Self { krate, view, key, .. } = self;
+        match key {
+            Some(Key::Field(_) | Key::Misspelled(_)) => parse_quote!(#view: #krate::View),
+            Some(Key::OfSeveral(_)) | None => parse_quote!(#view: #krate::read_models::ReadModels),
+        }
+    }
+
     fn emit_answer(&self, key: &Key<'_>) -> TokenStream {
         let Self { target, krate, view, answer, .. } = self;
         let (attributes, ty) = (target.attributes(), target.ty());
         let mut bounds: Vec<WherePredicate> = vec![
             parse_quote!(#ty: ::core::marker::Send + ::core::marker::Sync + 'static),
-            parse_quote!(#view: #krate::View),
+            self.is_asked(),
             parse_quote!(#answer: ::core::convert::From<::core::option::Option<#view>> + ::core::marker::Send),
         ];
-        // The compiler reports a key without `Display`, and an answer that cannot be made, at their types.
-        let document_key = match key {
+        let body = match key {
             Key::Field(Marked { member, ty }) => {
                 bounds.push(parse_quote!(#ty: ::core::fmt::Display));
+                // The compiler reports a key without `Display` at its type.
                 let there = target::reported_at(ty);
                 let krate = target::respanned(krate, there);
-                quote_spanned!(there=> #krate::__private::document_key::<#ty>(&query.#member))
+                self.found(&quote_spanned!(there=> #krate::__private::document_key::<#ty>(&query.#member)))
             }
-            Key::Misspelled(hole) => hole.clone(),
+            Key::Misspelled(hole) => self.found(hole),
+            Key::OfSeveral(hole) => hole.clone(),
         };
         let generics = target.bounded(bounds);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
-        let from = {
-            let there = target::reported_at(answer);
-            let krate = target::respanned(krate, there);
-            quote_spanned!(there=> #krate::__private::answer_of::<Self, #answer>(document))
-        };
         quote! {
             #attributes
             impl #impl_generics #krate::Answer<#ty> for #view #where_clause {
                 async fn answer(
                     query: #ty,
-                    documents: &impl #krate::Documents<Self>,
+                    reader: &<Self as #krate::read_models::ReadModels>::Reader,
                 ) -> ::core::result::Result<#answer, #krate::Error> {
-                    let key: ::std::string::String = #document_key;
-                    let document = documents.get(&key).await?;
-                    ::core::result::Result::Ok(#from)
+                    #body
                 }
             }
+        }
+    }
+
+    /// The answer from the document of `key`. The compiler reports a view without documents, and an answer that cannot
+    /// be made of one, at their types.
+    fn found(&self, key: &TokenStream) -> TokenStream {
+        let Self { krate, view, answer, .. } = self;
+        let document = {
+            let there = target::reported_at(view);
+            let krate = target::respanned(krate, there);
+            quote_spanned!(there=> #krate::__private::document_of::<Self>(reader, &key).await?)
+        };
+        let made = quote_spanned!(target::reported_at(answer)=> document.answer::<#answer>());
+        quote! {
+            let key: ::std::string::String = #key;
+            let document = #document;
+            ::core::result::Result::Ok(#made)
         }
     }
 }

@@ -272,7 +272,7 @@ pub struct RichAccounts {
 }
 
 impl Answer<RichAccounts> for Statement {
-    async fn answer(query: RichAccounts, documents: &impl Documents<Self>) -> Result<Vec<String>, Error> {
+    async fn answer(query: RichAccounts, documents: &Documents<Self>) -> Result<Vec<String>, Error> {
         let all = documents.all().await?.into_iter();
         Ok(all.filter(|(_, found)| found.balance >= query.at_least).map(|(account, _)| account).collect())
     }
@@ -284,7 +284,7 @@ impl Answer<RichAccounts> for Statement {
 pub struct CountOpenings;
 
 impl Answer<CountOpenings> for Openings {
-    async fn answer(_: CountOpenings, documents: &impl Documents<Self>) -> Result<u64, Error> {
+    async fn answer(_: CountOpenings, documents: &Documents<Self>) -> Result<u64, Error> {
         Ok(documents.get("all").await?.map_or(0, |found| found.count))
     }
 }

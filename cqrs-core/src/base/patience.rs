@@ -34,6 +34,24 @@ impl Patience {
     }
 }
 
+/// A time limit that several waits share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    since: Instant,
+    pub(crate) whole: Duration,
+}
+
+impl Limit {
+    pub(crate) fn of(whole: Duration) -> Self {
+        Self { since: Instant::now(), whole }
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(&self) -> Duration {
+        self.whole.saturating_sub(self.since.elapsed())
+    }
+}
+
 /// A store's answer. A transient failure is asked about again, and a store that gives no answer at all fails, both
 /// within `duration`; `what` describes the question.
 pub(crate) async fn asked<T, F>(
@@ -44,7 +62,21 @@ pub(crate) async fn asked<T, F>(
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut patience = Patience::of(duration);
+    asked_within(duration, duration, what, ask).await
+}
+
+/// A store's answer. A transient failure is asked about again for as long as `again`, and a store that gives no answer
+/// at all fails after `silence`; `what` describes the question.
+pub(crate) async fn asked_within<T, F>(
+    again: Duration,
+    silence: Duration,
+    what: impl Fn() -> String,
+    ask: impl Fn() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut patience = Patience::of(again);
     let asking = async {
         loop {
             if let Some(answer) = patience.after(ask().await).await? {
@@ -52,7 +84,7 @@ where
             }
         }
     };
-    timeout(duration, asking).await.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
+    timeout(silence, asking).await.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
 }
 
 #[cfg(test)]

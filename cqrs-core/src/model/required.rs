@@ -72,7 +72,15 @@ impl<E, A: HasDefault + HasClone + IsShared> KeepsState<A> for E {
 /// The requirements on a view or a policy `T`, as a bound on what it follows.
 pub trait KeepsDocument<T> {
     /// `T`.
-    type Document: Default + Serialize + DeserializeOwned + Send + Sync + BorrowMut<T> + Into<T> + 'static;
+    type Document: Default
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + BorrowMut<T>
+        + From<T>
+        + Into<T>
+        + 'static;
 }
 
 impl<Of, T: HasDefault + HasSerde + IsShared> KeepsDocument<T> for Of {

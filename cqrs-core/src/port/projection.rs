@@ -1,6 +1,6 @@
 //! The port that a projector drives: it applies events to a store, in one write with the checkpoint.
 
-use std::{future::Future, time::Duration};
+use std::{any::Any, future::Future, time::Duration};
 
 use bytes::Bytes;
 
@@ -275,7 +275,7 @@ impl From<StoreError> for ProjectError {
 
 /// [`Projection`] without its type, so that one projector serves all projections. The dynamic calls are one for each
 /// batch.
-pub(crate) trait AnyProjection: Send + Sync + 'static {
+pub(crate) trait AnyProjection: Any + Send + Sync {
     fn settings(&self) -> ProjectionSettings;
     fn under_way(&self) -> Vec<(AggregateKey, Position)>;
     fn waiting(&self) -> Option<Waiting>;

@@ -1,22 +1,13 @@
 //! Queries: questions to views.
 
-use std::{fmt, future::Future, marker::PhantomData, time::Duration};
-
-use bytes::Bytes;
+use std::{fmt, future::Future};
 
 use crate::{
-    base::{
-        error::Error,
-        id::{ProjectionId, check_id},
-        patience::asked,
-        store_error::StoreError,
-    },
-    encoding::json,
-    port::{any_views::AnyViews, view_store::ViewStore},
-    read::view::{DocumentOf, View},
+    base::error::Error,
+    read::{documents::Documents, read_model::ReadModels, view::View},
 };
 
-/// A question to a view.
+/// A question to a view, or to several: `#[query(view = (OrderSummary, CustomerOrders), …)]`.
 ///
 /// If it is derived with a `#[query(key)]` field, the answer is the document of that key. Otherwise the view answers it
 /// with its own [`Answer`]:
@@ -56,12 +47,15 @@ use crate::{
 /// }
 ///
 /// impl Answer<BusyCountries> for CountryOrders {
-///     async fn answer(query: BusyCountries, documents: &impl Documents<Self>) -> Result<Vec<(String, u64)>, Error> {
+///     async fn answer(query: BusyCountries, documents: &Documents<Self>) -> Result<Vec<(String, u64)>, Error> {
 ///         let all = documents.all().await?.into_iter().map(|(country, view)| (country, view.orders));
 ///         Ok(all.filter(|(_, orders)| *orders >= query.at_least).collect())
 ///     }
 /// }
 /// ```
+///
+/// Queries of rows in a database (`SqlView` in the crate `cqrs-sql`) and of several views are answered in the same way,
+/// with another reader: see the [guide](crate::guide::queries#two-views).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a query",
     note = "add `#[derive(cqrs_core::Query)]` with `#[query(view = …, answer = …)]`"
@@ -70,8 +64,8 @@ pub trait Query: Send + Sync + 'static {
     /// The name in messages, such as `get_order`.
     const NAME: &'static str;
 
-    /// The view that answers.
-    type View: View;
+    /// The view that answers, or a tuple of up to eight views: see [`ReadModels`].
+    type View: ReadModels;
 
     /// The type of the answer.
     type Answer: Send;
@@ -100,9 +94,55 @@ impl<T: fmt::Display> HasText for T {
     }
 }
 
-/// The answer of a query by key, for the derive.
-pub fn answer_of<V, Answer: MadeOf<V>>(document: Option<V>) -> Answer {
-    Answer::made_of(document)
+/// The documents of a view `V`, in which a key finds one: the reader of a view.
+#[diagnostic::on_unimplemented(
+    message = "`{V}` has no documents that a key could find: it is not a `View`",
+    label = "expected a type with `impl View`",
+    note = "leave out `#[query(key)]`, and implement `Answer` for `{V}`"
+)]
+pub trait FindsDocument<V> {
+    /// `V`. As a type of this trait it is unknown where the trait is missing, so that nothing more is reported about it.
+    type Document;
+
+    /// The document of `key`.
+    fn found(&self, key: &str) -> impl Future<Output = Result<Found<Self::Document>, Error>> + Send;
+}
+
+impl<V: View> FindsDocument<V> for Documents<V> {
+    type Document = V;
+
+    async fn found(&self, key: &str) -> Result<Found<V>, Error> {
+        Ok(Found(self.get(key).await?))
+    }
+}
+
+/// The document of a query by key, for the derive.
+///
+/// # Errors
+///
+/// Those of [`Documents::get`].
+///
+/// # Cancel safety
+///
+/// Dropping it loses nothing.
+pub fn document_of<V: ReadModels>(
+    reader: &V::Reader,
+    key: &str,
+) -> impl Future<Output = Result<Found<<V::Reader as FindsDocument<V>>::Document>, Error>> + Send
+where
+    V::Reader: FindsDocument<V>,
+{
+    reader.found(key)
+}
+
+/// The document of a query by key, if there is one.
+pub struct Found<V>(Option<V>);
+
+impl<V> Found<V> {
+    /// The answer that is made of it.
+    pub fn answer<Answer: MadeOf<V>>(self) -> Answer {
+        Answer::made_of(self.0)
+    }
 }
 
 /// [`From<Option<V>>`](From).
@@ -124,133 +164,22 @@ impl<V, T: From<Option<V>>> MadeOf<V> for T {
     }
 }
 
-/// Answers one type of query.
+/// Answers one type of query. It is implemented for a [`View`], for a tuple of views, or for a view with rows in its
+/// database, such as `InSqlite<OrderRows>` of the crate `cqrs-sql`.
 #[diagnostic::on_unimplemented(
     message = "the view `{Self}` does not answer `{Q}`",
     note = "mark the field that holds the document's key with `#[query(key)]`, or add `impl Answer<{Q}> for {Self}`"
 )]
-pub trait Answer<Q: Query<View = Self>>: View {
-    /// The answer from the view's documents.
+pub trait Answer<Q: Query<View = Self>>: ReadModels {
+    /// The answer, from what the reader reads: the [`Documents`](crate::Documents) of a view, the rows of an `SqlView`,
+    /// or, for a tuple, the tuple of these.
     ///
     /// # Errors
     ///
-    /// [`Error`] when the view store fails.
+    /// [`Error`] when a store fails.
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    fn answer(
-        query: Q,
-        documents: &impl Documents<Self>,
-    ) -> impl Future<Output = Result<Q::Answer, Error>> + Send;
-}
-
-/// The documents of one view, for reading.
-pub trait Documents<V: View>: Sync {
-    /// The document of `key`, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidId`] for a key that no document can have, or the store's.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it loses nothing.
-    fn get(&self, key: &str) -> impl Future<Output = Result<Option<V>, Error>> + Send;
-
-    /// At most `max` documents with their keys, sorted by key, that come after the key `after`; with `None`, the first
-    /// ones. For the next page, pass the last key of this one.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it loses nothing.
-    fn page(
-        &self,
-        after: Option<&str>,
-        max: usize,
-    ) -> impl Future<Output = Result<Vec<(String, V)>, Error>> + Send {
-        async move {
-            let mut all = self.all().await?;
-            all.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
-            all.truncate(max);
-            Ok(all)
-        }
-    }
-
-    /// All documents with their keys, sorted by key. For small views: it reads all of them.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it loses nothing.
-    fn all(&self) -> impl Future<Output = Result<Vec<(String, V)>, Error>> + Send;
-}
-
-/// The documents of `V` in a view store.
-pub(crate) struct StoredDocuments<'a, V> {
-    store: &'a AnyViews,
-    /// The active build.
-    build: ProjectionId,
-    /// How long a failing store is asked again.
-    patience: Duration,
-    view: PhantomData<fn() -> V>,
-}
-
-impl<'a, V> StoredDocuments<'a, V> {
-    pub(crate) fn new(store: &'a AnyViews, build: ProjectionId, patience: Duration) -> Self {
-        Self { store, build, patience, view: PhantomData }
-    }
-}
-
-impl<V: View> Documents<V> for StoredDocuments<'_, V> {
-    async fn get(&self, key: &str) -> Result<Option<V>, Error> {
-        check_id(key)?;
-        let found = self.asked(|| self.store.get(&self.build, key)).await?;
-        Ok(found.map(|document| decode_document(&self.build, key, &document)).transpose()?)
-    }
-
-    async fn page(&self, after: Option<&str>, max: usize) -> Result<Vec<(String, V)>, Error> {
-        let found = self.asked(|| self.store.page(&self.build, after, max)).await?;
-        found.into_iter().map(|document| self.decode(document)).collect()
-    }
-
-    async fn all(&self) -> Result<Vec<(String, V)>, Error> {
-        let mut found = self.asked(|| self.store.list(&self.build)).await?;
-        found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        found.into_iter().map(|document| self.decode(document)).collect()
-    }
-}
-
-impl<V: View> StoredDocuments<'_, V> {
-    async fn asked<T, F>(&self, ask: impl Fn() -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        asked(self.patience, || format!("reading view {}", self.build), ask).await
-    }
-
-    fn decode(&self, (key, document): (String, Bytes)) -> Result<(String, V), Error> {
-        let view = decode_document(&self.build, &key, &document)?;
-        Ok((key, view))
-    }
-}
-
-pub(crate) fn decode_document<V: View>(
-    build: &ProjectionId,
-    key: &str,
-    document: &[u8],
-) -> Result<V, StoreError> {
-    let document = json::decode::<DocumentOf<V>>(document);
-    document.map(Into::into).map_err(|error| StoreError::BadDocument {
-        view: build.to_string(),
-        key: key.to_owned(),
-        reason: error.to_string(),
-    })
+    fn answer(query: Q, reader: &Self::Reader) -> impl Future<Output = Result<Q::Answer, Error>> + Send;
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The documents of `V` in the view store `S`.
-pub(crate) struct ViewProjection<V> {
+pub struct ViewProjection<V> {
     views: AnyViews,
     view: PhantomData<fn() -> V>,
 }

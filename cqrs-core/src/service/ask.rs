@@ -1,20 +1,24 @@
 //! A query with its settings, before it is awaited.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
 
+use smallvec::SmallVec;
 use tracing::Instrument;
 
 use crate::{
-    base::{error::Error, id::ProjectionId, metadata::Metadata, source::describe},
+    base::{error::Error, id::ProjectionId, metadata::Metadata, patience::Limit, source::describe},
     log::commit::Receipt,
+    projector::worker::Worker,
     read::{
-        query::{Answer, Query, StoredDocuments},
-        view::View,
+        active_build::ActiveBuild,
+        query::{Answer, Query},
+        read_model::{Opened, ReadModels},
     },
     service::{
         deferred::Deferred,
@@ -57,12 +61,14 @@ where
 impl<Q: Query> Ask<Q> {
     /// Answers only after the view has applied the command of `receipt`, so that a caller reads its own writes. If the
     /// view has set aside an event of the command, or an earlier one of the aggregate, the answer is
-    /// [`Error::SetAside`].
+    /// [`Error::SetAside`]. A query of several views waits for each of them that applies the aggregate's events.
     pub fn after(self, receipt: &Receipt) -> Self {
         Self(self.0.with(|settings| settings.after = Some(receipt.clone())))
     }
 
-    /// How long to wait for that; by default the service's [`query_patience`](crate::Builder::query_patience).
+    /// How long the query waits; by default the service's [`query_patience`](crate::Builder::query_patience). It waits for
+    /// the receipt and for an active build in all its views together, and what is left is for a store that fails for a
+    /// moment. One request to a store that gives no answer fails after as long as the whole patience.
     pub fn patience(self, patience: Duration) -> Self {
         Self(self.0.with(|settings| settings.patience = patience))
     }
@@ -79,11 +85,12 @@ where
 {
     async fn run(self) -> Result<Q::Answer, Error> {
         let Self { runtime, query, after, patience, metadata } = self;
-        let span = tracing::info_span!("query", query = Q::NAME, view = Q::View::NAME);
+        let names = Q::View::NAMES;
+        let span = tracing::info_span!("query", query = Q::NAME, view = &*views(names));
         let call = Call {
             kind: CallKind::Query,
             name: Q::NAME,
-            target: Q::View::NAME,
+            targets: names,
             id: None,
             command_id: None,
             correlation_id: None,
@@ -93,9 +100,8 @@ where
         let asked = &runtime;
         let dispatch = |_| async move {
             let result = async {
-                let build = answering::<Q::View>(asked, after, patience).await?;
-                <Q::View as Answer<Q>>::answer(query, &StoredDocuments::new(&asked.views, build, patience))
-                    .await
+                let reader = opened::<Q::View>(asked, after, patience).await?;
+                <Q::View as Answer<Q>>::answer(query, &reader).await
             }
             .await;
             let outcome = match &result {
@@ -116,33 +122,71 @@ impl<Q: Query> Future for Ask<Q> {
     }
 }
 
-/// The active build of the view, once it has applied the command of the receipt.
-async fn answering<V: View>(
+/// The readers of a query's views, once each view has applied the command of the receipt.
+async fn opened<M: ReadModels>(
     runtime: &Runtime,
     after: Option<Receipt>,
     patience: Duration,
-) -> Result<ProjectionId, Error> {
-    let worker = runtime.worker(V::NAME)?;
+) -> Result<M::Reader, Error> {
+    let opened = active_builds(runtime, M::NAMES, after, Limit::of(patience)).await?;
+    // A name belongs to one projection of a service, so that each has the type that the service's list says.
+    M::open(&opened).ok_or_else(|| runtime.unknown(&views(M::NAMES)))
+}
+
+/// What queries have one of, and seldom several.
+type Few<T> = SmallVec<[T; 2]>;
+
+/// The active build of each view, once each has applied the command of the receipt: all of it within the limit.
+async fn active_builds<'a>(
+    runtime: &'a Runtime,
+    names: &[&str],
+    after: Option<Receipt>,
+    limit: Limit,
+) -> Result<Few<Opened<'a>>, Error> {
+    let workers = names.iter().map(|name| runtime.worker(name)).collect::<Result<Few<_>, _>>()?;
     loop {
-        let seen = match &after {
-            Some(receipt) => runtime.wait(worker, receipt, patience).await?,
-            None => None,
-        };
-        let answering = async {
-            loop {
-                match worker.answering().await {
-                    Err(Error::Store(error)) if error.is_transient() => tokio::time::sleep(LOOK).await,
-                    answering => return answering,
-                }
-            }
-        };
-        let Ok(answering) = tokio::time::timeout(patience, answering).await else {
-            return Err(Error::ViewBuilding { view: V::NAME, version: V::VERSION });
-        };
-        let answering = answering?;
-        // Another build may have become active in between, with dead letters of its own.
-        if seen.is_none_or(|seen| seen == answering) {
-            return Ok(answering);
+        let mut seen = Few::new();
+        for worker in &workers {
+            seen.push(match &after {
+                Some(receipt) => runtime.wait(worker, receipt, limit).await?,
+                None => None,
+            });
         }
+        // Only then the builds, so that those of all views are the active ones of about the same time.
+        let mut builds = Few::new();
+        for worker in &workers {
+            builds.push(active_build(worker, limit).await?);
+        }
+        // Another build may have become active in between, with dead letters of its own.
+        if seen.iter().zip(&builds).all(|(seen, build)| seen.as_ref().is_none_or(|seen| seen == build)) {
+            let left = limit.left();
+            let opened = |(worker, build): (&&'a Arc<Worker>, ProjectionId)| Opened {
+                projection: &*worker.projection,
+                build: ActiveBuild::of_query(build, left, limit.whole),
+            };
+            return Ok(workers.iter().zip(builds).map(opened).collect());
+        }
+    }
+}
+
+/// The active build of a view, once there is one.
+async fn active_build(worker: &Worker, limit: Limit) -> Result<ProjectionId, Error> {
+    let answering = async {
+        loop {
+            match worker.answering().await {
+                Err(Error::Store(error)) if error.is_transient() => tokio::time::sleep(LOOK).await,
+                answering => return answering,
+            }
+        }
+    };
+    let building = Error::ViewBuilding { view: worker.name, version: worker.version };
+    tokio::time::timeout(limit.left(), answering).await.unwrap_or(Err(building))
+}
+
+/// The names of a query's views in one text.
+fn views(names: &[&'static str]) -> Cow<'static, str> {
+    match names {
+        [name] => Cow::Borrowed(name),
+        names => Cow::Owned(names.join(", ")),
     }
 }

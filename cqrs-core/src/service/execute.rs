@@ -166,7 +166,7 @@ where
         let call = Call {
             kind: CallKind::Command,
             name: command.name(),
-            target: C::Aggregate::NAME,
+            targets: const { &[C::Aggregate::NAME] },
             id: Some(key.id().to_owned()),
             command_id: Some(id),
             correlation_id: Some(context.correlation_id),

@@ -49,8 +49,8 @@ pub struct Call<'a> {
     pub kind: CallKind,
     /// The message's name, such as `create_order`.
     pub name: &'static str,
-    /// The aggregate type, for a command, or the view, for a query.
-    pub target: &'static str,
+    /// The aggregate type, for a command, or the views, for a query: one, or those of a tuple.
+    pub targets: &'static [&'static str],
     /// The aggregate's id; `None` for a query.
     pub id: Option<String>,
     /// The command's id; `None` for a query.

@@ -12,7 +12,7 @@ use crate::{
     },
     read::{
         query::{Answer, Query},
-        view::View,
+        read_model::{ReadModel, ReadModels},
     },
     write::queue::Queues,
 };
@@ -29,13 +29,13 @@ pub trait HasAggregate<T: Aggregate, Index>: AggregateList {
     fn queues_of(all: &Self::Queues) -> &Arc<Queues<T>>;
 }
 
-/// A service that has the view `T`; `Index` is inferred.
+/// A service that has the view `T` or, if `T` is a tuple, each of its views; `Index` is inferred.
 #[diagnostic::on_unimplemented(
     message = "the view `{T}` is not part of this service",
     label = "the service was built without `{T}`",
-    note = "add `.view::<{T}>()` where the service is built"
+    note = "add `.view::<{T}>()` where the service is built; for rows of a database, `.read_model(…)` with the projection"
 )]
-pub trait HasView<T: View, Index>: ViewList {}
+pub trait HasView<T: ReadModels, Index>: ViewList {}
 
 /// A command that a service with the aggregates `A` can execute, for functions that are generic over commands; `Index`
 /// is inferred.
@@ -94,21 +94,12 @@ pub trait AggregateList: 'static {
     fn visit<V: AggregateVisitor>(all: &Self::Queues, visitor: &mut V);
 }
 
-/// A tuple of up to 16 views.
-pub trait ViewList: 'static {
-    /// Passes each view to `visitor`.
-    #[doc(hidden)]
-    fn visit<V: ViewVisitor>(visitor: &mut V);
-}
+/// A tuple of up to 16 views: of types with [`View`](crate::View), and of other [`ReadModel`]s.
+pub trait ViewList: 'static {}
 
 #[doc(hidden)]
 pub trait AggregateVisitor {
     fn aggregate<A: Aggregate>(&mut self, queues: &Arc<Queues<A>>);
-}
-
-#[doc(hidden)]
-pub trait ViewVisitor {
-    fn view<V: View>(&mut self);
 }
 
 /// For `[done] next rest…`: implements the traits for the list `(done, next)`, and recurses with the rest.
@@ -136,12 +127,7 @@ macro_rules! lists {
                 $(visitor.aggregate::<$member>(&all.$index);)*
             }
         }
-        #[allow(unused_variables, reason = "the empty list has nothing to visit")]
-        impl<$($member: View),*> ViewList for ($($member,)*) {
-            fn visit<Visitor: ViewVisitor>(visitor: &mut Visitor) {
-                $(visitor.view::<$member>();)*
-            }
-        }
+        impl<$($member: ReadModel),*> ViewList for ($($member,)*) {}
         lists!(@has [$($member)*] $($index $member)*);
     };
     (@has $all:tt $($index:tt $member:ident)*) => {
@@ -153,8 +139,28 @@ macro_rules! lists {
                 &all.$index
             }
         }
-        impl<$($all: View),*> HasView<$member, At<$index>> for ($($all,)*) {}
+        impl<$($all: ReadModel),*> HasView<$member, At<$index>> for ($($all,)*) {}
     };
 }
+
+/// A list that has each view of a tuple.
+macro_rules! has_views {
+    ($($view:ident $index:ident)+) => {
+        impl<List, $($view, $index),+> HasView<($($view,)+), ($($index,)+)> for List
+        where
+            $($view: ReadModel, List: HasView<$view, $index>,)+
+        {
+        }
+    };
+}
+
+has_views! { A IndexA }
+has_views! { A IndexA B IndexB }
+has_views! { A IndexA B IndexB C IndexC }
+has_views! { A IndexA B IndexB C IndexC D IndexD }
+has_views! { A IndexA B IndexB C IndexC D IndexD E IndexE }
+has_views! { A IndexA B IndexB C IndexC D IndexD E IndexE F IndexF }
+has_views! { A IndexA B IndexB C IndexC D IndexD E IndexE F IndexF G IndexG }
+has_views! { A IndexA B IndexB C IndexC D IndexD E IndexE F IndexF G IndexG H IndexH }
 
 lists!([] 0 A 1 B 2 C 3 D 4 E 5 F 6 G 7 H 8 I 9 J 10 K 11 L 12 M 13 N 14 O 15 P);

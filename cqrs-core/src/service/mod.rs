@@ -9,6 +9,7 @@ use crate::{
     base::{
         error::Error,
         id::{AggregateKey, CorrelationId, ProjectionId},
+        patience::Limit,
         store_error::StoreError,
     },
     effects::dead_intent::DeadIntents,
@@ -109,14 +110,15 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     }
 
     /// Answers a query. Set its options, then await the returned value; `cqrs.query(query).after(&receipt).await` waits
-    /// until the view has applied the command of the receipt.
+    /// until the view has applied the command of the receipt. A query of several views waits for each.
     ///
     /// The compiler infers the parameter `AddedOnce`. If it cannot, the query's view is added to the service twice.
     ///
     /// # Errors
     ///
-    /// [`Error`]: the view store's, [`Error::ViewBehind`] when the view did not reach the receipt in time, or
-    /// [`Error::SetAside`] when it could not apply the command's events.
+    /// [`Error`]: the view store's, [`Error::ViewBehind`] when a view did not reach the receipt in time,
+    /// [`Error::SetAside`] when it could not apply the command's events, or [`Error::ViewBuilding`] when no build of it
+    /// is active yet.
     ///
     /// # Cancel safety
     ///
@@ -371,7 +373,7 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     }
 
     /// Waits until a projection has applied the command of `receipt`, if it applies that aggregate's events at all:
-    /// call it before you read from your own tables. For a query, [`after`](Ask::after) does this.
+    /// call it before you read its results by hand. For a query, [`after`](Ask::after) does this.
     ///
     /// # Errors
     ///
@@ -384,7 +386,7 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// Dropping it loses nothing.
     pub async fn seen(&self, projection: &str, receipt: &Receipt) -> Result<(), Error> {
         let worker = self.runtime.worker(projection)?;
-        self.runtime.wait(worker, receipt, self.runtime.patience).await.map(drop)
+        self.runtime.wait(worker, receipt, Limit::of(self.runtime.patience)).await.map(drop)
     }
 
     /// The active build of a projection, for tables that are named by the build; `None` while the first build of a

@@ -5,9 +5,14 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::DropGuard;
 
 use crate::{
-    base::{error::Error, id::ProjectionId, patience::asked, store_error::StoreError},
+    base::{
+        error::Error,
+        id::ProjectionId,
+        patience::{Limit, asked},
+        store_error::StoreError,
+    },
     log::commit::Receipt,
-    port::{any_views::AnyViews, deadlines::AnyDeadlines, event_store::EventStore},
+    port::{deadlines::AnyDeadlines, event_store::EventStore},
     projector::{
         stopping::Tasks,
         worker::{Worker, waiting::POSITION},
@@ -21,7 +26,6 @@ pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) struct Runtime {
     pub(crate) shell: Arc<Shell>,
-    pub(crate) views: AnyViews,
     pub(crate) interceptors: Vec<Box<dyn Interceptor>>,
     /// How long a query waits for its view, and for the view store's answer.
     pub(crate) patience: Duration,
@@ -36,10 +40,15 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     pub(crate) fn worker(&self, name: &str) -> Result<&Arc<Worker>, Error> {
-        self.workers.iter().find(|worker| worker.name == name).ok_or_else(|| Error::UnknownProjection {
+        self.workers.iter().find(|worker| worker.name == name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// The error about a projection that the service does not have.
+    pub(crate) fn unknown(&self, name: &str) -> Error {
+        Error::UnknownProjection {
             name: name.to_owned(),
             known: self.workers.iter().map(|worker| worker.name).collect(),
-        })
+        }
     }
 
     /// A store's answer to an operator's call.
@@ -61,7 +70,7 @@ impl Runtime {
         &self,
         worker: &Worker,
         receipt: &Receipt,
-        patience: Duration,
+        limit: Limit,
     ) -> Result<Option<ProjectionId>, Error> {
         if !worker.sees(receipt.aggregate.name()) {
             return Ok(None);
@@ -82,11 +91,11 @@ impl Runtime {
                 }
             }
         };
-        if let Ok(applied) = tokio::time::timeout(patience, wait).await {
+        if let Ok(applied) = tokio::time::timeout(limit.left(), wait).await {
             return applied;
         }
         let sequence = receipt.position.sequence;
-        Err(worker.behind(worker.position(POSITION).await, sequence, patience))
+        Err(worker.behind(worker.position(POSITION).await, sequence, limit.whole))
     }
 
     /// Makes sure that the log has the command of a receipt, unless that is known in this era; returns the era.

@@ -136,7 +136,7 @@ pub struct AllBalances;
 impl cqrs_core::Answer<AllBalances> for Balance {
     async fn answer(
         _: AllBalances,
-        documents: &impl cqrs_core::Documents<Self>,
+        documents: &cqrs_core::Documents<Self>,
     ) -> Result<Vec<(String, u64)>, Error> {
         let all = documents.all().await?.into_iter();
         Ok(all.map(|(customer, balance)| (customer, balance.points)).collect())

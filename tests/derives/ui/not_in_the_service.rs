@@ -1,8 +1,8 @@
 //! Types that are not part of a service, or cannot be part of one.
 
 use cqrs_core::{
-    Aggregate, Apply, Command, Context, Cqrs, Envelope, Event, Handle, Handled, Project, Query, View,
-    memory::Memory,
+    Aggregate, Answer, Apply, Command, Context, Cqrs, Documents, Envelope, Error, Event, Handle, Handled, Project,
+    Query, View, memory::Memory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,24 @@ struct GetSummary(#[query(key)] u32);
 #[query(view = Summary, answer = u64)]
 struct CountSummaries;
 
+#[derive(Query)]
+#[query(view = (Another, Summary), answer = u64)]
+struct CountBoth;
+
+impl Answer<CountBoth> for (Another, Summary) {
+    async fn answer(_: CountBoth, (another, _): &(Documents<Another>, Documents<Summary>)) -> Result<u64, Error> {
+        Ok(another.all().await?.len() as u64)
+    }
+}
+
+#[derive(Query)]
+#[query(view = (Another, Summary), answer = u64)]
+struct NotAnswered;
+
+#[derive(Query)]
+#[query(view = (Another, Nothing), answer = u64)]
+struct WithNothing;
+
 struct Nothing;
 
 #[derive(Default, Clone, Serialize, Deserialize, Aggregate)]
@@ -80,6 +98,7 @@ async fn not_registered() {
         Cqrs::builder(Memory::default()).aggregate::<Another>().view::<Another>().start().await.unwrap();
     let _ = cqrs.execute(Pay(1)).await;
     let _ = cqrs.query(GetSummary(1)).await;
+    let _ = cqrs.query(CountBoth).await;
 }
 
 fn not_at_all() {
@@ -96,11 +115,14 @@ async fn not_said() {
     let cqrs = Cqrs::builder(Memory::default()).aggregate::<Order>().view::<Summary>().start().await.unwrap();
     let _ = cqrs.execute(Refund(1)).await;
     let _ = cqrs.query(CountSummaries).await;
+    let both = Cqrs::builder(Memory::default()).view::<Summary>().view::<Another>().start().await.unwrap();
+    let _ = both.query(NotAnswered).await;
 }
 
 fn not_parts() {
     let builder = Cqrs::builder(Memory::default()).aggregate::<Nothing>();
     let builder = Cqrs::builder(Memory::default()).view::<Nothing>();
+    let builder = Cqrs::builder(Memory::default()).read_model(Nothing);
     let builder = Cqrs::builder(Memory::default()).policy::<Nothing>();
     let builder = Cqrs::builder(Memory::default()).event_handler(Nothing);
     let builder = Cqrs::builder(Memory::default()).interceptor(Nothing);

@@ -48,7 +48,7 @@ struct NoAnswer {
 }
 
 impl Answer<NothingSaid> for Summary {
-    async fn answer(_: NothingSaid, _: &impl Documents<Self>) -> Result<u64, Error> {
+    async fn answer(_: NothingSaid, _: &Documents<Self>) -> Result<u64, Error> {
         Ok(1)
     }
 }
@@ -93,6 +93,20 @@ struct Generic<Key> {
 #[query(answer = u64)]
 struct Borrowed<'a> {
     name: &'a str,
+}
+
+#[derive(Query)]
+#[query(view = (Summary, Summary), answer = Option<Summary>)]
+struct KeyOfSeveral {
+    #[query(key)]
+    key: String,
+}
+
+#[derive(Query)]
+#[query(view = (Summary, Summary), answer = Option<Summary>)]
+struct KeyOfSeveralBorrowed<'a> {
+    #[query(key)]
+    key: &'a str,
 }
 
 fn main() {}

@@ -467,16 +467,8 @@ impl Project<Fact> for Summary {
 }
 
 /// The documents `a` and `7`.
-struct Stored;
-
-impl Documents<Summary> for Stored {
-    async fn get(&self, key: &str) -> Result<Option<Summary>, Error> {
-        Ok(self.all().await?.into_iter().find(|(other, _)| other == key).map(|(_, view)| view))
-    }
-
-    async fn all(&self) -> Result<Vec<(String, Summary)>, Error> {
-        Ok(vec![("a".to_owned(), Summary { paid: 1 }), ("7".to_owned(), Summary { paid: 2 })])
-    }
+fn stored() -> Documents<Summary> {
+    Documents::of([("a", Summary { paid: 1 }), ("7", Summary { paid: 2 })]).unwrap()
 }
 
 #[derive(Debug, Query)]
@@ -506,7 +498,7 @@ struct Everything;
 impl Answer<Everything> for Summary {
     async fn answer(
         _: Everything,
-        documents: &impl Documents<Self>,
+        documents: &Documents<Self>,
     ) -> Result<std::collections::BTreeMap<String, Self>, Error> {
         Ok(documents.all().await?.into_iter().collect())
     }
@@ -515,22 +507,22 @@ impl Answer<Everything> for Summary {
 #[tokio::test]
 async fn a_query_with_a_key_is_answered_by_its_document() {
     assert_eq!(GetSummary::NAME, "get_summary");
-    let found = Summary::answer(GetSummary { order: 7 }, &Stored).await.unwrap();
+    let found = Summary::answer(GetSummary { order: 7 }, &stored()).await.unwrap();
     assert_eq!(found, Some(Summary { paid: 2 }));
-    let none = Summary::answer(GetSummary { order: 8 }, &Stored).await.unwrap();
+    let none = Summary::answer(GetSummary { order: 8 }, &stored()).await.unwrap();
     assert_eq!(none, None);
 }
 
 #[tokio::test]
 async fn an_answer_is_whatever_can_be_made_from_the_document() {
     assert_eq!(GetPaid::<String>::NAME, "how-much");
-    assert_eq!(Summary::answer(GetPaid("a", true), &Stored).await.unwrap(), Paid(Some(1)));
-    assert_eq!(Summary::answer(GetPaid('b', true), &Stored).await.unwrap(), Paid(None));
+    assert_eq!(Summary::answer(GetPaid("a", true), &stored()).await.unwrap(), Paid(Some(1)));
+    assert_eq!(Summary::answer(GetPaid('b', true), &stored()).await.unwrap(), Paid(None));
 }
 
 #[tokio::test]
 async fn a_query_without_a_key_is_answered_by_the_view() {
-    assert_eq!(Summary::answer(Everything, &Stored).await.unwrap().len(), 2);
+    assert_eq!(Summary::answer(Everything, &stored()).await.unwrap().len(), 2);
 }
 
 /// Every name that the output might rely on has another meaning here.
@@ -623,7 +615,7 @@ async fn the_output_does_not_depend_on_names_in_scope() {
     assert_stored(&shadowed::Fact::Gone, "shadow.gone", "{}");
     assert_stored(&shadowed::Shadow { who: 1 }, "shadow", r#"{"who":1}"#);
     assert_eq!(commands::<shadowed::State>(), ["look"]);
-    assert_eq!(Summary::answer(shadowed::Ask { who: 7 }, &Stored).await.unwrap(), Paid(Some(2)));
+    assert_eq!(Summary::answer(shadowed::Ask { who: 7 }, &stored()).await.unwrap(), Paid(Some(2)));
 }
 
 /// Types that come out of macros, with types and names that went into them.
@@ -668,7 +660,7 @@ async fn types_from_macros_work() {
     assert_stored(&DeclaredEvent::Happened { inside: true }, "declared.happened", r#"{"inside":true}"#);
     assert_eq!(commands::<Declared>(), ["declare"]);
     assert_eq!(Declare { inside: 9 }.aggregate_id(), &9);
-    assert!(Summary::answer(GetDeclared { inside: 7 }, &Stored).await.unwrap().is_some());
+    assert!(Summary::answer(GetDeclared { inside: 7 }, &stored()).await.unwrap().is_some());
 }
 
 /// The output does not use deprecated items.

@@ -16,5 +16,6 @@ mod patience;
 mod repository;
 mod retired;
 mod same_command;
+mod several_views;
 mod stop;
 mod together;

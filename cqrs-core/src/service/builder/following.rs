@@ -1,16 +1,17 @@
-//! A step of the builder: `.following(&log)`, to be completed by `.view`, `.projection`, `.policy` or `.event_handler`.
+//! A step of the builder: `.following(&log)`, to be completed by `.view`, `.read_model`, `.projection`, `.policy` or
+//! `.event_handler`.
 
 use crate::{
     base::id::ProjectionId,
     effects::{handler::EventHandler, policy::Policy},
     port::{any_events::AnyEvents, projection::Projection},
-    read::view::View,
+    read::{read_model::OwnProjection, view::View},
     service::{builder::Builder, lists::Push},
 };
 
 /// Adds one projection that follows another context's log; see [`Builder::following`]. Apart from the log, it is as if
 /// the projection was added to the [`Builder`] itself: it has the same name, progress, dead letters and guarantees.
-#[must_use = "add `.view`, `.policy`, `.handler` or `.projection`, which follows the log"]
+#[must_use = "add `.view`, `.read_model`, `.policy`, `.event_handler` or `.projection`, which follows the log"]
 pub struct Following<A, V> {
     pub(crate) builder: Builder<A, V>,
     pub(crate) log: AnyEvents,
@@ -23,6 +24,15 @@ impl<A, V> Following<A, V> {
         V: Push<T>,
     {
         self.builder.follows(T::NAME, self.log).view::<T>()
+    }
+
+    /// Adds a read model that is not a view; see [`Builder::read_model`].
+    pub fn read_model<T>(self, model: T) -> Builder<A, V::Output>
+    where
+        T: OwnProjection,
+        V: Push<T>,
+    {
+        self.builder.follows(T::FIRST.name, self.log).read_model(model)
     }
 
     /// Adds a projection that keeps its own results; see [`Builder::projection`].

@@ -3,7 +3,13 @@
 pub(crate) mod following;
 mod start;
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    any::{TypeId, type_name},
+    collections::{HashMap, HashSet},
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Semaphore;
 
@@ -22,7 +28,11 @@ use crate::{
         event_store::EventStore,
         projection::{AnyProjection, Projection},
     },
-    read::view::View,
+    read::{
+        read_model::{OwnProjection, ReadModel},
+        view::View,
+        view_projection::ViewProjection,
+    },
     service::{Cqrs, builder::following::Following, interceptor::Interceptor, lists::Push},
     write::resources::Limits,
 };
@@ -39,6 +49,10 @@ pub struct Builder<A, V> {
     stop_patience: Duration,
     waiting: Duration,
     projections: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
+    /// The types of the read models.
+    added: HashSet<TypeId>,
+    /// What is said about read models that are added twice.
+    twice: Vec<String>,
     /// Policies, event handlers and announcers, which need the stores.
     later: Vec<(ProjectionId, Later)>,
     /// The logs of other contexts, by the name of the projection that follows them.
@@ -74,6 +88,8 @@ impl Builder<(), ()> {
             stop_patience: Duration::from_secs(10),
             waiting: Duration::from_secs(60),
             projections: Vec::new(),
+            added: HashSet::new(),
+            twice: Vec::new(),
             later: Vec::new(),
             foreign: HashMap::new(),
             policy: None,
@@ -98,11 +114,39 @@ impl<A, V> Builder<A, V> {
     where
         V: Push<T>,
     {
+        let projection = ViewProjection::new(self.views.clone());
+        self.with_read_model::<T>(projection, |name| format!("view::<{name}>()"))
+    }
+
+    /// Adds a read model that is not a [`View`], such as the rows of an `SqlView` in the crate `cqrs-sql`:
+    /// `.read_model(views.projection(OrderRows))`. As with a view, its projector runs, and its queries can be asked.
+    pub fn read_model<T>(self, model: T) -> Builder<A, V::Output>
+    where
+        T: OwnProjection,
+        V: Push<T>,
+    {
+        self.with_read_model::<T>(model, |_| "read_model(…)".to_owned())
+    }
+
+    /// `call` is how it is added, for the error about one that is added twice.
+    fn with_read_model<T: ReadModel>(
+        mut self,
+        projection: T::Projection,
+        call: fn(&str) -> String,
+    ) -> Builder<A, V::Output>
+    where
+        V: Push<T>,
+    {
+        if self.added.insert(TypeId::of::<T>()) {
+            self.projections.push((T::FIRST, Arc::new(projection)));
+        } else {
+            self.twice.push(added_twice::<T>(call));
+        }
         self.with_lists()
     }
 
-    /// Adds a projection that keeps its own results, under the name and version of `id`: its projector runs. See
-    /// [`Projection`].
+    /// Adds a projection that keeps its own results, under the name and version of `id`: its projector runs, and no
+    /// query can be asked of it. See [`Projection`].
     pub fn projection(mut self, id: ProjectionId, projection: impl Projection) -> Self {
         self.projections.push((id, Arc::new(projection)));
         self
@@ -202,7 +246,8 @@ impl<A, V> Builder<A, V> {
         self
     }
 
-    /// How long a query waits for its view after a receipt; 5 seconds by default.
+    /// How long a query waits for its views and for a store that fails for a moment; 5 seconds by default. See
+    /// [`Ask::patience`](crate::futures::Ask::patience).
     pub fn query_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -234,6 +279,8 @@ impl<A, V> Builder<A, V> {
             stop_patience: self.stop_patience,
             waiting: self.waiting,
             projections: self.projections,
+            added: self.added,
+            twice: self.twice,
             later: self.later,
             foreign: self.foreign,
             policy: self.policy,
@@ -249,4 +296,12 @@ impl Cqrs<(), ()> {
     pub fn builder(backend: impl Backend) -> Builder<(), ()> {
         Builder::new(backend)
     }
+}
+
+/// The error about a type that is added twice by the builder's method `call`, which gets the type's name.
+fn added_twice<T>(call: impl Fn(&str) -> String) -> String {
+    let path = type_name::<T>();
+    let module = path.split('<').next().and_then(|path| path.rfind("::"));
+    let name = module.map_or(path, |end| &path[end + 2..]);
+    format!("`{name}` is added twice, call `.{}` once", call(name))
 }

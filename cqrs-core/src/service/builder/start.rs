@@ -1,12 +1,6 @@
 //! Starts a service: checks the names, makes the projections, starts the workers.
 
-use std::{
-    any::{TypeId, type_name},
-    collections::HashSet,
-    marker::PhantomData,
-    sync::Arc,
-    time::Duration,
-};
+use std::{any::TypeId, collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
     base::{
@@ -19,17 +13,16 @@ use crate::{
         aggregate::{Aggregate, CommandVisitor, Handle},
         command::Command,
     },
-    port::{any_views::AnyViews, event_store::EventStore, projection::AnyProjection},
+    port::{event_store::EventStore, projection::AnyProjection},
     projector::{
         followed::Followed,
         stopping::Tasks,
         worker::{Shared, Worker},
     },
-    read::{view::View, view_projection::ViewProjection},
     service::{
         Cqrs,
-        builder::{Builder, Parts},
-        lists::{AggregateList, AggregateVisitor, ViewList, ViewVisitor},
+        builder::{Builder, Parts, added_twice},
+        lists::{AggregateList, AggregateVisitor, ViewList},
         routes::{CommandRoutes, Routed},
         runtime::Runtime,
     },
@@ -54,8 +47,9 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
     /// Dropping it stops what was started.
     pub async fn start(self) -> Result<Cqrs<A, V>, Error> {
         let queues = A::queues(self.cached);
-        let others = self.projections.iter().map(|(id, _)| id).chain(self.later.iter().map(|(id, _)| id));
-        check_names::<A, V>(&queues, others)?;
+        let projections =
+            self.projections.iter().map(|(id, _)| id).chain(self.later.iter().map(|(id, _)| id));
+        check_names::<A>(&queues, projections, self.twice)?;
         let (events, views) = (self.events, self.views);
         let capabilities = events.capabilities();
         let deadlines = match (self.policy, capabilities.deadlines) {
@@ -66,19 +60,16 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
         let progress = capabilities.progress.unwrap_or_else(|| views.clone());
         let tasks = Tasks::new(self.stop_patience);
         let guard = tasks.token().clone().drop_guard();
-        let mut starts = Starts { views: views.clone(), starts: Vec::new() };
-        V::visit(&mut starts);
-        starts.starts.extend(self.projections);
         let carrier = Arc::new(Carrier::new(deadlines.clone(), Arc::clone(&self.clock)));
         let parts = Parts { progress: progress.clone(), carrier: Arc::clone(&carrier) };
-        starts.starts.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
+        let mut projections = self.projections;
+        projections.extend(self.later.into_iter().map(|(id, later)| (id, later(&parts))));
         let shared = Arc::new(Shared {
             clock: Arc::clone(&self.clock),
             tasks: tasks.clone(),
             projects: self.projects,
             patience: self.waiting,
         });
-        let workers = starts.starts.into_iter();
         let log = |id: &ProjectionId| match self.foreign.get(id.name) {
             Some(foreign) => Followed::foreign(foreign.clone(), events.name()),
             None => Followed::own(events.clone()),
@@ -87,10 +78,9 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
             let place = if projection.settings().has_effects { &progress } else { &views };
             Arc::new(Worker::new(&id, projection, log(&id), place.clone(), Arc::clone(&shared)))
         };
-        let workers = workers.map(worker).collect();
+        let workers = projections.into_iter().map(worker).collect();
         let runtime = Arc::new(Runtime {
             shell: Arc::new(Shell::new(events.clone(), Arc::clone(&self.clock), self.limits)),
-            views,
             interceptors: self.interceptors,
             patience: self.patience,
             waiting: self.waiting,
@@ -139,27 +129,16 @@ fn no_deadlines(policy: &str, log: &str) -> Error {
     ))
 }
 
-/// Collects the projections of the views that are to be started.
-struct Starts {
-    views: AnyViews,
-    starts: Vec<(ProjectionId, Arc<dyn AnyProjection>)>,
-}
-
-impl ViewVisitor for Starts {
-    fn view<V: View>(&mut self) {
-        let projection = ViewProjection::<V>::new(self.views.clone());
-        self.starts.push((V::projection(), Arc::new(projection)));
-    }
-}
-
-/// Checks the names of all parts of the service, and reports all problems at once.
-fn check_names<'a, A: AggregateList, V: ViewList>(
+/// Checks the names of all parts of the service, and reports all problems at once; `twice` are those about read models
+/// that are added twice.
+fn check_names<'a, A: AggregateList>(
     queues: &A::Queues,
     projections: impl Iterator<Item = &'a ProjectionId>,
+    twice: Vec<String>,
 ) -> Result<(), Error> {
     let mut names = Names { added: HashSet::new(), seen: HashSet::new(), wrong: Vec::new() };
     A::visit(queues, &mut names);
-    V::visit(&mut names);
+    names.wrong.extend(twice);
     for id in projections {
         names.check("view", id.name);
     }
@@ -167,25 +146,13 @@ fn check_names<'a, A: AggregateList, V: ViewList>(
 }
 
 struct Names {
-    /// The types of the aggregates and views, with the methods of the builder that add them.
-    added: HashSet<(&'static str, TypeId)>,
+    /// The types of the aggregates.
+    added: HashSet<TypeId>,
     seen: HashSet<(&'static str, &'static str)>,
     wrong: Vec<String>,
 }
 
 impl Names {
-    /// Whether the type is added for the first time.
-    fn is_first<T: 'static>(&mut self, method: &'static str) -> bool {
-        let is_first = self.added.insert((method, TypeId::of::<T>()));
-        if !is_first {
-            let path = type_name::<T>();
-            let module = path.split('<').next().and_then(|path| path.rfind("::"));
-            let name = module.map_or(path, |end| &path[end + 2..]);
-            self.wrong.push(format!("`{name}` is added twice, call `.{method}::<{name}>()` once"));
-        }
-        is_first
-    }
-
     fn check(&mut self, kind: &'static str, name: &'static str) {
         if !is_name(name) {
             self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
@@ -198,11 +165,13 @@ impl Names {
 
 impl AggregateVisitor for Names {
     fn aggregate<A: Aggregate>(&mut self, _: &Arc<Queues<A>>) {
-        if self.is_first::<A>("aggregate") {
-            self.check("aggregate", A::NAME);
-            A::visit_commands(self);
-            A::visit_internal_commands(self);
+        if !self.added.insert(TypeId::of::<A>()) {
+            self.wrong.push(added_twice::<A>(|name| format!("aggregate::<{name}>()")));
+            return;
         }
+        self.check("aggregate", A::NAME);
+        A::visit_commands(self);
+        A::visit_internal_commands(self);
     }
 }
 
@@ -214,14 +183,6 @@ impl<A: Aggregate> CommandVisitor<A> for Names {
     {
         for name in C::NAMES {
             self.check("command", name);
-        }
-    }
-}
-
-impl ViewVisitor for Names {
-    fn view<V: View>(&mut self) {
-        if self.is_first::<V>("view") {
-            self.check("view", V::NAME);
         }
     }
 }

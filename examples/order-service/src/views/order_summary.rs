@@ -106,7 +106,7 @@ impl ListOrders {
 impl Answer<ListOrders> for OrderSummary {
     /// Reads pages of documents until it has found enough matching orders, and one more, which shows whether there is
     /// another page.
-    async fn answer(query: ListOrders, documents: &impl Documents<Self>) -> Result<OrderPage, Error> {
+    async fn answer(query: ListOrders, documents: &Documents<Self>) -> Result<OrderPage, Error> {
         let limit = query.limit.clamp(1, OrderPage::MAX);
         let mut after = query.after.as_ref().map(ToString::to_string);
         let mut orders = Vec::new();

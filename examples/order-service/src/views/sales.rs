@@ -100,7 +100,7 @@ impl Project<OrderEvent> for SalesTotals {
 pub struct GetTotals;
 
 impl Answer<GetTotals> for SalesTotals {
-    async fn answer(_: GetTotals, documents: &impl Documents<Self>) -> Result<SalesTotals, Error> {
+    async fn answer(_: GetTotals, documents: &Documents<Self>) -> Result<SalesTotals, Error> {
         // Before the first sale there is no document, and all sums are zero.
         Ok(documents.get(Self::KEY).await?.unwrap_or_default())
     }
@@ -199,10 +199,7 @@ pub struct CountrySales {
 }
 
 impl Answer<TopCountries> for SalesByCountry {
-    async fn answer(
-        query: TopCountries,
-        documents: &impl Documents<Self>,
-    ) -> Result<Vec<CountrySales>, Error> {
+    async fn answer(query: TopCountries, documents: &Documents<Self>) -> Result<Vec<CountrySales>, Error> {
         let row = |(country, view): (String, Self)| CountrySales { country, sales: view.sales };
         let rows = documents.all().await?.into_iter().map(row).filter(|row| row.sales.orders > 0).collect();
         Ok(top(rows, query.by, query.limit, |row| row.sales))
@@ -232,10 +229,7 @@ pub struct CustomerSales {
 }
 
 impl Answer<TopCustomers> for SalesByCustomer {
-    async fn answer(
-        query: TopCustomers,
-        documents: &impl Documents<Self>,
-    ) -> Result<Vec<CustomerSales>, Error> {
+    async fn answer(query: TopCustomers, documents: &Documents<Self>) -> Result<Vec<CustomerSales>, Error> {
         let row =
             |(customer, view): (String, Self)| CustomerSales { customer, name: view.name, sales: view.sales };
         let rows = documents.all().await?.into_iter().map(row).filter(|row| row.sales.orders > 0).collect();
