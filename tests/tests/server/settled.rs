@@ -109,7 +109,7 @@ impl React<DominoEvent> for SlowRow {
         let DominoEvent::Fell { left } = event.data;
         if left > 0 {
             let next = Push { domino: event.subject().parse::<u32>().unwrap() + 1, left: left - 1 };
-            effects.at("next", event.time + Duration::from_secs(3_600), next);
+            effects.at("next", event.time + Duration::from_hours(1), next);
         }
     }
 }
@@ -149,7 +149,7 @@ async fn what_is_due_has_happened(backend: impl Backend) {
     for fell in [3, 6, 9, 9] {
         dominoes.settled().await.unwrap();
         assert_eq!(fallen(&dominoes).await, fell);
-        clock.advance(Duration::from_secs(3_600));
+        clock.advance(Duration::from_hours(1));
     }
     dominoes.stop().await;
 }
