@@ -27,6 +27,31 @@ fn ci_runs_the_test_command_that_the_readme_names() {
     assert!(ran, "`{command}` is not a line of .ci/run");
 }
 
+/// Types of these crates are in the framework's interface, so another version of them does not fit.
+#[test]
+fn the_first_service_takes_the_versions_that_the_framework_has() {
+    let manifest = read("Cargo.toml");
+    let here: Vec<_> = manifest.lines().filter_map(version).collect();
+    let guide = read("cqrs-core/docs/first_service.md");
+    let (_, dependencies) = guide.split_once("[dependencies]").expect("the manifest of the example");
+    let mut compared = Vec::new();
+    for (name, taken) in dependencies.lines().filter_map(version) {
+        let Some((_, ours)) = here.iter().find(|(known, _)| *known == name) else { continue };
+        let fits = ours.strip_prefix(taken).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        assert!(fits, "the guide takes {name} {taken}, the framework has {ours}");
+        compared.push(name);
+    }
+    assert_eq!(compared, ["serde", "thiserror", "tokio", "jiff", "schemars", "tracing-subscriber"]);
+}
+
+/// The dependency in a line of a manifest, or of a table of Markdown: `name = "1"`, `name = { version = "1", … }`.
+fn version(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.trim_start_matches("| `").split_once(" = ")?;
+    let value = value.strip_prefix("{ version = ").unwrap_or(value);
+    let (version, _) = value.strip_prefix('"')?.split_once('"')?;
+    Some((name, version))
+}
+
 /// With the feature a test can stop a store during its write; with the feature off the hook is not in the program.
 #[test]
 fn nothing_but_the_tests_asks_for_failpoints() {
