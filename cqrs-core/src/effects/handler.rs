@@ -109,6 +109,14 @@ pub trait EventHandler: Send + Sync + 'static {
 pub trait On<E: Event>: EventHandler {
     /// Causes the effect of the event.
     ///
+    /// It runs on the runtime's threads with everything else, so it must not block one: put a call that waits without
+    /// `.await`, such as a client that is not async or a long computation, into `tokio::task::spawn_blocking`, and await
+    /// that.
+    ///
+    /// It must not wait for its own service: [`Cqrs::settled`](crate::Cqrs::settled) and
+    /// [`Cqrs::caught_up`](crate::Cqrs::caught_up) wait until this event is handled, so they would wait for each other
+    /// until the service's [`patience`](crate::Builder::patience) has elapsed.
+    ///
     /// # Errors
     ///
     /// [`HandlerError`]: any error, after which the event is retried, or a [permanent](HandlerError::permanent) one.

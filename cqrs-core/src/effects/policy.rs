@@ -153,6 +153,9 @@ pub trait React<E: Event>: Policy {
 
     /// Changes the state by the event, and adds effects. A state that does not exist yet is the default one. No clock,
     /// no randomness, no input or output: the time is the event's.
+    ///
+    /// It must not block, since it runs on the runtime's threads with everything else. What needs a call or a long
+    /// computation belongs into an [`EventHandler`](crate::EventHandler).
     fn react(&mut self, event: &Envelope<E>, effects: &mut Effects);
 }
 
