@@ -108,6 +108,19 @@ where
 impl<C: Command> Execute<C> {
     /// The command's id, under which it takes effect once. By default a new one. Make one with [`CommandId::new`] and
     /// keep it, to send the command again under the same id when no answer came.
+    ///
+    /// A repeat must be the same command. It is compared by its name and by the content of its fields, as JSON shows
+    /// them: with any difference it fails with [`Error::AnotherCommand`]. Three things do not count, since they say
+    /// nothing or differ from run to run:
+    ///
+    /// - the order of the elements of lists, sets and maps: serde shows a `HashSet` like a `Vec`, and a hash table has
+    ///   another order each time. So a repeat with a `Vec` in another order is the same command, has no second effect,
+    ///   and gets the receipt of the first one;
+    /// - the names of Rust types, and whether a value is wrapped in a newtype or in `Some`;
+    /// - the [`metadata`](Self::metadata), the [`correlation`](Self::correlation) and the [cause](Self::caused_by).
+    ///
+    /// The order of tuples and arrays (`[T; N]`) counts. A list whose order has a meaning can carry it in its elements,
+    /// such as a number for each.
     pub fn id(self, id: CommandId) -> Self {
         Self(self.0.with(|settings| settings.id = Some(id)))
     }

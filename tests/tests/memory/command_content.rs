@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use cqrs_core::{
     Aggregate, Apply, Command, CommandError, CommandId, Context, Cqrs, Error, Event, Events, Handle,
+    Metadata,
     by_name::{CommandMessage, RouteError, Router},
     memory::Memory,
 };
@@ -46,6 +47,24 @@ impl Handle<Fill> for Shelf {
     }
 }
 
+/// It has a list, and an array, whose places have a meaning.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(aggregate = Shelf, upsert)]
+struct Stack {
+    #[command(id)]
+    shelf: u32,
+    kinds: Vec<String>,
+    size: [u32; 2],
+    label: Option<String>,
+}
+
+impl Handle<Stack> for Shelf {
+    fn handle(&self, command: &Stack, _: &Context) -> Result<Events<ShelfEvent>, Never> {
+        let pieces = u32::try_from(command.kinds.len()).unwrap_or(u32::MAX);
+        Ok(ShelfEvent::Filled { pieces }.into())
+    }
+}
+
 /// It has numbers whose JSON text differs from that of most programs.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[command(aggregate = Shelf, upsert)]
@@ -82,6 +101,24 @@ async fn a_command_with_hash_tables_is_the_same_when_it_is_sent_again() {
     }
     let another = service.execute(fill(49)).id(id).await.unwrap_err();
     assert!(matches!(another, CommandError::Failed(Error::AnotherCommand { .. })), "{another}");
+}
+
+#[tokio::test]
+async fn the_order_of_a_list_does_not_make_another_command_and_that_of_an_array_does() {
+    let service = Cqrs::builder(Memory::default()).aggregate::<Shelf>().start().await.unwrap();
+    let id = CommandId::derived(["stack"]);
+    let stack =
+        |kinds: [&str; 2], size| Stack { shelf: 1, kinds: kinds.map(String::from).into(), size, label: None };
+    let first = service.execute(stack(["cups", "plates"], [1, 2])).id(id).await.unwrap();
+    let metadata = Metadata::try_from([("user", "anna")]).unwrap();
+    let again = service.execute(stack(["plates", "cups"], [1, 2])).id(id).metadata(metadata).await.unwrap();
+    assert_eq!((again.repeat, again.position), (true, first.position));
+    let labelled = Stack { label: Some("cups".into()), ..stack(["cups", "plates"], [1, 2]) };
+    for other in [stack(["cups", "plates"], [2, 1]), stack(["cups", "cups"], [1, 2]), labelled] {
+        let shown = format!("{other:?}");
+        let error = service.execute(other).id(id).await.unwrap_err();
+        assert!(matches!(error, CommandError::Failed(Error::AnotherCommand { .. })), "{shown}: {error}");
+    }
 }
 
 /// Without care, JSON changes a fifth of all numbers to a neighbouring one.
