@@ -128,7 +128,7 @@ pub(crate) async fn commanding<C>(
     time: Duration,
 ) -> Result<f64>
 where
-    C: Command<Aggregate = Order>,
+    C: Command<Aggregate = Order> + Send,
     Order: Handle<C>,
 {
     let task = |order| {

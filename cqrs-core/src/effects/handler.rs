@@ -8,6 +8,7 @@ use crate::{
     model::{
         event::Event,
         follow::{OnFailure, Retry, Start},
+        required::IsShared,
         source::EventSource,
     },
 };
@@ -28,6 +29,9 @@ use crate::{
 /// If a repeat is not acceptable and the effect is rows in a database, write a [`Projection`](crate::port::Projection)
 /// that saves its checkpoint in the same transaction; if the effect is another command, write a
 /// [`Policy`](crate::Policy). If a loss is acceptable, listen to [`notices`](crate::Cqrs::notices), which cost nothing.
+///
+/// The type needs [`Send`] and [`Sync`], since its calls run at the same time. A bound `H: EventHandler` in generic code
+/// does not imply these: write them where the code needs them.
 ///
 /// ```
 /// use cqrs_core::{Envelope, EventHandler, HandlerError, On, Start};
@@ -70,7 +74,7 @@ use crate::{
     message = "`{Self}` is not an event handler",
     note = "add `impl EventHandler for {Self}` with its `NAME` and the aggregate `Of` whose events it handles"
 )]
-pub trait EventHandler: Send + Sync + 'static {
+pub trait EventHandler: Sized + 'static {
     /// The stored name, such as `mailer`, under which its progress is kept: `a-z`, `0-9`, `_` and `-`.
     const NAME: &'static str;
 
@@ -95,10 +99,11 @@ pub trait EventHandler: Send + Sync + 'static {
     const LANES: usize = 16;
 
     /// The aggregate (or any [`EventSource`]) whose events it handles, or a tuple of several: `(Order, Stock)`.
-    type Of: HandlerSources<Self>
-    where
-        Self: Sized;
+    type Of: HandlerSources<Self> + SharesHandler<Self>;
 }
+
+/// The handler `H`: that type, of which generic code knows here that it can be shared.
+pub(crate) type HandlerOf<H> = <<H as EventHandler>::Of as SharesHandler<H>>::Handler;
 
 /// How a handler handles events of type `E`.
 #[diagnostic::on_unimplemented(
@@ -124,7 +129,11 @@ pub trait On<E: Event>: EventHandler {
     /// # Cancel safety
     ///
     /// It is dropped at its await point when the service stops, and called again for the same event.
-    fn on(&self, event: &Envelope<E>) -> impl Future<Output = Result<(), HandlerError>> + Send;
+    fn on(&self, event: &Envelope<E>) -> impl Future<Output = Result<(), HandlerError>> + Send
+    where
+        // A handler or an event with an `Rc` is reported where it is named, and not a second time about this future.
+        Self: Sync,
+        E: Sync;
 }
 
 /// Why an event was not handled. Every other error converts into a `HandlerError` after which the event is retried.
@@ -171,7 +180,31 @@ pub trait HandlerSources<H>: 'static {
     ///
     /// [`StoreError`] when the event cannot be read.
     #[doc(hidden)]
-    fn handling(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>;
+    fn handling(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>
+    where
+        H: IsShared;
+}
+
+/// The requirement on a handler `H` besides its rules, as a bound on its sources; see [`required`](crate::model::required).
+pub trait SharesHandler<H> {
+    /// `H`.
+    type Handler: From<H> + Send + Sync + 'static;
+
+    /// See [`HandlerSources::handling`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    #[doc(hidden)]
+    fn handling(handler: &Arc<Self::Handler>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>;
+}
+
+impl<Of: HandlerSources<H>, H: IsShared> SharesHandler<H> for Of {
+    type Handler = H;
+
+    fn handling(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError> {
+        <Of as HandlerSources<H>>::handling(handler, event)
+    }
 }
 
 /// The call that handles one event.
@@ -181,10 +214,12 @@ pub(crate) type Handling = BoxFuture<'static, Result<(), HandlerError>>;
 fn handling<A, H>(handler: &Arc<H>, event: &Recorded<'_>) -> Result<Option<Handling>, StoreError>
 where
     A: EventSource,
-    H: On<A::Event>,
+    H: On<A::Event> + IsShared,
 {
     let (handler, event) = (Arc::clone(handler), event.decode::<A::Event>()?);
     Ok(Some(Box::pin(async move { handler.on(&event).await })))
 }
 
-sources! { impl HandlerSources<H> where each: On, fn handling(handler: &Arc<H>) -> Handling = handling }
+sources! {
+    impl HandlerSources<H> where each: On, fn handling(handler: &Arc<H>) -> Handling where H: IsShared = handling
+}

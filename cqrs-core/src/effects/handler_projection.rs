@@ -14,7 +14,7 @@ use crate::{
         panics::awaited_unless_panics,
         store_error::StoreError,
     },
-    effects::handler::{EventHandler, HandlerError, HandlerSources, Handling},
+    effects::handler::{EventHandler, HandlerError, HandlerOf, HandlerSources as _, Handling, SharesHandler},
     port::{
         any_views::AnyViews,
         projection::{Batch, ProjectError, Projection, ProjectionSettings},
@@ -27,8 +27,8 @@ use crate::{
 const MAX_EVENTS: usize = 256;
 
 /// The handler `H` with its place for progress.
-pub(crate) struct HandlerProjection<H> {
-    handler: Arc<H>,
+pub(crate) struct HandlerProjection<H: EventHandler> {
+    handler: Arc<HandlerOf<H>>,
     views: AnyViews,
     /// Events that this process has handled since progress was last saved: if their batch comes again, they are
     /// skipped.
@@ -54,7 +54,7 @@ struct Ended {
 }
 
 impl<H: EventHandler> HandlerProjection<H> {
-    pub(crate) fn new(handler: H, views: AnyViews) -> Self {
+    pub(crate) fn new(handler: HandlerOf<H>, views: AnyViews) -> Self {
         Self { handler: Arc::new(handler), views, handled: Mutex::default(), under_way: Arc::default() }
     }
 
@@ -66,7 +66,7 @@ impl<H: EventHandler> HandlerProjection<H> {
                 return Ok(None);
             }
             let (aggregate, span) = (event.stored.commit.aggregate.clone(), event.span());
-            let handling = H::Of::handling(&self.handler, event)?;
+            let handling = <H::Of as SharesHandler<H>>::handling(&self.handler, event)?;
             Ok(handling.map(|handling| Work { aggregate, position, span, handling }))
         })
     }

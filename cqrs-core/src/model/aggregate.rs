@@ -7,7 +7,7 @@ use crate::{
     model::{
         command::{Command, Context},
         event::{Event, Events},
-        required::KeepsState,
+        required::{IsSharedEvent, KeepsState},
         snapshot::Snapshots,
     },
 };
@@ -61,7 +61,7 @@ pub trait Aggregate: Sized + 'static {
     type Id: Display + Send + Sync;
 
     /// The events that this aggregate records, and [applies](Apply).
-    type Event: Event + AppliesTo<Self> + KeepsState<Self>;
+    type Event: Event + IsSharedEvent + AppliesTo<Self> + KeepsState<Self>;
 
     /// Why a command may be rejected: reasons of the business, never a technical failure. An error type: it implements
     /// [`std::error::Error`].

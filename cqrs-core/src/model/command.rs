@@ -20,7 +20,7 @@ use crate::{
     },
     model::{
         aggregate::Aggregate,
-        required::{AsCommand, Stored},
+        required::{AsCommand, Stored, Takes},
     },
 };
 
@@ -62,16 +62,18 @@ use crate::{
 /// ```
 #[doc = include_str!("../../examples/command_enum.rs")]
 /// ```
+/// The type needs [`Send`] and [`Sync`], since any thread may carry it out. A bound `C: Command` in generic code does not
+/// imply these: write them where the code needs them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a command",
     note = "add `#[derive(cqrs_core::Command)]` with `#[command(aggregate = …)]`, and serde's two derives"
 )]
-pub trait Command: Sized + Send + Sync + 'static {
+pub trait Command: Sized + 'static {
     /// The names on a wire, such as `create_order`: one, or one for each variant of an enum.
     const NAMES: &'static [&'static str];
 
     /// The aggregate that decides.
-    type Aggregate: Aggregate;
+    type Aggregate: Aggregate + Takes<Self>;
 
     /// The id of that aggregate.
     fn aggregate_id(&self) -> &<Self::Aggregate as Aggregate>::Id;
@@ -100,6 +102,9 @@ pub trait Command: Sized + Send + Sync + 'static {
     /// The deserializer's.
     fn deserialize_fields<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error>;
 }
+
+/// The command `C`: that type, of which generic code knows here that it can be sent.
+pub(crate) type CommandOf<C> = <<C as Command>::Aggregate as Takes<C>>::Command;
 
 /// The id of the aggregate in the marked field of the command `C`, for the derive.
 pub fn aggregate_id<C: Command, Field>(field: &Field) -> &IdOf<C>

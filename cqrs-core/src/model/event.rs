@@ -80,11 +80,13 @@ impl EventType {
 ///     }
 /// }
 /// ```
+/// The type needs [`Send`] and [`Sync`], since any thread may apply it. A bound `E: Event` in generic code does not imply
+/// these: write them where the code needs them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     note = "add `#[derive(cqrs_core::Event)]` beside serde's `Serialize` and `Deserialize`"
 )]
-pub trait Event: Sized + Send + Sync + 'static {
+pub trait Event: Sized + 'static {
     /// Every stored type that this Rust type reads: each name with each of its versions once.
     const TYPES: &'static [EventType];
 

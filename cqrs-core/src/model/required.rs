@@ -2,13 +2,14 @@
 //!
 //! As supertraits, such as `View: Default + Serialize`, they would be reported at each use of the type, dozens of times,
 //! and in the words of the compiler. A missing bound of an associated type is reported once, where that type is named.
-//! So [`Aggregate::Event`](crate::Aggregate::Event), [`View::Of`](crate::View::Of) and
-//! [`Policy::Of`](crate::Policy::Of) have these bounds, about the type that implements the trait. The framework relies
-//! on them through [`State`](KeepsState::State) and [`Document`](KeepsDocument::Document), which are that type. For the
+//! So [`Aggregate::Event`](crate::Aggregate::Event), [`Command::Aggregate`](crate::Command::Aggregate),
+//! [`View::Of`](crate::View::Of), [`Policy::Of`](crate::Policy::Of) and [`EventHandler::Of`](crate::EventHandler::Of)
+//! have these bounds, about the type that implements the trait. The framework relies on them through associated types
+//! such as [`State`](KeepsState::State) and [`Document`](KeepsDocument::Document), which are that type. For the
 //! same reason [`Aggregate::Rejection`](crate::Aggregate::Rejection) has one bound without supertraits,
 //! [`IsRejection`](crate::base::rejection::IsRejection).
 
-use std::borrow::BorrowMut;
+use std::borrow::{Borrow, BorrowMut};
 
 use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
@@ -41,12 +42,30 @@ impl<T: Clone> HasClone for T {}
     message = "`{Self}` does not implement `Send` and `Sync`",
     label = "any thread may use `{Self}`",
     note = "each of its fields must be `Send` and `Sync`: take `Arc` in place of `Rc`, and `Mutex` or an atomic number \
-            in place of `RefCell` or `Cell`"
+            in place of `RefCell` or `Cell`, and no raw pointer"
 )]
 pub trait IsShared: Send + Sync + 'static {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Send + Sync + 'static> IsShared for T {}
+
+/// [`Send`] and [`Sync`], for the events of an aggregate or another source.
+#[diagnostic::on_unimplemented(
+    message = "an event does not implement `Send` and `Sync`",
+    label = "any thread may use these events",
+    note = "each of its fields must be `Send` and `Sync`: take `Arc` in place of `Rc`, and `Mutex` or an atomic number \
+            in place of `RefCell` or `Cell`, and no raw pointer"
+)]
+#[allow(
+    misplaced_diagnostic_attributes,
+    reason = "of a bound on an associated type the compiler checks the supertraits, too, and would report each of them; \
+              this makes it one error, in our words"
+)]
+#[diagnostic::do_not_recommend]
+pub trait IsSharedEvent: Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Send + Sync + 'static> IsSharedEvent for E {}
 
 /// serde's [`Serialize`] and [`Deserialize`](serde::Deserialize).
 #[diagnostic::on_unimplemented(
@@ -85,6 +104,16 @@ pub trait KeepsDocument<T> {
 
 impl<Of, T: HasDefault + HasSerde + IsShared> KeepsDocument<T> for Of {
     type Document = T;
+}
+
+/// The requirement on a command `C`, as a bound on its aggregate.
+pub trait Takes<C> {
+    /// `C`.
+    type Command: Send + Sync + Borrow<C> + From<C> + 'static;
+}
+
+impl<A, C: IsShared> Takes<C> for A {
+    type Command = C;
 }
 
 /// An event or a command of a derive, which writes and reads it with serde: the derive implements this. A type without

@@ -1,6 +1,6 @@
 //! The sources of events that can be followed.
 
-use crate::model::{aggregate::Aggregate, event::Event};
+use crate::model::{aggregate::Aggregate, event::Event, required::IsSharedEvent};
 
 /// A type of events in a log, with the stored name of their aggregates. Every [`Aggregate`] is one. The announcements
 /// of a context are another, which have a name and events but no rules.
@@ -32,7 +32,7 @@ pub trait EventSource: 'static {
     const NAME: &'static str;
 
     /// The type of its events.
-    type Event: Event;
+    type Event: Event + IsSharedEvent;
 }
 
 impl<A: Aggregate> EventSource for A {

@@ -26,6 +26,15 @@ impl<S, T> Deferred<S, T> {
         }
         self
     }
+
+    /// Begins before it is polled.
+    pub(crate) fn begun(self) -> BoxFuture<'static, T> {
+        match self {
+            Self::Prepared(settings, begin) => begin(settings),
+            Self::Begun(begun) => begun,
+            Self::Taken => panic!("a call was begun again after a panic"),
+        }
+    }
 }
 
 /// The settings are moved before the first poll, and never pinned.

@@ -12,6 +12,7 @@ use tracing::{Instrument, Span, field};
 use crate::{
     base::{
         error::{CommandError, Error},
+        future::BoxFuture,
         id::{AggregateKey, CausationId, CommandId, CorrelationId},
         metadata::Metadata,
         rejection::IsRejection,
@@ -21,7 +22,7 @@ use crate::{
     log::{commit::Receipt, envelope::Envelope},
     model::{
         aggregate::{Aggregate, Handle},
-        command::{Command, Context, Fields, Lifecycle},
+        command::{Command, CommandOf, Context, Fields, Lifecycle},
     },
     service::{
         deferred::Deferred,
@@ -72,11 +73,12 @@ use crate::{
 #[must_use = "a command is carried out when it is awaited"]
 pub struct Execute<C: Command>(Deferred<Settings<C>, ExecuteResult<C>>);
 
-/// A command and its settings.
-struct Settings<C: Command> {
+/// A command and its settings. The command is a `C` until it begins, so that a `C` that cannot be sent is reported where
+/// it is declared, and not a second time where it is executed; then it is a [`CommandOf<C>`].
+struct Settings<C: Command, Form = C> {
     runtime: Arc<Runtime>,
     queues: Arc<Queues<C::Aggregate>>,
-    command: C,
+    command: Form,
     id: Option<CommandId>,
     correlation_id: Option<CorrelationId>,
     causation_id: Option<CausationId>,
@@ -100,12 +102,17 @@ where
             causation_id: None,
             metadata: Metadata::default(),
         };
-        Self(Deferred::Prepared(settings, |settings| Box::pin(settings.run())))
+        Self(Deferred::Prepared(settings, |settings| Box::pin(settings.begun().run())))
     }
 }
 
 /// Without the bound `Handle<C>`, for the same reason.
 impl<C: Command> Execute<C> {
+    /// As a future that can be sent in generic code, too, which does not know that a `C` can.
+    pub(crate) fn begun(self) -> BoxFuture<'static, ExecuteResult<C>> {
+        self.0.begun()
+    }
+
     /// The command's id, under which it takes effect once. By default a new one. Make one with [`CommandId::new`] and
     /// keep it, to send the command again under the same id when no answer came.
     ///
@@ -147,7 +154,21 @@ impl<C: Command> Execute<C> {
     }
 }
 
-impl<C: Command> Settings<C>
+impl<C: Command> Settings<C> {
+    fn begun(self) -> Settings<C, CommandOf<C>> {
+        Settings {
+            runtime: self.runtime,
+            queues: self.queues,
+            command: self.command.into(),
+            id: self.id,
+            correlation_id: self.correlation_id,
+            causation_id: self.causation_id,
+            metadata: self.metadata,
+        }
+    }
+}
+
+impl<C: Command> Settings<C, CommandOf<C>>
 where
     C::Aggregate: Handle<C>,
 {
@@ -158,27 +179,31 @@ where
         let mut context = Context::new(id, shell.clock.now());
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
-        let queue = queues.queue(command.aggregate_id()).map_err(Error::from)?;
+        let (queue, identity, span) = {
+            let command: &C = command.borrow();
+            let queue = queues.queue(command.aggregate_id()).map_err(Error::from)?;
+            let fingerprint =
+                hash_of(command).map_err(|source| encode_error(command, &queue.key, &source))?;
+            let creates = command.lifecycle() == Lifecycle::Create;
+            let span = span(command, &queue.key, &context);
+            (queue, Identity { name: command.name(), fingerprint, creates }, span)
+        };
         let key = &queue.key;
-        let fingerprint = hash_of(&command).map_err(|source| encode_error(&command, key, &source))?;
-        let creates = command.lifecycle() == Lifecycle::Create;
-        let identity = Identity { name: command.name(), fingerprint, creates };
-        let span = span(&command, key, &context);
         if let Some(traceparent) = self.metadata.traceparent() {
             span.record("traceparent", traceparent);
         }
         if runtime.interceptors.is_empty() {
             context.metadata = self.metadata;
-            let decide = decision(command, key.clone());
+            let decide = decision::<C>(command, key.clone());
             return queue.execute(shell, context, identity, decide).instrument(span).await;
         }
         // Shared by the interceptors, which may ask for its JSON, and the queue, which may run it later.
         let command = Arc::new(command);
         let shown = Arc::clone(&command);
-        let body = || serde_json::to_value(Fields(&*shown));
+        let body = || serde_json::to_value(Fields::<C>((*shown).borrow()));
         let call = Call {
             kind: CallKind::Command,
-            name: command.name(),
+            name: identity.name,
             targets: const { &[C::Aggregate::NAME] },
             id: Some(key.id().to_owned()),
             command_id: Some(id),
@@ -201,14 +226,15 @@ where
 
 /// The command's decision, for the task that carries it out.
 fn decision<C: Command>(
-    command: impl Borrow<C> + Send + Sync + 'static,
+    command: impl Borrow<CommandOf<C>> + Send + Sync + 'static,
     key: AggregateKey,
 ) -> impl Decide<C::Aggregate>
 where
     C::Aggregate: Handle<C>,
 {
     move |context: &Context, state: &C::Aggregate, version| {
-        decide(command.borrow(), context, state, version, &key)
+        let command: &CommandOf<C> = command.borrow();
+        decide::<C>(command.borrow(), context, state, version, &key)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future,
     sync::{Arc, Weak},
 };
 
@@ -62,22 +63,27 @@ struct CommandRoute {
 }
 
 type ExecuteByName = Box<
-    dyn for<'a> Fn(&'a Arc<Runtime>, CommandMessage) -> BoxFuture<'a, Result<Receipt, RouteError>>
-        + Send
-        + Sync,
+    dyn Fn(&Arc<Runtime>, CommandMessage) -> BoxFuture<'static, Result<Receipt, RouteError>> + Send + Sync,
 >;
 
-pub(crate) async fn execute<C: Command>(
+/// The aggregate's type is no parameter: for `C::Aggregate`, and not for a type that is equal to it, the bounds of
+/// [`Command::Aggregate`] are known here.
+fn execute<C: Command>(
     runtime: &Arc<Runtime>,
     queues: &Arc<Queues<C::Aggregate>>,
     name: &'static str,
     message: CommandMessage,
-) -> Result<Receipt, RouteError>
+) -> BoxFuture<'static, Result<Receipt, RouteError>>
 where
     C::Aggregate: Handle<C>,
 {
-    let command: C = command::from_json(name, &message.body)
-        .map_err(|error| RouteError::BadBody { name, reason: error.to_string() })?;
+    let command: C = match command::from_json(name, &message.body) {
+        Ok(command) => command,
+        Err(error) => {
+            let reason = error.to_string();
+            return Box::pin(future::ready(Err(RouteError::BadBody { name, reason })));
+        }
+    };
     let mut call = Execute::new(runtime, queues, command).metadata(message.metadata);
     if let Some(id) = message.id {
         call = call.id(id);
@@ -88,9 +94,12 @@ where
     if let Some(id) = message.causation_id {
         call = call.caused_by(id);
     }
-    call.await.map_err(|error| match error {
-        CommandError::Failed(error) => RouteError::Failed(error),
-        refusal => RouteError::Rejected(Box::new(refusal)),
+    let call = call.begun();
+    Box::pin(async move {
+        call.await.map_err(|error| match error {
+            CommandError::Failed(error) => RouteError::Failed(error),
+            refusal => RouteError::Rejected(Box::new(refusal)),
+        })
     })
 }
 
@@ -167,10 +176,8 @@ impl<A: Aggregate> CommandVisitor<A> for RoutesOf<'_, A> {
     {
         for name in C::NAMES {
             let queues = Arc::clone(self.queues);
-            let execute: ExecuteByName = Box::new(move |runtime, message| {
-                let queues = Arc::clone(&queues);
-                Box::pin(async move { execute::<C>(runtime, &queues, name, message).await })
-            });
+            let execute: ExecuteByName =
+                Box::new(move |runtime, message| execute::<C>(runtime, &queues, name, message));
             self.routes.commands.insert(name, CommandRoute { aggregate: A::NAME, execute });
         }
     }

@@ -122,7 +122,7 @@ async fn tills(store: &Gated) -> Tills {
 /// Sends a command from a task of its own, and lets the task run as far as it can.
 async fn send<C>(tills: &Tills, command: C) -> tokio::task::JoinHandle<Result<u64, CommandError<TooFew>>>
 where
-    C: Command<Aggregate = Till>,
+    C: Command<Aggregate = Till> + Send,
     Till: Handle<C>,
 {
     let tills = tills.clone();

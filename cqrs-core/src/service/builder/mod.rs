@@ -16,8 +16,13 @@ use tokio::sync::Semaphore;
 use crate::{
     base::id::ProjectionId,
     effects::{
-        announce::Announce, announcer::Announcer, carrier::Carrier, handler::EventHandler,
-        handler_projection::HandlerProjection, policy::Policy, policy_projection::PolicyProjection,
+        announce::Announce,
+        announcer::Announcer,
+        carrier::Carrier,
+        handler::{EventHandler, HandlerOf},
+        handler_projection::HandlerProjection,
+        policy::Policy,
+        policy_projection::PolicyProjection,
     },
     model::aggregate::Aggregate,
     port::{
@@ -164,8 +169,9 @@ impl<A, V> Builder<A, V> {
 
     /// Adds an event handler: it is called at least once for each event. See [`EventHandler`].
     pub fn event_handler<H: EventHandler>(mut self, handler: H) -> Self {
+        let handler: HandlerOf<H> = handler.into();
         let later: Later =
-            Box::new(|parts| Arc::new(HandlerProjection::new(handler, parts.progress.clone())));
+            Box::new(|parts| Arc::new(HandlerProjection::<H>::new(handler, parts.progress.clone())));
         self.later.push((ProjectionId::new(H::NAME, 1), later));
         self
     }
