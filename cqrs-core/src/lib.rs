@@ -147,7 +147,9 @@ pub mod lists {
     pub use crate::{
         effects::{handler::HandlerSources, policy::Reactions},
         read::view::Sources,
-        service::lists::{AggregateList, AskedOf, At, HasAggregate, HasView, Push, SentTo, ViewList},
+        service::lists::{
+            AddedTo, AggregateList, AskedOf, At, HasAggregate, HasView, Push, SentTo, ViewList,
+        },
     };
 }
 

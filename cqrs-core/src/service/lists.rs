@@ -1,6 +1,6 @@
 //! The types of which a service consists, as a list in its type.
 //!
-//! A service is `Cqrs<Backend, (Order, Stock), (OrderSummary,)>`: its aggregates and its views are a part of its type,
+//! A service is `Cqrs<(Order, Stock), (OrderSummary,)>`: its aggregates and its views are a part of its type,
 //! so that a command for an aggregate that was never registered does not compile.
 
 use std::sync::Arc;
@@ -79,7 +79,26 @@ pub trait Push<T> {
     type Output;
 }
 
+/// A type that can be added to the list `L`.
+///
+/// It is [`Push`] as a bound on the type, as [`SentTo`] is on the command. With the bound on the list, the compiler says
+/// of a service with 16 views that it has no such method. The tests are `tests/derives/ui/one/seventeen_views.rs` and
+/// `seventeen_aggregates.rs`.
+pub trait AddedTo<L> {
+    /// The longer list.
+    type Output;
+}
+
+impl<T, L: Push<T>> AddedTo<L> for T {
+    type Output = L::Output;
+}
+
 /// A tuple of up to 16 aggregates.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a list of aggregates",
+    label = "expected a tuple of at most 16 aggregates",
+    note = "a service has a tuple of aggregates and a tuple of views; a tuple of one has a comma: `({Self},)`"
+)]
 pub trait AggregateList: 'static {
     /// The queues of each aggregate type.
     #[doc(hidden)]
@@ -95,6 +114,11 @@ pub trait AggregateList: 'static {
 }
 
 /// A tuple of up to 16 views: of types with [`View`](crate::View), and of other [`ReadModel`]s.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a list of views",
+    label = "expected a tuple of at most 16 views",
+    note = "a service has a tuple of aggregates and a tuple of views; a tuple of one has a comma: `({Self},)`"
+)]
 pub trait ViewList: 'static {}
 
 #[doc(hidden)]

@@ -75,13 +75,13 @@ const PAGE: usize = 100;
 /// are in its log, and in its snapshot. Older commands are known only to the event store's own memory of ids (in
 /// JetStream the duplicate window, two minutes by default), which has only the first of the commands that shared an
 /// append. A command that led to no events is not remembered: it is handled again.
-pub struct Cqrs<A: AggregateList, V> {
+pub struct Cqrs<A: AggregateList, V: ViewList> {
     runtime: Arc<Runtime>,
     queues: Arc<A::Queues>,
     views: PhantomData<fn() -> V>,
 }
 
-impl<A: AggregateList, V> Clone for Cqrs<A, V> {
+impl<A: AggregateList, V: ViewList> Clone for Cqrs<A, V> {
     fn clone(&self) -> Self {
         Self { runtime: Arc::clone(&self.runtime), queues: Arc::clone(&self.queues), views: PhantomData }
     }

@@ -25,7 +25,7 @@ use crate::{
 /// ```
 #[doc = include_str!("../../examples/by_name.rs")]
 /// ```
-pub struct Router<A: AggregateList, V> {
+pub struct Router<A: AggregateList, V: ViewList> {
     cqrs: Cqrs<A, V>,
     commands: CommandRoutes,
     queries: HashMap<&'static str, QueryRoute>,

@@ -6,7 +6,7 @@ use crate::{
     effects::{handler::EventHandler, policy::Policy},
     port::{any_events::AnyEvents, projection::Projection},
     read::{read_model::OwnProjection, view::View},
-    service::{builder::Builder, lists::Push},
+    service::{builder::Builder, lists::AddedTo},
 };
 
 /// Adds one projection that follows another context's log; see [`Builder::following`]. Apart from the log, it is as if
@@ -19,18 +19,17 @@ pub struct Following<A, V> {
 
 impl<A, V> Following<A, V> {
     /// Adds a view; see [`Builder::view`].
-    pub fn view<T: View>(self) -> Builder<A, V::Output>
+    pub fn view<T>(self) -> Builder<A, T::Output>
     where
-        V: Push<T>,
+        T: View + AddedTo<V>,
     {
         self.builder.follows(T::NAME, self.log).view::<T>()
     }
 
     /// Adds a read model that is not a view; see [`Builder::read_model`].
-    pub fn read_model<T>(self, model: T) -> Builder<A, V::Output>
+    pub fn read_model<T>(self, model: T) -> Builder<A, T::Output>
     where
-        T: OwnProjection,
-        V: Push<T>,
+        T: OwnProjection + AddedTo<V>,
     {
         self.builder.follows(T::FIRST.name, self.log).read_model(model)
     }

@@ -38,7 +38,7 @@ use crate::{
         view::View,
         view_projection::ViewProjection,
     },
-    service::{Cqrs, builder::following::Following, interceptor::Interceptor, lists::Push},
+    service::{Cqrs, builder::following::Following, interceptor::Interceptor, lists::AddedTo},
     write::resources::Limits,
 };
 
@@ -107,17 +107,17 @@ impl Builder<(), ()> {
 
 impl<A, V> Builder<A, V> {
     /// Adds an aggregate: its commands can be executed.
-    pub fn aggregate<T: Aggregate>(self) -> Builder<A::Output, V>
+    pub fn aggregate<T>(self) -> Builder<T::Output, V>
     where
-        A: Push<T>,
+        T: Aggregate + AddedTo<A>,
     {
         self.with_lists()
     }
 
     /// Adds a view: its projector runs, and its queries can be asked.
-    pub fn view<T: View>(self) -> Builder<A, V::Output>
+    pub fn view<T>(self) -> Builder<A, T::Output>
     where
-        V: Push<T>,
+        T: View + AddedTo<V>,
     {
         let projection = ViewProjection::new(self.views.clone());
         self.with_read_model::<T>(projection, |name| format!("view::<{name}>()"))
@@ -125,22 +125,21 @@ impl<A, V> Builder<A, V> {
 
     /// Adds a read model that is not a [`View`], such as the rows of an `SqlView` in the crate `cqrs-sql`:
     /// `.read_model(views.projection(OrderRows))`. As with a view, its projector runs, and its queries can be asked.
-    pub fn read_model<T>(self, model: T) -> Builder<A, V::Output>
+    pub fn read_model<T>(self, model: T) -> Builder<A, T::Output>
     where
-        T: OwnProjection,
-        V: Push<T>,
+        T: OwnProjection + AddedTo<V>,
     {
         self.with_read_model::<T>(model, |_| "read_model(…)".to_owned())
     }
 
     /// `call` is how it is added, for the error about one that is added twice.
-    fn with_read_model<T: ReadModel>(
+    fn with_read_model<T>(
         mut self,
         projection: T::Projection,
         call: fn(&str) -> String,
-    ) -> Builder<A, V::Output>
+    ) -> Builder<A, T::Output>
     where
-        V: Push<T>,
+        T: ReadModel + AddedTo<V>,
     {
         if self.added.insert(TypeId::of::<T>()) {
             self.projections.push((T::FIRST, Arc::new(projection)));
