@@ -137,7 +137,7 @@ pub trait Lists<C> {}
     label = "no `Handle<{C}>` for this aggregate",
     note = "add `impl Handle<{C}> for {Self} {{ fn handle(&self, command: &{C}, context: &Context) -> Handled<Self> {{ … }} }}`"
 )]
-pub trait Handle<C: Command<Aggregate = Self>>: Aggregate {
+pub trait Handle<C: Command<Aggregate = Self>>: Sized + 'static {
     /// The events that follow from `command` in this state, or why it is rejected.
     ///
     /// It may run more than once for one command (when another writer was faster), so it only decides: time and ids
@@ -146,7 +146,10 @@ pub trait Handle<C: Command<Aggregate = Self>>: Aggregate {
     /// # Errors
     ///
     /// The aggregate's rejection.
-    fn handle(&self, command: &C, context: &Context) -> Handled<Self>;
+    fn handle(&self, command: &C, context: &Context) -> Handled<Self>
+    where
+        // As a supertrait it would be reported three times for each command of a type that is no aggregate.
+        Self: Aggregate;
 }
 
 /// What [`Handle::handle`] returns: the events, or the aggregate's rejection.

@@ -76,7 +76,10 @@ pub trait Command: Sized + 'static {
     type Aggregate: Aggregate + Takes<Self>;
 
     /// The id of that aggregate.
-    fn aggregate_id(&self) -> &<Self::Aggregate as Aggregate>::Id;
+    fn aggregate_id(&self) -> &<Self::Aggregate as Aggregate>::Id
+    where
+        // It is so anyway. This way the compiler reports a type that is no aggregate once less.
+        Self::Aggregate: Aggregate;
 
     /// The name of this command; one of [`NAMES`](Command::NAMES).
     fn name(&self) -> &'static str {

@@ -1,6 +1,6 @@
 //! The output of `#[derive(Command)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Member, Type, Variant, WherePredicate, parse_quote};
 
@@ -15,7 +15,7 @@ impl Model<'_> {
         let generics = target.bounded(self.bounds());
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let names = shape.kinds().into_iter().map(|kind| &kind.name);
-        let id = self.emit_id(is_whole);
+        let (id, id_type) = (self.emit_id(is_whole), self.emit_id_type());
         let name = self.emit_name();
         let lifecycle = self.emit_lifecycle();
         let (serialize, deserialize) = self.emit_serde(is_whole);
@@ -27,7 +27,7 @@ impl Model<'_> {
                 const NAMES: &'static [&'static str] = &[#(#names),*];
                 type Aggregate = #aggregate;
 
-                fn aggregate_id(&self) -> &<#aggregate as #krate::Aggregate>::Id {
+                fn aggregate_id(&self) -> #id_type {
                     #id
                 }
 
@@ -80,6 +80,19 @@ impl Model<'_> {
                 #name
             }
         })
+    }
+
+    /// A reference to an id of the aggregate, as a type. If the aggregate is none, the compiler reports this type and the body of the
+    /// method at the same place, which is one error.
+    fn emit_id_type(&self) -> TokenStream {
+        let Self { krate, aggregate, shape, .. } = self;
+        let fields = shape.kinds().into_iter().filter_map(|kind| match kind.id {
+            Id::Field(Marked { ty, .. }) => Some(ty),
+            Id::None(_) => None,
+        });
+        let there = fields.map(target::reported_at).next().unwrap_or_else(Span::call_site);
+        let (krate, aggregate) = (target::respanned(krate, there), target::respanned(aggregate, there));
+        quote_spanned!(there=> &<#aggregate as #krate::Aggregate>::Id)
     }
 
     fn emit_id(&self, is_whole: bool) -> TokenStream {
