@@ -66,8 +66,8 @@
 //! # }
 //! ```
 //!
-//! Views that are not documents have tables of their own, which they change with SQL: [`SqlView`]. They need not be
-//! views: [`effectively_once`] explains how any row in a database follows from each event exactly once.
+//! Views that are not documents have tables of their own, which they change with SQL and answer queries from:
+//! [`SqlView`]. They need not be views: [`effectively_once`] explains how any row in a database follows from each event exactly once.
 //!
 //! # What is stored
 //!
@@ -134,6 +134,7 @@ mod open_file;
 mod postgres;
 mod projection;
 mod reached;
+mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transaction;
@@ -147,7 +148,12 @@ pub use errors::SqlError;
 pub use events::{SqliteDueQueue, SqliteEvents, SqliteNotices, SqliteSubscription};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresViews;
+#[cfg(feature = "postgres")]
+pub use projection::InPostgres;
+#[cfg(feature = "sqlite")]
+pub use projection::InSqlite;
 pub use projection::SqlProjection;
+pub use rows::Rows;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteViews;
 /// The client, in the version that this crate uses.

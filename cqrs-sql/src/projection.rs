@@ -21,21 +21,31 @@ use crate::{
 /// The most events of one transaction.
 const MAX_EVENTS: usize = 512;
 
-/// A view in its own tables, for a service to run; made by [`SqlViews::projection`].
+/// A view in its own tables, for a service to run and to ask; made by [`SqlViews::projection`]. As a type it is what
+/// queries name: [`InSqlite`] and [`InPostgres`] are short for it.
 #[derive(Debug)]
 pub struct SqlProjection<DB: Sql, V> {
-    views: SqlViews<DB>,
+    pub(crate) views: SqlViews<DB>,
     view: Arc<V>,
 }
 
+/// The [`SqlView`] `V` in SQLite: `#[query(view = InSqlite<OrderRows>, …)]`.
+#[cfg(feature = "sqlite")]
+pub type InSqlite<V> = SqlProjection<sqlx::Sqlite, V>;
+
+/// The [`SqlView`] `V` in Postgres: `#[query(view = InPostgres<OrderRows>, …)]`.
+#[cfg(feature = "postgres")]
+pub type InPostgres<V> = SqlProjection<sqlx::Postgres, V>;
+
 impl<DB: Sql> SqlViews<DB> {
-    /// A projection of a view in its own tables, which are in this database.
+    /// A projection of a view in its own tables, which are in this database:
+    /// `builder.read_model(views.projection(OrderRows))`.
     pub fn projection<V: SqlView<DB>>(&self, view: V) -> SqlProjection<DB, V> {
         SqlProjection { views: self.clone(), view: Arc::new(view) }
     }
 
-    /// The tables of one build of a view, for your own queries.
-    pub fn tables<V: SqlView<DB>>(&self, projection: &ProjectionId) -> Tables {
+    /// The tables of one build of a view.
+    pub(crate) fn tables<V: SqlView<DB>>(&self, projection: &ProjectionId) -> Tables {
         let table = |table| self.shared.names.table(&own_table(projection, table));
         let names = V::TABLES.iter().map(|name| (*name, table(name)));
         Tables::new(names, DB::own_names(self.shared.names.context(), &projection.to_string()), DB::MAX_NAME)

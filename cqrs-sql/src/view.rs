@@ -20,13 +20,16 @@ use crate::{Sql, names::is_name};
 /// must be made in the same way: a fixed name would exist already when a second build is created. Write `{table.name}`
 /// for a name that belongs to the table of this build.
 ///
+/// A service gets it by [`Builder::read_model`](cqrs_core::Builder::read_model). Its queries are typed, as those of a view
+/// of documents, and name it with its database: [`InSqlite`](crate::InSqlite) or [`InPostgres`](crate::InPostgres).
+///
 /// ```
-/// use cqrs_core::{Envelope, port::ProjectionId};
+/// use cqrs_core::{Answer, Cqrs, Envelope, Error, Query, memory::MemoryEvents};
 /// use cqrs_sql::{
-///     SqlProject, SqlView, SqliteViews, Tables,
+///     InSqlite, Rows, SqlProject, SqlView, SqliteViews, Tables,
 ///     sqlx::{self, Sqlite, SqliteConnection},
 /// };
-/// # use cqrs_core::{Aggregate, Apply, Event};
+/// # use cqrs_core::{Aggregate, Apply, Command, Context, Event, Handle, Handled};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 /// # #[event(prefix = "order")]
@@ -37,6 +40,14 @@ use crate::{Sql, names::is_name};
 /// # #[aggregate(id = u32, event = OrderEvent, rejection = OrderRejection)]
 /// # struct Order;
 /// # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+/// # #[derive(Serialize, Deserialize, Command)]
+/// # #[command(aggregate = Order, create)]
+/// # struct CreateOrder { #[command(id)] order: u32, country: String }
+/// # impl Handle<CreateOrder> for Order {
+/// #     fn handle(&self, command: &CreateOrder, _: &Context) -> Handled<Self> {
+/// #         Ok(OrderEvent::Created { country: command.country.clone() }.into())
+/// #     }
+/// # }
 ///
 /// struct OrderRows;
 ///
@@ -74,19 +85,33 @@ use crate::{Sql, names::is_name};
 ///     }
 /// }
 ///
+/// /// How many orders of a country are not shipped yet.
+/// #[derive(Query)]
+/// #[query(view = InSqlite<OrderRows>, answer = i64)]
+/// struct OpenOrders {
+///     country: String,
+/// }
+///
+/// impl Answer<OpenOrders> for InSqlite<OrderRows> {
+///     async fn answer(query: OpenOrders, rows: &Rows<Sqlite>) -> Result<i64, Error> {
+///         let open = "SELECT count(*) FROM {orders} WHERE country = $1 AND shipped = 0";
+///         rows.read(|| sqlx::query_scalar(rows.sql(open)).bind(&query.country).fetch_one(rows.pool())).await
+///     }
+/// }
+///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let views = SqliteViews::in_memory("orders").await?;
-/// let projection = views.projection(OrderRows); // for the service to run
-/// # use cqrs_core::port::Projection;
-/// # projection.open(&ProjectionId::new("order-rows", 1)).await?;
-///
-/// // Queries are your own, on connections that only read:
-/// let tables = views.tables::<OrderRows>(&ProjectionId::new("order-rows", 1));
-/// let shipped: i64 = sqlx::query_scalar(tables.sql("SELECT count(*) FROM {orders} WHERE shipped = 1"))
-///     .fetch_one(views.pool())
+/// let cqrs = Cqrs::builder((MemoryEvents::default(), views.clone()))
+///     .aggregate::<Order>()
+///     .read_model(views.projection(OrderRows))
+///     .start()
 ///     .await?;
-/// # assert_eq!(shipped, 0);
+///
+/// let receipt = cqrs.execute(CreateOrder { order: 7, country: "NO".into() }).await?;
+/// let open = cqrs.query(OpenOrders { country: "NO".into() }).after(&receipt).await?;
+/// assert_eq!(open, 1);
+/// # cqrs.stop().await;
 /// # Ok(())
 /// # }
 /// ```

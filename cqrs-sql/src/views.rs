@@ -79,7 +79,7 @@ impl<DB: Sql> SqlViews<DB> {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The connections that read, for your own queries.
+    /// The connections that read, for your own statements.
     pub fn pool(&self) -> &Pool<DB> {
         &self.shared.reader
     }
@@ -89,7 +89,7 @@ impl<DB: Sql> SqlViews<DB> {
         &self.shared.place
     }
 
-    /// The table with the documents of a projection, quoted, for your own queries. Its columns are `key`, `document`,
+    /// The table with the documents of a projection, quoted, for your own statements. Its columns are `key`, `document`,
     /// which is JSON as text, and `revision`.
     ///
     /// SQLite and Postgres both understand `SELECT document ->> 'country' FROM …`, Postgres on `document::json`.
@@ -103,7 +103,7 @@ impl<DB: Sql> SqlViews<DB> {
     }
 
     /// The rows of a statement's answer.
-    async fn rows(
+    async fn fetched(
         &self,
         what: impl Fn() -> String,
         sql: String,
@@ -194,7 +194,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         let sql = format!(
             "SELECT key, document, revision FROM {table} WHERE key IN (SELECT value->>0 FROM {each})"
         );
-        let rows = self.rows(what, sql, &[Value::Text(&json)]).await?;
+        let rows = self.fetched(what, sql, &[Value::Text(&json)]).await?;
         let mut found: HashMap<_, _> =
             rows.into_iter().map(|(key, document, revision)| (key, (document, revision))).collect();
         let saved = |[key]: &[Cow<'_, str>; 1]| {
@@ -215,7 +215,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         );
         let (projection, prefix) = (projection.to_string(), stored_key(prefix));
         let values = [Value::Text(&projection), Value::Text(&prefix)];
-        let mut notes = keyed(self.rows(|| format!("reading notes of {projection}"), sql, &values).await?);
+        let mut notes = keyed(self.fetched(|| format!("reading notes of {projection}"), sql, &values).await?);
         notes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Ok(notes)
     }
@@ -238,13 +238,13 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         let sql = format!("SELECT '', document, revision FROM {} WHERE key = $1", self.table(projection));
         let key = stored_key(key);
         let what = || format!("reading document {key:?} of {projection}");
-        let rows = self.rows(what, sql, &[Value::Text(&key)]).await?;
+        let rows = self.fetched(what, sql, &[Value::Text(&key)]).await?;
         Ok(rows.into_iter().next().and_then(|(_, document, _)| document).map(Bytes::from))
     }
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, Bytes)>, StoreError> {
         let sql = format!("SELECT key, document, revision FROM {}", self.table(projection));
-        Ok(keyed(self.rows(|| format!("listing {projection}"), sql, &[]).await?))
+        Ok(keyed(self.fetched(|| format!("listing {projection}"), sql, &[]).await?))
     }
 
     async fn page(
@@ -260,7 +260,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         let sql = format!("SELECT key, document, revision FROM {table} {from} ORDER BY key LIMIT $1");
         let max = number(u64::try_from(max).unwrap_or(u64::MAX));
         let values: Vec<_> = [max].into_iter().chain(after.as_deref().map(Value::Text)).collect();
-        Ok(keyed(self.rows(|| format!("reading a page of {projection}"), sql, &values).await?))
+        Ok(keyed(self.fetched(|| format!("reading a page of {projection}"), sql, &values).await?))
     }
 
     async fn reached(&self, projection: &ProjectionId, sequence: u64) -> Result<Reached, StoreError> {
@@ -291,7 +291,7 @@ impl<DB: Sql> ViewStore for SqlViews<DB> {
         let sql =
             format!("SELECT view, content, revision FROM {} WHERE view = $1", self.shared.names.about());
         let view = stored_key(view);
-        let rows = self.rows(|| format!("reading about {view}"), sql, &[Value::Text(&view)]).await?;
+        let rows = self.fetched(|| format!("reading about {view}"), sql, &[Value::Text(&view)]).await?;
         Ok(rows.into_iter().next().map_or(saved(None, 0), |(_, content, revision)| saved(content, revision)))
     }
 

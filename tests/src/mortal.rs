@@ -75,8 +75,8 @@ macro_rules! store_of_rows {
             }
 
             async fn rows(&self) -> Option<Vec<(String, i64)>> {
-                let tables = self.tables::<Rows>(&ROWS);
-                let select = tables.sql("SELECT account, version FROM {events} ORDER BY account, version");
+                let rows = self.rows::<Rows>(&ROWS);
+                let select = rows.sql("SELECT account, version FROM {events} ORDER BY account, version");
                 Some(sqlx::query_as(select).fetch_all(self.pool()).await.expect("the rows"))
             }
         }

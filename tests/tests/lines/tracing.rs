@@ -148,7 +148,7 @@ async fn whatever_follows_an_event_logs_in_the_events_span() {
     let builder = Cqrs::builder((MemoryEvents::default(), views.clone())).aggregate::<Lamp>().view::<Lamp>();
     let builder = builder.policy::<Watcher>().event_handler(Watcher);
     let builder = builder.announcer::<Watcher>(MemoryEvents::default());
-    let builder = builder.projection(<Watcher as SqlView<Sqlite>>::id(), views.projection(Watcher));
+    let builder = builder.read_model(views.projection(Watcher));
     let cqrs = builder.start().await.unwrap();
     let receipt = cqrs.execute(Light(7)).await.unwrap();
     cqrs.caught_up().await.unwrap();

@@ -1,4 +1,4 @@
-//! One query over several views: documents of each, and what it waits for.
+//! One query over several views: documents of each, documents and rows, and what it waits for.
 
 use std::{
     sync::{
@@ -14,6 +14,10 @@ use cqrs_core::{
     memory::{Memory, MemoryEvents, MemoryViews},
     port::{ProjectionId, Save, SaveError, ViewStore},
     read_models::ReadModels,
+};
+use cqrs_sql::{
+    InSqlite, Rows, SqlProject, SqlView, SqliteViews, Tables,
+    sqlx::{self, Sqlite, SqliteConnection},
 };
 use cqrs_tests::domain::{Account, AccountEvent, Openings, Statement, deposit, open};
 use serde::{Deserialize, Serialize};
@@ -290,6 +294,77 @@ async fn a_build_that_becomes_active_while_another_view_is_waited_for_is_asked_a
     let error = asking.await.unwrap().unwrap_err();
     assert!(matches!(&error, Error::SetAside { view, .. } if view == "moody-v1-b2"), "{error:?}");
     assert_eq!(bank.query(MoodyVersions).await.unwrap(), [1]);
+}
+
+/// A row for each event.
+struct Ledger;
+
+impl SqlView<Sqlite> for Ledger {
+    const NAME: &'static str = "ledger";
+    const TABLES: &'static [&'static str] = &["entries"];
+    type Of = (Account,);
+
+    async fn create(&self, tables: &Tables, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        sqlx::query(tables.sql("CREATE TABLE {entries} (account TEXT NOT NULL)")).execute(connection).await?;
+        Ok(())
+    }
+}
+
+impl SqlProject<AccountEvent, Sqlite> for Ledger {
+    async fn project(
+        &self,
+        event: &Envelope<AccountEvent>,
+        tables: &Tables,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<()> {
+        let insert = sqlx::query(tables.sql("INSERT INTO {entries} VALUES ($1)"));
+        insert.bind(event.subject()).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// The number of events by an account's document, and by its rows.
+#[derive(Query)]
+#[query(view = (Statement, InSqlite<Ledger>), answer = (usize, i64))]
+struct Counts(&'static str);
+
+impl Answer<Counts> for (Statement, InSqlite<Ledger>) {
+    async fn answer(
+        Counts(account): Counts,
+        (statements, ledger): &(Documents<Statement>, Rows<Sqlite>),
+    ) -> Result<(usize, i64), Error> {
+        let statement = statements.get(account).await?.unwrap_or_default();
+        let count = "SELECT count(*) FROM {entries} WHERE account = $1";
+        let rows =
+            ledger.read(|| sqlx::query_scalar(ledger.sql(count)).bind(account).fetch_one(ledger.pool()));
+        Ok((statement.versions.len(), rows.await?))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_reads_documents_and_rows() {
+    let rows = SqliteViews::in_memory("bank").await.unwrap();
+    let builder = Cqrs::builder(Memory::default()).aggregate::<Account>().view::<Statement>();
+    let bank = builder.read_model(rows.projection(Ledger)).start().await.unwrap();
+    let mut receipt = bank.execute(open("1", 0)).await.unwrap();
+    for number in 1..20 {
+        let counts = bank.query(Counts("1")).after(&receipt).await.unwrap();
+        assert_eq!(counts, (number, i64::try_from(number).unwrap()));
+        receipt = bank.execute(deposit("1", 1)).await.unwrap();
+    }
+    bank.rebuild("ledger").await.unwrap().finished().await.unwrap();
+    assert_eq!(bank.query(Counts("1")).after(&receipt).await.unwrap(), (20, 20));
+    bank.stop().await;
+}
+
+#[tokio::test]
+async fn a_read_model_that_is_added_twice_is_named_once() {
+    let rows = SqliteViews::in_memory("bank").await.unwrap();
+    let builder = Cqrs::builder(Memory::default()).aggregate::<Account>();
+    let twice = builder.read_model(rows.projection(Ledger)).read_model(rows.projection(Ledger));
+    let error = twice.start().await.err().expect("it is there twice").to_string();
+    assert!(error.contains("Ledger>` is added twice, call `.read_model(…)` once"), "{error}");
+    assert!(!error.contains("used twice"), "{error}");
 }
 
 /// The number `N` by the number of openings.

@@ -4,6 +4,7 @@
 mod embedded;
 mod instances;
 mod postgres;
+mod queries;
 mod read_side;
 mod rebuild;
 mod sql_views;

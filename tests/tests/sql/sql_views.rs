@@ -157,7 +157,7 @@ macro_rules! views_in {
             /// The number of rows in the active build.
             async fn rows(bank: &Service, views: &Views) -> i64 {
                 let build = bank.active_build(ROWS.name).await.unwrap().unwrap();
-                let select = views.tables::<Rows>(&build).sql("SELECT count(*) FROM {rows}");
+                let select = views.rows::<Rows>(&build).sql("SELECT count(*) FROM {rows}");
                 sqlx::query_scalar(select).fetch_one(views.pool()).await.unwrap()
             }
 
@@ -241,7 +241,7 @@ macro_rules! views_in {
                 let follower = builder.following(&public).projection(HEARD, views.projection(Heard));
                 let follower = follower.start().await.unwrap();
                 follower.caught_up().await.unwrap();
-                let select = views.tables::<Heard>(&HEARD).sql("SELECT count(*) FROM {heard}");
+                let select = views.rows::<Heard>(&HEARD).sql("SELECT count(*) FROM {heard}");
                 let heard: i64 = sqlx::query_scalar(select).fetch_one(views.pool()).await.unwrap();
                 assert_eq!(heard, 3);
                 follower.stop().await;

@@ -3,7 +3,7 @@
 //! The rows are changed with SQL in the transaction that saves the checkpoint, and read with SQL, by an index. The view
 //! exists if views are in SQLite or Postgres; the other views work on every store.
 
-use cqrs_core::{Envelope, port::ProjectionId};
+use cqrs_core::{Envelope, Error, port::ProjectionId};
 use cqrs_sql::{
     SqlProject, SqlView, SqlViews, Tables,
     sqlx::{self, Sqlite, SqliteConnection},
@@ -132,26 +132,27 @@ macro_rules! sales_by_month_in {
                 &self,
                 build: &ProjectionId,
                 year: Option<i16>,
-            ) -> sqlx::Result<Vec<MonthSales>> {
-                let tables = self.tables::<SalesByMonth>(build);
-                let year = match year {
-                    Some(year) => Some(format!("{year:04}")),
-                    None => {
-                        let last: Option<String> =
-                            sqlx::query_scalar(tables.sql(LAST_MONTH)).fetch_one(self.pool()).await?;
-                        last.map(|last| last.chars().take(4).collect())
-                    }
+            ) -> Result<Vec<MonthSales>, Error> {
+                let months = self.rows::<SalesByMonth>(build);
+                let read = || async {
+                    let year = match year {
+                        Some(year) => Some(format!("{year:04}")),
+                        None => {
+                            let last = sqlx::query_scalar(months.sql(LAST_MONTH)).fetch_one(months.pool());
+                            let last: Option<String> = last.await?;
+                            last.map(|last| last.chars().take(4).collect())
+                        }
+                    };
+                    let Some(year) = year else { return Ok(Vec::new()) };
+                    let of_year = sqlx::query_as(months.sql(OF_YEAR));
+                    let of_year = of_year.bind(format!("{year}-01")).bind(format!("{year}-13"));
+                    let rows: Vec<(_, _, _, _, String)> = of_year.fetch_all(months.pool()).await?;
+                    let row = |(month, country, orders, units, net): (_, _, _, _, String)| {
+                        Ok(MonthSales { month, country, orders, units, net: money(&net)? })
+                    };
+                    rows.into_iter().map(row).collect()
                 };
-                let Some(year) = year else { return Ok(Vec::new()) };
-                let rows: Vec<(String, String, i64, i64, String)> = sqlx::query_as(tables.sql(OF_YEAR))
-                    .bind(format!("{year}-01"))
-                    .bind(format!("{year}-13"))
-                    .fetch_all(self.pool())
-                    .await?;
-                let row = |(month, country, orders, units, net): (_, _, _, _, String)| {
-                    Ok(MonthSales { month, country, orders, units, net: money(&net)? })
-                };
-                rows.into_iter().map(row).collect()
+                months.read(read).await
             }
         }
     };
@@ -162,6 +163,10 @@ sales_by_month_in!(Sqlite, SqliteConnection);
 sales_by_month_in!(sqlx::Postgres, sqlx::PgConnection);
 
 /// The query of [`SalesByMonth`].
+///
+/// In a service that has one kind of view store, it would be a [`Query`](cqrs_core::Query) of
+/// `InSqlite<SalesByMonth>`. This program chooses the store when it starts, and some stores have no rows, so that the
+/// service's type does not list the view.
 pub trait SalesOfYear {
     /// The sales of a year, or of the last year with sales, by month and then by country.
     ///
@@ -169,7 +174,7 @@ pub trait SalesOfYear {
     ///
     /// # Errors
     ///
-    /// The database's.
+    /// [`Error::Store`], the database's.
     ///
     /// # Cancel safety
     ///
@@ -178,7 +183,7 @@ pub trait SalesOfYear {
         &self,
         build: &ProjectionId,
         year: Option<i16>,
-    ) -> impl Future<Output = sqlx::Result<Vec<MonthSales>>> + Send;
+    ) -> impl Future<Output = Result<Vec<MonthSales>, Error>> + Send;
 }
 
 fn money(text: &str) -> sqlx::Result<Money> {
