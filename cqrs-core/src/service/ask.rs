@@ -12,7 +12,10 @@ use smallvec::SmallVec;
 use tracing::Instrument;
 
 use crate::{
-    base::{error::Error, id::ProjectionId, metadata::Metadata, patience::Limit, source::describe},
+    base::{
+        error::Error, id::ProjectionId, metadata::Metadata, patience::Limit, source::describe,
+        store_error::StoreError,
+    },
     log::commit::Receipt,
     projector::worker::Worker,
     read::{
@@ -179,8 +182,15 @@ async fn active_build(worker: &Worker, limit: Limit) -> Result<ProjectionId, Err
             }
         }
     };
-    let building = Error::ViewBuilding { view: worker.name, version: worker.version };
-    tokio::time::timeout(limit.left(), answering).await.unwrap_or(Err(building))
+    tokio::time::timeout(limit.left(), answering).await.unwrap_or_else(|late| {
+        Err(match worker.active_now() {
+            None => Error::ViewBuilding { view: worker.name, version: worker.version },
+            Some(_) => {
+                StoreError::unavailable(format!("reading which build of {} answers", worker.name), late)
+                    .into()
+            }
+        })
+    })
 }
 
 /// The names of a query's views in one text.

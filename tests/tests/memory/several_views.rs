@@ -1,6 +1,7 @@
 //! One query over several views: documents of each, documents and rows, and what it waits for.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -12,7 +13,7 @@ use cqrs_core::{
     Aggregate, Answer, Apply, Cqrs, Documents, Envelope, Error, Event, OnFailure, Project, Query, StoreError,
     View,
     memory::{Memory, MemoryEvents, MemoryViews},
-    port::{ProjectionId, Save, SaveError, ViewStore},
+    port::{ProjectionId, Save, SaveError, SavedDocument, ViewStore},
     read_models::ReadModels,
 };
 use cqrs_sql::{
@@ -70,6 +71,8 @@ struct Slow {
     fails: Arc<AtomicBool>,
     /// How many seconds a listing takes.
     listing: Arc<AtomicU64>,
+    /// Whether it does not say which builds there are.
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Slow {
@@ -90,7 +93,7 @@ impl Slow {
 #[deny(clippy::missing_trait_methods, reason = "a call that is not passed on has the default's effect")]
 impl ViewStore for Slow {
     cqrs_tests::pass_on! {
-        to inner: open checkpoint load notes max_writes place page reached remove about set_about
+        to inner: open checkpoint load notes max_writes place page reached remove set_about
     }
 
     async fn save(&self, projection: &ProjectionId, save: Save<'_>) -> Result<u64, SaveError> {
@@ -104,6 +107,13 @@ impl ViewStore for Slow {
             return Err(StoreError::Unavailable { what: "the test's plan".into(), source: None });
         }
         self.inner.get(projection, key).await
+    }
+
+    async fn about(&self, view: &str) -> Result<SavedDocument, StoreError> {
+        if self.is_silent.load(Relaxed) {
+            pending::<()>().await;
+        }
+        self.inner.about(view).await
     }
 
     async fn list(&self, projection: &ProjectionId) -> Result<Vec<(String, bytes::Bytes)>, StoreError> {
@@ -239,6 +249,19 @@ async fn a_view_that_is_being_built_keeps_the_query_from_an_answer() {
     assert!(matches!(error, Error::ViewBuilding { view: "noted", version: 2 }), "{error:?}");
     let took = begin.elapsed();
     assert!(PATIENCE <= took && took < PATIENCE + Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_say_which_build_answers_is_no_view_that_is_being_built() {
+    let views = Slow::default();
+    let bank = bank(MemoryEvents::default(), views.clone()).await;
+    bank.query(standing()).await.unwrap();
+    views.is_silent.store(true, Relaxed);
+    // For a while the service relies on the last answer.
+    sleep(PATIENCE).await;
+    let error = bank.query(standing()).patience(PATIENCE).await.unwrap_err();
+    let Error::Store(StoreError::Unavailable { what, .. }) = &error else { panic!("{error:?}") };
+    assert_eq!(what, "reading which build of statement answers");
 }
 
 /// A view that does not apply deposits, if the test says so.

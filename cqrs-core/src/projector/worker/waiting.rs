@@ -159,7 +159,7 @@ impl Worker {
     }
 
     /// The build that is known to be active, if there is one.
-    pub(super) fn active_now(&self) -> Option<ProjectionId> {
+    pub(crate) fn active_now(&self) -> Option<ProjectionId> {
         self.answering.now().noted.active.map(|build| self.id(self.version, build))
     }
 
