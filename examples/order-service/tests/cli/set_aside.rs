@@ -1,4 +1,4 @@
-//! Dead letters and dead intents: told by the running service, listed, shown, retried and dropped.
+//! Dead letters and dead intents: told by the running service, listed, shown, retried, edited and dropped.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use cqrs_core::{
     port::{EventStore as _, Expected, Save, ViewStore as _, Write},
 };
 use cqrs_nats::NatsBackend;
-use cqrs_tests::TestContext;
+use cqrs_tests::{TestContext, eventually};
 use order_service::{
     CreateOrder, Customer, Line, Order, OrderService, ReceiveStock, ShipOrder, SubmitOrder,
     views::OrderSummary,
@@ -73,6 +73,46 @@ impl Shop {
         appended.sequence
     }
 
+    /// Submits order 3, whose fulfilment cannot arm the deadline of the payment. Returns the stream to delete, after which
+    /// it can.
+    async fn submit_without_deadlines(&self, seconds_to_pay: u32) -> String {
+        // An operator has made the stream of the deadlines by hand, and it takes no deadlines.
+        let jetstream = jetstream::new(self.context.nats.client().clone());
+        let name = format!("{}__DEADLINES", self.context.stream());
+        let subjects = jetstream.get_stream(&name).await.unwrap().cached_info().config.subjects.clone();
+        jetstream.delete_stream(&name).await.unwrap();
+        let plain = stream::Config { name: name.clone(), subjects, ..stream::Config::default() };
+        jetstream.create_stream(plain).await.unwrap();
+
+        let client = self.client().await;
+        let product: order_service::ProductId = "11".parse().unwrap();
+        client
+            .execute(ReceiveStock { product: product.clone(), name: "Chai".parse().unwrap(), units: 5 })
+            .await
+            .unwrap();
+        let order: order_service::OrderId = "3".parse().unwrap();
+        let line = Line {
+            product,
+            unit_price: "2.50".parse().unwrap(),
+            quantity: 2,
+            discount: "0".parse().unwrap(),
+        };
+        let create = CreateOrder {
+            order: order.clone(),
+            customer: Customer { id: "ANNA".parse().unwrap(), name: "Anna Aas".parse().unwrap() },
+            country: "Norway".parse().unwrap(),
+            placed: "2026-01-05".parse().unwrap(),
+            lines: vec![line],
+        };
+        client.execute(create).await.unwrap();
+        client.execute(SubmitOrder { order, seconds_to_pay }).await.unwrap();
+        name
+    }
+
+    async fn delete_stream(&self, name: &str) {
+        jetstream::new(self.context.nats.client().clone()).delete_stream(name).await.unwrap();
+    }
+
     /// Replaces the document of an order, and returns the one before.
     async fn replace_document(&self, order: &str, document: &[u8]) -> Bytes {
         let (id, views) = (OrderSummary::projection(), &self.backend.views);
@@ -129,7 +169,9 @@ async fn a_dead_letter_is_told_and_retried_after_its_cause_is_gone() {
     shop.run(&["orders"]).await.fails_with("order-service dead-letters shows them, and how to resolve them");
 
     let retry = ["dead-letters", "retry", "order-summary", "order/2"];
-    shop.run(&retry).await.fails_with("applied before it: 0 events; repair the cause and retry, or drop it");
+    shop.run(&retry)
+        .await
+        .fails_with("applied before it: 0 events; repair the cause and retry, or edit or drop it");
     let shown = shop.run(&["dead-letters", "show", "order-summary", "order/2"]).await;
     assert!(shown.stdout.contains("1 vain attempt"), "{}", shown.stdout);
     assert!(
@@ -179,6 +221,21 @@ async fn an_event_that_cannot_be_read_is_a_dead_letter_that_can_be_dropped() {
     let left: Vec<_> =
         left.as_array().unwrap().iter().map(|row| row["projection"].as_str().unwrap()).collect();
     assert!(!left.contains(&"history") && left.contains(&"fulfilment") && left.len() == 6, "{left:?}");
+
+    let of = ["order-summary", "order/2"];
+    let edit = |data| ["dead-letters", "edit"].into_iter().chain(of).chain([data]).collect::<Vec<_>>();
+    shop.run(&edit("tomorrow")).await.is_a_mistake_with(&["it is not JSON"]);
+    let edited = shop.run(&edit(r#"{"on":"2026-01-04"}"#)).await;
+    let told = in_one_line(&edited.stdout);
+    assert!(
+        told.contains(r#"is edited: order-summary applies {"on":"2026-01-04"} in place of it."#),
+        "{edited:?}"
+    );
+    assert!(told.ends_with("order-service dead-letters retry order-summary order/2"), "{told}");
+    let retried = shop.run(&["dead-letters", "retry", "order-summary", "order/2"]).await;
+    assert_eq!(retried.stdout, "order-summary has applied 1 event of order/2 and goes on with it.\n");
+    let left = shop.run(&["dead-letters", "list", "order-summary"]).await;
+    assert_eq!(left.stdout, "There are no dead letters.\n");
     shop.run(&["dead-letters", "list", "sales"]).await.fails_with("fulfilment, shop-announcer");
     assert!(serving.interrupt().0.success());
 }
@@ -187,32 +244,7 @@ async fn an_event_that_cannot_be_read_is_a_dead_letter_that_can_be_dropped() {
 async fn a_dead_intent_is_told_and_retried_after_its_cause_is_gone() {
     let shop = Shop::new("order-intent").await;
     let mut serving = shop.serves().await;
-    // An operator has made the stream of the deadlines by hand, and it takes no deadlines.
-    let jetstream = jetstream::new(shop.context.nats.client().clone());
-    let name = format!("{}__DEADLINES", shop.context.stream());
-    let subjects = jetstream.get_stream(&name).await.unwrap().cached_info().config.subjects.clone();
-    jetstream.delete_stream(&name).await.unwrap();
-    let plain = stream::Config { name: name.clone(), subjects, ..stream::Config::default() };
-    jetstream.create_stream(plain).await.unwrap();
-
-    let client = shop.client().await;
-    let product: order_service::ProductId = "11".parse().unwrap();
-    client
-        .execute(ReceiveStock { product: product.clone(), name: "Chai".parse().unwrap(), units: 5 })
-        .await
-        .unwrap();
-    let order: order_service::OrderId = "3".parse().unwrap();
-    let line =
-        Line { product, unit_price: "2.50".parse().unwrap(), quantity: 2, discount: "0".parse().unwrap() };
-    let create = CreateOrder {
-        order: order.clone(),
-        customer: Customer { id: "ANNA".parse().unwrap(), name: "Anna Aas".parse().unwrap() },
-        country: "Norway".parse().unwrap(),
-        placed: "2026-01-05".parse().unwrap(),
-        lines: vec![line],
-    };
-    client.execute(create).await.unwrap();
-    client.execute(SubmitOrder { order, seconds_to_pay: 900 }).await.unwrap();
+    let name = shop.submit_without_deadlines(900).await;
 
     let deadline =
         "the fulfilment of order 3 could not send deadline fulfilment/payment/3 for command expire_order";
@@ -222,7 +254,7 @@ async fn a_dead_intent_is_told_and_retried_after_its_cause_is_gone() {
     let retry = ["dead-intents", "retry", "3"];
     shop.run(&retry).await.is_refused_with(&[&name, "not set up as it must be"]);
 
-    jetstream.delete_stream(&name).await.unwrap();
+    shop.delete_stream(&name).await;
     let listed = shop.run(&["dead-intents"]).await;
     assert!(listed.stdout.lines().all(|line| line.chars().count() <= 80), "{}", listed.stdout);
     let told = in_one_line(&listed.stdout);
@@ -243,5 +275,37 @@ async fn a_dead_intent_is_told_and_retried_after_its_cause_is_gone() {
         shop.run(&["dead-intents", "list", "--format", "json"]).await.json(),
         Value::Array(Vec::new())
     );
+    assert!(serving.interrupt().0.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_of_a_dead_intent_can_be_edited_before_it_is_sent() {
+    let shop = Shop::new("order-edited").await;
+    let mut serving = shop.serves().await;
+    let name = shop.submit_without_deadlines(1).await;
+    serving.complains("dead intent: the fulfilment of order 3 could not send deadline");
+    shop.delete_stream(&name).await;
+
+    let edit = ["dead-intents", "edit", "3"];
+    shop.run(&[&edit[..], &["soon"]].concat()).await.is_a_mistake_with(&["it is not JSON"]);
+    let fields = r#"{"order":"3","reason":"not paid within a second"}"#;
+    let edited = shop.run(&[&edit[..], &[fields]].concat()).await;
+    let told = in_one_line(&edited.stdout);
+    assert!(told.starts_with("Edited: deadline fulfilment/payment/3 for command expire_order"), "{edited:?}");
+    assert!(told.ends_with("order-service dead-intents retry 3"), "{told}");
+    let shown = shop.run(&["dead-intents", "show", "3", "--format", "json"]).await.json();
+    assert_eq!(shown[0]["command"]["reason"], "not paid within a second");
+
+    let retried = shop.run(&["dead-intents", "retry", "3"]).await;
+    assert_eq!(retried.stdout, "Carried out for order 3: 1 dead intent.\n", "{retried:?}");
+    let mut reason = Value::Null;
+    eventually("the deadline cancels the order", async || {
+        let last = shop.backend.events.last_confirmed(&key("3")).await.unwrap().unwrap().commit;
+        let event = last.events.last().unwrap();
+        reason = serde_json::from_slice::<Value>(&event.data).unwrap()["reason"].clone();
+        &*event.event_type == "order.cancelled"
+    })
+    .await;
+    assert_eq!(reason, "not paid within a second");
     assert!(serving.interrupt().0.success());
 }

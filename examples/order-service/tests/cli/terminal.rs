@@ -41,7 +41,7 @@ fn help_teaches_with_examples_in_80_columns() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 2 * (1 + 9 + 4 + 4));
+    assert_eq!(seen, 2 * (1 + 9 + 5 + 5));
 }
 
 #[tokio::test]

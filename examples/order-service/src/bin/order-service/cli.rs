@@ -9,6 +9,7 @@ use clap::{
 };
 use cqrs_core::AggregateKey;
 use order_service::{Country, OrderId, Status, views::OrderPage};
+use serde::de::IgnoredAny;
 
 /// Orders and stock as an event-sourced service: see it work, fill it, ask it.
 ///
@@ -121,7 +122,7 @@ pub(crate) enum Task {
     /// Show and resolve events that a projection could not apply.
     ///
     /// Such an event is a dead letter, and so are the later events of its aggregate: they are applied in order, or not
-    /// at all. The other aggregates go on. Repair the cause and retry, or drop the first of them.
+    /// at all. The other aggregates go on. Repair the cause and retry, or edit or drop the first of them.
     ///
     /// Without a command it lists all of them.
     #[command(after_help = LETTERS_EXAMPLES)]
@@ -132,7 +133,7 @@ pub(crate) enum Task {
     /// Show and resolve commands that the fulfilment could not send.
     ///
     /// Such a command is a dead intent, and so are the later ones for the same order: they are sent in order, or not at
-    /// all. The fulfilment of other orders goes on. Repair the cause and retry, or drop the first of them.
+    /// all. The fulfilment of other orders goes on. Repair the cause and retry, or edit or drop the first of them.
     ///
     /// Without a command it lists all of them.
     #[command(after_help = INTENTS_EXAMPLES)]
@@ -190,6 +191,14 @@ pub(crate) enum LettersAction {
         #[command(flatten)]
         of: OfAggregate,
     },
+    /// Set the data that is applied in place of the first one of an aggregate: the log stays as it is. Retry it then.
+    Edit {
+        #[command(flatten)]
+        of: OfAggregate,
+        /// The event's data, as JSON.
+        #[arg(value_parser = json, value_name = "JSON")]
+        event: String,
+    },
     /// Drop the first one of an aggregate: the view stays without that event.
     Drop {
         #[command(flatten)]
@@ -229,6 +238,14 @@ pub(crate) enum IntentsAction {
         /// The order.
         order: OrderId,
     },
+    /// Set the fields of the first one of an order: the command's id stays. Retry it then.
+    Edit {
+        /// The order.
+        order: OrderId,
+        /// All fields of the command, as JSON.
+        #[arg(value_parser = json, value_name = "JSON")]
+        fields: String,
+    },
     /// Drop the first one of an order: that command is not sent.
     Drop {
         /// The order.
@@ -240,6 +257,12 @@ pub(crate) enum IntentsAction {
 fn aggregate(text: &str) -> Result<AggregateKey, String> {
     let (name, id) = text.split_once('/').ok_or("an aggregate has a name and an id, such as order/10248")?;
     AggregateKey::new(name.to_owned(), id).map_err(|error| error.to_string())
+}
+
+/// Takes JSON as it is.
+fn json(text: &str) -> Result<String, String> {
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    Ok(text.to_owned())
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -337,6 +360,8 @@ Examples:
   order-service dead-letters             list all of them
   order-service dead-letters show order-summary order/10248
   order-service dead-letters retry order-summary order/10248
+  order-service dead-letters edit order-summary order/10248 \
+    '{\"on\": \"2026-01-04\"}'               all of the data, as `show` has it
   order-service dead-letters drop order-summary order/10248";
 
 const INTENTS_EXAMPLES: &str = "\
@@ -344,6 +369,9 @@ Examples:
   order-service dead-intents             list all of them
   order-service dead-intents show 10248
   order-service dead-intents retry 10248
+  order-service dead-intents edit 10248 \
+    '{\"order\": \"10248\", \"reason\": \"not paid in time\"}'
+                                         all of the fields, as `show` has them
   order-service dead-intents drop 10248";
 
 const REBUILD_EXAMPLES: &str = "\

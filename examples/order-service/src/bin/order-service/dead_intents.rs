@@ -64,7 +64,7 @@ pub(crate) async fn run(
             let sent = counted(retried.carried_out, "dead intent");
             if let Some(intent) = retried.stopped_at {
                 bail!(
-                    "{}; carried out before it: {sent}; repair the cause and retry, or drop it",
+                    "{}; carried out before it: {sent}; repair the cause and retry, or edit or drop it",
                     in_words(&intent)
                 );
             }
@@ -74,6 +74,16 @@ pub(crate) async fn run(
             };
             let line = format!("Carried out for order {order}: {sent}{waiting}.");
             Ok(writeln!(out, "{}", wrapped(&line, 2))?)
+        }
+        IntentsAction::Edit { order, fields } => {
+            let first = of(&order)?[0];
+            let Some(edited) = intents.edit(&first.place, &fields).await? else {
+                bail!("{}, which has no fields to edit", in_words(first));
+            };
+            writeln!(out, "{}", wrapped(&format!("Edited: {}.", edited.what), 2))?;
+            let order = argument(order);
+            writeln!(out, "To send it, and what is behind it:\n  order-service dead-intents retry {order}")?;
+            Ok(())
         }
         IntentsAction::Drop { order } => {
             let left = of(&order)?.len() - 1;

@@ -44,6 +44,7 @@ pub(crate) async fn run(
         LettersAction::List { projection, format } => list(service, projection, format, out).await,
         LettersAction::Show { of, format } => show(service, &of, format, out).await,
         LettersAction::Retry { of } => retry(service, &of, out).await,
+        LettersAction::Edit { of, event } => edit(service, &of, &event, out).await,
         LettersAction::Drop { of } => drop_first(service, &of, out).await,
     }
 }
@@ -142,7 +143,7 @@ async fn retry(service: &OrderService, of: &OfAggregate, out: &mut impl Write) -
     let OfAggregate { projection, aggregate } = of;
     if let Some(letter) = retried.stopped_at {
         bail!(
-            "{}; applied before it: {}; repair the cause and retry, or drop it",
+            "{}; applied before it: {}; repair the cause and retry, or edit or drop it",
             in_words(projection, &letter),
             counted(retried.applied, "event")
         );
@@ -150,6 +151,17 @@ async fn retry(service: &OrderService, of: &OfAggregate, out: &mut impl Write) -
     let applied = counted(retried.applied, "event");
     let line = format!("{projection} has applied {applied} of {aggregate} and goes on with it.");
     writeln!(out, "{}", wrapped(&line, 2))?;
+    Ok(())
+}
+
+async fn edit(service: &OrderService, of: &OfAggregate, data: &str, out: &mut impl Write) -> Result<()> {
+    let (letters, found) = find(service, of).await?;
+    let Some(edited) = letters.edit(found[0].position, data).await? else { bail!(nothing(of)) };
+    let OfAggregate { projection, aggregate } = of;
+    let line = format!("{} is edited: {projection} applies {data} in place of it.", named(&edited));
+    let aggregate = argument(aggregate);
+    writeln!(out, "{}", wrapped(&line, 2))?;
+    writeln!(out, "To apply it:\n  order-service dead-letters retry {projection} {aggregate}")?;
     Ok(())
 }
 
