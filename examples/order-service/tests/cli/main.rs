@@ -5,6 +5,8 @@
 mod fold;
 #[cfg(unix)]
 mod processes;
+#[cfg(target_os = "linux")]
+mod pseudoterminal;
 mod scenario;
 #[cfg(unix)]
 mod set_aside;

@@ -72,6 +72,17 @@ impl Run {
         Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
+    /// Runs with its standard input, output and errors there. `read` returns what it has printed, once it has ended.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn run_on(self, [stdin, stdout, stderr]: [Stdio; 3], read: impl FnOnce() -> String) -> Output {
+        let Self { mut command, _folder: _kept } = self;
+        let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap();
+        // The command holds the three open.
+        drop(command);
+        let stdout = read();
+        Output { status: child.wait().unwrap(), stdout, stderr: String::new() }
+    }
+
     /// Begins a run that continues until it is stopped.
     pub(crate) fn begin(mut self) -> Running {
         let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
