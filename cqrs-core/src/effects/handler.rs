@@ -26,6 +26,9 @@ use crate::{
 /// succeeded are not repeated. After that, or at once after a permanent error, the event is set aside with the later
 /// ones of its aggregate, see [`Cqrs::dead_letters`](crate::Cqrs::dead_letters), and the other aggregates continue.
 ///
+/// An error converts into a [`HandlerError`] with `?`. A text does not: make it an error that may pass with
+/// [`HandlerError::transient`], or one that a retry does not cure with [`HandlerError::permanent`].
+///
 /// If a repeat is not acceptable and the effect is rows in a database, write a [`Projection`](crate::port::Projection)
 /// that saves its checkpoint in the same transaction; if the effect is another command, write a
 /// [`Policy`](crate::Policy). If a loss is acceptable, listen to [`notices`](crate::Cqrs::notices), which cost nothing.
@@ -124,7 +127,8 @@ pub trait On<E: Event>: EventHandler {
     ///
     /// # Errors
     ///
-    /// [`HandlerError`]: any error, after which the event is retried, or a [permanent](HandlerError::permanent) one.
+    /// [`HandlerError`]: any error, or a text that is [transient](HandlerError::transient), after which the event is
+    /// retried; or one that is [permanent](HandlerError::permanent).
     ///
     /// # Cancel safety
     ///
@@ -136,13 +140,33 @@ pub trait On<E: Event>: EventHandler {
         E: Sync;
 }
 
-/// Why an event was not handled. Every other error converts into a `HandlerError` after which the event is retried.
+/// Why an event was not handled. Every other error converts into a transient `HandlerError`, as with `?`; texts are
+/// [`transient`](Self::transient) or [`permanent`](Self::permanent).
+///
+/// ```
+/// use cqrs_core::HandlerError;
+///
+/// fn send(address: &str) -> Result<(), HandlerError> {
+///     let (_, host) = address.split_once('@').ok_or_else(|| HandlerError::permanent("it is no address"))?;
+///     let answer: u16 = host.parse()?; // any error: the event is retried
+///     if answer == 421 {
+///         return Err(HandlerError::transient(format!("{host} is away")));
+///     }
+///     Ok(())
+/// }
+/// # assert!(send("anna").is_err() && send("anna@421").is_err() && send("anna@250").is_ok());
+/// ```
 pub struct HandlerError {
     pub(crate) reason: String,
     pub(crate) transient: bool,
 }
 
 impl HandlerError {
+    /// An error that may pass, such as an outage: the event is retried, for as long as [`EventHandler::RETRY`] says.
+    pub fn transient(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), transient: true }
+    }
+
     /// An error that a retry does not cure: the event is set aside at once.
     pub fn permanent(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string(), transient: false }

@@ -62,7 +62,10 @@ impl On<AccountEvent> for Clerk {
             *tries
         };
         match event.data {
-            AccountEvent::Deposited { amount: 3 } if tries < 3 => Err(io::Error::other("not now"))?,
+            AccountEvent::Deposited { amount: 3 } if tries == 1 => Err(io::Error::other("not now"))?,
+            AccountEvent::Deposited { amount: 3 } if tries == 2 => {
+                return Err(HandlerError::transient("nor now"));
+            }
             AccountEvent::Deposited { amount: 13 } => return Err(HandlerError::permanent("never thirteen")),
             AccountEvent::Deposited { amount: 14 } => panic!("no fourteen"),
             _ => self.done.lock().unwrap().push(place),
