@@ -76,7 +76,10 @@ impl<R: IsRejection> StdError for CommandError<R> {
 #[non_exhaustive]
 pub enum Error {
     /// Other writers were faster in every attempt (optimistic concurrency). Send the command again, under the same id.
-    #[error("{aggregate} was changed by others in each of {attempts} attempts, send the command again")]
+    #[error(
+        "{aggregate} was changed by others in {}, send the command again",
+        counted(attempts, "attempt", "attempts")
+    )]
     Conflict {
         /// The aggregate.
         aggregate: AggregateKey,
@@ -161,8 +164,8 @@ pub enum Error {
     /// The metadata is too large for an event, or has a name that no event can have.
     #[error(transparent)]
     InvalidMetadata(#[from] InvalidMetadata),
-    /// The view did not reach the sequence in time. A command that was waited for has taken effect.
-    #[error("view {view} is at sequence {at} and did not reach {sequence} within {waited:?}")]
+    /// The view, or another projection, did not reach the sequence in time. A command that was waited for has taken effect.
+    #[error("{view} is at sequence {at} and did not reach {sequence} within {waited:?}")]
     ViewBehind {
         /// The view.
         view: &'static str,
@@ -177,9 +180,9 @@ pub enum Error {
     /// not contain them. The command has taken effect. [`Cqrs::dead_letters`](crate::Cqrs::dead_letters) lists and
     /// resolves them; without [`after`](crate::futures::Ask::after) the view answers as if they had not happened.
     #[error(
-        "{view} has set aside the event of {aggregate} at sequence {}, {dead_letters} dead letters are missing in it: \
-         {reason}",
-        .position.sequence
+        "{view} has set aside the event of {aggregate} at sequence {}, {} missing in it: {reason}",
+        .position.sequence,
+        counted(dead_letters, "dead letter is", "dead letters are")
     )]
     SetAside {
         /// The view.
@@ -196,8 +199,8 @@ pub enum Error {
     /// A policy could not execute a command or a deadline, and has set it aside with the later ones of its state.
     /// [`Cqrs::dead_intents`](crate::Cqrs::dead_intents) lists and resolves them.
     #[error(
-        "policy {policy} has set aside {what} of {key:?}, {dead_intents} commands and deadlines are not carried out: \
-         {reason}"
+        "policy {policy} has set aside {what} of {key:?}, {} not carried out: {reason}",
+        counted(dead_intents, "command or deadline is", "commands and deadlines are")
     )]
     IntentsSetAside {
         /// The policy.
@@ -213,7 +216,8 @@ pub enum Error {
     },
     /// A policy made no progress with its commands and deadlines for as long as the call waits.
     #[error(
-        "policy {policy} has {open} commands and deadlines to carry out, and ended none within {waited:?}"
+        "policy {policy} has {} to carry out, and ended none within {waited:?}",
+        counted(open, "command or deadline", "commands and deadlines")
     )]
     Unsettled {
         /// The policy.
@@ -224,7 +228,10 @@ pub enum Error {
         waited: Duration,
     },
     /// Deadlines are due, and the commands of none were sent for as long as the call waits.
-    #[error("{overdue} deadlines are due, and the command of none was sent within {waited:?}")]
+    #[error(
+        "{} due, and the command of none was sent within {waited:?}",
+        counted(overdue, "deadline is", "deadlines are")
+    )]
     DeadlinesOverdue {
         /// How many are due.
         overdue: u64,
@@ -318,5 +325,58 @@ impl Refused {
     /// A refusal with a reason for the caller.
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into() }
+    }
+}
+
+/// A number with what it counts: `1 dead letter is`, `2 dead letters are`.
+fn counted<N: fmt::Display + PartialEq + From<u8>>(number: &N, one: &str, several: &str) -> String {
+    format!("{number} {}", if *number == N::from(1) { one } else { several })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_one_or_several() {
+        let (aggregate, waited) =
+            (|| AggregateKey::new("order", "7").expect("an id"), Duration::from_secs(5));
+        let unsettled = |open| Error::Unsettled { policy: "fulfilment", open, waited };
+        let conflict = |attempts| Error::Conflict { aggregate: aggregate(), attempts };
+        let set_aside = |dead_letters| Error::SetAside {
+            view: "mailer-v1".into(),
+            aggregate: aggregate(),
+            position: Position { sequence: 3, index: 0 },
+            reason: "it is away".into(),
+            dead_letters,
+        };
+        let intents = |dead_intents| Error::IntentsSetAside {
+            policy: "fulfilment",
+            key: "7".into(),
+            what: "command pay".into(),
+            reason: "it panicked".into(),
+            dead_intents,
+        };
+        let of_order = "mailer-v1 has set aside the event of order/7 at sequence 3";
+        let of_policy = r#"policy fulfilment has set aside command pay of "7""#;
+        for (error, text) in [
+            (conflict(1), "order/7 was changed by others in 1 attempt, send the command again".to_owned()),
+            (conflict(2), "order/7 was changed by others in 2 attempts, send the command again".to_owned()),
+            (set_aside(1), format!("{of_order}, 1 dead letter is missing in it: it is away")),
+            (set_aside(2), format!("{of_order}, 2 dead letters are missing in it: it is away")),
+            (intents(1), format!("{of_policy}, 1 command or deadline is not carried out: it panicked")),
+            (intents(2), format!("{of_policy}, 2 commands and deadlines are not carried out: it panicked")),
+            (
+                unsettled(1),
+                "policy fulfilment has 1 command or deadline to carry out, and ended none within 5s"
+                    .to_owned(),
+            ),
+            (
+                Error::DeadlinesOverdue { overdue: 1, waited },
+                "1 deadline is due, and the command of none was sent within 5s".to_owned(),
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

@@ -137,7 +137,7 @@ async fn a_store_that_does_not_answer_at_all_is_the_reason_why_nothing_is_waited
 async fn what_stands_still_is_given_up_with_where_it_stands_and_where_it_should_be() {
     let bank = bank(Some((1, 4))).await;
     let error = bank.caught_up().await.unwrap_err();
-    assert_eq!(error.to_string(), "view slow is at sequence 4 and did not reach 6 within 60s");
+    assert_eq!(error.to_string(), "slow is at sequence 4 and did not reach 6 within 60s");
     assert_eq!(behind(&error), (SLOW.name, 4, EVENTS, Duration::from_mins(1)));
 }
 
