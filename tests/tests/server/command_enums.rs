@@ -298,8 +298,12 @@ impl Handle<Lose> for Letter {
 }
 
 #[tokio::test]
-async fn a_variant_and_a_struct_of_one_name_are_refused() {
+async fn commands_of_one_name_are_refused_with_their_aggregates() {
     let started = Cqrs::builder(Memory::default()).aggregate::<Letter>().start().await;
     let error = started.err().unwrap().to_string();
-    assert!(error.contains(r#"command name "lose" is used twice"#), "{error}");
+    let twice = r#"command name "lose" is used twice, in"#;
+    assert!(error.ends_with(&format!(r#"{twice} aggregate "letter""#)), "{error}");
+    let started = Cqrs::builder(Memory::default()).aggregate::<Parcel>().aggregate::<Letter>().start().await;
+    let error = started.err().unwrap().to_string();
+    assert!(error.contains(&format!(r#"{twice} aggregates "parcel" and "letter""#)), "{error}");
 }

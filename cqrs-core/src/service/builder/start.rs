@@ -1,6 +1,12 @@
 //! Starts a service: checks the names, makes the projections, starts the workers.
 
-use std::{any::TypeId, collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    any::TypeId,
+    collections::{HashMap, HashSet},
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     base::{
@@ -136,29 +142,48 @@ fn check_names<'a, A: AggregateList>(
     projections: impl Iterator<Item = &'a ProjectionId>,
     twice: Vec<String>,
 ) -> Result<(), Error> {
-    let mut names = Names { added: HashSet::new(), seen: HashSet::new(), wrong: Vec::new() };
+    let mut names = Names::default();
     A::visit(queues, &mut names);
     names.wrong.extend(twice);
     for id in projections {
-        names.check("view", id.name);
+        names.check("projection", id.name);
     }
     if names.wrong.is_empty() { Ok(()) } else { Err(Error::Config(names.wrong.join("; "))) }
 }
 
+#[derive(Default)]
 struct Names {
     /// The types of the aggregates.
     added: HashSet<TypeId>,
     seen: HashSet<(&'static str, &'static str)>,
+    /// The aggregate of each command.
+    commands: HashMap<&'static str, &'static str>,
     wrong: Vec<String>,
 }
 
 impl Names {
     fn check(&mut self, kind: &'static str, name: &'static str) {
-        if !is_name(name) {
-            self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
-        }
+        self.check_form(kind, name);
         if !self.seen.insert((kind, name)) {
             self.wrong.push(format!("{kind} name {name:?} is used twice"));
+        }
+    }
+
+    fn check_command(&mut self, aggregate: &'static str, name: &'static str) {
+        self.check_form("command", name);
+        if let Some(first) = self.commands.insert(name, aggregate) {
+            let place = if first == aggregate {
+                format!("aggregate {aggregate:?}")
+            } else {
+                format!("aggregates {first:?} and {aggregate:?}")
+            };
+            self.wrong.push(format!("command name {name:?} is used twice, in {place}"));
+        }
+    }
+
+    fn check_form(&mut self, kind: &str, name: &str) {
+        if !is_name(name) {
+            self.wrong.push(format!("{kind} name {name:?} is not 1 to 64 characters of a-z, 0-9, _ and -"));
         }
     }
 }
@@ -182,7 +207,7 @@ impl<A: Aggregate> CommandVisitor<A> for Names {
         A: Handle<C>,
     {
         for name in C::NAMES {
-            self.check("command", name);
+            self.check_command(A::NAME, name);
         }
     }
 }
