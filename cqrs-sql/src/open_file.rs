@@ -27,6 +27,8 @@ pub(crate) struct OpenFile {
 #[derive(Debug)]
 struct Known {
     file: Option<FileId>,
+    /// The last file that was there.
+    last: Option<FileId>,
     /// Connections that were made before belong to another file.
     since: Instant,
 }
@@ -42,7 +44,8 @@ impl OpenFile {
     /// The file that is at the path now.
     pub(crate) fn of(path: &Path) -> Self {
         let path = path.to_owned();
-        let known = Known { file: file_at(&path), since: Instant::now() };
+        let file = file_at(&path);
+        let known = Known { file, last: file, since: Instant::now() };
         Self { path, known: Mutex::new(known), changes: AtomicU64::new(0) }
     }
 
@@ -77,8 +80,14 @@ impl OpenFile {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = file_at(&self.path);
         if found != known.file {
-            tracing::warn!(path = %self.path.display(), "the file was removed or replaced");
-            *known = Known { file: found, since: Instant::now() };
+            let path = self.path.display();
+            match found {
+                // Every call fails now, and the service logs that as an outage.
+                None => tracing::debug!(%path, "the file was removed"),
+                Some(_) if known.last == found => tracing::debug!(%path, "the file is there again"),
+                Some(_) => tracing::warn!(%path, "the file was replaced by another one"),
+            }
+            *known = Known { file: found, last: found.or(known.last), since: Instant::now() };
             self.changes.fetch_add(1, Ordering::Release);
         }
         known.since

@@ -7,6 +7,7 @@ pub(crate) mod metadata;
 pub(crate) mod error;
 pub(crate) mod rejection;
 pub(crate) mod source;
+pub(crate) mod outage;
 pub(crate) mod store_error;
 pub(crate) mod content_type;
 pub(crate) mod future;

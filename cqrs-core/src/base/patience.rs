@@ -53,7 +53,7 @@ impl Limit {
 }
 
 /// A store's answer. A transient failure is asked about again, and a store that gives no answer at all fails, both
-/// within `duration`; `what` describes the question.
+/// within `duration`; see [`asked_within`].
 pub(crate) async fn asked<T, F>(
     duration: Duration,
     what: impl Fn() -> String,
@@ -66,7 +66,7 @@ where
 }
 
 /// A store's answer. A transient failure is asked about again for as long as `again`, and a store that gives no answer
-/// at all fails after `silence`; `what` describes the question.
+/// at all fails after `silence`: with the last failure, or, if there was none, with `what`, which describes the question.
 pub(crate) async fn asked_within<T, F>(
     again: Duration,
     silence: Duration,
@@ -76,15 +76,18 @@ pub(crate) async fn asked_within<T, F>(
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut patience = Patience::of(again);
+    let (mut patience, mut last) = (Patience::of(again), None);
     let asking = async {
         loop {
-            if let Some(answer) = patience.after(ask().await).await? {
+            let tried = ask().await;
+            last = tried.as_ref().err().cloned();
+            if let Some(answer) = patience.after(tried).await? {
                 return Ok(answer);
             }
         }
     };
-    timeout(silence, asking).await.unwrap_or_else(|late| Err(StoreError::unavailable(what(), late)))
+    let answered = timeout(silence, asking).await;
+    answered.unwrap_or_else(|late| Err(last.unwrap_or_else(|| StoreError::unavailable(what(), late))))
 }
 
 #[cfg(test)]
@@ -117,6 +120,18 @@ mod tests {
         let begin = Instant::now();
         let silent = asked(PATIENCE, || "x".into(), pending::<Result<(), StoreError>>).await;
         assert!(silent.is_err() && begin.elapsed() == PATIENCE, "{silent:?}");
+    }
+
+    /// A store that fails, and then does not answer at all: the failure says more than the time.
+    #[tokio::test(start_paused = true)]
+    async fn the_last_failure_is_what_a_late_call_tells() {
+        let calls = Cell::new(0);
+        let ask = async || {
+            calls.set(calls.get() + 1);
+            if calls.get() < 3 { Err::<(), _>(fails()) } else { pending().await }
+        };
+        let error = asked(PATIENCE, || "x".into(), ask).await.unwrap_err();
+        assert_eq!(error.to_string(), fails().to_string());
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    base::{backoff, store_error::StoreError},
+    base::{backoff, outage::OutagePart, store_error::StoreError},
     effects::{
         carrier::{Carrier, Hope, SendFailure, Sent},
         intents::Request,
@@ -37,16 +37,17 @@ pub(crate) async fn run(
     deadlines: Arc<dyn AnyDeadlines>,
     carrier: Arc<Carrier>,
     clock: Arc<dyn Clock>,
+    part: OutagePart,
     stop: CancellationToken,
 ) {
     let mut failures = 0;
     loop {
         let followed = tokio::select! {
-            followed = follow(&*deadlines, &carrier, &clock, &mut failures) => followed,
+            followed = follow(&*deadlines, &carrier, &clock, &part, &mut failures) => followed,
             () = stop.cancelled() => return,
         };
         if let Err(error) = followed {
-            warn!(%error, "deadlines are not heard of, trying again");
+            part.failed(&error);
         }
         tokio::select! {
             () = tokio::time::sleep(backoff::pause(RETRY.0, RETRY.1, failures)) => failures += 1,
@@ -59,9 +60,11 @@ async fn follow(
     deadlines: &dyn AnyDeadlines,
     carrier: &Arc<Carrier>,
     clock: &Arc<dyn Clock>,
+    part: &OutagePart,
     failures: &mut u32,
 ) -> Result<(), StoreError> {
     let mut queue = deadlines.due(Arc::clone(clock)).await?;
+    part.works();
     let mut sending = JoinSet::new();
     loop {
         if sending.len() >= AT_ONCE {

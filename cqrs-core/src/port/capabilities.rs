@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::port::{
-    any_views::AnyViews,
-    deadlines::{AnyDeadlines, Deadlines},
-    notices::{AnyNotices, Notices},
-    view_store::ViewStore,
+use crate::{
+    base::outage::Outages,
+    port::{
+        any_views::AnyViews,
+        deadlines::{AnyDeadlines, Deadlines},
+        notices::{AnyNotices, Notices},
+        view_store::ViewStore,
+    },
 };
 
 /// What an event store offers besides its log; see [`EventStore::capabilities`](crate::port::EventStore::capabilities).
@@ -23,6 +26,7 @@ pub struct Capabilities {
     pub(crate) deadlines: Option<Arc<dyn AnyDeadlines>>,
     pub(crate) notices: Option<Arc<dyn AnyNotices>>,
     pub(crate) progress: Option<AnyViews>,
+    pub(crate) outages: Outages,
 }
 
 impl Capabilities {
@@ -51,6 +55,13 @@ impl Capabilities {
         self
     }
 
+    /// The outages of the store's connection: an adapter that notices a lost connection by itself reports it there, and
+    /// then it is the same outage as the one that the service notices.
+    pub fn outages(mut self, outages: Outages) -> Self {
+        self.outages = outages;
+        self
+    }
+
     /// The store that [`progress`](Self::progress) was given.
     pub fn progress_store(&self) -> Option<&AnyViews> {
         self.progress.as_ref()
@@ -63,6 +74,7 @@ impl std::fmt::Debug for Capabilities {
             .field("deadlines", &self.deadlines.is_some())
             .field("notices", &self.notices.is_some())
             .field("progress", &self.progress)
+            .field("outages", &self.outages)
             .finish()
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod capabilities;
 pub use crate::base::{
     future::BoxFuture,
     id::ProjectionId,
+    outage::{OutagePart, Outages},
     source::{Source, describe},
 };
 pub use any_events::{AnyEvents, AnySubscription};

@@ -5,13 +5,14 @@
 //! again and continues from there. An event that cannot be applied becomes a dead letter, with the later events of its
 //! aggregate, in the same write as the checkpoint.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     base::{
         backoff,
         error::Error,
         id::ProjectionId,
+        outage::OutagePart,
         source::describe,
         store_error::{StoreError, is_too_large},
     },
@@ -94,8 +95,18 @@ pub(crate) struct Projector {
     pub(crate) status: watch::Sender<ProjectorStatus>,
     pub(crate) stop: CancellationToken,
     pub(crate) busy: Busy,
+    pub(crate) part: OutagePart,
     /// Whether it projects, or only prepares the place for results, so that queries can read it.
     pub(crate) projects: bool,
+}
+
+/// What a projector remembers from one subscription to the next.
+struct Memory {
+    /// Whether the place for results is prepared.
+    is_open: bool,
+    /// Whether it has subscribed before.
+    has_projected: bool,
+    waited: Waited,
 }
 
 /// Calls [`let_go`](AnyProjection::let_go) when its projector ends.
@@ -119,13 +130,17 @@ impl Projector {
 
     async fn supervise(&self, opened: Result<(), StoreError>) {
         let mut failures = 0;
-        let mut waited = Waited::new(self.settings.retry);
-        let (mut is_open, mut failure) = (opened.is_ok(), opened.err());
+        let mut memory = Memory {
+            is_open: opened.is_ok(),
+            has_projected: false,
+            waited: Waited::new(self.settings.retry),
+        };
+        let mut failure = opened.err();
         loop {
             let before = self.status.borrow().sequence;
             let end = match failure.take() {
                 Some(error) => End::Failed(error),
-                None => self.open_and_follow(&mut is_open, &mut waited).await.unwrap_or_else(|end| end),
+                None => self.open_and_follow(&mut memory).await.unwrap_or_else(|end| end),
             };
             if self.status.borrow().sequence > before {
                 failures = 0;
@@ -140,7 +155,10 @@ impl Projector {
                     error!(projection = %self.id, reason, "the projector has halted");
                     return self.set(ProjectorState::Halted { reason });
                 }
-                End::Failed(error) => describe(&error),
+                End::Failed(error) => {
+                    self.part.failed(&error);
+                    describe(&error)
+                }
                 End::Overtaken => "another save of the view came between".to_owned(),
                 End::Unknown(reason) => {
                     pause = LEFT.min(self.settings.retry.unknown);
@@ -157,12 +175,12 @@ impl Projector {
     }
 
     /// Prepares the place for results once: if an operator removes it later, the projector does not create it again.
-    async fn open_and_follow(&self, is_open: &mut bool, waited: &mut Waited) -> Result<End, End> {
-        if !*is_open {
+    async fn open_and_follow(&self, memory: &mut Memory) -> Result<End, End> {
+        if !memory.is_open {
             self.projection.open(&self.id).await?;
-            *is_open = true;
+            memory.is_open = true;
         }
-        if self.projects { self.follow(waited).await } else { Ok(End::Elsewhere) }
+        if self.projects { self.follow(memory).await } else { Ok(End::Elsewhere) }
     }
 
     async fn is_stopped_within(&self, pause: Duration) -> bool {
@@ -170,7 +188,7 @@ impl Projector {
     }
 
     /// Projects from the checkpoint on, until the subscription ends.
-    async fn follow(&self, waited: &mut Waited) -> Result<End, End> {
+    async fn follow(&self, memory: &mut Memory) -> Result<End, End> {
         let aggregates = &self.settings.aggregates;
         let mut cursor = self.cursor(aggregates).await?;
         while cursor.has_unknown && self.apply_unknown().await? {
@@ -186,9 +204,17 @@ impl Projector {
             self.resume(&mut cursor).await?;
         }
         self.progress(&cursor, subscription.pending(), None);
+        if subscription.is_standby() || subscription.pending() == 0 {
+            self.part.works();
+        }
         let (from, dead_letters) = (cursor.checkpoint.sequence, cursor.parked.len());
-        info!(projection = %self.id, from, dead_letters, "projecting");
-        let end = self.pump(&mut cursor, &mut subscription, waited).await.unwrap_or_else(|end| end);
+        if mem::replace(&mut memory.has_projected, true) {
+            debug!(projection = %self.id, from, dead_letters, "projecting again");
+        } else {
+            info!(projection = %self.id, from, dead_letters, "projecting");
+        }
+        let end =
+            self.pump(&mut cursor, &mut subscription, &mut memory.waited).await.unwrap_or_else(|end| end);
         if !matches!(&end, End::Failed(error) if error.is_transient()) {
             // The next subscriber, of this instance or of another, becomes active at once.
             subscription.leave().await;
@@ -246,6 +272,7 @@ impl Projector {
                 self.busy.set(None);
                 applied?;
                 self.progress(cursor, subscription.pending(), Some((chunk, &speed)));
+                self.part.works();
             }
             // Only the store's own record of progress: a lost acknowledgment is covered by that of the next batch.
             if let Err(error) = subscription.done(cursor.checkpoint.sequence).await {
@@ -378,6 +405,8 @@ impl Projector {
             match failure.fault {
                 Fault::Outage => {
                     if let Some(tries) = waited.tries_again(position, Instant::now()) {
+                        // The stores have answered: what is away is something that the projection calls.
+                        self.part.works();
                         self.set(ProjectorState::Retrying { reason: failure.reason });
                         if self.is_stopped_within(backoff::pause(RETRY.0, RETRY.1, tries)).await {
                             return Err(End::Stopped);

@@ -61,7 +61,7 @@ async fn begin<A: Aggregate>(
     key: &AggregateKey,
     patience: &mut Patience,
 ) -> Result<Loaded<A>, StoreError> {
-    let mut loaded = Loaded::from_snapshot(key.clone(), &shell.events).await;
+    let mut loaded = Loaded::from_snapshot(key.clone(), &shell.events, &shell.saver.warnings).await;
     if loaded.stale && !loaded.unproved {
         patience.after(loaded.probe(&shell.events, &shell.first_page).await).await?;
     }

@@ -12,4 +12,5 @@ pub(crate) mod tip;
 pub(crate) mod decide;
 pub(crate) mod append;
 pub(crate) mod save_snapshots;
+pub(crate) mod snapshot_warnings;
 pub(crate) mod resources;

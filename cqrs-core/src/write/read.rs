@@ -12,6 +12,7 @@ use crate::{
     port::{any_events::AnyEvents, event_store::EventStore},
     write::{
         pages::{FIRST_PAGE, FirstPage},
+        snapshot_warnings::{Failed, SnapshotWarnings},
         state::Loaded,
     },
 };
@@ -19,11 +20,19 @@ use crate::{
 impl<A: Aggregate> Loaded<A> {
     /// Loads the aggregate from its snapshot, or returns it with nothing read if no usable snapshot exists. The
     /// aggregate's last commit is read at the same time: usually the snapshot ends with it.
-    pub(crate) async fn from_snapshot(key: AggregateKey, store: &AnyEvents) -> Self {
+    pub(crate) async fn from_snapshot(
+        key: AggregateKey,
+        store: &AnyEvents,
+        warnings: &SnapshotWarnings,
+    ) -> Self {
         let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
         let era = store.era();
         let (bytes, last) = tokio::join!(store.load_snapshot(&key), store.last(&key));
-        let mut loaded = Self::of_bytes(key, snapshots, bytes);
+        match &bytes {
+            Ok(_) => warnings.works::<A>(Failed::Load),
+            Err(error) => warnings.failed::<A>(Failed::Load, &key, error),
+        }
+        let mut loaded = Self::of_bytes(key, snapshots, bytes.ok().flatten());
         loaded.era = era;
         match last {
             Ok(last) => loaded.end_with(last.as_ref()),

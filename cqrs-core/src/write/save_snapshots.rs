@@ -1,18 +1,17 @@
 //! Saves snapshots beside the commands: in tasks of their own, a few at a time.
 
-use std::{
-    borrow::Borrow,
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{borrow::Borrow, sync::Arc};
 
 use tokio::sync::Semaphore;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::{
-    model::{aggregate::Aggregate, snapshot::fault::WriteFault},
+    model::aggregate::Aggregate,
     port::{any_events::AnyEvents, event_store::EventStore},
-    write::state::Loaded,
+    write::{
+        snapshot_warnings::{Failed, SnapshotWarnings},
+        state::Loaded,
+    },
 };
 
 /// How many snapshots are encoded and saved at a time. While all permits are taken, a due snapshot is not saved; it is
@@ -23,13 +22,12 @@ const SAVES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Saver {
     turns: Arc<Semaphore>,
-    /// The aggregate types for which the log already has the warning that their snapshots cannot be saved.
-    warned: Mutex<HashSet<&'static str>>,
+    pub(crate) warnings: SnapshotWarnings,
 }
 
 impl Saver {
     pub(crate) fn new() -> Self {
-        Self { turns: Arc::new(Semaphore::new(SAVES)), warned: Mutex::default() }
+        Self { turns: Arc::new(Semaphore::new(SAVES)), warnings: SnapshotWarnings::default() }
     }
 
     /// Begins to save the aggregate, whose state is in the log, if a snapshot is due and a permit is free.
@@ -48,19 +46,15 @@ impl Saver {
         tokio::spawn(async move {
             match snapshots.write(&head, state.borrow()) {
                 Ok(bytes) => match store.save_snapshot(&key, bytes.into()).await {
-                    Ok(()) => debug!(aggregate = %key, version = head.version, "saved a snapshot"),
-                    Err(error) => warn!(aggregate = %key, %error, "a snapshot was not saved"),
+                    Ok(()) => {
+                        saver.warnings.works::<A>(Failed::Save);
+                        debug!(aggregate = %key, version = head.version, "saved a snapshot");
+                    }
+                    Err(error) => saver.warnings.failed::<A>(Failed::Save, &key, &error),
                 },
-                Err(unwritable) => saver.warn_once::<A>(&unwritable),
+                Err(fault) => saver.warnings.unwritable::<A>(&fault),
             }
             drop(turn);
         });
-    }
-
-    fn warn_once<A: Aggregate>(&self, unwritable: &WriteFault) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.insert(A::NAME) {
-            warn!(aggregate = A::NAME, reason = %unwritable, "snapshots of this aggregate are not saved");
-        }
     }
 }

@@ -8,13 +8,16 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event, ServerError, Statistics, connection::State, jetstream};
+use async_nats::{
+    Client, ClientError, ConnectErrorKind, Event, ServerError, Statistics, connection::State, jetstream,
+};
+use cqrs_core::{StoreError, port::OutagePart};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 
-use crate::client::api::Domain;
+use crate::client::{api::Domain, errors::unavailable};
 
 /// A client with its JetStream context, and the clients that replace it after its task has ended. Clones share it.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub(crate) struct Live {
     /// The same context for reads, which have a short timeout and can be sent again.
     pub(crate) reads: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,
+    /// Reports whether there is a connection.
+    pub(crate) part: Arc<OutagePart>,
     /// The client counts a connection here before it delivers what comes over it.
     pub(crate) statistics: Arc<Statistics>,
     /// The client that replaced this one. A caller may still hold this one: every call on it fails.
@@ -116,6 +121,9 @@ pub(crate) const OPENING: Duration = Duration::from_secs(2);
 /// How often `is_up` checks the state of the connection.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Why there is no connection after a change of the server's users.
+pub(crate) const NO_LOGIN: &str = "the server does not accept the credentials any more";
+
 /// What went wrong on the connection, from the client's events.
 ///
 /// The client drops events when too many arrive at once. Then a call that waits for an answer takes its whole timeout,
@@ -132,6 +140,8 @@ pub(crate) struct Link {
     refused: VecDeque<Refused>,
     /// Whether the server has denied the subscription to the inbox: then no answer can be received.
     inbox_refused: bool,
+    /// Whether the server has refused the login since the connection was lost.
+    login_refused: bool,
 }
 
 /// Why no answer comes any more.
@@ -177,7 +187,10 @@ impl Connection {
                 if first.strong_count() == 0 {
                     return;
                 }
-                tracing::error!("the client of NATS has ended, and another one takes its place");
+                if let Some(first) = first.upgrade() {
+                    let what = "the client of NATS has ended, and another one takes its place".to_owned();
+                    first.part.lost(&StoreError::Unavailable { what, source: None });
+                }
                 let losses = link.borrow().losses + 1;
                 let live = loop {
                     if first.strong_count() == 0 {
@@ -251,6 +264,14 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The error of a call that cannot be sent, because there is no connection.
+    pub(crate) fn down(&self, what: impl Into<String>) -> StoreError {
+        let why = if self.link.borrow().login_refused { NO_LOGIN } else { "there is no connection" };
+        unavailable(what, why)
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("link", &*self.link.borrow()).finish_non_exhaustive()
@@ -276,6 +297,14 @@ impl Link {
     /// Counts an event that ends calls; returns false for any other event.
     pub(crate) fn note(&mut self, event: &Event) -> bool {
         match event {
+            Event::Connected => {
+                self.login_refused = false;
+                return false;
+            }
+            Event::ClientError(ClientError::Other(text)) if is_refused_login(text) => {
+                self.login_refused = true;
+                return false;
+            }
             // A new connection may have other permissions, and subscribes again.
             Event::Disconnected => {
                 let inbox = std::mem::take(&mut self.inbox);
@@ -297,6 +326,16 @@ impl Link {
             _ => return false,
         }
         true
+    }
+
+    /// Whether the server has denied the same subject before, on this connection.
+    pub(crate) fn has(&self, error: &ServerError) -> bool {
+        let ServerError::Other(text) = error else { return false };
+        match refused(text) {
+            Some(Refused::Subscribe(subject)) if is_beneath(&subject, &self.inbox) => self.inbox_refused,
+            Some(refused) => self.refused.contains(&refused),
+            None => false,
+        }
     }
 
     /// Why a call on these subjects gets no answer any more.
@@ -341,6 +380,13 @@ impl fmt::Display for Refused {
             Self::Subscribe(subject) => write!(f, "subscribe to {subject}"),
         }
     }
+}
+
+/// Whether the client failed to connect again because the server refuses the login: the event has only the text of the
+/// error's kind.
+pub(crate) fn is_refused_login(text: &str) -> bool {
+    let kinds = [ConnectErrorKind::AuthorizationViolation, ConnectErrorKind::Authentication];
+    kinds.iter().any(|kind| kind.to_string() == text)
 }
 
 /// Parses the server's text about a missing permission.

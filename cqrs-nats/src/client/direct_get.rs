@@ -20,7 +20,7 @@ use crate::client::{
     api::Api,
     connection::{Connection, NoAnswer},
     diagnosis::Call,
-    errors::{no_answer, unavailable},
+    errors::no_answer,
     found::Found,
     leader_get::{OneByOne, last_of},
 };
@@ -114,7 +114,7 @@ async fn answered<T>(
 ) -> Result<Option<T>, StoreError> {
     let what = || format!("reading stream {stream}");
     if !connection.is_up().await {
-        return Err(unavailable(what(), "there is no connection"));
+        return Err(connection.down(what()));
     }
     match connection.answer(&[subject], ask).await {
         Ok(Ok(answer)) => Ok(Some(answer)),

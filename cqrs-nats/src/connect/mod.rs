@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_nats::{Client, ConnectOptions, jetstream};
+use cqrs_core::port::{OutagePart, describe};
 use tokio::sync::watch;
 
 pub use check::MIN_SERVER;
@@ -27,7 +28,7 @@ use crate::{
         address::{Addresses, Identity},
         api::Domain,
         connection::{Connection, Link, Live},
-        events::ClientEvents,
+        events::{self, ClientEvents},
     },
     open::Nats,
     wire::subject::encode_token,
@@ -216,8 +217,9 @@ impl Connect {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shown = self.addresses()?.to_string();
         let mut waiting = Waiting::new(self.patience);
+        let part = Arc::new(events::part());
         let connection = loop {
-            match self.live(0).await {
+            match self.live(0, &part).await {
                 Ok(live) => break Connection::new(live),
                 Err(error) => waiting.after(error).await?,
             }
@@ -228,10 +230,10 @@ impl Connect {
         waiting.over();
         let connect = Arc::new(self);
         connection.keep(move |losses| {
-            let connect = Arc::clone(&connect);
+            let (connect, part) = (Arc::clone(&connect), Arc::clone(&part));
             async move {
-                let live = connect.live(losses).await;
-                live.inspect_err(|error| tracing::warn!(%error, "there is no other client of NATS yet")).ok()
+                let live = connect.live(losses, &part).await;
+                live.inspect_err(|error| tracing::debug!(error = describe(error), "no other client yet")).ok()
             }
         });
         Ok(Nats { connection })
@@ -242,18 +244,18 @@ impl Connect {
     }
 
     /// Connects one client, after the connection was lost `losses` times.
-    async fn live(&self, losses: u64) -> Result<Live, ConnectError> {
+    async fn live(&self, losses: u64, part: &Arc<OutagePart>) -> Result<Live, ConnectError> {
         let mut addresses = self.addresses()?;
         let identity = self.identity(addresses.identity.take());
         let inbox = inbox(self.inbox.as_deref(), identity.as_ref())?;
         let domain = domain_of(self.domain.as_deref())?;
-        let events = ClientEvents::of(Link::of(inbox.clone()).after(losses));
+        let events = ClientEvents::of(Link::of(inbox.clone()).after(losses), Arc::clone(part));
         let link = events.link();
         let shown = addresses.to_string();
         let options = self.options(identity, inbox, events).await?;
         let connected = options.connect(addresses.servers).await;
         let client = connected.map_err(|error| ConnectError::from_client(&shown, error))?;
-        Ok(live(client, domain, link))
+        Ok(live(client, domain, link, Arc::clone(part)))
     }
 
     /// The identity of the user: one that was set explicitly, or else the one in the address.
@@ -311,7 +313,7 @@ impl Connect {
 }
 
 /// A client in use, with the timeouts of its calls.
-fn live(client: Client, domain: Domain, link: watch::Receiver<Link>) -> Live {
+fn live(client: Client, domain: Domain, link: watch::Receiver<Link>, part: Arc<OutagePart>) -> Live {
     let mut jetstream = match domain.name() {
         Some(name) => jetstream::with_domain(client.clone(), name),
         None => jetstream::new(client.clone()),
@@ -321,7 +323,7 @@ fn live(client: Client, domain: Domain, link: watch::Receiver<Link>) -> Live {
     appends.set_timeout(APPEND);
     reads.set_timeout(READ);
     let statistics = client.statistics();
-    Live { client, domain, jetstream, appends, reads, link, statistics, next: OnceLock::new() }
+    Live { client, domain, jetstream, appends, reads, link, part, statistics, next: OnceLock::new() }
 }
 
 /// The domain of that name; the connected server's own without one.

@@ -1,6 +1,6 @@
 //! A connection over a client that the application has made.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::Client;
 use cqrs_core::port::BoxFuture;
@@ -85,7 +85,7 @@ impl FromClient {
         let domain = domain_of(domain.as_deref())?;
         let inbox = client.new_inbox();
         events.set_inbox(inbox.rsplit_once('.').map_or("", |(prefix, _)| prefix).to_owned());
-        let connection = Connection::new(live(client, domain, events.link()));
+        let connection = Connection::new(live(client, domain, events.link(), Arc::clone(&events.part)));
         if !connection.is_up().await {
             return Err(ConnectError::NotConnected);
         }

@@ -143,7 +143,8 @@ impl EventStore for NatsEvents {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().deadlines(self.clone()).notices(self.clone()).progress(self.progress.clone())
+        let all = Capabilities::none().deadlines(self.clone()).notices(self.clone());
+        all.progress(self.progress.clone()).outages(self.connection.part.outages().clone())
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
@@ -151,7 +152,7 @@ impl EventStore for NatsEvents {
         let message = self.message(commit, expected).map_err(AppendError::Failed)?;
         let era = self.era.number();
         if !self.connection.is_up().await {
-            return Err(AppendError::Busy(unavailable(what(), "there is no connection")));
+            return Err(AppendError::Busy(self.connection.down(what())));
         }
         if self.era.number() != era {
             // The connection was established again while this append waited: the caller must first check the stream.

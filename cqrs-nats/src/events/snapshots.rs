@@ -91,7 +91,7 @@ impl SnapshotBucket {
     async fn read(&self, aggregate: &AggregateKey) -> Result<Option<Found>, StoreError> {
         let what = || format!("reading the snapshot of {aggregate}");
         if !self.connection.is_up().await {
-            return Err(unavailable(what(), "there is no connection"));
+            return Err(self.connection.down(what()));
         }
         timeout(READ, self.provide()).await.map_err(|elapsed| unavailable(what(), elapsed))??;
         let key = self.subject(aggregate);
@@ -132,7 +132,7 @@ impl SnapshotBucket {
             return Err(StoreError::TooLarge { what: format!("the snapshot of {aggregate}"), bytes, limit });
         }
         if !self.connection.is_up().await {
-            return Err(unavailable(what(), "there is no connection"));
+            return Err(self.connection.down(what()));
         }
         let mut headers = HeaderMap::new();
         headers.insert(LOG, self.log_id().await?);

@@ -267,7 +267,7 @@ impl ViewStore for KvViews {
         let bucket = self.bucket(projection);
         let messages = bucket.messages(projection, &save, self.connection.client.max_payload())?;
         if !self.connection.is_up().await {
-            return Err(unavailable(bucket.what("writing"), "there is no connection").into());
+            return Err(self.connection.down(bucket.what("writing")).into());
         }
         // The checkpoint is the last message of the batch, and the answer names its sequence.
         let revision = self.publish(&bucket, messages).await?;
@@ -342,7 +342,7 @@ impl ViewStore for KvViews {
         let bucket = self.topology.names().views_bucket();
         self.open_bucket(&bucket).await?;
         if !self.connection.is_up().await {
-            return Err(unavailable(bucket.what("writing"), "there is no connection").into());
+            return Err(self.connection.down(bucket.what("writing")).into());
         }
         let message = atomic_batch::Message {
             subject: bucket.document(view),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
-use cqrs_core::port::{Checkpoint, Reached};
+use cqrs_core::port::{Checkpoint, Reached, describe};
 use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
 use uuid::Uuid;
@@ -16,6 +16,10 @@ use crate::{
     },
     wire::names::Bucket,
 };
+
+/// The pause before a checkpoint is watched again, and after a denied permission, which an operator may grant.
+const AGAIN: Duration = Duration::from_millis(200);
+const DENIED: Duration = Duration::from_secs(5);
 
 /// The position of a checkpoint, and its revision: a late message with a lower revision is ignored.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,22 +40,28 @@ impl Watcher {
         let reached = watch::Sender::new(Seen::default());
         let raised = reached.clone();
         let task = tokio::spawn(async move {
+            let mut was_denied = false;
             loop {
                 // With a name, so that one permission covers all consumers of the bucket.
                 let name = format!("watching-{}", Uuid::new_v4().simple());
                 let asked =
                     Api::ConsumerCreate.of(&connection.domain, format_args!("{}.{name}", bucket.stream));
                 let follow = follow(&connection, &bucket, name, &raised);
-                match connection.answer(&[&asked], follow).await {
-                    Err(denied @ NoAnswer::NotPermitted(_)) => {
-                        tracing::warn!(bucket = bucket.name, error = %denied, "who waits for the view is not woken");
+                let followed = connection.answer(&[&asked], follow).await;
+                let is_denied = matches!(followed, Err(NoAnswer::NotPermitted(_)));
+                match followed {
+                    Err(denied) if is_denied && !was_denied => {
+                        let (bucket, error) = (&bucket.name, describe(&denied));
+                        tracing::warn!(bucket, error, "calls that wait for the view are not woken");
                     }
                     Ok(Err(error)) => {
-                        tracing::debug!(bucket = bucket.name, %error, "watching the checkpoint again");
+                        let error = describe(&*error);
+                        tracing::debug!(bucket = bucket.name, error, "watching the checkpoint again");
                     }
-                    Ok(Ok(())) | Err(NoAnswer::Lost) => {}
+                    Ok(Ok(())) | Err(_) => {}
                 }
-                sleep(Duration::from_millis(200)).await;
+                was_denied = is_denied;
+                sleep(if is_denied { DENIED } else { AGAIN }).await;
             }
         });
         Self { reached, task: task.abort_handle() }

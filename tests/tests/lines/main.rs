@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod minimal_permissions;
+mod outages;
 mod stores;
 mod tracing;
 mod waiting;

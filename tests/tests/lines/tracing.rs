@@ -12,7 +12,13 @@ use cqrs_sql::{
     SqlProject, SqlView, SqliteViews, Tables,
     sqlx::{self, Sqlite, SqliteConnection},
 };
-use cqrs_tests::{TestContext, eventually, lines::Lines, watched::Watched};
+use cqrs_tests::{
+    TestContext,
+    domain::{Account, deposit, open},
+    eventually,
+    lines::Lines,
+    watched::{Snapshots, Watched},
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -244,7 +250,7 @@ impl Handle<Fill> for Shelf {
 #[tokio::test]
 async fn a_state_that_is_too_large_for_a_snapshot_is_replayed_and_said_once() {
     let lines = Lines::collect();
-    let warned = || lines.text().matches("snapshots of this aggregate are not saved").count();
+    let warned = || lines.text().matches("snapshots of this aggregate type are not saved").count();
     let store = Watched::new(MemoryEvents::default());
     let start = || Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Shelf>().start();
     let service = start().await.unwrap();
@@ -256,4 +262,34 @@ async fn a_state_that_is_too_large_for_a_snapshot_is_replayed_and_said_once() {
     assert_eq!(start().await.unwrap().execute(Fill(1)).await.unwrap().version, 4);
     assert_eq!((store.saved(), store.commits_read()), (0, 3));
     eventually("the second service says it once, as the first did", async || warned() == 2).await;
+}
+
+#[tokio::test]
+async fn snapshots_that_the_store_refuses_are_said_once_for_the_type() {
+    let lines = Lines::collect();
+    let warned = || lines.without_spans(&["WARN", "ERROR"]);
+    for (snapshots, expected) in [(Snapshots::Unavailable, 0), (Snapshots::Refused, 3)] {
+        let before = warned().len();
+        let store = Watched::new(MemoryEvents::default()).with(snapshots);
+        let start = || Cqrs::builder((store.clone(), MemoryViews::default())).aggregate::<Account>().start();
+        let tried =
+            |what: &str| lines.text().matches(&format!("snapshots of this aggregate type {what}")).count();
+        let (saves, loads) = (tried("are not saved"), tried("cannot be loaded"));
+        for _ in 0..2 {
+            // The second service has nothing in memory, so it loads each aggregate.
+            let service = start().await.unwrap();
+            for account in ["1", "2"] {
+                let _ = service.execute(open(account, 1)).await;
+                for _ in 0..6 {
+                    service.execute(deposit(account, 1)).await.unwrap();
+                }
+            }
+        }
+        eventually("both have failed more than once in the second service", async || {
+            tried("are not saved") >= saves + 4 && tried("cannot be loaded") >= loads + 2
+        })
+        .await;
+        // One line of the first service, and one of each kind of the second.
+        assert_eq!(warned().len() - before, expected, "{snapshots:?}: {:#?}", warned());
+    }
 }

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    base::{error::Error, id::ProjectionId, patience::asked, source::describe},
+    base::{error::Error, id::ProjectionId, outage::Outages, patience::asked, source::describe},
     port::{
         any_views::AnyViews,
         clock::Clock,
@@ -43,6 +43,7 @@ const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_milli
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
+    pub(crate) outages: Outages,
     /// Whether projectors run.
     pub(crate) projects: bool,
     /// How long calls wait for a projection that makes no progress.
@@ -256,6 +257,7 @@ impl Worker {
             status: sender.clone(),
             stop: stop.clone(),
             busy: busy.clone(),
+            part: self.shared.outages.part(id.to_string()),
             projects: self.shared.projects,
         };
         let (tasks, news) = (&self.shared.tasks, Arc::clone(&self.news));
@@ -309,7 +311,11 @@ impl Worker {
 /// Follows the changes that other instances of the service make to the record.
 async fn look_again(worker: Weak<Worker>, stop: CancellationToken) {
     let mut pause = LOOK.0;
-    let Some(news) = worker.upgrade().map(|worker| Arc::clone(&worker.news)) else { return };
+    let news_and_part = worker.upgrade().map(|worker| {
+        let name = format!("the record of builds of {}", worker.name);
+        (Arc::clone(&worker.news), worker.shared.outages.part(name))
+    });
+    let Some((news, part)) = news_and_part else { return };
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -322,7 +328,11 @@ async fn look_again(worker: Weak<Worker>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         };
         match looked {
-            Ok(known) => pause = if known.noted.switching.is_some() { LOOK.1 } else { LOOK.0 },
+            Ok(known) => {
+                part.works();
+                pause = if known.noted.switching.is_some() { LOOK.1 } else { LOOK.0 };
+            }
+            Err(Error::Store(error)) if error.is_transient() => part.failed(&error),
             Err(error) => {
                 tracing::debug!(
                     error = describe(&error),

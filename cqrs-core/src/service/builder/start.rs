@@ -12,6 +12,7 @@ use crate::{
     base::{
         error::Error,
         id::{ProjectionId, is_name},
+        outage::Outages,
         patience::Patience,
     },
     effects::{carrier::Carrier, timer},
@@ -58,6 +59,7 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
         check_names::<A>(&queues, projections, self.twice)?;
         let (events, views) = (self.events, self.views);
         let capabilities = events.capabilities();
+        let outages = capabilities.outages;
         let deadlines = match (self.policy, capabilities.deadlines) {
             (Some(policy), None) => return Err(no_deadlines(policy, events.name())),
             (policy, deadlines) => deadlines.filter(|_| policy.is_some()),
@@ -66,6 +68,11 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
         let progress = capabilities.progress.unwrap_or_else(|| views.clone());
         let tasks = Tasks::new(self.stop_patience);
         let guard = tasks.token().clone().drop_guard();
+        let (stopped, serving) = (tasks.token().clone(), outages.serve());
+        tasks.spawn(async move {
+            stopped.cancelled().await;
+            drop(serving);
+        });
         let carrier = Arc::new(Carrier::new(deadlines.clone(), Arc::clone(&self.clock)));
         let parts = Parts { progress: progress.clone(), carrier: Arc::clone(&carrier) };
         let mut projections = self.projections;
@@ -73,6 +80,7 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
         let shared = Arc::new(Shared {
             clock: Arc::clone(&self.clock),
             tasks: tasks.clone(),
+            outages: outages.clone(),
             projects: self.projects,
             patience: self.waiting,
         });
@@ -98,31 +106,35 @@ impl<A: AggregateList, V: ViewList> Builder<A, V> {
         let routes = CommandRoutes::all::<A>(&queues);
         carrier.set_dispatch(Routed { runtime: Arc::downgrade(&runtime), routes });
         if let Some(deadlines) = deadlines {
-            tried_for_a_while(|| async { Ok(deadlines.prepare().await?) }).await?;
+            tried_for_a_while(&outages, || async { Ok(deadlines.prepare().await?) }).await?;
             if self.projects {
-                tasks.spawn(timer::run(deadlines, carrier, self.clock, tasks.token().clone()));
+                let (stop, part) = (tasks.token().clone(), outages.part("the deadlines"));
+                tasks.spawn(timer::run(deadlines, carrier, self.clock, part, stop));
             }
         }
         for worker in &runtime.workers {
-            tried_for_a_while(|| worker.start(self.build_changed)).await?;
+            tried_for_a_while(&outages, || worker.start(self.build_changed)).await?;
         }
         Ok(Cqrs { runtime, queues: Arc::new(queues), views: PhantomData })
     }
 }
 
 /// Runs `attempt`, and repeats it while a store does not answer.
-async fn tried_for_a_while<F>(attempt: impl Fn() -> F) -> Result<(), Error>
+async fn tried_for_a_while<F>(outages: &Outages, attempt: impl Fn() -> F) -> Result<(), Error>
 where
     F: Future<Output = Result<(), Error>>,
 {
-    let mut patience = Patience::of(PATIENCE);
+    let (mut patience, part) = (Patience::of(PATIENCE), outages.part("the start of the service"));
     loop {
         match attempt().await {
             Err(Error::Store(error)) if error.is_no_answer() => {
-                tracing::warn!(%error, "a store does not answer while the service starts");
+                part.failed(&error);
                 patience.after(Err::<(), _>(error)).await?;
             }
-            started => return started,
+            started => {
+                part.works();
+                return started;
+            }
         }
     }
 }

@@ -77,19 +77,8 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     /// The state that the bytes of a snapshot contain. A missing or bad snapshot is no error: the log has all events.
-    pub(crate) fn of_bytes(
-        key: AggregateKey,
-        snapshots: Snapshots<A>,
-        bytes: Result<Option<Bytes>, StoreError>,
-    ) -> Self {
-        let bytes = match bytes {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Self::nothing(key),
-            Err(error) => {
-                warn!(aggregate = %key, %error, "no snapshot could be read, replaying the log");
-                return Self::nothing(key);
-            }
-        };
+    pub(crate) fn of_bytes(key: AggregateKey, snapshots: Snapshots<A>, bytes: Option<Bytes>) -> Self {
+        let Some(bytes) = bytes else { return Self::nothing(key) };
         match snapshots.read(&bytes) {
             Ok((head, state)) => Self::unproved(key, head, state.into()),
             Err(reason) => {

@@ -22,7 +22,7 @@ use crate::{
         any_events::AnyEvents,
         event_store::{EventStore, Expected},
     },
-    write::pages::FirstPage,
+    write::{pages::FirstPage, snapshot_warnings::SnapshotWarnings},
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -124,7 +124,7 @@ async fn save(store: &MemoryEvents, loaded: &Loaded<Basket>) {
 
 async fn load(store: &MemoryEvents) -> Loaded<Basket> {
     let store = &AnyEvents::new(store.clone());
-    let mut loaded = Loaded::from_snapshot(key(), store).await;
+    let mut loaded = Loaded::from_snapshot(key(), store, &SnapshotWarnings::default()).await;
     loaded.catch_up(store).await.unwrap();
     loaded
 }
