@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cqrs_core::{
-    Error, Policy as _,
-    operate::{ProjectorState, ProjectorStatus},
-};
+use cqrs_core::{Error, Policy as _, operate::ProjectorState};
 use order_service::{Fulfilment, OrderService};
 
 use crate::{dead_intents, dead_letters};
@@ -26,7 +23,8 @@ impl Troubles {
     /// What is new since the last look. A store that does not answer is asked again at the next one.
     pub(crate) async fn look(&mut self, service: &OrderService) -> Vec<String> {
         let projectors = service.projectors();
-        let mut news = self.health.look(&projectors);
+        let states = projectors.iter().map(|status| (status.projection.to_string(), status.state.clone()));
+        let mut news = self.health.look(&states.collect::<Vec<_>>());
         for status in projectors {
             let view = status.projection.name;
             let told = self.letters.entry(view).or_default();
@@ -90,37 +88,58 @@ impl SetAside {
     }
 }
 
-/// Tells that a projector does not go on if that lasts from one look to the next, and tells once that all go on again.
-/// Shorter troubles are normal: a projector becomes a standby or active whenever another process starts or ends.
+/// A projector's name and state.
+type Look = (String, ProjectorState);
+
+/// Tells that projectors wait if that lasts from one look to the next: in one line for all of them, since an outage of a
+/// store concerns them all. Shorter waits are normal: a projector becomes a standby or active whenever another process
+/// starts or ends. A projector that has halted is a line of its own. The end is told once, too.
 #[derive(Default)]
 struct Health {
-    last: Vec<String>,
-    told: Vec<String>,
+    /// The projectors that waited at the last look.
+    waited: Vec<String>,
+    /// Whether it is told that projectors wait.
+    told: bool,
+    /// The projectors that are told to have halted.
+    halted: Vec<String>,
 }
 
 impl Health {
-    fn look(&mut self, projectors: &[ProjectorStatus]) -> Vec<String> {
-        let now: Vec<_> = projectors.iter().filter_map(trouble).collect();
-        let lasting =
-            now.iter().filter(|trouble| self.last.contains(trouble) && !self.told.contains(trouble));
-        let mut news: Vec<_> = lasting.cloned().collect();
-        self.told.extend(news.iter().cloned());
-        if now.is_empty() && !self.told.is_empty() {
-            self.told.clear();
-            news.push("everything is followed again".to_owned());
+    fn look(&mut self, projectors: &[Look]) -> Vec<String> {
+        let waiting: Vec<_> = projectors.iter().filter_map(waiting).collect();
+        let mut news = Vec::new();
+        let lasting: Vec<_> = waiting.iter().filter(|(name, _)| self.waited.contains(name)).collect();
+        if let ([(name, reason), others @ ..], false) = (&lasting[..], self.told) {
+            let waits = match others.len() {
+                0 => format!("{name} waits and tries again"),
+                1 => format!("{name} and another one wait and try again"),
+                more => format!("{name} and {more} others wait and try again"),
+            };
+            news.push(format!("{waits}: {reason}"));
+            self.told = true;
         }
-        self.last = now;
+        self.waited = waiting.into_iter().map(|(name, _)| name).collect();
+        for (name, state) in projectors {
+            if let ProjectorState::Halted { reason } = state
+                && !self.halted.contains(name)
+            {
+                self.halted.push(name.clone());
+                let advice = "repair the cause and start order-service serve again";
+                news.push(format!("{name} has halted: {reason}\n  {advice}"));
+            }
+        }
+        if self.waited.is_empty() && std::mem::take(&mut self.told) {
+            let all = if self.halted.is_empty() { "everything is" } else { "the others are" };
+            news.push(format!("{all} followed again"));
+        }
         news
     }
 }
 
-fn trouble(status: &ProjectorStatus) -> Option<String> {
-    let view = &status.projection;
-    match &status.state {
-        ProjectorState::Retrying { reason } => Some(format!("{view} waits and tries again: {reason}")),
-        ProjectorState::Halted { reason } => Some(format!(
-            "{view} has halted: {reason}\n  repair the cause and start order-service serve again"
-        )),
+/// The name and the reason of a projector that waits.
+fn waiting((name, state): &Look) -> Option<(String, String)> {
+    match state {
+        ProjectorState::Retrying { reason } => Some((name.clone(), reason.clone())),
         _ => None,
     }
 }
@@ -139,5 +158,34 @@ mod tests {
         let over = "view goes on with order/1: nothing of it is set aside any more";
         assert_eq!(told.look("view", found(&["order/2", "order/3"])), ["no order/3", over]);
         assert_eq!(told.look("view", found(&["order/1", "order/2", "order/3"])), ["no order/1"]);
+    }
+
+    #[test]
+    fn an_outage_is_told_in_one_line_and_its_end_in_another() {
+        let retrying = |name: &str| {
+            (name.to_owned(), ProjectorState::Retrying { reason: format!("no answer about {name}") })
+        };
+        let running = |name: &str| (name.to_owned(), ProjectorState::Running);
+        let names = ["a-v1", "b-v1", "c-v1"];
+        let (away, back) = (names.map(retrying), names.map(running));
+        let mut health = Health::default();
+        for _ in 0..2 {
+            assert_eq!(health.look(&away), [""; 0], "it may pass");
+            assert_eq!(health.look(&away), ["a-v1 and 2 others wait and try again: no answer about a-v1"]);
+            assert_eq!(health.look(&away), [""; 0]);
+            assert_eq!(health.look(&[running("a-v1"), retrying("b-v1"), running("c-v1")]), [""; 0]);
+            assert_eq!(health.look(&back), ["everything is followed again"]);
+            assert_eq!(health.look(&back), [""; 0]);
+        }
+        assert_eq!(health.look(&away), [""; 0]);
+        assert_eq!(health.look(&back), [""; 0], "it has passed");
+
+        let halted = ("a-v1".to_owned(), ProjectorState::Halted { reason: "a gap".to_owned() });
+        let advice = "repair the cause and start order-service serve again";
+        assert_eq!(
+            health.look(std::slice::from_ref(&halted)),
+            [format!("a-v1 has halted: a gap\n  {advice}")]
+        );
+        assert_eq!(health.look(&[halted]), [""; 0]);
     }
 }
