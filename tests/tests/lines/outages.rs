@@ -400,3 +400,25 @@ async fn a_login_that_is_refused_later_is_a_line_however_often_it_is_tried() {
     bank.stop().await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_permission_that_is_missing_is_one_line_for_its_subject() {
+    let lines = Lines::collect();
+    let permissions = r#"permissions: { publish: { deny: ["bank.event.account.closed"] } }"#;
+    let user = format!("{{ user: bank, password: p, {permissions} }}");
+    let server =
+        configured_server(format!("accounts {{ A {{ jetstream: enabled, users: [ {user} ] }} }}")).await;
+    let nats = Connect::to(server.url()).user("bank", "p").connect().await.unwrap();
+    let bank: Bank = bank(nats.context("bank").await.unwrap()).await;
+    let since = Since::now(&lines);
+    for _ in 0..3 {
+        let error = bank.execute(open("closed", 1)).await.unwrap_err();
+        assert!(error.to_string().contains("publish to bank.event.account.closed"), "{error}");
+    }
+    let warnings = since.warnings();
+    let [line] = &warnings[..] else { panic!("{warnings:#?}") };
+    let words = "the NATS server reports an error error=\"Permissions Violation for Publish to ";
+    assert!(line.contains(words) && line.contains("bank.event.account.closed"), "{line}");
+    bank.stop().await;
+    server.stop().await;
+}
