@@ -1,29 +1,24 @@
-//! The announcements of one context arrive at another once and in order, whatever happens in between, on memory and on
-//! a real NATS server alike.
+//! The announcements of one context arrive at another once and in order, on memory and on a real NATS server alike. What
+//! crashes and losses do to them is in `announcer_crashes`.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use cqrs_core::{
-    Backend, CommandError, CommandId, Cqrs, Effects, Envelope, Error, Event, EventHandler, HandlerError,
-    Metadata, On, Policy, Project, Query, React, Start, View,
+    Backend, Cqrs, Effects, Envelope, Error, Event, EventHandler, HandlerError, Metadata, On, Policy,
+    Project, Query, React, Start, View,
     announce::Announce,
     log::StoredCommit,
     memory::{Memory, MemoryEvents, MemoryViews},
     model::EventSource,
-    port::{AnyEvents, AnyViews, EventStore, ProjectionId, ViewStore},
+    port::{AnyEvents, AnyViews, EventStore, ProjectionId, ViewStore as _},
 };
-use cqrs_nats::{Nats, NatsEvents};
 use cqrs_tests::{
     TestContext,
     domain::{Account, AccountEvent, deposit, key, open, withdraw},
     eventually,
-    flaky::Flaky,
 };
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
@@ -31,7 +26,7 @@ use serde::{Deserialize, Serialize};
 /// The public events of the bank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[event(prefix = "bank")]
-enum BankEvent {
+pub(crate) enum BankEvent {
     #[event(name = "bank.customer-came")]
     Came { customer: String },
     #[event(name = "bank.money-came")]
@@ -40,14 +35,14 @@ enum BankEvent {
 
 /// The bank as other contexts follow it. It has the stored name of accounts, which in the context itself means another
 /// type.
-struct Bank;
+pub(crate) struct Bank;
 
 impl EventSource for Bank {
     const NAME: &'static str = "account";
     type Event = BankEvent;
 }
 
-struct BankAnnouncer;
+pub(crate) struct BankAnnouncer;
 
 impl Announce for BankAnnouncer {
     const NAME: &'static str = "bank-announcer";
@@ -66,9 +61,9 @@ impl Announce for BankAnnouncer {
 
 /// What another context knows of the bank's accounts.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
-    customer: String,
-    cents: Vec<u64>,
+pub(crate) struct Known {
+    pub(crate) customer: String,
+    pub(crate) cents: Vec<u64>,
 }
 
 impl View for Known {
@@ -87,9 +82,9 @@ impl Project<BankEvent> for Known {
 
 #[derive(Debug, Serialize, Deserialize, Query)]
 #[query(view = Known, answer = Option<Known>)]
-struct GetKnown {
+pub(crate) struct GetKnown {
     #[query(key)]
-    account: String,
+    pub(crate) account: String,
 }
 
 /// After a deposit of 500 cents at the bank the customer gets 1 in the other context, which has accounts of another
@@ -112,7 +107,7 @@ impl React<BankEvent> for Rewards {
 }
 
 #[derive(Clone, Default)]
-struct Listener(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Listener(Arc<Mutex<Vec<String>>>);
 
 impl EventHandler for Listener {
     const NAME: &'static str = "listener";
@@ -157,14 +152,14 @@ on_every_backend! {
     contexts_with_projections_of_one_name_follow_each_for_itself
 }
 
-type Service<V = ()> = Cqrs<(Account,), V>;
+pub(crate) type Service<V = ()> = Cqrs<(Account,), V>;
 
-async fn bank<B: Backend>(backend: B, public: impl EventStore) -> Service {
+pub(crate) async fn bank<B: Backend>(backend: B, public: impl EventStore) -> Service {
     let builder = Cqrs::builder(backend).aggregate::<Account>().announcer::<BankAnnouncer>(public);
     builder.start().await.unwrap()
 }
 
-async fn rewards<B: Backend>(
+pub(crate) async fn rewards<B: Backend>(
     backend: B,
     public: &(impl EventStore + Clone),
     listener: Listener,
@@ -179,7 +174,7 @@ async fn commits(events: &impl EventStore, account: &str) -> Vec<StoredCommit> {
 }
 
 /// The events about an account in a log, as text.
-async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
+pub(crate) async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
     let commits = commits(events, account).await;
     let versions: Vec<_> = commits.iter().map(|stored| stored.commit.first_version).collect();
     let events = commits.iter().flat_map(|stored| &stored.commit.events);
@@ -194,7 +189,7 @@ async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
 }
 
 /// The expected events about an account in the public log, from those in the bank's own.
-async fn expected(events: &impl EventStore, account: &str) -> Vec<String> {
+pub(crate) async fn expected(events: &impl EventStore, account: &str) -> Vec<String> {
     let mut expected = Vec::new();
     for told in told(events, account).await {
         let (kind, data) = told.split_once(' ').unwrap();
@@ -378,187 +373,5 @@ async fn contexts_with_projections_of_one_name_follow_each_for_itself<B, E>(
         assert_eq!(listener.0.lock().unwrap().len(), 20);
         let known = follower.query(GetKnown { account: "9".into() }).await.unwrap();
         assert_eq!(known.unwrap().cents, [600]);
-    }
-}
-
-/// Sends a command under one id until it is done, as a caller does.
-async fn until_done<T, E: std::error::Error + 'static, F>(send: impl Fn() -> F)
-where
-    F: IntoFuture<Output = Result<T, CommandError<E>>>,
-{
-    while let Err(error) = send().await {
-        assert!(matches!(error, CommandError::Failed(_)), "{error}");
-    }
-}
-
-/// The events at the bank. Commands have fixed ids, so that it can be repeated.
-async fn story(bank: &Service) {
-    let id = |text: String| CommandId::derived(["story".to_owned(), text]);
-    for account in ["1", "2"] {
-        until_done(|| bank.execute(open(account, 5)).id(id(format!("open {account}")))).await;
-    }
-    for number in 1..4 {
-        for account in ["1", "2"] {
-            let named = |what| id(format!("{what} {number} {account}"));
-            until_done(|| bank.execute(deposit(account, number)).id(named("deposit"))).await;
-            until_done(|| bank.execute(withdraw(account, 1)).id(named("withdraw"))).await;
-        }
-    }
-}
-
-async fn world<E, V, P>(events: E, views: V, public: P) -> Service
-where
-    E: EventStore,
-    V: ViewStore,
-    P: EventStore,
-{
-    bank((events, views), public).await
-}
-
-/// Long enough for every pause.
-const ALL_OVER: Duration = Duration::from_mins(25);
-
-/// How long a process hangs before it counts as dead.
-const DEAD: Duration = Duration::from_secs(50);
-
-async fn check(events: &MemoryEvents, public: &MemoryEvents, seed: &str) {
-    for account in ["1", "2"] {
-        let expected = expected(events, account).await;
-        assert_eq!(expected.len(), 5, "{seed}");
-        assert_eq!(told(public, account).await, expected, "{seed}");
-    }
-}
-
-/// The process dies at every call of a store in turn, before and after its effect, and another becomes active.
-#[tokio::test(start_paused = true)]
-async fn a_crash_at_any_step_leaves_nothing_unsaid_and_says_nothing_twice() {
-    for after_effect in [false, true] {
-        let (mut died, mut call) = (true, 0);
-        while died {
-            let (events, views) = (MemoryEvents::default(), MemoryViews::default());
-            let public = MemoryEvents::default();
-            let dying = Flaky::ends_at(events.clone(), call, after_effect);
-            let failures = dying.beside(());
-            {
-                let (views, public) = (dying.beside(views.clone()), dying.beside(public.clone()));
-                let bank = world(dying, views, public).await;
-                // It may not finish.
-                let _ = tokio::time::timeout(DEAD, story(&bank)).await;
-                tokio::time::sleep(DEAD).await;
-            }
-            died = failures.failures() > 0;
-            let bank = world(events.clone(), views, public.clone()).await;
-            story(&bank).await;
-            tokio::time::sleep(ALL_OVER).await;
-            check(&events, &public, &format!("call {call}, after its effect: {after_effect}")).await;
-            call += 1;
-        }
-        assert!(call > 30, "there are more calls than {call}");
-    }
-}
-
-/// Stores that lose requests and answers all the time.
-#[tokio::test(start_paused = true)]
-async fn whatever_is_lost_everything_is_announced_once() {
-    let mut failures = 0;
-    for seed in 0..60 {
-        let (events, public) = (MemoryEvents::default(), MemoryEvents::default());
-        let flaky = [(&events, seed), (&public, seed ^ 0x1234)];
-        let [own, told] = flaky.map(|(store, seed)| Flaky::new(store.clone(), seed));
-        let views = Flaky::new(MemoryViews::default(), seed ^ 0xABCD);
-        let bank = world(own.clone(), views.clone(), told.clone()).await;
-        story(&bank).await;
-        tokio::time::sleep(ALL_OVER).await;
-        check(&events, &public, &format!("seed {seed}")).await;
-        failures += own.failures() + views.failures() + told.failures();
-    }
-    assert!(failures > 1_000, "{failures}");
-}
-
-/// Both services of one life, until they are ended at any moment.
-async fn life(url: String, names: [String; 2], round: u64, busy: Arc<AtomicBool>) {
-    let nats = Nats::connect(&url).await.unwrap();
-    let public: NatsEvents = nats.public_log(&names[0]).await.unwrap();
-    let bank = bank(nats.context(&names[0]).await.unwrap(), public.clone()).await;
-    let follower = rewards(nats.context(&names[1]).await.unwrap(), &public, Listener::default()).await;
-    for number in 0_u64.. {
-        for account in ACCOUNTS {
-            let opened = bank.execute(open(account, 5)).await;
-            assert!(matches!(opened, Ok(_) | Err(CommandError::AlreadyExists(_))), "{opened:?}");
-            let _ = follower.execute(open(account, 0)).await;
-            bank.execute(deposit(account, (round + 1) * 1_000 + number)).await.unwrap();
-            if number == 3 {
-                busy.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-const ACCOUNTS: [&str; 3] = ["a", "b", "c.*"];
-
-/// Two services of two contexts on a real server, whose processes are ended at any moment, again and again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn through_kills_everything_is_announced_once_and_in_order() {
-    let (own, other) = (TestContext::new("bank").await, TestContext::new("other").await);
-    let names = [own.name.clone(), other.name.clone()];
-    let url = cqrs_tests::server().await.url().to_owned();
-    for round in 0..5 {
-        let (url, names, busy) = (url.clone(), names.clone(), Arc::new(AtomicBool::new(false)));
-        let is_busy = Arc::clone(&busy);
-        let runtime = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.spawn(life(url, names, round, busy));
-            runtime
-        })
-        .join()
-        .unwrap();
-        eventually("it is in the middle of things", async || is_busy.load(Ordering::Relaxed)).await;
-        // Every task is dropped, and the connection with them: this is what a killed process leaves behind.
-        runtime.shutdown_background();
-    }
-    let public = own.nats.public_log(&own.name).await.unwrap();
-    let bank = bank(own.backend().await, public.clone()).await;
-    let follower = rewards(other.backend().await, &public, Listener::default()).await;
-    bank.caught_up().await.unwrap();
-    follower.caught_up().await.unwrap();
-    let events = own.backend().await.events;
-    for account in ACCOUNTS {
-        let expected = expected(&events, account).await;
-        assert!(expected.len() >= 15, "{}", expected.len());
-        assert_eq!(told(&public, account).await, expected);
-        let known = follower.query(GetKnown { account: account.into() }).await.unwrap().unwrap();
-        let cents = known.cents.iter().map(|cents| format!("bank.money-came {{\"cents\":{cents}}}"));
-        assert!(cents.eq(expected[1..].iter().cloned()), "{account}");
-        // The one deposit of five had its reward, once.
-        let rewards = told(&other.backend().await.events, account).await;
-        assert_eq!(rewards.len(), 2, "{rewards:?}");
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_announced_behind_another_history() {
-    for (kept, reason) in [(0, "account/1 at sequence 1"), (1, "account/1 at sequence 2")] {
-        let (memory, public) = (Memory::default(), MemoryEvents::default());
-        let start = async || {
-            let builder = Cqrs::builder(memory.clone()).aggregate::<Account>();
-            builder.announcer::<BankAnnouncer>(public.clone()).start().await.unwrap()
-        };
-        let bank = start().await;
-        bank.execute(open("1", 0)).await.unwrap();
-        if kept > 0 {
-            bank.execute(deposit("1", 1)).await.unwrap();
-        }
-        bank.caught_up().await.unwrap();
-        public.put_back(kept);
-        bank.execute(deposit("1", 2)).await.unwrap();
-        eventually("the announcer says why it stands still", async || {
-            let state = bank.projectors().swap_remove(0).state;
-            matches!(state, cqrs_core::operate::ProjectorState::Retrying { reason: said } if said.contains(reason))
-        })
-        .await;
-        let there = public.read(&key("1"), 0, 9).await.unwrap();
-        assert_eq!(there.commits.len(), kept, "nothing was announced behind another history");
-        bank.stop().await;
     }
 }

@@ -4,6 +4,7 @@
 
 mod ages;
 mod announcements;
+mod announcer_crashes;
 mod cloudevents;
 mod command_enums;
 mod connecting;
@@ -21,6 +22,7 @@ mod names;
 mod permissions;
 mod poison;
 mod policies;
+mod policy_deadlines;
 mod projections;
 mod readers;
 mod refusals;

@@ -1,5 +1,5 @@
-//! The guarantees of a policy, on memory and on a real NATS server alike: each command once, refusals are reported,
-//! deadlines, and events that it cannot handle.
+//! The guarantees of a policy, on memory and on a real NATS server alike: each command once, refusals are reported, and
+//! events that it cannot handle. Its deadlines are in `policy_deadlines`.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use cqrs_core::{
     log::StoredCommit,
     memory::{MemoryEvents, MemoryViews},
     operate::ProjectorState,
-    port::{Deadline, Deadlines, EventStore, ViewStore},
+    port::{Deadlines, EventStore, ViewStore},
 };
 use cqrs_tests::{
     domain::{Account, AccountEvent, Open, Touch, Withdraw, deposit, key, open, withdraw},
@@ -26,15 +26,12 @@ cqrs_tests::on_backends! { "policies", memory nats: {
     an_event_that_the_rules_cannot_cope_with_is_set_aside_and_tried_again_by_hand
     a_policy_is_never_built_anew
     a_policy_may_begin_with_what_happens_from_now_on
-    a_deadline_passes_while_no_service_runs
-    a_deadline_that_is_disarmed_does_not_pass
     two_instances_send_nothing_twice
     a_policy_does_not_keep_its_service_alive
-    deadlines_that_cannot_be_sent_hold_up_no_others
 } }
 
 /// The events of these accounts in the log, as text.
-async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
+pub(crate) async fn told(events: &impl EventStore, account: &str) -> Vec<String> {
     commits(events, account).await.iter().flat_map(words).map(|(words, _)| words).collect()
 }
 
@@ -51,7 +48,7 @@ fn words(stored: &StoredCommit) -> Vec<(String, CommandId)> {
     stored.commit.events.iter().map(word).collect()
 }
 
-async fn until_told(events: &impl EventStore, account: &str, expected: &[&str]) {
+pub(crate) async fn until_told(events: &impl EventStore, account: &str, expected: &[&str]) {
     eventually(&format!("{account} has {expected:?}"), async || told(events, account).await == expected)
         .await;
 }
@@ -60,7 +57,7 @@ async fn until_told(events: &impl EventStore, account: &str, expected: &[&str]) 
 /// each rejected command the account `consolation` gets 1. After a deposit of 7 the owner has until a deadline to
 /// deposit 9, or loses 1; after a deposit of 70 the deadline is later.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Generous {
+pub(crate) struct Generous {
     opened: u32,
     refused: Vec<String>,
 }
@@ -115,11 +112,11 @@ const NINE: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(1_000);
 
 /// Longer than a busy machine takes to arm a deadline and to stop the service.
-const AFTER_A_STOP: Duration = Duration::from_secs(8);
+pub(crate) const AFTER_A_STOP: Duration = Duration::from_secs(8);
 
-type Bank = Cqrs<(Account,), ()>;
+pub(crate) type Bank = Cqrs<(Account,), ()>;
 
-async fn bank<B: Backend>(backend: B) -> Bank {
+pub(crate) async fn bank<B: Backend>(backend: B) -> Bank {
     Cqrs::builder(backend).aggregate::<Account>().policy::<Generous>().start().await.unwrap()
 }
 
@@ -292,39 +289,6 @@ where
     assert_eq!(told(&events, "1").await, ["opened null"]);
 }
 
-async fn a_deadline_passes_while_no_service_runs<B>(backend: B)
-where
-    B: Backend<Events: Deadlines> + Clone,
-{
-    let (events, _) = backend.clone().split();
-    let first = bank(backend.clone()).await;
-    first.execute(open("1", 77)).await.unwrap();
-    // Its own gift, and then nothing more until the deadline.
-    until_told(&events, "1", &["opened null", "deposited 77", "deposited 5"]).await;
-    eventually("the deadline is armed", async || first.caught_up().await.is_ok()).await;
-    first.stop().await;
-    drop(first);
-    tokio::time::sleep(AFTER_A_STOP).await;
-    assert_eq!(told(&events, "1").await.len(), 3);
-    let second = bank(backend).await;
-    until_told(&events, "1", &["opened null", "deposited 77", "deposited 5", "withdrawn 1"]).await;
-    second.stop().await;
-}
-
-async fn a_deadline_that_is_disarmed_does_not_pass<B>(backend: B)
-where
-    B: Backend<Events: Deadlines> + Clone,
-{
-    let (events, _) = backend.clone().split();
-    let bank = bank(backend).await;
-    bank.execute(open("disarmed", 7)).await.unwrap();
-    bank.execute(deposit("disarmed", 9)).await.unwrap();
-    // Armed later, it is due later: the disarmed one would have passed before.
-    bank.execute(open("armed", 7)).await.unwrap();
-    until_told(&events, "armed", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
-    assert!(!told(&events, "disarmed").await.contains(&"withdrawn 1".to_owned()));
-}
-
 async fn two_instances_send_nothing_twice<B>(backend: B)
 where
     B: Backend<Events: Deadlines> + Clone,
@@ -369,12 +333,12 @@ where
 
 /// The machine's clock and tokio's run together, also while tokio's is paused.
 #[derive(Clone)]
-struct TokioClock {
+pub(crate) struct TokioClock {
     start: (Timestamp, tokio::time::Instant),
 }
 
 impl TokioClock {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let start = Timestamp::try_from(SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)).unwrap();
         Self { start: (start, tokio::time::Instant::now()) }
     }
@@ -390,7 +354,7 @@ impl cqrs_core::Clock for TokioClock {
     }
 }
 
-async fn world<E, V>(events: E, views: V, clock: &TokioClock) -> Cqrs<(Account,), ()>
+pub(crate) async fn world<E, V>(events: E, views: V, clock: &TokioClock) -> Cqrs<(Account,), ()>
 where
     E: EventStore + Deadlines,
     V: ViewStore,
@@ -438,7 +402,7 @@ async fn check_story(events: &MemoryEvents, seed: &str) {
 }
 
 /// Long enough for every deadline and pause.
-const ALL_OVER: Duration = Duration::from_mins(25);
+pub(crate) const ALL_OVER: Duration = Duration::from_mins(25);
 
 /// How long a process hangs before it counts as dead; much shorter than a deadline.
 const DEAD: Duration = Duration::from_secs(50);
@@ -486,71 +450,4 @@ async fn whatever_is_lost_everything_is_done_once() {
         failures += events.failures() + views.failures();
     }
     assert!(failures > 1_000, "{failures}");
-}
-
-/// The payload of a policy's deadline.
-fn payload(command: &str, account: &str) -> String {
-    let id = uuid::Uuid::new_v4();
-    serde_json::json!({
-        "command": command, "aggregate": "account", "aggregate_id": account, "id": id, "correlation_id": id,
-        "causation_id": id, "metadata": {}, "body": { "account": account, "amount": 1 },
-    })
-    .to_string()
-}
-
-async fn arm(events: &impl Deadlines, id: &str, payload: String) {
-    let (id, arming) = (id.to_owned(), uuid::Uuid::new_v4());
-    let deadline = Deadline { id, at: Timestamp::UNIX_EPOCH, payload: payload.into(), order: 1, arming };
-    events.arm(&deadline).await.unwrap();
-}
-
-/// More than a store delivers at once: commands that the program does not know, and payloads that it cannot read.
-async fn deadlines_that_cannot_be_sent_hold_up_no_others<B>(backend: B)
-where
-    B: Backend<Events: Deadlines> + Clone,
-{
-    let (events, _) = backend.clone().split();
-    events.prepare().await.unwrap();
-    for number in 0..550 {
-        arm(&events, &format!("unknown/{number}"), payload("close", "1")).await;
-        arm(&events, &format!("unread/{number}"), "{}".to_owned()).await;
-    }
-    let bank = bank(backend).await;
-    bank.execute(open("1", 7)).await.unwrap();
-    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
-}
-
-/// The store stores nothing for a while when a deadline's command is sent.
-#[tokio::test(start_paused = true)]
-async fn a_deadline_survives_a_failure_that_passes() {
-    let events = Flaky::works(MemoryEvents::default());
-    let bank = Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Account>();
-    let bank = bank.policy::<Generous>().clock(TokioClock::new()).append_patience(Duration::ZERO);
-    let bank = bank.start().await.unwrap();
-    bank.execute(open("1", 7)).await.unwrap();
-    let before = ["opened null", "deposited 7", "deposited 5"];
-    until_told(&events, "1", &before).await;
-    events.be_busy_for(Some("1"));
-    tokio::time::sleep(ALL_OVER).await;
-    assert!(events.failures() > 3, "it has failed some times");
-    assert_eq!(told(&events, "1").await, before);
-    events.be_busy_for(None);
-    tokio::time::sleep(ALL_OVER).await;
-    until_told(&events, "1", &["opened null", "deposited 7", "deposited 5", "withdrawn 1"]).await;
-}
-
-/// A deadline is not lost to a program that does not know its command: one that does receives it.
-#[tokio::test(start_paused = true)]
-async fn a_deadline_waits_for_a_program_that_knows_its_command() {
-    let (events, views, clock) = (MemoryEvents::default(), MemoryViews::default(), TokioClock::new());
-    arm(&events, "known later", payload("withdraw", "1")).await;
-    let older = Cqrs::builder((events.clone(), views.clone())).policy::<Generous>().clock(clock.clone());
-    let older = older.start().await.unwrap();
-    tokio::time::sleep(Duration::from_hours(1)).await;
-    older.stop().await;
-    let newer = world(events.clone(), views, &clock).await;
-    newer.execute(open("1", 0)).await.unwrap();
-    until_told(&events, "1", &["opened null", "deposited 5"]).await;
-    tokio::time::sleep(ALL_OVER).await;
-    assert_eq!(told(&events, "1").await, ["opened null", "deposited 5", "withdrawn 1"]);
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod embedded;
+mod embedded_processes;
 mod instances;
 mod postgres;
 mod queries;
