@@ -93,12 +93,12 @@ type Look = (String, ProjectorState);
 
 /// Tells that projectors wait if that lasts from one look to the next: in one line for all of them, since an outage of a
 /// store concerns them all. Shorter waits are normal: a projector becomes a standby or active whenever another process
-/// starts or ends. A projector that has halted is a line of its own. The end is told once, too.
+/// starts or ends. A projector that has halted is a line of its own. The end is a line, too.
 #[derive(Default)]
 struct Health {
     /// The projectors that waited at the last look.
     waited: Vec<String>,
-    /// Whether it is told that projectors wait.
+    /// Whether the line was printed that projectors wait.
     told: bool,
     /// The projectors that are told to have halted.
     halted: Vec<String>,
