@@ -259,7 +259,10 @@ async fn a_database_that_cannot_be_had_is_one_clear_line_without_secrets() {
         ("postgres", "needs DATABASE_URL"),
         ("postgres://anna:s3cret@127.0.0.1:1/shop", "postgres://127.0.0.1:1/shop cannot be reached"),
         ("mysql://anna:s3cret@host/shop", "--views takes kv, memory, sqlite"),
-        ("sqlite:no/such/folder/views.db", "no/such/folder/views.db cannot be reached"),
+        (
+            "sqlite:no/such/folder/views.db",
+            "no/such/folder cannot be written, so there is no place for views.db",
+        ),
     ] {
         order_service(["--memory", "--views", views, "report"]).run().is_refused_with(&[words]);
     }
