@@ -1,4 +1,5 @@
-//! The announcements of one context arrive at another once and in order, whatever is killed or lost in between.
+//! The announcements of one context arrive at another exactly once and in order, also when processes are killed and
+//! messages are lost in between.
 
 use std::{
     sync::{
