@@ -7,7 +7,7 @@ use cqrs_core::{
     Aggregate, AggregateKey, Command, CommandError, Cqrs, Handle, Receipt, Retry, View,
     lists::ViewList,
     operate::ProjectorState,
-    port::{EventStore as _, ViewStore as _},
+    port::{EventStore as _, SnapshotPart, ViewStore as _},
 };
 use cqrs_nats::Nats;
 use serde::{Deserialize, Serialize};
@@ -201,7 +201,10 @@ pub async fn run<P: Program>() {
             ["error", account] => println!("{:?}", cqrs.execute(P::look(account.into())).await),
             ["snapshot", account] => {
                 eventually("there is a snapshot", async || {
-                    events.load_snapshot(&key(account)).await.is_ok_and(|found| found.is_some())
+                    events
+                        .load_snapshot(&key(account), SnapshotPart::State)
+                        .await
+                        .is_ok_and(|found| found.is_some())
                 })
                 .await;
                 println!("saved");

@@ -13,8 +13,8 @@ use cqrs_core::{
     AggregateKey, Clock, StoreError,
     log::{Commit, StoredCommit},
     port::{
-        AppendError, Appended, Capabilities, Deadline, Deadlines, Due, DueQueue, EventStore, Expected,
-        Notices, Page, ProjectionId, Save, SaveError, SavedDocument, Subscribe, ViewStore,
+        AppendError, Capabilities, Deadline, Deadlines, Due, DueQueue, EventStore, Expected, Notices, Page,
+        ProjectionId, Save, SaveError, SavedDocument, SnapshotPart, Subscribe, ViewStore,
     },
 };
 
@@ -154,7 +154,7 @@ impl<S: EventStore + Deadlines + Notices + Clone> EventStore for Flaky<S> {
         }
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         if self.busy().as_deref() == Some(commit.aggregate.id()) {
             self.failures.fetch_add(1, Ordering::Relaxed);
             return Err(AppendError::Busy(lost()));
@@ -210,9 +210,13 @@ impl<S: EventStore + Deadlines + Notices + Clone> EventStore for Flaky<S> {
         self.inner.subscribe(Subscribe { subscriber: &subscriber, ..request }).await
     }
 
-    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+    async fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, StoreError> {
         match self.fate_of_a_snapshot() {
-            Fate::Works => self.inner.load_snapshot(aggregate).await,
+            Fate::Works => self.inner.load_snapshot(aggregate, part).await,
             // No snapshot yet, like a lagging replica.
             Fate::LosesAnswer => Ok(None),
             Fate::LosesRequest | Fate::Waits => Err(lost()),
@@ -220,17 +224,24 @@ impl<S: EventStore + Deadlines + Notices + Clone> EventStore for Flaky<S> {
         }
     }
 
-    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
         match self.fate_of_a_snapshot() {
-            Fate::Works => self.inner.save_snapshot(aggregate, snapshot).await,
+            Fate::Works => self.inner.save_snapshot(aggregate, part, snapshot).await,
             Fate::LosesAnswer => {
-                let _ = self.inner.save_snapshot(aggregate, snapshot).await;
+                let _ = self.inner.save_snapshot(aggregate, part, snapshot).await;
                 Err(lost())
             }
             Fate::LosesRequest => Err(lost()),
             Fate::Ends | Fate::EndsAfter => pending().await,
             // A truncated snapshot.
-            Fate::Waits => self.inner.save_snapshot(aggregate, snapshot.slice(..snapshot.len() / 2)).await,
+            Fate::Waits => {
+                self.inner.save_snapshot(aggregate, part, snapshot.slice(..snapshot.len() / 2)).await
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod flaky;
 pub mod history;
 pub mod leaf;
 pub mod lines;
+pub mod long_ago;
 pub mod mortal;
 pub mod oracle;
 pub mod pass_on;

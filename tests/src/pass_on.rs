@@ -77,10 +77,10 @@ macro_rules! pass_on {
         $crate::pass_on! { @later $inner subscribe(request: cqrs_core::port::Subscribe<'_>) -> Self::Subscription }
     };
     (@load_snapshot $inner:tt) => {
-        $crate::pass_on! { @later $inner load_snapshot(of: &cqrs_core::AggregateKey) -> Option<bytes::Bytes> }
+        $crate::pass_on! { @later $inner load_snapshot(of: &cqrs_core::AggregateKey, part: cqrs_core::port::SnapshotPart) -> Option<bytes::Bytes> }
     };
     (@save_snapshot $inner:tt) => {
-        $crate::pass_on! { @later $inner save_snapshot(of: &cqrs_core::AggregateKey, snapshot: bytes::Bytes) -> () }
+        $crate::pass_on! { @later $inner save_snapshot(of: &cqrs_core::AggregateKey, part: cqrs_core::port::SnapshotPart, snapshot: bytes::Bytes) -> () }
     };
     (@place $inner:tt) => { $crate::pass_on! { @now $inner name() -> Option<String> } };
     (@max_writes $inner:tt) => { $crate::pass_on! { @now $inner max_writes() -> usize } };

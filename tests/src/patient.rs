@@ -6,8 +6,7 @@ use cqrs_core::{
     Clock, StoreError,
     log::Commit,
     port::{
-        AppendError, Appended, Deadline, Deadlines, EventStore, Expected, ProjectionId, Save, SaveError,
-        ViewStore,
+        AppendError, Deadline, Deadlines, EventStore, Expected, ProjectionId, Save, SaveError, ViewStore,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -55,7 +54,7 @@ impl<S: EventStore> EventStore for Patient<S> {
             search subscribe load_snapshot save_snapshot
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.inner.append(commit, expected).await
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, StoreError,
     log::Commit,
-    port::{AppendError, Appended, Delivery, EventStore, Expected, Page},
+    port::{AppendError, Delivery, EventStore, Expected, Page, SnapshotPart},
 };
 
 /// An event store, watched. Clones share the counts.
@@ -105,7 +105,7 @@ impl<S: EventStore> EventStore for Watched<S> {
             forget log search subscribe
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.inner.append(commit, expected).await
     }
 
@@ -131,18 +131,27 @@ impl<S: EventStore> EventStore for Watched<S> {
         self.inner.last_before(aggregates, sequence).await
     }
 
-    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+    async fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, StoreError> {
         self.counts.asked.fetch_add(1, Ordering::Relaxed);
         self.fate()?;
-        self.inner.load_snapshot(aggregate).await
+        self.inner.load_snapshot(aggregate, part).await
     }
 
-    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
         self.fate()?;
         if self.snapshots == Snapshots::Stuck {
             std::future::pending::<()>().await;
         }
-        self.inner.save_snapshot(aggregate, snapshot).await?;
+        self.inner.save_snapshot(aggregate, part, snapshot).await?;
         self.counts.saved.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -87,11 +87,8 @@ pub enum Error {
         attempts: u32,
     },
     /// The store gave no definite answer: the events may be stored now, or later. Send the command again under the same
-    /// id until the answer is another one, and soon. It takes effect at most once as long as the aggregate remembers
-    /// it: each aggregate remembers its last 1,000 command ids
-    /// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)), and a repeat after 1,000 other commands on the
-    /// aggregate takes effect a second time. A later rejection concerns the later attempt: if the rules depend on the
-    /// time, the earlier attempt may still be stored.
+    /// id until the answer is another one. It takes effect at most once, however late it is sent. A later rejection
+    /// concerns the later attempt: if the rules depend on the time, the earlier attempt may still be stored.
     #[error(
         "it is not known whether command {command} on {aggregate} took effect, send it again under the same id"
     )]

@@ -20,7 +20,7 @@ async fn expect<L: Notice>(listener: &mut L, expected: &StoredCommit) {
 
 async fn append<S: EventStore>(store: &S, id: &str, version: u64, expected: Expected) -> StoredCommit {
     let commit = commit(&key("thing", id), version, 2);
-    let sequence = store.append(&commit, expected).await.expect("an append").sequence;
+    let sequence = store.append(&commit, expected).await.expect("an append");
     StoredCommit { sequence, commit }
 }
 
@@ -53,7 +53,7 @@ pub async fn only_those_who_ask_are_told<S: EventStore + Notices>(store: &S) {
     let mut both = opened("a listener", || store.listen(&["thing", "other"])).await;
     let mut things = opened("a listener", || store.listen(&["thing"])).await;
     let other = commit(&key("other", "1"), 1, 1);
-    let sequence = store.append(&other, Expected::NoStream).await.expect("an append").sequence;
+    let sequence = store.append(&other, Expected::NoStream).await.expect("an append");
     let thing = append(store, "1", 1, Expected::NoStream).await;
     expect(&mut things, &thing).await;
     let mut heard = Vec::new();

@@ -34,8 +34,7 @@ pub async fn a_subscription_follows_from_the_beginning_into_the_present<S: Event
     assert_eq!(take(&mut subscription, 3).await, stored);
     assert_eq!(subscription.pending(), 0);
     let fourth = commit(&aggregate, 4, 2);
-    let sequence =
-        store.append(&fourth, Expected::Exact(stored[2].sequence)).await.expect("an append").sequence;
+    let sequence = store.append(&fourth, Expected::Exact(stored[2].sequence)).await.expect("an append");
     stored.push(StoredCommit { sequence, commit: fourth });
     assert_eq!(take(&mut subscription, 1).await, stored[3..]);
     subscription.done(sequence).await.expect("an account");

@@ -209,8 +209,6 @@ async fn append_one(
                 end.event = Some(event.id);
                 return Ok(());
             }
-            // It was announced before the known end.
-            Outcome::CarriedOut(_) => return Ok(()),
             Outcome::Conflict => {
                 let before = end.sequence;
                 if catch_up(public, end, aggregate, event.id).await? {

@@ -83,12 +83,9 @@ use crate::{
 ///
 /// # How often a command takes effect
 ///
-/// A command that is sent again, after a crash or a lost answer, has the same id, and takes effect once as long as its
-/// aggregate remembers the id. Each aggregate remembers its last 1,000 command ids
-/// ([`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS)). If a policy made no progress (no process ran, an
-/// aggregate was busy) while 1,000 other commands were carried out on that aggregate, it may repeat a forgotten
-/// command, and the command takes effect twice. If that matters, store the cause in the aggregate, such as the id of
-/// the order that a bonus was paid for, and let the aggregate ignore a repeat.
+/// A command that is sent again, after a crash or a lost answer, has the same id, and takes effect once, however many
+/// other commands its aggregate has carried out since. A command that leads to no events is the exception: nothing is
+/// stored of it, so it is decided again.
 ///
 /// # What the type needs
 ///

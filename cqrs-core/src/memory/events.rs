@@ -23,7 +23,7 @@ use crate::{
         capabilities::Capabilities,
         clock::Clock,
         deadlines::{Deadline, Deadlines},
-        event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search},
+        event_store::{AppendError, Backlog, EventStore, Expected, Log, Page, Search, SnapshotPart},
         notices::{Notice, Notices},
         subscription::{Delivery, Subscribe, Subscription},
     },
@@ -53,7 +53,7 @@ struct Commits {
     by_aggregate: HashMap<AggregateKey, Vec<u64>, RandomState>,
     /// The sequences of each aggregate type.
     by_type: HashMap<String, Vec<u64>, RandomState>,
-    snapshots: HashMap<AggregateKey, Bytes>,
+    snapshots: HashMap<(AggregateKey, SnapshotPart), Bytes>,
 }
 
 impl Commits {
@@ -162,7 +162,7 @@ impl EventStore for MemoryEvents {
         Capabilities::none().deadlines(self.clone()).notices(self.clone()).progress(self.progress.clone())
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         let mut log = lock(&self.log);
         if log.by_aggregate.get(&commit.aggregate).and_then(|of_it| of_it.last()).copied().unwrap_or(0)
             != expected.sequence()
@@ -176,7 +176,7 @@ impl EventStore for MemoryEvents {
             // It fails when no listener is left.
             let _ = self.news.send(StoredCommit { sequence, commit: commit.clone() });
         }
-        Ok(Appended { sequence, duplicate: false })
+        Ok(sequence)
     }
 
     async fn read(&self, aggregate: &AggregateKey, after: u64, max: usize) -> Result<Page, StoreError> {
@@ -274,12 +274,21 @@ impl EventStore for MemoryEvents {
         Ok(())
     }
 
-    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
-        Ok(lock(&self.log).snapshots.get(aggregate).cloned())
+    async fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, StoreError> {
+        Ok(lock(&self.log).snapshots.get(&(aggregate.clone(), part)).cloned())
     }
 
-    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
-        lock(&self.log).snapshots.insert(aggregate.clone(), snapshot);
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
+        lock(&self.log).snapshots.insert((aggregate.clone(), part), snapshot);
         Ok(())
     }
 }

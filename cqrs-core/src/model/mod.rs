@@ -19,5 +19,5 @@ pub use crate::base::{
 };
 pub use aggregate::{CommandVisitor, Lists, replay};
 pub use event::{Codec, EventType};
-pub use snapshot::{Snapshots, remembered::REMEMBERED_COMMANDS};
+pub use snapshot::Snapshots;
 pub use source::EventSource;

@@ -15,7 +15,7 @@ use crate::{
     log::commit::{Commit, StoredCommit},
     port::{
         capabilities::Capabilities,
-        event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search},
+        event_store::{AppendError, Backlog, EventStore, Expected, Log, Page, Search, SnapshotPart},
         subscription::{Delivery, Subscribe, Subscription},
     },
 };
@@ -56,7 +56,7 @@ trait DynEvents: Send + Sync + 'static {
         &'a self,
         commit: &'a Commit,
         expected: Expected,
-    ) -> BoxFuture<'a, Result<Appended, AppendError>>;
+    ) -> BoxFuture<'a, Result<u64, AppendError>>;
     fn read<'a>(
         &'a self,
         aggregate: &'a AggregateKey,
@@ -94,10 +94,12 @@ trait DynEvents: Send + Sync + 'static {
     fn load_snapshot<'a>(
         &'a self,
         aggregate: &'a AggregateKey,
+        part: SnapshotPart,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
     fn save_snapshot<'a>(
         &'a self,
         aggregate: &'a AggregateKey,
+        part: SnapshotPart,
         snapshot: Bytes,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
     fn subscribe<'a>(&'a self, request: Subscribe<'a>) -> BoxFuture<'a, Result<AnySubscription, StoreError>>;
@@ -124,7 +126,7 @@ impl<E: EventStore> DynEvents for E {
         &'a self,
         commit: &'a Commit,
         expected: Expected,
-    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
+    ) -> BoxFuture<'a, Result<u64, AppendError>> {
         Box::pin(E::append(self, commit, expected))
     }
 
@@ -198,16 +200,18 @@ impl<E: EventStore> DynEvents for E {
     fn load_snapshot<'a>(
         &'a self,
         aggregate: &'a AggregateKey,
+        part: SnapshotPart,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(E::load_snapshot(self, aggregate))
+        Box::pin(E::load_snapshot(self, aggregate, part))
     }
 
     fn save_snapshot<'a>(
         &'a self,
         aggregate: &'a AggregateKey,
+        part: SnapshotPart,
         snapshot: Bytes,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(E::save_snapshot(self, aggregate, snapshot))
+        Box::pin(E::save_snapshot(self, aggregate, part, snapshot))
     }
 
     fn subscribe<'a>(&'a self, request: Subscribe<'a>) -> BoxFuture<'a, Result<AnySubscription, StoreError>> {
@@ -235,7 +239,7 @@ impl EventStore for AnyEvents {
         self.store.capabilities()
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.store.append(commit, expected).await
     }
 
@@ -291,12 +295,21 @@ impl EventStore for AnyEvents {
         self.store.forget(subscriber).await
     }
 
-    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
-        self.store.load_snapshot(aggregate).await
+    async fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.store.load_snapshot(aggregate, part).await
     }
 
-    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
-        self.store.save_snapshot(aggregate, snapshot).await
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
+        self.store.save_snapshot(aggregate, part, snapshot).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<AnySubscription, StoreError> {

@@ -54,7 +54,7 @@ pub trait EventStore: Send + Sync + 'static {
         Capabilities::none()
     }
 
-    /// Appends `commit` if the aggregate's last commit is the expected one.
+    /// Appends `commit` if the aggregate's last commit is the expected one, and returns its sequence in the log.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ pub trait EventStore: Send + Sync + 'static {
         &self,
         commit: &Commit,
         expected: Expected,
-    ) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+    ) -> impl Future<Output = Result<u64, AppendError>> + Send;
 
     /// The aggregate's commits with a sequence greater than `after`, at most `max` of them, in order.
     ///
@@ -280,8 +280,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// It can be called again.
     fn forget(&self, subscriber: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The aggregate's snapshot that was saved last, or an older one, or `None`: the caller compares it with the log.
-    /// The default keeps no snapshots.
+    /// The part of the aggregate's snapshot that was saved last, or an older one, or `None`: the caller compares it with
+    /// the log. The default keeps no snapshots.
     ///
     /// # Errors
     ///
@@ -293,12 +293,13 @@ pub trait EventStore: Send + Sync + 'static {
     fn load_snapshot(
         &self,
         aggregate: &AggregateKey,
+        part: SnapshotPart,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        let _ = aggregate;
+        let _ = (aggregate, part);
         std::future::ready(Ok(None))
     }
 
-    /// Keeps a snapshot of the aggregate in place of the one before. It is a cache that belongs to this log, so the
+    /// Keeps a part of the aggregate's snapshot in place of the one before. It is a cache that belongs to this log, so the
     /// store may lose it at any time.
     ///
     /// # Errors
@@ -311,11 +312,21 @@ pub trait EventStore: Send + Sync + 'static {
     fn save_snapshot(
         &self,
         aggregate: &AggregateKey,
+        part: SnapshotPart,
         snapshot: Bytes,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        let _ = (aggregate, snapshot);
+        let _ = (aggregate, part, snapshot);
         std::future::ready(Ok(()))
     }
+}
+
+/// Which part of an aggregate's snapshot. Each is kept for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SnapshotPart {
+    /// The state, and the last commands.
+    State,
+    /// The ids of older commands: the part with this number, from 0. Its content does not change.
+    Commands(u32),
 }
 
 /// A search for commits; see [`EventStore::search`].
@@ -351,16 +362,6 @@ impl Expected {
     pub fn after(sequence: u64) -> Self {
         if sequence == 0 { Self::NoStream } else { Self::Exact(sequence) }
     }
-}
-
-/// A successful append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// The commit's sequence in the log.
-    pub sequence: u64,
-    /// Whether the store reports an earlier commit with the id of the same command. It does not compare the content;
-    /// the caller does.
-    pub duplicate: bool,
 }
 
 /// A failed append, by what is known about the commit.

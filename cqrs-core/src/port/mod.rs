@@ -25,7 +25,7 @@ pub use any_views::AnyViews;
 pub use capabilities::Capabilities;
 pub use clock::SystemClock;
 pub use deadlines::{Deadline, Deadlines, Due, DueQueue, MAX_DEADLINE_ID_BYTES};
-pub use event_store::{AppendError, Appended, Backlog, EventStore, Expected, Log, Page, Search};
+pub use event_store::{AppendError, Backlog, EventStore, Expected, Log, Page, Search, SnapshotPart};
 pub use notices::{Notice, Notices, NoticesOf};
 pub use projection::{Batch, ProjectError, Projection, ProjectionSettings, Waiting};
 pub use subscription::{Delivery, Subscribe, Subscription, Unreadable};

@@ -175,6 +175,7 @@ where
     async fn run(self) -> ExecuteResult<C> {
         let Self { runtime, queues, command, .. } = self;
         let shell = &runtime.shell;
+        let given = self.id.is_some();
         let id = self.id.unwrap_or_else(|| CommandId(shell.clock.new_id()));
         let mut context = Context::new(id, shell.clock.now());
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
@@ -186,7 +187,7 @@ where
                 hash_of(command).map_err(|source| encode_error(command, &queue.key, &source))?;
             let creates = command.lifecycle() == Lifecycle::Create;
             let span = span(command, &queue.key, &context);
-            (queue, Identity { name: command.name(), fingerprint, creates }, span)
+            (queue, Identity { name: command.name(), fingerprint, creates, given }, span)
         };
         let key = &queue.key;
         if let Some(traceparent) = self.metadata.traceparent() {

@@ -70,11 +70,9 @@ const PAGE: usize = 100;
 ///
 /// A command is identified by its [`CommandId`](crate::CommandId). If it is sent again under the same id, it has no
 /// second effect and returns the first receipt, with [`repeat`](crate::Receipt::repeat) set; another command under the
-/// same id is [`Error::AnotherCommand`]. An aggregate remembers its last
-/// [`REMEMBERED_COMMANDS`](crate::model::REMEMBERED_COMMANDS) commands that led to events, without a time limit: they
-/// are in its log, and in its snapshot. Older commands are known only to the event store's own memory of ids (in
-/// JetStream the duplicate window, two minutes by default), which has only the first of the commands that shared an
-/// append. A command that led to no events is not remembered: it is handled again.
+/// same id is [`Error::AnotherCommand`]. This holds without a limit, however many commands the aggregate has carried out
+/// since, and in every process: the log has the ids. A command that led to no events is the exception. Nothing is stored
+/// of it, so it is handled again.
 pub struct Cqrs<A: AggregateList, V: ViewList> {
     runtime: Arc<Runtime>,
     queues: Arc<A::Queues>,

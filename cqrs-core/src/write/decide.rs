@@ -35,6 +35,8 @@ pub(crate) struct Identity {
     pub(crate) fingerprint: u64,
     /// Whether the command expects that the aggregate does not exist.
     pub(crate) creates: bool,
+    /// Whether the caller has given the command its id, under which it may have been carried out before.
+    pub(crate) given: bool,
 }
 
 /// The decision of the lifecycle and then of the handler.

@@ -84,7 +84,7 @@ pub(crate) async fn confirm<A: Aggregate>(shell: &Shell, loaded: &mut Loaded<A>)
 }
 
 /// Waits for a permit to read (one of `Limits::cold_loads`), until `patience` ends.
-async fn turn<'a>(
+pub(crate) async fn turn<'a>(
     turns: &'a Semaphore,
     key: &AggregateKey,
     patience: &Patience,

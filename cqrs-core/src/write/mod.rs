@@ -11,6 +11,7 @@ pub(crate) mod state;
 pub(crate) mod tip;
 pub(crate) mod decide;
 pub(crate) mod append;
+pub(crate) mod repeats;
 pub(crate) mod save_snapshots;
 pub(crate) mod snapshot_warnings;
 pub(crate) mod resources;

@@ -9,7 +9,10 @@ use tracing::debug;
 use crate::{
     base::{id::AggregateKey, store_error::StoreError},
     model::aggregate::Aggregate,
-    port::{any_events::AnyEvents, event_store::EventStore},
+    port::{
+        any_events::AnyEvents,
+        event_store::{EventStore, SnapshotPart},
+    },
     write::{
         pages::{FIRST_PAGE, FirstPage},
         snapshot_warnings::{Failed, SnapshotWarnings},
@@ -27,7 +30,7 @@ impl<A: Aggregate> Loaded<A> {
     ) -> Self {
         let Some(snapshots) = A::snapshots() else { return Self::nothing(key) };
         let era = store.era();
-        let (bytes, last) = tokio::join!(store.load_snapshot(&key), store.last(&key));
+        let (bytes, last) = tokio::join!(store.load_snapshot(&key, SnapshotPart::State), store.last(&key));
         match &bytes {
             Ok(_) => warnings.works::<A>(Failed::Load),
             Err(error) => warnings.failed::<A>(Failed::Load, &key, error),

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     port::{any_events::AnyEvents, clock::Clock, event_store::EventStore},
-    write::{pages::FirstPage, save_snapshots::Saver},
+    write::{pages::FirstPage, repeats::Segments, save_snapshots::Saver},
 };
 
 /// The number of concurrent cold loads, unless the service sets another. A batched direct get holds the stream's lock
@@ -22,6 +22,7 @@ pub(crate) struct Shell {
     pub(crate) cold_loads: Semaphore,
     pub(crate) first_page: FirstPage,
     pub(crate) saver: Arc<Saver>,
+    pub(crate) segments: Segments,
     /// The `source` of every commit.
     pub(crate) source: Arc<str>,
 }
@@ -30,7 +31,7 @@ impl Shell {
     pub(crate) fn new(events: AnyEvents, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         let (cold_loads, source) = (Semaphore::new(limits.cold_loads), events.source().into());
         let (first_page, saver) = (FirstPage::new(), Arc::new(Saver::new()));
-        Self { events, clock, limits, cold_loads, first_page, saver, source }
+        Self { events, clock, limits, cold_loads, first_page, saver, segments: Segments::new(), source }
     }
 }
 

@@ -6,8 +6,12 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::{
-    model::aggregate::Aggregate,
-    port::{any_events::AnyEvents, event_store::EventStore},
+    base::id::AggregateKey,
+    model::{aggregate::Aggregate, snapshot::segment::Segment},
+    port::{
+        any_events::AnyEvents,
+        event_store::{EventStore, SnapshotPart},
+    },
     write::{
         snapshot_warnings::{Failed, SnapshotWarnings},
         state::Loaded,
@@ -45,7 +49,7 @@ impl Saver {
         let (saver, store) = (Arc::clone(self), store.clone());
         tokio::spawn(async move {
             match snapshots.write(&head, state.borrow()) {
-                Ok(bytes) => match store.save_snapshot(&key, bytes.into()).await {
+                Ok(bytes) => match store.save_snapshot(&key, SnapshotPart::State, bytes.into()).await {
                     Ok(()) => {
                         saver.warnings.works::<A>(Failed::Save);
                         debug!(aggregate = %key, version = head.version, "saved a snapshot");
@@ -53,6 +57,29 @@ impl Saver {
                     Err(error) => saver.warnings.failed::<A>(Failed::Save, &key, &error),
                 },
                 Err(fault) => saver.warnings.unwritable::<A>(&fault),
+            }
+            drop(turn);
+        });
+    }
+
+    /// Begins to save a segment of the aggregate's commands, if the aggregate has snapshots: without them each load reads
+    /// the whole log. A segment that was not saved is made again from the log when it is needed.
+    pub(crate) fn save_segment<A: Aggregate>(
+        self: &Arc<Self>,
+        store: &AnyEvents,
+        key: &AggregateKey,
+        segment: Segment,
+    ) {
+        if A::snapshots().is_none() {
+            return;
+        }
+        let (saver, store, key) = (Arc::clone(self), store.clone(), key.clone());
+        tokio::spawn(async move {
+            let turn = saver.turns.acquire().await;
+            let part = SnapshotPart::Commands(segment.number);
+            match store.save_snapshot(&key, part, segment.write()).await {
+                Ok(()) => saver.warnings.works::<A>(Failed::Save),
+                Err(error) => saver.warnings.failed::<A>(Failed::Save, &key, &error),
             }
             drop(turn);
         });

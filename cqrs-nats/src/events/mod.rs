@@ -21,8 +21,8 @@ use cqrs_core::{
     AggregateKey, StoreError,
     log::{Commit, StoredCommit},
     port::{
-        AnyViews, AppendError, Appended, Backlog, Capabilities, Delivery, EventStore, Expected, Log, Page,
-        Search, Subscribe,
+        AnyViews, AppendError, Backlog, Capabilities, Delivery, EventStore, Expected, Log, Page, Search,
+        SnapshotPart, Subscribe,
     },
 };
 
@@ -47,7 +47,7 @@ use crate::{
     wire::{
         self, CONTENT_TYPE,
         stored::{delivered_found, stored},
-        subject::{encode_token, filter_of, subject_of},
+        subject::{filter_of, subject_of},
     },
 };
 
@@ -111,10 +111,6 @@ impl NatsEvents {
             .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, content_type);
-        if let Some(first) = commit.events.first() {
-            let [name, id] = [aggregate.name(), aggregate.id()].map(encode_token);
-            headers.insert("Nats-Msg-Id", format!("{name}.{id}.{}", first.origin.command_id));
-        }
         headers.insert("Nats-Expected-Stream", self.topology.stream());
         headers.insert(EXPECTED, expected.sequence().to_string());
         let limit = self.connection.client.max_payload();
@@ -147,7 +143,7 @@ impl EventStore for NatsEvents {
         all.progress(self.progress.clone()).outages(self.connection.part.outages().clone())
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         let what = || format!("appending to {} in stream {}", commit.aggregate, self.topology.stream());
         let message = self.message(commit, expected).map_err(AppendError::Failed)?;
         let era = self.era.number();
@@ -169,10 +165,8 @@ impl EventStore for NatsEvents {
         };
         match self.connection.answer(&[&subject], publish).await {
             Ok(Ok(ack)) => {
-                if !ack.duplicate {
-                    self.era.stored(ack.sequence, seen);
-                }
-                Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate })
+                self.era.stored(ack.sequence, seen);
+                Ok(ack.sequence)
             }
             Ok(Err(error)) => Err(match error.kind() {
                 // No responders: no server took the message.
@@ -308,11 +302,20 @@ impl EventStore for NatsEvents {
         delete_consumer(&self.connection, stream, subscriber, what).await
     }
 
-    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
-        self.snapshots.load(aggregate).await
+    async fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.snapshots.load(aggregate, part).await
     }
 
-    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
-        self.snapshots.save(aggregate, snapshot).await
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
+        self.snapshots.save(aggregate, part, snapshot).await
     }
 }

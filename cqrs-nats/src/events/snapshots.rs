@@ -1,6 +1,7 @@
 //! Snapshots of aggregates in a key-value bucket beside the log, `<context>__snapshots`.
 //!
-//! The key is `<aggregate>.<encoded id>`, the value is the snapshot that `cqrs-core` wrote. A header names the log, so
+//! The key is `<aggregate>.<encoded id>`, and `<aggregate>.<encoded id>.commands.<number>` for the parts with the ids of
+//! older commands; the value is what `cqrs-core` wrote. A header names the log, so
 //! that snapshots of a stream that was deleted and created again are ignored. The bucket is a cache and may be deleted
 //! at any time; the first save creates it, and in another JetStream domain the first load.
 
@@ -22,7 +23,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use cqrs_core::{AggregateKey, StoreError};
+use cqrs_core::{AggregateKey, StoreError, port::SnapshotPart};
 use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
@@ -73,11 +74,15 @@ impl SnapshotBucket {
     }
 
     /// The last snapshot of the aggregate that the answering replica has, if it is of this log.
-    pub(crate) async fn load(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) async fn load(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, StoreError> {
         if self.denied.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let Some(found) = self.read(aggregate).await? else { return Ok(None) };
+        let Some(found) = self.read(aggregate, part).await? else { return Ok(None) };
         // An unreadable snapshot counts as missing: it is a cache.
         let log = found.headers.as_ref().ok().and_then(|headers| headers.get(LOG));
         if log.map(async_nats::HeaderValue::as_str) == Some(self.log_id().await?) {
@@ -88,13 +93,13 @@ impl SnapshotBucket {
         Ok(None)
     }
 
-    async fn read(&self, aggregate: &AggregateKey) -> Result<Option<Found>, StoreError> {
+    async fn read(&self, aggregate: &AggregateKey, part: SnapshotPart) -> Result<Option<Found>, StoreError> {
         let what = || format!("reading the snapshot of {aggregate}");
         if !self.connection.is_up().await {
             return Err(self.connection.down(what()));
         }
         timeout(READ, self.provide()).await.map_err(|elapsed| unavailable(what(), elapsed))??;
-        let key = self.subject(aggregate);
+        let key = self.subject(aggregate, part);
         if self.connection.unreadable.has(&key) {
             return last_of(&self.connection, &self.bucket.stream, &key, what).await;
         }
@@ -125,7 +130,12 @@ impl SnapshotBucket {
     }
 
     /// Saves a snapshot of the aggregate in place of the one before.
-    pub(crate) async fn save(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+    pub(crate) async fn save(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
         let what = || format!("saving a snapshot of {aggregate} in stream {}", self.bucket.stream);
         let (bytes, limit) = (snapshot.len() + OVERHEAD, self.connection.client.max_payload());
         if bytes > limit {
@@ -136,7 +146,8 @@ impl SnapshotBucket {
         }
         let mut headers = HeaderMap::new();
         headers.insert(LOG, self.log_id().await?);
-        let publish = || self.publish(aggregate, headers.clone(), snapshot.clone());
+        let subject = self.written(aggregate, part);
+        let publish = || self.publish(&subject, headers.clone(), snapshot.clone());
         let save = async {
             self.provide().await?;
             match publish().await {
@@ -147,7 +158,7 @@ impl SnapshotBucket {
                 published => published.map_err(|error| store_error(what(), error)),
             }
         };
-        let saved = timeout(SAVE, self.connection.answer(&[self.written(aggregate)], save)).await;
+        let saved = timeout(SAVE, self.connection.answer(&[&subject], save)).await;
         let saved = saved.map_err(|elapsed| unavailable(what(), elapsed));
         let saved = saved.and_then(|saved| saved.map_err(|why| no_answer(what(), why))?);
         // The bucket may have been deleted.
@@ -171,14 +182,9 @@ impl SnapshotBucket {
         }
     }
 
-    async fn publish(
-        &self,
-        aggregate: &AggregateKey,
-        headers: HeaderMap,
-        snapshot: Bytes,
-    ) -> Result<(), PublishError> {
+    async fn publish(&self, subject: &str, headers: HeaderMap, snapshot: Bytes) -> Result<(), PublishError> {
         let message = PublishMessage::build().headers(headers).payload(snapshot);
-        self.connection.jetstream.send_publish(self.written(aggregate), message).await?.await?;
+        self.connection.jetstream.send_publish(subject.to_owned(), message).await?.await?;
         Ok(())
     }
 
@@ -187,13 +193,17 @@ impl SnapshotBucket {
         id.map(String::as_str).map_err(|error| unavailable("asking which log the snapshots are of", error))
     }
 
-    fn subject(&self, aggregate: &AggregateKey) -> String {
-        format!("{}{}.{}", self.bucket.prefix, aggregate.name(), encode_token(aggregate.id()))
+    fn subject(&self, aggregate: &AggregateKey, part: SnapshotPart) -> String {
+        let state = format!("{}{}.{}", self.bucket.prefix, aggregate.name(), encode_token(aggregate.id()));
+        match part {
+            SnapshotPart::State => state,
+            SnapshotPart::Commands(number) => format!("{state}.commands.{number}"),
+        }
     }
 
-    /// The subject to publish the aggregate's snapshot to.
-    fn written(&self, aggregate: &AggregateKey) -> String {
-        self.connection.domain.key_value(self.subject(aggregate))
+    /// The subject to publish a part of the aggregate's snapshot to.
+    fn written(&self, aggregate: &AggregateKey, part: SnapshotPart) -> String {
+        self.connection.domain.key_value(self.subject(aggregate, part))
     }
 
     fn config(&self) -> Config {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cqrs_core::{
     StoreError,
     log::Commit,
-    port::{AppendError, Appended, Expected},
+    port::{AppendError, Expected},
 };
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +30,7 @@ const TOGETHER: usize = 64;
 /// How many appends wait before callers have to.
 pub(super) const WAITING: usize = 1_024;
 
-type Answer = Result<Appended, AppendError>;
+type Answer = Result<u64, AppendError>;
 
 /// An append that waits.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ async fn transaction(log: &Log, appends: &[Append]) -> Result<Vec<Answer>, Failu
             Ok(Decided::Store(sequence)) => {
                 let stored = store(&mut transaction, &log.tables, sequence, commit).await;
                 last = Some((sequence, commit));
-                stored.map(|()| Ok(Appended { sequence: sequence.cast_unsigned(), duplicate: false }))
+                stored.map(|()| Ok(sequence.cast_unsigned()))
             }
             Ok(Decided::Answer(answer)) => Ok(answer),
             Ok(Decided::OtherLog) => {
@@ -201,42 +201,7 @@ async fn decide(
             return Ok(Decided::Answer(Err(AppendError::Conflict)));
         }
     }
-    if own > 0
-        && let Some(answer) = repeat(connection, &log.tables, commit).await?
-    {
-        return Ok(Decided::Answer(answer));
-    }
     Ok(Decided::Store(row.try_get::<i64, _>(2)? + 1))
-}
-
-/// The answer to a commit with a command that the aggregate's history has already, however long ago.
-async fn repeat(
-    connection: &mut SqliteConnection,
-    tables: &Tables,
-    commit: &Commit,
-) -> Result<Option<Answer>, sqlx::Error> {
-    let mut commands: Vec<_> =
-        commit.events.iter().map(|event| event.origin.command_id.to_string()).collect();
-    commands.dedup();
-    let sql = format!(
-        "SELECT c.sequence, e.command_id FROM {} e JOIN {} c ON c.sequence = e.sequence \
-         WHERE e.command_id IN (SELECT value FROM json_each($1)) AND c.aggregate = $2 AND c.id = $3 \
-         ORDER BY e.command_id <> $4, c.sequence LIMIT 1",
-        tables.events, tables.commits
-    );
-    let Some(first) = commands.first() else { return Ok(None) };
-    let id = stored_key(commit.aggregate.id());
-    let query = sqlx::query_as(AssertSqlSafe(sql)).bind(serde_json::json!(commands).to_string());
-    let query = query.bind(commit.aggregate.name()).bind(&*id).bind(first);
-    let found: Option<(i64, String)> = query.fetch_optional(connection).await?;
-    Ok(found.map(|(sequence, command)| {
-        if command == *first {
-            return Ok(Appended { sequence: sequence.cast_unsigned(), duplicate: true });
-        }
-        // The caller sends the commands one by one, and then this one is the first of its commit.
-        let what = format!("command {command} on {} was carried out before", commit.aggregate);
-        Err(AppendError::Failed(StoreError::Refused { what, source: None }))
-    }))
 }
 
 async fn store(

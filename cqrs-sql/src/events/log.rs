@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, StoreError,
     log::StoredCommit,
-    port::{Backlog, Delivery},
+    port::{Backlog, Delivery, SnapshotPart},
 };
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqlitePool, Transaction, sqlite::SqliteRow};
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
@@ -308,27 +308,34 @@ impl Log {
         Ok((found.log, last))
     }
 
-    pub(super) async fn snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, sqlx::Error> {
-        let sql = format!("SELECT snapshot FROM {} WHERE aggregate = $1 AND id = $2", self.tables.snapshots);
-        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(aggregate.name());
-        let found: Option<Vec<u8>> =
-            query.bind(&*stored_key(aggregate.id())).fetch_optional(&self.reader).await?;
+    pub(super) async fn snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, sqlx::Error> {
+        let table = &self.tables.snapshots;
+        let sql = format!("SELECT snapshot FROM {table} WHERE aggregate = $1 AND id = $2 AND part = $3");
+        let id = stored_key(aggregate.id());
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(aggregate.name()).bind(&*id);
+        let found: Option<Vec<u8>> = query.bind(number_of(part)).fetch_optional(&self.reader).await?;
         Ok(found.map(Bytes::from))
     }
 
     pub(super) async fn save_snapshot(
         &self,
         aggregate: &AggregateKey,
+        part: SnapshotPart,
         snapshot: &[u8],
     ) -> Result<(), sqlx::Error> {
         let sql = format!(
-            "INSERT INTO {} (aggregate, id, snapshot) VALUES ($1, $2, $3) \
-             ON CONFLICT (aggregate, id) DO UPDATE SET snapshot = excluded.snapshot",
+            "INSERT INTO {} (aggregate, id, part, snapshot) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (aggregate, id, part) DO UPDATE SET snapshot = excluded.snapshot",
             self.tables.snapshots
         );
         let mut transaction = self.begin(LOSABLE).await?;
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(aggregate.name());
-        query.bind(&*stored_key(aggregate.id())).bind(snapshot).execute(&mut *transaction).await?;
+        let id = stored_key(aggregate.id());
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(aggregate.name()).bind(&*id);
+        query.bind(number_of(part)).bind(snapshot).execute(&mut *transaction).await?;
         transaction.commit().await
     }
 
@@ -343,6 +350,14 @@ impl Drop for Log {
         if let Some(watcher) = self.watcher.get() {
             watcher.abort();
         }
+    }
+}
+
+/// The number of a snapshot's part in its row.
+fn number_of(part: SnapshotPart) -> i64 {
+    match part {
+        SnapshotPart::State => -1,
+        SnapshotPart::Commands(number) => number.into(),
     }
 }
 

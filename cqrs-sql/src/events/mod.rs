@@ -20,8 +20,8 @@ use cqrs_core::{
     AggregateKey, StoreError,
     log::{Commit, StoredCommit},
     port::{
-        AnyViews, AppendError, Appended, Backlog, Capabilities, Delivery, EventStore, Expected, Page, Search,
-        Subscribe,
+        AnyViews, AppendError, Backlog, Capabilities, Delivery, EventStore, Expected, Page, Search,
+        SnapshotPart, Subscribe,
     },
 };
 use sqlx::SqlitePool;
@@ -106,7 +106,7 @@ impl EventStore for SqliteEvents {
         Capabilities::none().deadlines(self.clone()).notices(self.clone()).progress(self.progress.clone())
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         let era = self.era();
         append::check_size(commit).map_err(AppendError::Failed)?;
         let (answer, answered) = oneshot::channel();
@@ -194,14 +194,23 @@ impl EventStore for SqliteEvents {
         self.log.turns.forget(subscriber)
     }
 
-    async fn load_snapshot(&self, aggregate: &AggregateKey) -> Result<Option<Bytes>, StoreError> {
+    async fn load_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+    ) -> Result<Option<Bytes>, StoreError> {
         let what = || self.log.about(&format!("reading the snapshot of {aggregate}"));
-        self.log.snapshot(aggregate).await.map_err(|error| store_error(what(), error))
+        self.log.snapshot(aggregate, part).await.map_err(|error| store_error(what(), error))
     }
 
-    async fn save_snapshot(&self, aggregate: &AggregateKey, snapshot: Bytes) -> Result<(), StoreError> {
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateKey,
+        part: SnapshotPart,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
         let what = || self.log.about(&format!("saving a snapshot of {aggregate}"));
-        self.log.save_snapshot(aggregate, &snapshot).await.map_err(|error| store_error(what(), error))
+        self.log.save_snapshot(aggregate, part, &snapshot).await.map_err(|error| store_error(what(), error))
     }
 }
 

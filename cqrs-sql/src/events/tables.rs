@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, SqlitePool};
 use crate::{SqlError, dialect::Dialect as _, layout, names::Names};
 
 /// The version of the layout of these tables.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// The quoted names of the tables of one log. A view's tables have its version in their names, so these are no view's.
 #[derive(Debug)]
@@ -99,11 +99,10 @@ impl Tables {
                  correlation_id TEXT NOT NULL, causation_id TEXT, metadata TEXT NOT NULL, \
                  PRIMARY KEY (sequence, position)) STRICT"
             ),
-            index("events.by_command", &format!("{events} (command_id)")),
             index("events.by_correlation", &format!("{events} (correlation_id)")),
             format!(
-                "CREATE TABLE {snapshots} (aggregate TEXT NOT NULL, id TEXT NOT NULL, snapshot BLOB NOT NULL, \
-                 PRIMARY KEY (aggregate, id)) STRICT"
+                "CREATE TABLE {snapshots} (aggregate TEXT NOT NULL, id TEXT NOT NULL, part INTEGER NOT NULL, \
+                 snapshot BLOB NOT NULL, PRIMARY KEY (aggregate, id, part)) STRICT"
             ),
             format!(
                 "CREATE TABLE {deadlines} (id TEXT PRIMARY KEY, due INTEGER NOT NULL, decided INTEGER NOT NULL, \

@@ -8,7 +8,7 @@ use cqrs_core::{
     intercept::{Call, CallKind, Interceptor, Next, Outcome, Refused},
     log::Commit,
     port::{
-        AppendError, Appended, Batch, BoxFuture, Capabilities, Deadline, Deadlines, Delivery, Due, DueQueue,
+        AppendError, Batch, BoxFuture, Capabilities, Deadline, Deadlines, Delivery, Due, DueQueue,
         EventStore, Expected, Note, ProjectError, Projection, ProjectionId, Save, SaveError, Subscribe,
         Subscription, ViewStore,
     },
@@ -47,7 +47,7 @@ impl<S: EventStore + Deadlines + Clone> EventStore for Stops<S> {
         }
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         reached(Point::BeforeAppend, &commit.aggregate).await;
         let answer = self.inner.append(commit, expected).await;
         reached(Point::AfterAppend, &commit.aggregate).await;

@@ -12,7 +12,7 @@ use cqrs_core::{
     AggregateKey, CommandError, Cqrs, Error, StoreError,
     log::{Commit, StoredCommit},
     memory::{Memory, MemoryEvents, MemorySubscription, MemoryViews},
-    port::{AppendError, Appended, Delivery, EventStore, Expected, Page},
+    port::{AppendError, Delivery, EventStore, Expected, Page},
 };
 use cqrs_tests::domain::{Account, AccountRejection, bank, deposit, open, statement, withdraw};
 
@@ -93,7 +93,7 @@ impl EventStore for Replaced {
         self.era.load(SeqCst)
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.now().append(commit, expected).await
     }
 

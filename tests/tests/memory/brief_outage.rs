@@ -13,8 +13,8 @@ use cqrs_core::{
     log::Commit,
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
     port::{
-        AppendError, Appended, Backlog, EventStore, Expected, Log, Page, ProjectionId, Reached, Save,
-        SaveError, Search, ViewStore,
+        AppendError, Backlog, EventStore, Expected, Log, Page, ProjectionId, Reached, Save, SaveError,
+        Search, ViewStore,
     },
 };
 use cqrs_tests::{
@@ -49,7 +49,7 @@ impl EventStore for Failing<MemoryEvents> {
             subscribe load_snapshot save_snapshot
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.inner.append(commit, expected).await
     }
 
@@ -171,7 +171,7 @@ impl EventStore for OnlyALog {
             search subscribe load_snapshot save_snapshot
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.log_of.append(commit, expected).await
     }
 }

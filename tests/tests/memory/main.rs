@@ -11,6 +11,7 @@ mod derive_shapes;
 mod error_texts;
 mod faults;
 mod floors;
+mod long_ago;
 mod operate;
 mod patience;
 mod repository;

@@ -8,7 +8,7 @@ use cqrs_core::{
     Handled, StoreError,
     log::{Commit, StoredCommit},
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
-    port::{AppendError, Appended, EventStore, Expected},
+    port::{AppendError, EventStore, Expected},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -101,7 +101,7 @@ impl EventStore for Gated {
 
     cqrs_tests::pass_on! { to inner: all but append }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.gate.acquire().await.unwrap().forget();
         let left = self.refuse.load(std::sync::atomic::Ordering::Relaxed);
         if commit.events.len() > 1 && left > 0 {

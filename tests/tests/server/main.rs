@@ -18,6 +18,7 @@ mod effects;
 mod harness;
 mod ids;
 mod limits;
+mod long_ago;
 mod names;
 mod permissions;
 mod poison;

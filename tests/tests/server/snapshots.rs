@@ -5,7 +5,7 @@ use cqrs_core::{
     Aggregate, AggregateKey, Apply, Backend, Command, CommandError, CommandId, Context, Cqrs, Error, Event,
     Events, Handle, Handled, Receipt, StoreError,
     memory::{Memory, MemoryViews},
-    port::EventStore,
+    port::{EventStore, SnapshotPart},
 };
 use cqrs_nats::{Connect, NatsBackend};
 use cqrs_tests::{
@@ -204,10 +204,10 @@ async fn a_release_with_another_state_replays_and_saves_its_own<S: EventStore + 
 async fn a_damaged_snapshot_is_replaced<S: EventStore + Clone>(store: Watched<S>) {
     add(&store, &start(&store).await, 1, 12).await;
     let key = AggregateKey::new("meter", "1").unwrap();
-    let good = store.load_snapshot(&key).await.unwrap().unwrap();
+    let good = store.load_snapshot(&key, SnapshotPart::State).await.unwrap().unwrap();
     for bad in [good.slice(..good.len() - 1), Bytes::from_static(b"{}"), [&good[..], b"\0"].concat().into()] {
         let before = store.saved();
-        store.save_snapshot(&key, bad).await.unwrap();
+        store.save_snapshot(&key, SnapshotPart::State, bad).await.unwrap();
         assert_eq!(look(&start(&store).await, "1").await, sum(12));
         assert_eq!(store.commits_read(), 12);
         saved(&store, before + 2).await;
@@ -361,7 +361,10 @@ async fn the_bucket_is_one_for_every_client_and_may_be_deleted() {
     add(&store, &service, 10, 10).await;
     let values = jetstream.get_key_value(&bucket).await.unwrap();
     let key = AggregateKey::new("meter", "1").unwrap();
-    assert_eq!(values.get("meter.1").await.unwrap(), store.load_snapshot(&key).await.unwrap());
+    assert_eq!(
+        values.get("meter.1").await.unwrap(),
+        store.load_snapshot(&key, SnapshotPart::State).await.unwrap()
+    );
     assert_eq!(values.status().await.unwrap().history(), 1);
 
     values.delete("meter.1").await.unwrap();
@@ -385,7 +388,7 @@ async fn a_stream_that_was_created_again_has_no_old_snapshots() {
 
     let (store, service) = on_nats(&context).await;
     let key = AggregateKey::new("meter", "1").unwrap();
-    assert_eq!(store.load_snapshot(&key).await.unwrap(), None);
+    assert_eq!(store.load_snapshot(&key, SnapshotPart::State).await.unwrap(), None);
     assert_eq!(look(&service, "1").await, 0);
     let receipts = add(&store, &service, 1, 11).await;
     assert!(receipts.iter().all(|receipt| !receipt.repeat), "nothing of the old log is remembered");
@@ -402,9 +405,9 @@ async fn a_server_that_does_not_permit_snapshots_is_not_asked_again() {
     let nats = Connect::to(server.url()).user("anna", "p").connect().await.unwrap();
     let store = watched(nats.context("quiet").await.unwrap());
     let key = AggregateKey::new("meter", "1").unwrap();
-    let error = store.load_snapshot(&key).await.unwrap_err();
+    let error = store.load_snapshot(&key, SnapshotPart::State).await.unwrap_err();
     assert!(matches!(error, StoreError::NotPermitted { .. }), "{error:?}");
-    assert_eq!(store.load_snapshot(&key).await.unwrap(), None, "it is not asked again");
+    assert_eq!(store.load_snapshot(&key, SnapshotPart::State).await.unwrap(), None, "it is not asked again");
     add(&store, &start(&store).await, 1, 11).await;
     assert_eq!(look(&start(&store).await, "1").await, sum(11));
     assert_eq!(store.commits_read(), 11, "replayed");

@@ -5,7 +5,9 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use cqrs_core::{
     CommandError, Cqrs, Error, StoreError, View as _,
-    port::{Deadline, Deadlines, DueQueue, EventStore, ProjectionId, Search, SystemClock, ViewStore},
+    port::{
+        Deadline, Deadlines, DueQueue, EventStore, ProjectionId, Search, SnapshotPart, SystemClock, ViewStore,
+    },
 };
 use cqrs_nats::{Nats, NatsBackend};
 use cqrs_tests::{
@@ -210,14 +212,14 @@ async fn a_snapshot_that_is_none_is_passed_over() {
     let context = TestContext::new("snapshot").await;
     let events = context.backend().await.events;
     let key = key("1");
-    events.save_snapshot(&key, "a snapshot".into()).await.unwrap();
+    events.save_snapshot(&key, SnapshotPart::State, "a snapshot".into()).await.unwrap();
     poison(&context, &format!("$KV.{}__snapshots.account.1", context.name), 0, b"x").await;
     for _ in 0..3 {
-        assert_eq!(events.load_snapshot(&key).await.unwrap(), None);
+        assert_eq!(events.load_snapshot(&key, SnapshotPart::State).await.unwrap(), None);
     }
     assert!(connects(&context.nats) <= 2);
-    events.save_snapshot(&key, "another".into()).await.unwrap();
-    assert_eq!(events.load_snapshot(&key).await.unwrap(), Some("another".into()));
+    events.save_snapshot(&key, SnapshotPart::State, "another".into()).await.unwrap();
+    assert_eq!(events.load_snapshot(&key, SnapshotPart::State).await.unwrap(), Some("another".into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -136,7 +136,7 @@ async fn fill_account(events: &NatsEvents, account: u64, number: u64) {
 async fn append(events: &NatsEvents, commit: &Commit, last: u64) -> u64 {
     loop {
         match events.append(commit, Expected::after(last)).await {
-            Ok(appended) => return appended.sequence,
+            Ok(appended) => return appended,
             Err(AppendError::Busy(_) | AppendError::Unknown(_)) => {}
             // An attempt without an answer was stored.
             Err(AppendError::Conflict) => {

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The offset of the part under the checksum.
 const CHECKED: usize = 10;

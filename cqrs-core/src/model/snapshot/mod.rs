@@ -9,6 +9,7 @@ pub(crate) mod fault;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 pub(crate) mod remembered;
+pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 
@@ -61,8 +62,9 @@ use bytes::Found;
 /// # Content
 ///
 /// The state as serde writes it, in bincode (JSON without the feature `bincode`), with the aggregate's version, its
-/// position in the log, and the commands that it [remembers](crate::model::REMEMBERED_COMMANDS), so that repeats are
-/// recognised as before. At most 512 KiB; a larger one is not saved, and a warning is logged once.
+/// position in the log, and the ids of the commands that it has carried out, so that repeats are recognised as before. At
+/// most 512 KiB; a larger one is not saved, and a warning is logged once. Long ago commands are in further parts beside
+/// it: four bytes for each, in parts of 64 KiB that are written once.
 ///
 /// # When the state's type changes
 ///

@@ -15,7 +15,7 @@ use crate::{
     model::snapshot::{
         bytes::{Head, frame, read, write},
         fault::{MAX_BYTES, ReadFault, WriteFault},
-        remembered::CarriedOut,
+        remembered::{CarriedOut, Remembered},
     },
 };
 
@@ -28,11 +28,13 @@ fn head(commands: u64) -> Head {
         events: 1,
         position: position(number * 3),
     };
+    let mut remembered = Remembered::default();
+    (1..=commands).map(carried_out).for_each(|command| remembered.push(command));
     Head {
         version: commands,
         position: position(commands * 3),
         last_event: EventId(Uuid::from_u128(7)),
-        remembered: (1..=commands).map(carried_out).collect(),
+        remembered,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use crate::{
     base::{backoff, store_error::StoreError},
-    port::event_store::{AppendError, Appended, Expected},
+    port::event_store::AppendError,
 };
 
 /// The result of an append.
@@ -18,9 +18,6 @@ pub enum Outcome {
     Misplaced(u64),
     /// Another commit is stored in the expected place: this commit is not stored and never will be.
     Conflict,
-    /// The store found the command's id in a commit at or before the expected one: the command was carried out longer
-    /// ago than the aggregate remembers. This append stored nothing.
-    CarriedOut(u64),
     /// The commit is not stored and never will be.
     Failed(StoreError),
     /// The store gave no definite answer in time: the commit may be stored.
@@ -72,15 +69,12 @@ pub struct Seen {
 }
 
 /// The step that follows the store's answer.
-pub fn after_answer(answer: Result<Appended, AppendError>, expected: Expected, sent: Sent) -> Next {
+pub fn after_answer(answer: Result<u64, AppendError>, sent: Sent) -> Next {
     match answer {
-        Ok(Appended { sequence, duplicate: false }) => Next::Done(Outcome::Stored(sequence)),
-        Ok(Appended { sequence, .. }) if sequence <= expected.sequence() => {
-            Next::Done(Outcome::CarriedOut(sequence))
-        }
+        Ok(sequence) => Next::Done(Outcome::Stored(sequence)),
         Err(AppendError::Conflict) if !sent.ambiguous => Next::Done(Outcome::Conflict),
         // The commit in that place may be this commit, stored by an earlier attempt.
-        Ok(_) | Err(AppendError::Conflict) => Next::Look,
+        Err(AppendError::Conflict) => Next::Look,
         Err(AppendError::Busy(error)) => {
             Next::Again { after: short(sent.attempt), why: Why::NotStored(error) }
         }
@@ -128,7 +122,7 @@ pub fn after_storing(sequence: u64, tip: Result<bool, StoreError>, sent: Sent) -
     match tip {
         Ok(true) => Next::Done(Outcome::Stored(sequence)),
         Ok(false) => Next::Done(Outcome::Misplaced(sequence)),
-        // The next attempt finds the stored commit as a duplicate, and checks the place again.
+        // The next attempt is a conflict with the stored commit, and checks the place again.
         Err(error) => Next::Again { after: long(sent.attempt), why: Why::Unknown(error) },
     }
 }
@@ -174,22 +168,14 @@ mod tests {
         StoreError::Unavailable { what: "a test".into(), source: None }
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "it stands for an answer")]
-    fn stored(sequence: u64, duplicate: bool) -> Result<Appended, AppendError> {
-        Ok(Appended { sequence, duplicate })
-    }
-
     const CLEAR: Sent = Sent { attempt: 0, ambiguous: false };
     const AMBIGUOUS: Sent = Sent { attempt: 1, ambiguous: true };
 
     #[test]
     fn every_answer_has_its_next_step() {
-        let after = |answer, sent| format!("{:?}", after_answer(answer, Expected::Exact(5), sent));
+        let after = |answer, sent| format!("{:?}", after_answer(answer, sent));
         let next = |answer| after(answer, CLEAR);
-        assert_eq!(next(stored(6, false)), "Done(Stored(6))");
-        assert_eq!(next(stored(6, true)), "Look");
-        assert_eq!(next(stored(5, true)), "Done(CarriedOut(5))");
-        assert_eq!(next(stored(2, true)), "Done(CarriedOut(2))");
+        assert_eq!(next(Ok(6)), "Done(Stored(6))");
         assert_eq!(next(Err(Conflict)), "Done(Conflict)");
         assert_eq!(after(Err(Conflict), AMBIGUOUS), "Look");
         assert!(next(Err(Busy(unavailable()))).contains("why: NotStored"));

@@ -49,7 +49,7 @@ pub(crate) async fn append(store: &AnyEvents, commit: &Commit, mut tip: Tip, pat
 async fn attempt(store: &AnyEvents, commit: &Commit, tip: &mut Tip, sent: Sent) -> Next {
     let expected = Expected::after(tip.sequence);
     let answer = store.append(commit, expected).await;
-    let next = match after_answer(answer, expected, sent) {
+    let next = match after_answer(answer, sent) {
         Next::Look => {
             let found = store.next_after(&commit.aggregate, expected.sequence()).await;
             if let Ok(None) = found {

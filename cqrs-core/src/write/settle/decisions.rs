@@ -23,8 +23,6 @@ pub enum Verdict {
     Receipts(u64),
     /// All get the error that their commit, at this sequence, follows another history.
     Misplaced(u64),
-    /// The first was carried out before, in the commit at this sequence.
-    FirstReceipt(u64),
     /// The first fails.
     Fails(StoreError),
     /// All get the error that they may have taken effect.
@@ -41,7 +39,6 @@ pub fn verdict(outcome: Outcome, accepted: usize) -> Verdict {
         Outcome::Stored(sequence) => Verdict::Receipts(sequence),
         Outcome::Misplaced(sequence) => Verdict::Misplaced(sequence),
         Outcome::Conflict => Verdict::Again,
-        Outcome::CarriedOut(sequence) => Verdict::FirstReceipt(sequence),
         Outcome::Failed(_) if accepted > 1 => Verdict::OneByOne,
         Outcome::Failed(error) => Verdict::Fails(error),
         Outcome::Unknown(error) => Verdict::Unknown(error),
@@ -52,7 +49,7 @@ impl Verdict {
     /// What the answer says about the state.
     pub fn round(&self) -> Round {
         match self {
-            Self::Receipts(_) | Self::FirstReceipt(_) | Self::Fails(_) | Self::OneByOne => Round::Progress,
+            Self::Receipts(_) | Self::Fails(_) | Self::OneByOne => Round::Progress,
             Self::Again => Round::Stale,
             Self::Misplaced(_) | Self::Unknown(_) => Round::Lost,
         }
@@ -117,7 +114,6 @@ mod tests {
         let is = |text: &str, round| (text.to_owned(), round);
         assert_eq!(told(Outcome::Stored(7), 2), is("Receipts(7)", Round::Progress));
         assert_eq!(told(Outcome::Misplaced(7), 2), is("Misplaced(7)", Round::Lost));
-        assert_eq!(told(Outcome::CarriedOut(3), 2), is("FirstReceipt(3)", Round::Progress));
         assert_eq!(told(Outcome::Conflict, 2), is("Again", Round::Stale));
         assert_eq!(told(Outcome::Failed(error()), 2), is("OneByOne", Round::Progress));
         assert_eq!(told(Outcome::Failed(error()), 1), is("Fails(Unavailable", Round::Progress));

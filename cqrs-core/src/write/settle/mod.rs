@@ -19,8 +19,7 @@ use crate::{
     base::{
         backoff,
         error::{CommandError, Error},
-        id::{AggregateKey, CommandId},
-        store_error::StoreError,
+        id::AggregateKey,
     },
     log::{
         codec,
@@ -32,11 +31,11 @@ use crate::{
         event::Events,
         snapshot::remembered::CarriedOut,
     },
-    port::event_store::EventStore,
     write::{
         append,
         decide::{CommandFailure, CommandResult, Decide, Identity},
         load::{confirm, load},
+        repeats,
         resources::Shell,
         state::{Loaded, commands_of},
     },
@@ -98,6 +97,8 @@ pub(crate) async fn settle<A: Aggregate>(
                 return None;
             }
         };
+        repeats::keep_completed(shell, &mut loaded);
+        settle_repeats(shell, &loaded, commands).await;
         let round = round(shell, &mut loaded, commands, &mut together).await;
         let step = after_round(round, attempt, shell.limits.attempts);
         behind |= step != Step::GoOn;
@@ -113,7 +114,7 @@ pub(crate) async fn settle<A: Aggregate>(
             }
             Step::LookOnceMore => {
                 if let Ok(loaded) = load(shell, key, stale(loaded), true).await {
-                    settle_carried_out(&loaded, commands);
+                    settle_repeats(shell, &loaded, commands).await;
                 }
                 fail(commands, |_| Error::Conflict { aggregate: key.clone(), attempts: attempt });
                 None
@@ -122,6 +123,7 @@ pub(crate) async fn settle<A: Aggregate>(
     }
     Span::current().record("attempts", attempt);
     if let Some(known) = &mut known {
+        repeats::keep_completed(shell, known);
         shell.saver.save_if_due(&shell.events, known);
     }
     known
@@ -153,12 +155,22 @@ fn fail<A: Aggregate>(commands: &mut [PendingCommand<'_, A>], error: impl Fn(&Co
     }
 }
 
-/// Answers the commands that the aggregate remembers with their first receipts.
-fn settle_carried_out<A: Aggregate>(loaded: &Loaded<A>, commands: &mut [PendingCommand<'_, A>]) {
-    for command in commands.iter_mut().filter(|command| command.settled.is_none()) {
-        if let Some(carried_out) = loaded.carried_out(command.context.command_id) {
-            let answer = repeated(loaded, command, carried_out);
-            command.answer(answer.map_err(Into::into));
+/// Answers the commands that the aggregate has carried out before with their first receipts.
+async fn settle_repeats<A: Aggregate>(
+    shell: &Shell,
+    loaded: &Loaded<A>,
+    commands: &mut [PendingCommand<'_, A>],
+) {
+    let unsettled = commands.iter_mut().filter(|command| command.settled.is_none());
+    // An id that was made for this call is in no log.
+    for command in unsettled.filter(|command| command.identity.given) {
+        match repeats::carried_out(shell, loaded, command.context.command_id).await {
+            Ok(None) => {}
+            Ok(Some(carried_out)) => {
+                let answer = repeated(loaded, command, carried_out);
+                command.answer(answer.map_err(Into::into));
+            }
+            Err(error) => command.answer(Err(Error::from(error).into())),
         }
     }
 }
@@ -211,12 +223,6 @@ async fn round<A: Aggregate>(
                 commands[place].answer(Err(misplaced.into()));
             }
         }
-        Verdict::FirstReceipt(sequence) => {
-            let id = commands[first].context.command_id;
-            let found = find_carried_out(shell, loaded, id, sequence).await;
-            let answer = found.and_then(|found| repeated(loaded, &commands[first], found));
-            commands[first].answer(answer.map_err(Into::into));
-        }
         Verdict::Fails(error) => commands[first].answer(Err(Error::from(error).into())),
         Verdict::Unknown(source) => {
             for place in accepted {
@@ -250,7 +256,6 @@ fn draft<A: Aggregate>(
     commands: &mut [PendingCommand<'_, A>],
     together: bool,
 ) -> Draft<A> {
-    settle_carried_out(loaded, commands);
     let mut draft =
         Draft { state: None, events: Events::none(), accepted: SmallVec::new(), refused: Vec::new() };
     let mut bytes = 0;
@@ -371,21 +376,6 @@ fn nothing<A: Aggregate>(loaded: &Loaded<A>, command: &PendingCommand<'_, A>) ->
         events: 0,
         position: loaded.position,
     }
-}
-
-/// Finds the command in the commit that the store has at `sequence`, longer ago than the aggregate remembers.
-async fn find_carried_out<A: Aggregate>(
-    shell: &Shell,
-    loaded: &Loaded<A>,
-    id: CommandId,
-    sequence: u64,
-) -> Result<CarriedOut, Error> {
-    let stored = shell.events.next_after(&loaded.key, sequence.saturating_sub(1)).await?;
-    let found = stored.as_ref().and_then(|stored| commands_of(stored).find(|found| found.command == id));
-    found.ok_or_else(|| {
-        let what = format!("it holds another message under the id of command {id} on {}", loaded.key);
-        StoreError::Refused { what, source: None }.into()
-    })
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ use cqrs_derive::{Aggregate, Command, Event};
 
 use super::*;
 use crate::{
-    base::{future::BoxFuture, store_error::StoreError},
+    base::{future::BoxFuture, id::CommandId, store_error::StoreError},
     memory::{
         events::{MemoryEvents, MemorySubscription},
         views::MemoryViews,
     },
     model::aggregate::{Apply, Handle},
     port::{
-        event_store::{AppendError, Appended, Expected, Log, Page, Search},
+        event_store::{AppendError, EventStore, Expected, Log, Page, Search},
         subscription::{Delivery, Subscribe},
     },
     service::Cqrs,
@@ -122,7 +122,7 @@ impl EventStore for Staged {
         self.inner.era()
     }
 
-    async fn append(&self, commit: &Commit, expected: Expected) -> Result<Appended, AppendError> {
+    async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         self.appends.fetch_add(1, Ordering::Relaxed);
         let stage = self.stages.lock().unwrap().pop_front();
         if let Some(stage) = stage

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     base::{
-        id::{AggregateKey, CommandId, EventId, Position},
+        id::{AggregateKey, EventId, Position},
         store_error::StoreError,
     },
     log::{codec, commit::StoredCommit},
@@ -20,6 +20,7 @@ use crate::{
             bytes::Head,
             fault::ReadFault,
             remembered::{CarriedOut, Remembered},
+            segment::Segment,
         },
     },
     port::event_store::Page,
@@ -50,7 +51,9 @@ pub(crate) struct Loaded<A: Aggregate> {
     pub(crate) era: u64,
     /// The id of the last event; nil if there is none.
     last_event: EventId,
-    remembered: Remembered,
+    pub(crate) remembered: Remembered,
+    /// Segments of its commands that were completed since [`take_segments`](Self::take_segments).
+    completed: Vec<Segment>,
 }
 
 impl<A: Aggregate> Loaded<A> {
@@ -68,6 +71,7 @@ impl<A: Aggregate> Loaded<A> {
             era: 0,
             last_event: EventId(Uuid::nil()),
             remembered: Remembered::default(),
+            completed: Vec::new(),
         }
     }
 
@@ -239,11 +243,13 @@ impl<A: Aggregate> Loaded<A> {
             self.position = command.position;
             self.remembered.push(command);
         }
+        let completed = self.remembered.end_commit(self.version, stored.sequence, self.last_event);
+        self.completed.extend(completed);
     }
 
-    /// The record of a command, if the aggregate remembers it.
-    pub(crate) fn carried_out(&self, command: CommandId) -> Option<CarriedOut> {
-        self.remembered.find(command)
+    /// Segments of its commands that were completed since the last call.
+    pub(crate) fn take_segments(&mut self) -> Vec<Segment> {
+        std::mem::take(&mut self.completed)
     }
 }
 

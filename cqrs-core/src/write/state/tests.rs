@@ -11,7 +11,10 @@ use cqrs_derive::{Aggregate, Event};
 
 use super::*;
 use crate::{
-    base::{id::CorrelationId, metadata::Metadata},
+    base::{
+        id::{CommandId, CorrelationId},
+        metadata::Metadata,
+    },
     log::commit::{Commit, Origin},
     memory::events::MemoryEvents,
     model::{
@@ -20,7 +23,7 @@ use crate::{
     },
     port::{
         any_events::AnyEvents,
-        event_store::{EventStore, Expected},
+        event_store::{EventStore, Expected, SnapshotPart},
     },
     write::{pages::FirstPage, snapshot_warnings::SnapshotWarnings},
 };
@@ -104,7 +107,7 @@ async fn append(store: &MemoryEvents, commits: &[Vec<Vec<BasketEvent>>], seed: u
             events: recorded.into(),
         };
         version = commit.last_version() + 1;
-        sequence = store.append(&commit, Expected::after(sequence)).await.unwrap().sequence;
+        sequence = store.append(&commit, Expected::after(sequence)).await.unwrap();
     }
 }
 
@@ -119,7 +122,7 @@ async fn after_commits(store: &MemoryEvents, commits: usize) -> Loaded<Basket> {
 
 async fn save(store: &MemoryEvents, loaded: &Loaded<Basket>) {
     let bytes = Basket::snapshots().unwrap().write(&loaded.head(), &loaded.state).unwrap();
-    store.save_snapshot(&key(), bytes.into()).await.unwrap();
+    store.save_snapshot(&key(), SnapshotPart::State, bytes.into()).await.unwrap();
 }
 
 async fn load(store: &MemoryEvents) -> Loaded<Basket> {
@@ -189,7 +192,7 @@ proptest! {
         run(async {
             let store = MemoryEvents::default();
             append(&store, &commits, 1).await;
-            store.save_snapshot(&key(), bytes.into()).await.unwrap();
+            store.save_snapshot(&key(), SnapshotPart::State, bytes.into()).await.unwrap();
             assert_same(&load(&store).await, &after_commits(&store, commits.len()).await);
         });
     }
@@ -210,7 +213,7 @@ fn a_snapshot_of_a_log_with_other_sequences_is_not_believed() {
                 let other = Commit { aggregate, first_version: 1, ..stored.commit.clone() };
                 store.append(&other, Expected::NoStream).await.unwrap();
             }
-            last = store.append(&stored.commit, Expected::after(last)).await.unwrap().sequence;
+            last = store.append(&stored.commit, Expected::after(last)).await.unwrap();
         }
         save(&store, &whole).await;
         let found = load(&store).await;

@@ -8,13 +8,16 @@ use cqrs_core::{
         Next, Outcome, Round, Seen, Sent, Step as After, Verdict, after_answer, after_look, after_round,
         conclude, may_join, verdict,
     },
-    port::{AppendError, Appended, Expected},
+    port::AppendError,
 };
 
 use super::{
-    Rule, Setup, Variant,
+    Memory, Rule, Setup, Variant,
     server::{Answer, Commands, Commit, Log},
 };
+
+/// How many receipts a process remembers (`remembered::RECENT` in cqrs-core, where it is more).
+const RECENT: usize = 1;
 
 /// A process that carries out one command on the aggregate, or two that wait together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,10 +97,10 @@ pub(crate) enum Report {
 pub(crate) enum Source {
     Answer,
     Look,
-    /// A repeat: the command's id was among the remembered ones (`Loaded::carried_out`).
+    /// A repeat: the receipt was among the last ones (`Remembered::find`).
     Memory,
-    /// A repeat: the store knew the command's id from before (`Outcome::CarriedOut`).
-    Store,
+    /// A repeat: the receipt was read from the log (`repeats::older`).
+    Log,
 }
 
 /// The result of a read from the leader.
@@ -146,7 +149,7 @@ impl Client {
 
     /// `settle::round`, up to the first message, on the state after the commit at `upto`.
     pub(crate) fn round(&mut self, setup: &Setup, log: &Log, upto: usize, too_late: bool) {
-        self.settle_carried_out(setup, log, upto);
+        self.settle_repeats(setup, log, upto);
         let (mut accepted, mut refused) = (Commands::default(), Commands::default());
         for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
             let is_twin = accepted.contains(pending.command) && setup.variant != Variant::TakesTwinsTogether;
@@ -171,11 +174,15 @@ impl Client {
         }
     }
 
-    /// `settle::settle_carried_out`, on the state after the commit at `upto`.
-    fn settle_carried_out(&mut self, setup: &Setup, log: &Log, upto: usize) {
+    /// `settle::settle_repeats`, on the state after the commit at `upto`.
+    fn settle_repeats(&mut self, setup: &Setup, log: &Log, upto: usize) {
+        let is_again = self.executions + 1 < setup.clients[self.number].1;
         for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
-            if let Some((sequence, commit)) = carried_out(setup, log, upto, pending.command) {
-                pending.report = Some(Report::Receipt { commit, sequence, source: Source::Memory });
+            // Nobody else has an id that was made for this execution.
+            if (is_again || setup.is_shared(pending.command))
+                && let Some((sequence, commit, source)) = carried_out(setup, log, upto, pending.command)
+            {
+                pending.report = Some(Report::Receipt { commit, sequence, source });
             }
         }
     }
@@ -220,7 +227,7 @@ impl Client {
                 Next::Again { .. } => Next::Done(Outcome::Conflict),
                 next => next,
             },
-            _ => after_answer(Err(AppendError::Unknown(error())), append.expected(), append.sent),
+            _ => after_answer(Err(AppendError::Unknown(error())), append.sent),
         };
         self.follow(setup, log, append, next, Source::Look);
     }
@@ -262,10 +269,6 @@ impl Client {
                 self.report(commit.commands, Report::Receipt { commit, sequence: known, source });
                 self.report(refused, Report::Refused);
             }
-            Verdict::FirstReceipt(sequence) => {
-                let sequence = usize::try_from(sequence).expect("a small number");
-                self.report_first(commit.commands, first_receipt(log, commit, sequence));
-            }
             Verdict::Fails(_) => self.report_first(commit.commands, Report::Failed),
             Verdict::OneByOne => self.together = false,
             Verdict::Unknown(_) => self.report(commit.commands, Report::Unknown),
@@ -290,7 +293,7 @@ impl Client {
             }
             After::LookOnceMore => {
                 if setup.variant != Variant::NeverLooksOnceMore {
-                    self.settle_carried_out(setup, log, log.last());
+                    self.settle_repeats(setup, log, log.last());
                 }
                 for pending in self.pending.iter_mut().filter(|pending| pending.report.is_none()) {
                     let in_log = (1..=log.last())
@@ -334,46 +337,39 @@ impl Rule {
     }
 }
 
-/// `Loaded::carried_out`: the commit of a command that is among the remembered ones.
-fn carried_out(setup: &Setup, log: &Log, upto: usize, command: char) -> Option<(usize, Commit)> {
+/// `repeats::carried_out`: the commit of a command that was carried out before.
+fn carried_out(setup: &Setup, log: &Log, upto: usize, command: char) -> Option<(usize, Commit, Source)> {
     let newest_first = (1..=upto).rev().filter_map(|sequence| Some((sequence, log.at(sequence)?)));
     let commands = newest_first
         .flat_map(|(sequence, commit)| commit.commands.iter().rev().map(move |one| (one, sequence, commit)));
-    let found = commands.take(setup.remembers).find(|(one, _, _)| *one == command);
-    found.map(|(_, sequence, commit)| (sequence, commit))
+    let (age, (_, sequence, commit)) = commands.enumerate().find(|(_, (one, _, _))| *one == command)?;
+    let source = if age < RECENT { Source::Memory } else { Source::Log };
+    let knows = match setup.memory {
+        Memory::All => true,
+        Memory::Recent => source == Source::Memory,
+        Memory::Nothing => false,
+    };
+    knows.then_some((sequence, commit, source))
 }
 
-/// `settle::find_carried_out`.
-fn first_receipt(log: &Log, wanted: Commit, sequence: usize) -> Report {
-    let wanted = wanted.commands.iter().next();
-    match log.at(sequence) {
-        Some(commit) if wanted.is_some_and(|command| commit.commands.contains(command)) => {
-            Report::Receipt { commit, sequence, source: Source::Store }
-        }
-        _ => Report::Failed,
-    }
-}
-
-impl Append {
-    fn expected(&self) -> Expected {
-        Expected::after(self.commit.expected as u64)
+impl Setup {
+    /// Whether several callers have the command's id.
+    fn is_shared(&self, command: char) -> bool {
+        self.clients.iter().flat_map(|(commands, _)| commands.chars()).filter(|one| *one == command).count()
+            > 1
     }
 }
 
 /// The step after an answer.
 fn next(variant: Variant, append: &Append, answer: Answer) -> Next {
     let answer = match answer {
-        Answer::Duplicate(sequence) if variant == Variant::TrustsDuplicates => {
-            return Next::Done(Outcome::Stored(sequence as u64));
-        }
         Answer::Conflict if variant == Variant::ConflictIsFinal => return Next::Done(Outcome::Conflict),
-        Answer::Stored(sequence) => Ok(Appended { sequence: sequence as u64, duplicate: false }),
-        Answer::Duplicate(sequence) => Ok(Appended { sequence: sequence as u64, duplicate: true }),
+        Answer::Stored(sequence) => Ok(sequence as u64),
         Answer::Conflict => Err(AppendError::Conflict),
         Answer::Busy => Err(AppendError::Busy(error())),
         Answer::Failed => Err(AppendError::Failed(error())),
     };
-    after_answer(answer, append.expected(), append.sent)
+    after_answer(answer, append.sent)
 }
 
 /// The result of the read by `EventStore::next_after`, and the step after it.
@@ -381,7 +377,10 @@ fn look(variant: Variant, append: &Append, log: &Log, sight: Sight) -> Next {
     let first = append.commit.expected + 1;
     let place = if variant == Variant::ComparesLast { log.last().max(first) } else { first };
     let seen = log.at(place).filter(|_| sight == Sight::Clear);
-    let seen = seen.map(|found| Seen { sequence: place as u64, is_ours: found == append.commit });
+    let seen = seen.map(|found| {
+        let is_ours = found == append.commit || variant == Variant::BelievesAnyLook;
+        Seen { sequence: place as u64, is_ours }
+    });
     after_look(Ok(seen), error, append.sent)
 }
 

@@ -4,10 +4,10 @@
 //! The model runs the decisions of the product: the step after an answer, the outcome of an append, the answers to its
 //! commands and the next step (`write/append/decisions.rs` and `write/settle/decisions.rs` in cqrs-core) are functions
 //! without input and output. Their callers wait for real stores, so the model has a second version of them: of the loop
-//! in `append::append`, of `settle::settle` and `settle::round`, of the memory of `Loaded` in `write/state/mod.rs`, and
-//! of the message's id in `NatsEvents::append` in cqrs-nats. `tests/tests/memory/faults.rs` runs the real ones.
+//! in `append::append`, of `settle::settle` and `settle::round`, and of `repeats::carried_out`, which finds a command that
+//! was carried out before. `tests/tests/memory/faults.rs` runs the real ones.
 //!
-//! - [`server`] is the stream: one server or three, with a dedup window that ends.
+//! - [`server`] is the stream: one server or three. It knows no message ids.
 //! - [`client`] is a process that carries out one command, or two that wait together.
 //! - [`model`] has all possible actions, and the properties.
 //!
@@ -22,8 +22,8 @@ mod model;
 mod server;
 
 use model::{
-    ALL_SUCCEED, CARRIED_OUT, CONFLICT, CONFLICT_OF_ANOTHER, CONFLICTS, CONTIGUOUS, CREATED_ONCE, LATE,
-    NEVER, ONCE, RECEIPTS, REFUSALS, REFUSED, REPEATED, RESOLVED, TOGETHER, UNKNOWN,
+    ALL_SUCCEED, CONFLICT, CONFLICT_OF_ANOTHER, CONFLICTS, CONTIGUOUS, CREATED_ONCE, LATE, NEVER, OLDER,
+    ONCE, RECEIPTS, REFUSALS, REFUSED, REPEATED, RESOLVED, TOGETHER, UNKNOWN,
 };
 use server::Replicas;
 
@@ -40,9 +40,17 @@ pub(crate) struct Setup {
     attempts: usize,
     /// How often one commit is sent.
     sends: usize,
-    /// How many commands an aggregate remembers.
-    remembers: usize,
-    window_ends: bool,
+    memory: Memory,
+}
+
+/// Which of an aggregate's commands are known when one is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// All: the last ones with their receipts, the others by what leads to their commits.
+    All,
+    /// Only the last ones.
+    Recent,
+    Nothing,
 }
 
 /// The protocol, or the protocol with one step left out.
@@ -59,8 +67,8 @@ pub(crate) enum Variant {
     FailureIsFinal,
     /// The look compares the last commit, not the first after the expected one.
     ComparesLast,
-    /// "Duplicate" counts as success, without a comparison.
-    TrustsDuplicates,
+    /// The look takes any commit in that place for the one that was sent.
+    BelievesAnyLook,
     /// A refusal on a state that may be stale is not confirmed.
     RefusesUnconfirmed,
     /// The same command twice in one queue is decided twice in one commit.
@@ -90,24 +98,23 @@ const BASE: Setup = Setup {
     rule: Rule::Upsert,
     attempts: 2,
     sends: 2,
-    remembers: usize::MAX,
-    window_ends: true,
+    memory: Memory::All,
 };
 
 /// The append by itself: no caller sends a command again, and the aggregate remembers no commands.
-const ALONE: Setup = Setup { clients: &[("a", 1), ("b", 1)], sends: 3, remembers: 0, ..BASE };
+const ALONE: Setup = Setup { clients: &[("a", 1), ("b", 1)], sends: 3, memory: Memory::Nothing, ..BASE };
 
 const TWO_SENDERS_OF_ONE_COMMAND: Setup = Setup { clients: &[("a", 2), ("a", 1)], ..BASE };
 const UPDATES: Setup = Setup { rule: Rule::Update, ..TWO_SENDERS_OF_ONE_COMMAND };
 const CREATORS: Setup = Setup { rule: Rule::Create, ..BASE };
 const TWINS: Setup = Setup { clients: &[("aa", 1), ("b", 1)], ..BASE };
 const THREE: Setup = Setup { clients: &[("a", 1), ("a", 1), ("b", 1)], ..BASE };
-/// The dedup window is the only protection against repeats.
-const ONLY_THE_WINDOW: Setup = Setup { remembers: 0, window_ends: false, ..TWO_SENDERS_OF_ONE_COMMAND };
+/// Other commands may come between a command and its repeat.
+const LONG_AGO: Setup = Setup { clients: &[("a", 2), ("bc", 1)], ..BASE };
 
 #[test]
 fn two_writers_neither_lose_nor_double_a_command() {
-    holds(BASE, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+    holds(BASE, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, OLDER, UNKNOWN]);
     holds(Setup { attempts: 1, ..BASE }, &[CONFLICT]);
 }
 
@@ -135,11 +142,9 @@ fn commands_that_share_a_commit_take_effect_once_each() {
     holds(TWINS, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
 }
 
-// The window stays open, to limit the time of the check; below it ends.
 #[test]
 fn a_third_writer_changes_nothing() {
-    let three = Setup { window_ends: false, ..THREE };
-    holds(three, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
+    holds(THREE, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, UNKNOWN]);
 }
 
 #[test]
@@ -148,8 +153,15 @@ fn one_append_never_stores_a_command_twice_even_if_nothing_is_remembered() {
 }
 
 #[test]
-fn the_dedup_window_covers_a_forgotten_command_that_leads_its_commit() {
-    holds(ONLY_THE_WINDOW, &[ALL_SUCCEED, LATE, RESOLVED, CARRIED_OUT, UNKNOWN]);
+fn a_command_of_long_ago_takes_effect_once() {
+    holds(LONG_AGO, &[ALL_SUCCEED, LATE, RESOLVED, REPEATED, OLDER, TOGETHER, UNKNOWN]);
+}
+
+#[test]
+fn a_command_that_is_forgotten_takes_effect_again() {
+    breaks(Setup { memory: Memory::Recent, ..LONG_AGO }, ONCE);
+    breaks(Setup { memory: Memory::Recent, ..BASE }, ONCE);
+    breaks(Setup { memory: Memory::Nothing, ..TWO_SENDERS_OF_ONE_COMMAND }, ONCE);
 }
 
 #[test]
@@ -164,6 +176,7 @@ fn each_step_that_is_left_out_breaks_a_promise() {
         (Variant::FailureIsFinal, BASE, NEVER),
         (Variant::ComparesLast, BASE, NEVER),
         (Variant::ComparesLast, ALONE, ONCE),
+        (Variant::BelievesAnyLook, BASE, RECEIPTS),
         (Variant::RefusesUnconfirmed, UPDATES, REFUSALS),
         (Variant::TakesTwinsTogether, TWINS, ONCE),
         (Variant::NeverLooksOnceMore, Setup { attempts: 1, ..TWO_SENDERS_OF_ONE_COMMAND }, CONFLICTS),
@@ -173,28 +186,6 @@ fn each_step_that_is_left_out_breaks_a_promise() {
     for (variant, setup, property) in left_out {
         breaks(Setup { variant, ..setup }, property);
     }
-}
-
-// One server compares the expectation before the id. So a duplicate that it reports is before the expected commit,
-// where a remembered command is found without a request. The comparison is for clusters, and for commands that are not
-// remembered any more.
-#[test]
-fn a_duplicate_that_is_trusted_breaks_receipts_where_the_id_is_checked_first() {
-    let trusting = Setup { variant: Variant::TrustsDuplicates, ..TWO_SENDERS_OF_ONE_COMMAND };
-    breaks_on(Replicas::Three, trusting, RECEIPTS);
-    holds_on(Replicas::One, trusting, &[ALL_SUCCEED]);
-    breaks(Setup { variant: Variant::TrustsDuplicates, ..ONLY_THE_WINDOW }, RECEIPTS);
-}
-
-#[test]
-fn without_remembered_commands_a_repeat_after_the_window_takes_effect_again() {
-    breaks(Setup { window_ends: true, ..ONLY_THE_WINDOW }, ONCE);
-}
-
-// A message has one id, that of the first command in it, so the window knows of no other.
-#[test]
-fn the_dedup_window_does_not_cover_the_second_command_of_a_commit() {
-    breaks(Setup { clients: &[("ac", 1), ("c", 1)], ..ONLY_THE_WINDOW }, ONCE);
 }
 
 // It says nothing about an earlier attempt with an unknown outcome, whose message may still be in flight.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use stateright::{Model, Property};
 
 use super::{
-    Rule, Setup, Variant,
+    Memory, Rule, Setup, Variant,
     client::{Client, Message, Report, Sight, Source, Step},
     server::{Answer, Commands, Commit, Log, Replicas, Stored},
 };
@@ -21,8 +21,8 @@ pub(crate) const CREATED_ONCE: &str = "an aggregate is created once";
 pub(crate) const ALL_SUCCEED: &str = "every client gets a receipt";
 pub(crate) const LATE: &str = "a message is stored after its sender stopped waiting for it";
 pub(crate) const RESOLVED: &str = "an ambiguous append turns out to be stored";
-pub(crate) const REPEATED: &str = "a repeat gets the first receipt from the remembered ids";
-pub(crate) const CARRIED_OUT: &str = "a repeat gets the first receipt from the store's memory";
+pub(crate) const REPEATED: &str = "a repeat gets the first receipt from the last ones in memory";
+pub(crate) const OLDER: &str = "a repeat of long ago gets the first receipt from the log";
 pub(crate) const TOGETHER: &str = "two commands share a commit";
 pub(crate) const REFUSED: &str = "a command is refused";
 pub(crate) const CONFLICT: &str = "a caller is told of a conflict";
@@ -69,8 +69,6 @@ pub(crate) enum Action {
     SendAgain {
         client: usize,
     },
-    /// The server forgets one more message id.
-    WindowEnds,
 }
 
 impl Model for Setup {
@@ -95,9 +93,6 @@ impl Model for Setup {
         }
         let storable = state.late.iter().filter(|commit| self.is_storable(**commit, &state.log));
         actions.extend(storable.map(|commit| Action::ArriveLate(*commit)));
-        if self.window_ends && state.log.forgotten < state.log.last() {
-            actions.push(Action::WindowEnds);
-        }
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -108,7 +103,7 @@ impl Model for Setup {
             Action::Arrive { client } => self.arrive(&mut clients[client], log),
             Action::Decline { client, answer } => clients[client].take(self, log, answer, Sight::Clear),
             Action::ArriveLate(commit) => {
-                log.append(self.replicas, Stored { commit, late: true }, self.expects());
+                log.append(Stored { commit, late: true }, self.expects());
                 late.remove(&commit);
             }
             Action::Take { client, sight } => {
@@ -121,7 +116,6 @@ impl Model for Setup {
                 clients[client].time_out(self, log);
             }
             Action::SendAgain { client } => clients[client].send_again(self),
-            Action::WindowEnds => log.forgotten += 1,
         }
         // A message that can never be stored any more counts as lost.
         late.retain(|commit| !self.is_dead(*commit, log));
@@ -144,7 +138,7 @@ impl Setup {
     }
 
     fn is_storable(&self, commit: Commit, log: &Log) -> bool {
-        matches!(log.verdict(self.replicas, commit, self.expects()), Answer::Stored(_))
+        matches!(log.verdict(commit, self.expects()), Answer::Stored(_))
     }
 
     fn is_dead(&self, commit: Commit, log: &Log) -> bool {
@@ -197,7 +191,7 @@ impl Setup {
     fn arrive(&self, client: &mut Client, log: &mut Log) {
         let Step::Appending(append) = &mut client.step else { unreachable!("only who waits has sent") };
         let stored = Stored { commit: append.commit, late: false };
-        append.message = Message::Answered(log.append(self.replicas, stored, self.expects()));
+        append.message = Message::Answered(log.append(stored, self.expects()));
     }
 }
 
@@ -251,7 +245,7 @@ impl State {
     /// and that commit is at that position. Any other report is no receipt.
     fn is_true(&self, client: &Client, command: char, report: Report) -> bool {
         let Report::Receipt { commit, sequence, source } = report else { return true };
-        let repeat = matches!(source, Source::Memory | Source::Store);
+        let repeat = matches!(source, Source::Memory | Source::Log);
         self.log.at(sequence) == Some(commit)
             && commit.commands.contains(command)
             && (repeat || commit.client == client.number)
@@ -298,7 +292,7 @@ fn must_hold() -> Vec<Property<Setup>> {
         Property::always(CONFLICTS, |setup: &Setup, state: &State| {
             // A command that is not remembered is not found.
             let found = |report| report == Report::Conflict { in_log: true };
-            setup.remembers < usize::MAX || !state.is_reported(found)
+            setup.memory != Memory::All || !state.is_reported(found)
         }),
         Property::always(CREATED_ONCE, |setup: &Setup, state: &State| {
             setup.rule != Rule::Create || state.log.last() <= 1
@@ -316,7 +310,7 @@ fn must_happen() -> Vec<Property<Setup>> {
         Property::sometimes(LATE, |_, state: &State| state.log.commits.iter().any(|stored| stored.late)),
         Property::sometimes(RESOLVED, |_, state: &State| state.any_receipt_from(Source::Look)),
         Property::sometimes(REPEATED, |_, state: &State| state.any_receipt_from(Source::Memory)),
-        Property::sometimes(CARRIED_OUT, |_, state: &State| state.any_receipt_from(Source::Store)),
+        Property::sometimes(OLDER, |_, state: &State| state.any_receipt_from(Source::Log)),
         Property::sometimes(TOGETHER, |_, state: &State| {
             state.commits().any(|commit| commit.commands.count() > 1)
         }),

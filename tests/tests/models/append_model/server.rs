@@ -1,4 +1,4 @@
-//! The stream: it stores, answers, and forgets ids.
+//! The stream: it stores and answers.
 
 /// The commands whose events are in one commit, in order: one, or two that waited together. More would add no new
 /// behaviour.
@@ -43,11 +43,6 @@ impl Commit {
     pub(crate) fn last_version(self) -> usize {
         self.first_version + self.events - 1
     }
-
-    /// The message's id is made of the first command's (`NatsEvents::message` in cqrs-nats).
-    fn has_id_of(self, other: Self) -> bool {
-        self.commands.iter().next() == other.commands.iter().next()
-    }
 }
 
 /// A commit in the log.
@@ -58,13 +53,11 @@ pub(crate) struct Stored {
     pub(crate) late: bool,
 }
 
-/// The number of servers of the stream: they check a message in different orders.
+/// The number of servers of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replicas {
-    /// The expectation first: a stored message that is sent again is a conflict.
     One,
-    /// The message's id first: a stored message that is sent again is a duplicate, until its id is
-    /// forgotten. Reads may be answered by a replica that lags.
+    /// Reads may be answered by a replica that lags, and appends by a leader that was deposed and does not know it.
     Three,
 }
 
@@ -72,7 +65,6 @@ pub(crate) enum Replicas {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Answer {
     Stored(usize),
-    Duplicate(usize),
     /// 10071.
     Conflict,
     /// 10164 or 10158, or no connection to send on: not stored.
@@ -85,8 +77,6 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Log {
     pub(crate) commits: Vec<Stored>,
-    /// Up to this sequence the message ids are forgotten, because the dedup window has passed.
-    pub(crate) forgotten: usize,
 }
 
 impl Log {
@@ -103,20 +93,16 @@ impl Log {
     }
 
     /// What the server would answer now. A message without an expectation exists only in a mutant.
-    pub(crate) fn verdict(&self, replicas: Replicas, commit: Commit, expects: bool) -> Answer {
-        let duplicate = (self.forgotten + 1..=self.last())
-            .find(|sequence| self.at(*sequence).is_some_and(|stored| stored.has_id_of(commit)));
-        let conflict = expects && commit.expected != self.last();
-        match (replicas, duplicate, conflict) {
-            (Replicas::One, _, true) | (_, None, true) => Answer::Conflict,
-            (_, Some(sequence), _) => Answer::Duplicate(sequence),
-            (_, None, false) => Answer::Stored(self.last() + 1),
+    pub(crate) fn verdict(&self, commit: Commit, expects: bool) -> Answer {
+        if expects && commit.expected != self.last() {
+            return Answer::Conflict;
         }
+        Answer::Stored(self.last() + 1)
     }
 
     /// The server handles a message.
-    pub(crate) fn append(&mut self, replicas: Replicas, stored: Stored, expects: bool) -> Answer {
-        let answer = self.verdict(replicas, stored.commit, expects);
+    pub(crate) fn append(&mut self, stored: Stored, expects: bool) -> Answer {
+        let answer = self.verdict(stored.commit, expects);
         if let Answer::Stored(_) = answer {
             self.commits.push(stored);
         }
