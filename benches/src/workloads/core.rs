@@ -119,7 +119,7 @@ async fn the_least(time: Duration) -> Result<f64> {
                 events: recorded.into(),
             };
             version = commit.last_version();
-            last = events.append(&commit, Expected::after(last)).await?.sequence;
+            last = events.append(&commit, Expected::after(last)).await?;
             done += 1;
         }
     }

@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let raw = server.raw("peers").await?;
     for (what, template) in [
         ("client alone, the messages of this", raw.one_event.clone()),
-        ("client alone, no headers but the check", raw.one_event.bare()?),
+        ("client alone, data and check", raw.one_event.bare()?),
     ] {
         let raw = raw.clone();
         contenders.push(Contender::new(what, commands, move |time| {
@@ -141,8 +141,8 @@ fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
     let sql = lines.iter().filter(|line| line.what.contains("synchronous_commit"));
     let best = sql.max_by(|a, b| a.median().total_cmp(&b.median())).context("a database")?.clone();
     let measured = lines.into_iter().enumerate().map(|(place, line)| match place {
-        0 => line.beside(&best, Some(Goal::AtLeast(10.0))),
-        1 => line.beside(&resident, Some(Goal::AtLeast(1.2))),
+        0 => line.beside(&best, Some(Goal::AtLeast(8.0))),
+        1 => line.beside(&resident, Some(Goal::AtLeast(0.95))),
         _ => line,
     });
     Ok(measured.collect())

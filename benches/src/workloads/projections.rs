@@ -13,8 +13,6 @@ use cqrs_nats::NatsEvents;
 use cqrs_sql::{PostgresViews, SqliteViews};
 use cqrs_tests::postgres::LocalPostgres;
 use futures_util::TryStreamExt as _;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::{
     cli::Options,
@@ -33,15 +31,18 @@ const GROUP: &str = "readers";
 pub(crate) async fn run(options: &Options) -> Result<Group> {
     let server = Server::start(Sync::Default).await?;
     let raw = server.raw("projections").await?;
+    let bare = server.raw("bare").await?.bare()?;
     let events = server.nats().await?.context("projections").await?.events;
-    raw.fill(Kind::Order, 1..1 + options.events / LENGTH, 1..1 + LENGTH).await?;
+    for raw in [&raw, &bare] {
+        raw.fill(Kind::Order, 1..1 + options.events / LENGTH, 1..1 + LENGTH).await?;
+    }
     let postgres = LocalPostgres::start().await;
     let folder = tempfile::tempdir()?;
     let round = AtomicU64::new(0);
     let fresh = || round.fetch_add(1, Ordering::Relaxed);
 
     let all = options.events;
-    let what = format!("pull and decode of {all} events");
+    let what = format!("pull and decode of {all} bare events");
     let any = pull::Config { ack_policy: AckPolicy::None, ..pull::Config::default() };
     let in_turns = pull::Config {
         priority_policy: PriorityPolicy::PinnedClient,
@@ -49,10 +50,10 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
         ..any.clone()
     };
     let pull = Contender::new(what.clone(), Unit::EventsPerSecond, |time| {
-        pull_and_decode(raw.clone(), any.clone(), all, time)
+        pull_and_decode(bare.clone(), any.clone(), all, time)
     });
     let pinned = Contender::new(format!("{what}, pinned to one client"), Unit::EventsPerSecond, |time| {
-        pull_and_decode(raw.clone(), in_turns.clone(), all, time)
+        pull_and_decode(bare.clone(), in_turns.clone(), all, time)
     });
     let memory = Contender::new("view in memory", Unit::EventsPerSecond, |time| {
         catch_up(events.clone(), MemoryViews::default(), all, time)
@@ -90,10 +91,10 @@ fn beside(lines: Vec<Line>) -> Result<Vec<Line>> {
     let [pull, memory, pinned, sqlite, postgres, kv, documents] =
         <[Line; 7]>::try_from(lines).ok().context("seven contenders")?;
     Ok(vec![
-        memory.clone().beside(&pull, Some(Goal::AtLeast(0.8))),
+        memory.beside(&pull, Some(Goal::AtLeast(0.6))),
         sqlite.beside(&pull, None).goal(Goal::AtLeast(50_000.0)),
         postgres.beside(&pull, None).goal(Goal::AtLeast(30_000.0)),
-        kv.beside(&documents, None),
+        kv.beside(&documents, Some(Goal::AtLeast(0.85))),
         documents,
         pinned.beside(&pull, None),
         pull,
@@ -122,20 +123,15 @@ async fn pull_and_decode(raw: Raw, config: pull::Config, all: u64, time: Duratio
     Ok(as_f64(events) / took.as_secs_f64())
 }
 
+/// Decodes the data of one event. The consumer knows the types: the first event of an order creates it, the others are
+/// payments. Of several events in one message there are only the few of the template.
 fn decode(payload: &[u8]) -> Result<Option<OrderEvent>> {
-    #[derive(Deserialize)]
-    struct OneEvent<'a> {
-        r#type: &'a str,
-        #[serde(borrow)]
-        data: &'a RawValue,
-    }
-    // Several events in one message: only the few of the template.
     if payload.first() == Some(&b'[') {
         return Ok(None);
     }
-    let event: OneEvent<'_> = serde_json::from_slice(payload)?;
-    let known = OrderEvent::TYPES.iter().find(|known| known.name == event.r#type);
-    let mut data = serde_json::Deserializer::from_str(event.data.get());
+    let wanted = if payload.starts_with(b"{\"amount\"") { "order.paid" } else { "order.created" };
+    let known = OrderEvent::TYPES.iter().find(|known| known.name == wanted);
+    let mut data = serde_json::Deserializer::from_slice(payload);
     Ok(Some(OrderEvent::deserialize_data(*known.context("an unknown type")?, &mut data)?))
 }
 
