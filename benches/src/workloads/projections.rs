@@ -124,12 +124,12 @@ async fn pull_and_decode(raw: Raw, config: pull::Config, all: u64, time: Duratio
 }
 
 /// Decodes the data of one event. The consumer knows the types: the first event of an order creates it, the others are
-/// payments. Of several events in one message there are only the few of the template.
+/// payments. The few messages of the templates have attributes.
 fn decode(payload: &[u8]) -> Result<Option<OrderEvent>> {
-    if payload.first() == Some(&b'[') {
+    if payload.starts_with(b"[") || payload.starts_with(b"{\"id\":") {
         return Ok(None);
     }
-    let wanted = if payload.starts_with(b"{\"amount\"") { "order.paid" } else { "order.created" };
+    let wanted = if payload.starts_with(b"{\"amount\":") { "order.paid" } else { "order.created" };
     let known = OrderEvent::TYPES.iter().find(|known| known.name == wanted);
     let mut data = serde_json::Deserializer::from_slice(payload);
     Ok(Some(OrderEvent::deserialize_data(*known.context("an unknown type")?, &mut data)?))

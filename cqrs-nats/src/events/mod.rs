@@ -13,7 +13,8 @@ pub(crate) mod notices;
 use std::{collections::HashMap, sync::Arc};
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderName, HeaderValue,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
     jetstream::{context::PublishErrorKind, message::PublishMessage},
 };
 use bytes::Bytes;
@@ -28,7 +29,6 @@ use cqrs_core::{
 
 use crate::{
     client::{
-        atomic_batch::EXPECTED,
         connection::{Connection, NoAnswer},
         diagnosis::Call,
         direct_get::{Get, direct_get, direct_get_last},
@@ -110,9 +110,8 @@ impl NatsEvents {
         let (content_type, payload) = wire::encode(commit)
             .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, content_type);
-        headers.insert("Nats-Expected-Stream", self.topology.stream());
-        headers.insert(EXPECTED, expected.sequence().to_string());
+        headers.insert(const { HeaderName::from_static(CONTENT_TYPE) }, content_type);
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(expected.sequence()));
         let limit = self.connection.client.max_payload();
         let bytes = payload.len() + OVERHEAD;
         if bytes > limit {
@@ -120,6 +119,12 @@ impl NatsEvents {
         }
         Ok(PublishMessage::build().headers(headers).payload(payload))
     }
+}
+
+/// The log's stream is gone, and another one has its subjects. Only an aggregate's first commit can be stored there: any
+/// later one expects a commit that is not there. A header could exclude that too; it would be in each message for ever.
+fn another_stream(what: &str, stream: &str) -> StoreError {
+    StoreError::Refused { what: format!("{what}: the server stored it in stream {stream}"), source: None }
 }
 
 impl EventStore for NatsEvents {
@@ -165,6 +170,10 @@ impl EventStore for NatsEvents {
         };
         match self.connection.answer(&[&subject], publish).await {
             Ok(Ok(ack)) => {
+                if ack.stream != self.topology.stream() {
+                    self.era.end();
+                    return Err(AppendError::Failed(another_stream(&what(), &ack.stream)));
+                }
                 self.era.stored(ack.sequence, seen);
                 Ok(ack.sequence)
             }

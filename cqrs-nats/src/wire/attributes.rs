@@ -1,13 +1,13 @@
 //! The attributes of an event, independent of their encoding.
 
-use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use cqrs_core::{
     AggregateKey, CommandId, EventId, Metadata,
     log::{Commit, JSON, Origin, RecordedEvent},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use uuid::Uuid;
 
 /// The highest version that is read: 2⁶³ − 1 is the largest integer of most languages.
@@ -27,18 +27,46 @@ pub(super) enum Value<'a> {
     Of(&'a AggregateKey),
 }
 
-impl fmt::Display for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Value<'_> {
+    /// Writes the value as the content of a JSON string: without formatting, since each event has a dozen.
+    pub(super) fn write(self, out: &mut Vec<u8>) {
         match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Number(number) => number.fmt(f),
-            Self::Hash(hash) => write!(f, "{hash:016x}"),
-            // The text of an id, without a detour through formatting.
-            Self::Id(id) => f.write_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
-            Self::Time(time) => time.fmt(f),
-            Self::Of(aggregate) => aggregate.fmt(f),
+            Self::Text(text) => write_text(out, text),
+            Self::Number(number) => {
+                serde_json::to_writer(out, &number).expect("a vector takes all that is written");
+            }
+            Self::Hash(hash) => {
+                let digit = |nibble: u32| b"0123456789abcdef"[(hash >> (4 * nibble) & 0xf) as usize];
+                out.extend((0..16).rev().map(digit));
+            }
+            Self::Id(id) => {
+                out.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+            }
+            Self::Time(time) => {
+                TIMES.print_timestamp(&time, out).expect("a vector takes all that is written");
+            }
+            Self::Of(aggregate) => {
+                write_text(out, aggregate.name());
+                out.push(b'/');
+                write_text(out, aggregate.id());
+            }
         }
     }
+}
+
+const TIMES: DateTimePrinter = DateTimePrinter::new();
+
+/// Few texts have characters that must be escaped.
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    let is_plain = !text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\');
+    if is_plain {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    let begin = out.len();
+    serde_json::to_writer(&mut *out, text).expect("a vector takes all that is written");
+    // The quotes are the caller's.
+    out.pop();
+    out.remove(begin);
 }
 
 /// Passes the attributes that belong to the event at `index` alone to `each`, by their names.

@@ -1,6 +1,6 @@
 //! Events in the JSON format of CloudEvents: one, or a batch of several.
 
-use std::{borrow::Cow, fmt, io::Write as _, ops::Range, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
@@ -84,17 +84,11 @@ fn write_event(
 
 /// Writes a member and a comma. Names are letters and digits.
 fn write_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
-    let written = match value {
-        Value::Text(text) => {
-            write!(out, "\"{name}\":").and_then(|()| Ok(serde_json::to_writer(&mut *out, text)?))
-        }
-        Value::Of(aggregate) => write!(out, "\"{name}\":")
-            .and_then(|()| Ok(serde_json::to_writer(&mut *out, &format_args!("{aggregate}"))?)),
-        // None of these values has characters to escape.
-        value => write!(out, "\"{name}\":\"{value}\""),
-    };
-    written.expect("a vector takes all that is written");
-    out.push(b',');
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    value.write(out);
+    out.extend_from_slice(b"\",");
 }
 
 /// An event while it is read: its parts are borrowed from the payload.

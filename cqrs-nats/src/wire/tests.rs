@@ -82,6 +82,14 @@ fn format(content_type: &str) -> HeaderMap {
     headers
 }
 
+/// The text that the content of a JSON string says.
+fn said(value: Value<'_>) -> String {
+    let mut json = vec![b'"'];
+    value.write(&mut json);
+    json.push(b'"');
+    serde_json::from_slice(&json).unwrap()
+}
+
 /// The first event as another program may write it: in binary mode, with its attributes in headers.
 fn binary(commit: &Commit) -> (HeaderMap, Bytes) {
     let event = &commit.events[0];
@@ -91,7 +99,7 @@ fn binary(commit: &Commit) -> (HeaderMap, Bytes) {
         if name == "datacontenttype" {
             return;
         }
-        let value = utf8_percent_encode(&value.to_string(), NON_ALPHANUMERIC).to_string();
+        let value = utf8_percent_encode(&said(value), NON_ALPHANUMERIC).to_string();
         headers.insert(format!("{PREFIX}{name}"), value);
     };
     own(commit, 0, &mut add);
