@@ -138,7 +138,13 @@ pub mod read_models {
 
 /// The futures with settings that [`Cqrs::execute`] and [`Cqrs::query`] return.
 pub mod futures {
-    pub use crate::service::{ask::Ask, execute::Execute};
+    pub use crate::{
+        log::position::After,
+        service::{
+            ask::{Answered, Ask, AskWithPosition},
+            execute::Execute,
+        },
+    };
 }
 
 /// The types of the lists of registered aggregates and views, for functions that are generic over services; and the

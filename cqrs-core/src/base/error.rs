@@ -129,6 +129,25 @@ pub enum Error {
         /// The sequence in the receipt.
         sequence: u64,
     },
+    /// No view that was asked follows the log of this position, or that log does not have it any more: it was restored
+    /// from an older copy, or created again. The position is void. Ask without it.
+    #[error(
+        "the position {sequence} of log {log} is void: the log was restored from an older copy or made again, or it is \
+         the log of another context; ask without the position"
+    )]
+    PositionVoid {
+        /// The log in the position.
+        log: String,
+        /// The sequence in the position.
+        sequence: u64,
+    },
+    /// The views of a query follow different logs, so that their answer has no single position: ask each of them by
+    /// itself, or without [`with_position`](crate::futures::Ask::with_position).
+    #[error("the views {views} follow different logs, so their answer has no single position")]
+    SeveralLogs {
+        /// The views.
+        views: String,
+    },
     /// The id belongs to another command that was carried out on the aggregate: its name or a field differs. Give each
     /// command its own id.
     #[error("command {command} was carried out on {aggregate} before, with other content")]

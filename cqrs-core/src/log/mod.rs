@@ -6,6 +6,7 @@ pub(crate) mod commit;
 pub(crate) mod envelope;
 pub(crate) mod codec;
 pub(crate) mod recorded;
+pub(crate) mod position;
 pub(crate) mod sources;
 
 pub use crate::base::{
@@ -13,4 +14,5 @@ pub use crate::base::{
     id::Position,
 };
 pub use commit::{Commit, Origin, RecordedEvent, StoredCommit};
+pub use position::LogPosition;
 pub use recorded::Recorded;

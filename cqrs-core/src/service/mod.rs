@@ -13,7 +13,7 @@ use crate::{
         store_error::StoreError,
     },
     effects::dead_intent::DeadIntents,
-    log::commit::Receipt,
+    log::position::After,
     model::aggregate::Aggregate,
     port::{
         event_store::{EventStore, Search},
@@ -370,21 +370,23 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
         DeadIntents::of(self.runtime.worker(policy)?).await
     }
 
-    /// Waits until a projection has applied the command of `receipt`, if it applies that aggregate's events at all:
-    /// call it before you read its results by hand. For a query, [`after`](Ask::after) does this.
+    /// Waits until a projection has applied the command of a [`&Receipt`](crate::Receipt), if it applies that
+    /// aggregate's events at all, or all of its events up to a [`&LogPosition`](crate::log::LogPosition): call it before
+    /// you read its results by hand. For a query, [`after`](Ask::after) does this.
     ///
     /// # Errors
     ///
     /// [`Error::ViewBehind`] when it takes longer than the service's
     /// [`query_patience`](crate::Builder::query_patience), [`Error::SetAside`] when it could not apply the command's
-    /// events, [`Error::ProjectionHalted`], [`Error::UnknownProjection`], or the store's.
+    /// events, [`Error::ReceiptVoid`] or [`Error::PositionVoid`] when the log does not have it any more,
+    /// [`Error::ProjectionHalted`], [`Error::UnknownProjection`], or the store's.
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub async fn seen(&self, projection: &str, receipt: &Receipt) -> Result<(), Error> {
-        let worker = self.runtime.worker(projection)?;
-        self.runtime.wait(worker, receipt, Limit::of(self.runtime.patience)).await.map(drop)
+    pub async fn seen(&self, projection: &str, after: impl Into<After>) -> Result<(), Error> {
+        let (worker, after) = (self.runtime.worker(projection)?, after.into());
+        self.runtime.wait(&[worker], &after, Limit::of(self.runtime.patience)).await.map(drop)
     }
 
     /// The active build of a projection, for tables that are named by the build; `None` while the first build of a

@@ -20,7 +20,9 @@ use cqrs_sql::{
     InSqlite, Rows, SqlProject, SqlView, SqliteViews, Tables,
     sqlx::{self, Sqlite, SqliteConnection},
 };
-use cqrs_tests::domain::{Account, AccountEvent, Openings, Statement, deposit, open};
+use cqrs_tests::domain::{
+    Account, AccountEvent, CountOpenings, Openings, Statement, deposit, open, statement,
+};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
@@ -152,6 +154,30 @@ async fn a_query_reads_two_views_that_have_both_seen_the_receipt() {
         let (versions, accounts) = bank.query(standing()).after(&receipt).patience(PATIENCE).await.unwrap();
         assert_eq!((versions.last(), accounts), (Some(&receipt.version), 1));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_waits_until_its_view_has_reached_the_position_of_another_answer() {
+    let views = Slow::default();
+    let bank = bank(MemoryEvents::default(), views.clone()).await;
+    bank.execute(open("1", 0)).await.unwrap();
+    bank.caught_up().await.unwrap();
+    views.hold(&["openings"]);
+    let deposited = bank.execute(deposit("1", 1)).await.unwrap();
+    let first = bank.query(statement("1")).after(&deposited).with_position().await.unwrap();
+    assert_eq!(first.position.sequence, deposited.position.sequence);
+    // Of both views it is the position of the one that is behind.
+    let both = bank.query(standing()).with_position().await.unwrap();
+    assert_eq!(both.position.sequence, 1);
+    bank.query(standing()).after(&both.position).await.unwrap();
+
+    let query = || bank.query(CountOpenings).after(&first.position).patience(PATIENCE);
+    let Error::ViewBehind { view, at, sequence, waited } = query().await.unwrap_err() else {
+        panic!("it has not reached the position");
+    };
+    assert_eq!((view, at, sequence, waited), ("openings", 1, 2, PATIENCE));
+    views.hold_later(3, &[]);
+    query().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

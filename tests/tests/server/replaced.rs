@@ -9,6 +9,7 @@ use std::{
 
 use cqrs_core::{
     CommandError, CommandId, Error, Receipt,
+    log::LogPosition,
     memory::{MemoryEvents, MemoryViews},
     port::EventStore,
 };
@@ -314,6 +315,8 @@ struct Scene<W: World> {
     bank: Bank,
     /// Of a command that the log has lost.
     receipt: Receipt,
+    /// Of an answer before.
+    position: LogPosition,
     /// How many events a has.
     version: u64,
 }
@@ -328,7 +331,7 @@ impl<W: World> Scene<W> {
         let receipt = bank.execute(deposit("a", 395)).await.unwrap();
         assert_eq!((lost.version, receipt.version, receipt.position.sequence), (3, 4, 3));
         bank.execute(open("c", 1)).await.unwrap();
-        bank.query(statement("a")).after(&receipt).await.unwrap();
+        let position = bank.query(statement("a")).after(&receipt).with_position().await.unwrap().position;
         world.replace().await;
         let other = self::bank(&world).await;
         other.execute(open("b", 0)).await.unwrap();
@@ -340,7 +343,7 @@ impl<W: World> Scene<W> {
         };
         assert_eq!(newest.position.sequence, receipt.position.sequence, "sequences do not tell");
         other.stop().await;
-        Self { world, bank, receipt, version: newest.version }
+        Self { world, bank, receipt, position, version: newest.version }
     }
 
     /// The log is whole, and account a has `balance`.
@@ -459,6 +462,13 @@ async fn a_receipt_for_what_the_log_has_lost_is_void<W: World>() {
     scene.check(35).await;
 }
 
+async fn a_position_that_the_log_has_lost_is_void<W: World>() {
+    let scene = Scene::<W>::set().await;
+    let error = scene.bank.query(statement("a")).after(&scene.position).await.unwrap_err();
+    assert!(matches!(error, Error::PositionVoid { .. }), "{error:?}");
+    scene.check(35).await;
+}
+
 macro_rules! worlds {
     ({ $($module:ident: $world:ty;)* } $cases:tt) => {
         $(mod $module {
@@ -495,5 +505,6 @@ worlds! {
         commands_that_share_an_append_see_the_log
         a_repeat_of_what_the_log_has_lost_takes_effect
         a_receipt_for_what_the_log_has_lost_is_void
+        a_position_that_the_log_has_lost_is_void
     }
 }

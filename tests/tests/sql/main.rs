@@ -4,6 +4,7 @@
 mod embedded;
 mod embedded_processes;
 mod instances;
+mod positions;
 mod postgres;
 mod queries;
 mod read_side;

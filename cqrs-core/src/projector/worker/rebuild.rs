@@ -149,10 +149,12 @@ impl Rebuild {
         let view = self.id.to_string();
         let build = self.id.build;
         let is_over = |known: &Known| is_finished(known, build) || known.noted.given_up.contains(&build);
+        // The guard of the known record is no part of the future, which could not be spawned with it.
+        let known = async { self.known.wait_for(is_over).await.map(|known| is_finished(&known, build)) };
         tokio::select! {
-            known = self.known.wait_for(is_over) => match known {
-                Ok(known) if is_finished(&known, build) => Ok(()),
-                Ok(_) => Err(Error::RebuildAbandoned { view }),
+            finished = known => match finished {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Error::RebuildAbandoned { view }),
                 Err(_) => Err(Error::ProjectionHalted { view, reason: "the service was stopped".into() }),
             },
             reason = halted(&mut self.status) => {

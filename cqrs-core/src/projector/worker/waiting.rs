@@ -164,7 +164,7 @@ impl Worker {
     }
 
     /// Waits until the active build is at `sequence`, or its projector has halted.
-    async fn reached(&self, sequence: u64) -> Result<(ProjectionId, Reached), Error> {
+    pub(crate) async fn reached(&self, sequence: u64) -> Result<(ProjectionId, Reached), Error> {
         loop {
             let id = self.active().await;
             let mut known = self.answering.watch();
