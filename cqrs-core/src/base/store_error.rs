@@ -173,6 +173,17 @@ pub enum StoreError {
         /// Why it was not applied, such as the error of an event handler.
         reason: String,
     },
+    /// A policy has a stored state of another version than this program's, and cannot read it: it halts before the event.
+    /// Nothing is lost. A program that reads that version goes on; see [`Policy::upgrade`](crate::Policy::upgrade).
+    #[error("the state of instance {instance:?} of policy {policy} {reason}")]
+    PolicyState {
+        /// The policy.
+        policy: String,
+        /// The key of the state.
+        instance: String,
+        /// Its version and that of the program, and what to do.
+        reason: String,
+    },
     /// The projection has as many dead letters as it may have. It stops before the next event that it cannot apply.
     #[error(
         "projection {projection} has {limit} dead letters and no room for more: deal with them; the next one \
@@ -259,6 +270,7 @@ impl StoreError {
             | Self::UnknownVersion { .. }
             | Self::Undecodable { .. }
             | Self::NotApplied { .. }
+            | Self::PolicyState { .. }
             | Self::BadDocument { .. }
             | Self::ForeignLog { .. } => false,
         }

@@ -1,5 +1,7 @@
 //! Policies: commands and deadlines that follow from events.
 
+use std::error::Error as StdError;
+
 use crate::{
     base::store_error::StoreError,
     effects::intents::{CausedBy, Effects, Refusal},
@@ -100,6 +102,11 @@ pub trait Policy: Sized + 'static {
     /// and states are kept under it, so it must not change.
     const NAME: &'static str;
 
+    /// The version of the state's shape, from 1; each stored state says its own. A change after which stored states could
+    /// not be read, or would be read as something else, needs a higher version and an [`upgrade`](Self::upgrade). A policy
+    /// is not rebuilt with a new version, as a view is: that would repeat its effects.
+    const VERSION: u32 = 1;
+
     /// What happens with an event that the policy cannot react to: it cannot be read, or the rules panic.
     const ON_FAILURE: OnFailure = OnFailure::Park;
 
@@ -123,6 +130,58 @@ pub trait Policy: Sized + 'static {
     /// is removed, and a later event of its key begins with the default state again.
     fn is_kept(&self) -> bool {
         true
+    }
+
+    /// Makes a state of this version of one that was stored in the earlier version `from`. A state is upgraded when the
+    /// next event or refusal concerns it.
+    ///
+    /// If it fails, the policy halts before that event, and the error is in its status: nothing is lost, and a program
+    /// that can read the state goes on. The policy halts as well where it meets a state of a later version. So in a rolling
+    /// update the new program takes over each state that it has changed, and the old one leaves it as it is.
+    ///
+    /// ```
+    /// # use cqrs_core::{Aggregate, Apply, Effects, Envelope, Event, Policy, React, Start};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+    /// # #[event(name = "order.paid")]
+    /// # struct Paid;
+    /// # #[derive(Debug, thiserror::Error)]
+    /// # enum Never {}
+    /// # #[derive(Default, Clone, Aggregate)]
+    /// # #[aggregate(id = u32, event = Paid, rejection = Never)]
+    /// # struct Order;
+    /// # impl Apply<Paid> for Order { fn apply(&mut self, _: &Paid) {} }
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Fulfilment {
+    ///     payments: Vec<u64>, // Version 1 had the field `paid`, their sum.
+    /// }
+    ///
+    /// impl Policy for Fulfilment {
+    ///     const NAME: &'static str = "fulfilment";
+    ///     const START: Start = Start::Beginning;
+    ///     const VERSION: u32 = 2;
+    ///     type Of = Order;
+    ///
+    ///     fn upgrade(from: u32, state: serde_json::Value) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    ///         #[derive(Deserialize)]
+    ///         struct Version1 { paid: u64 }
+    ///         match from {
+    ///             1 => Ok(Self { payments: vec![serde_json::from_value::<Version1>(state)?.paid] }),
+    ///             _ => Err("no such version was ever stored".into()),
+    ///         }
+    ///     }
+    /// }
+    /// # impl React<Paid> for Fulfilment { fn react(&mut self, _: &Envelope<Paid>, _: &mut Effects) {} }
+    /// # let old = Fulfilment::upgrade(1, serde_json::json!({ "paid": 7 })).unwrap();
+    /// # assert_eq!(old.payments, [7]);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be read; by default always.
+    fn upgrade(from: u32, state: serde_json::Value) -> Result<Self, Box<dyn StdError + Send + Sync>> {
+        let _ = (from, state);
+        Err("it has no `upgrade`".into())
     }
 
     /// Reacts to the refusal of a command of this state. Its effects are executed like those of an event. No clock, no

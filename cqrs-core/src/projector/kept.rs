@@ -13,7 +13,7 @@ use crate::{
         id::{ProjectionId, check_id},
         store_error::StoreError,
     },
-    encoding::json,
+    encoding::json::{self, NotKept},
     port::{
         any_views::AnyViews,
         projection::{Batch, ProjectError},
@@ -41,6 +41,46 @@ pub(crate) struct Kind<T> {
     pub(crate) what: (&'static str, &'static str),
     /// Whether the document is still wanted; if not, it is removed.
     pub(crate) is_kept: fn(&T) -> bool,
+    pub(crate) format: Format<T>,
+}
+
+/// How documents are stored.
+pub(crate) struct Format<T> {
+    /// Reads the document of a key.
+    pub(crate) read: fn(&ProjectionId, &str, &[u8]) -> Result<T, Fault>,
+    /// Encodes a document, and checks that it can be read back: otherwise the next event would find a document that
+    /// cannot be read.
+    pub(crate) write: fn(&T) -> Result<Bytes, NotKept>,
+}
+
+impl<T: Serialize + DeserializeOwned> Format<T> {
+    /// The JSON of the document of a view.
+    pub(crate) fn json() -> Self {
+        Self { read: read_json, write: json::encode_checked }
+    }
+}
+
+fn read_json<T: DeserializeOwned>(id: &ProjectionId, key: &str, document: &[u8]) -> Result<T, Fault> {
+    let read = panicked(|| json::decode(document)).map_err(Fault::Rule)?;
+    read.map_err(|error| Fault::Rule(format!("document {key:?} of view {id} cannot be read: {error}")))
+}
+
+/// Why a document could not be changed.
+pub(crate) enum Fault {
+    /// The event, the rules or the document are at fault.
+    Rule(String),
+    /// Nothing of the projection can be changed before another program runs.
+    Store(StoreError),
+}
+
+impl Fault {
+    /// The error about the event of this index.
+    fn at(self, index: usize) -> ProjectError {
+        match self {
+            Self::Rule(reason) => cannot_apply(index, reason),
+            Self::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Documents with their saved content and their changed values.
@@ -77,7 +117,7 @@ pub(crate) async fn applied<T, V, R>(
     steps: impl Fn() -> Result<Vec<(usize, Step<V, R>)>, ProjectError>,
 ) -> Result<Applied<R>, ProjectError>
 where
-    T: Default + Serialize + DeserializeOwned + BorrowMut<V>,
+    T: Default + BorrowMut<V>,
 {
     let first = steps()?;
     for (index, Step { key, .. }) in &first {
@@ -106,7 +146,7 @@ enum Look {
     AtTheEnd,
 }
 
-impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
+impl<T: Default> Kept<T> {
     /// Loads the documents of some keys.
     pub(crate) async fn load(
         views: &AnyViews,
@@ -141,9 +181,10 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
             let span = batch.events[index].span();
             let mut changed = span.in_scope(|| self.change(&key, index, |value| change(value.borrow_mut())));
             if look == Look::AfterEach {
-                changed = changed.and_then(|returned| self.document(&key).map(|_| returned));
+                changed =
+                    changed.and_then(|returned| self.document(&key).map(|_| returned).map_err(Fault::Rule));
             }
-            all.push((index, changed.map_err(|reason| cannot_apply(index, reason))?));
+            all.push((index, changed.map_err(|fault| fault.at(index))?));
         }
         Ok(all)
     }
@@ -154,18 +195,17 @@ impl<T: Default + Serialize + DeserializeOwned> Kept<T> {
         key: &str,
         number: usize,
         rule: impl FnOnce(&mut T) -> R,
-    ) -> Result<R, String> {
+    ) -> Result<R, Fault> {
         let one = &mut self.all[self.places[key]];
         let value = match one.value.take() {
             Some((value, _)) => value,
             None => match &one.saved.document {
-                Some(document) => panicked(|| json::decode(document))?
-                    .map_err(|error| format!("{} cannot be read: {error}", self.kind.named(key, &self.of)))?,
+                Some(document) => (self.kind.format.read)(&self.of, key, document)?,
                 None => T::default(),
             },
         };
         let (value, _) = one.value.insert((value, number));
-        panicked(|| rule(value))
+        panicked(|| rule(value)).map_err(Fault::Rule)
     }
 
     /// The document of a key as it would be saved; `None` if it is not kept.
@@ -200,13 +240,10 @@ impl<T> Kind<T> {
         let (document, view) = self.what;
         format!("{document} {key:?} of {view} {id}")
     }
-}
 
-impl<T: Serialize + DeserializeOwned> Kind<T> {
-    /// Encodes a document, and checks that it can be read back: otherwise the next event would find a document that
-    /// cannot be read.
+    /// The encoded document; `None` if it is not kept.
     fn document(&self, key: &str, id: &ProjectionId, value: &T) -> Result<Option<Bytes>, String> {
-        let written = panicked(|| (self.is_kept)(value).then(|| json::encode_checked(value)).transpose())?;
+        let written = panicked(|| (self.is_kept)(value).then(|| (self.format.write)(value)).transpose())?;
         written.map_err(|error| format!("{} cannot be written: {error}", self.named(key, id)))
     }
 }
@@ -226,7 +263,7 @@ mod tests {
         let batch = Batch { events: &events, notes: &[], checkpoint: &Checkpoint::default(), revision: 0 };
         let add = |number: f64| Step::new("sum".into(), move |sum: &mut f64| *sum += number);
         let steps = || Ok(numbers.iter().map(|number| add(*number)).enumerate().collect());
-        let kind = Kind { what: ("document", "view"), is_kept: |_: &f64| true };
+        let kind = Kind { what: ("document", "view"), is_kept: |_: &f64| true, format: Format::json() };
         let id = ProjectionId::new("sums", 1);
         let views = AnyViews::new(MemoryViews::default());
         applied(&views, &id, &batch, kind, steps).await.map(|applied| applied.writes)

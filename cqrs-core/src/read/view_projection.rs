@@ -11,7 +11,7 @@ use crate::{
         view_store::ViewStore,
     },
     projector::{
-        kept::{Kind, applied},
+        kept::{Format, Kind, applied},
         rules::save,
     },
     read::view::{DocumentOf, Sources, View},
@@ -48,7 +48,7 @@ impl<V: View> Projection for ViewProjection<V> {
 
     async fn project(&self, id: &ProjectionId, batch: Batch<'_>) -> Result<u64, ProjectError> {
         let is_kept = |document: &DocumentOf<V>| V::is_kept(document.borrow());
-        let kind = Kind { what: ("document", "view"), is_kept };
+        let kind = Kind { what: ("document", "view"), is_kept, format: Format::json() };
         let applied = applied(&self.views, id, &batch, kind, || batch.each(V::Of::step)).await?;
         save(&self.views, id, &batch, &applied.writes, batch.notes).await
     }

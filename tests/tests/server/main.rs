@@ -24,6 +24,7 @@ mod permissions;
 mod poison;
 mod policies;
 mod policy_deadlines;
+mod policy_versions;
 mod projections;
 mod readers;
 mod refusals;

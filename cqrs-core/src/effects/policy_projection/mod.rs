@@ -11,6 +11,7 @@
 //! events continue.
 
 pub(crate) mod notes;
+mod state;
 mod work;
 
 use std::{
@@ -39,7 +40,7 @@ use crate::{
         view_store::{Checkpoint, Note, Save, SaveError, ViewStore, Write},
     },
     projector::{
-        kept::{Kept, Kind, applied},
+        kept::{Fault, Kept, Kind, applied},
         rules::{cannot_apply, save},
     },
 };
@@ -120,7 +121,8 @@ impl<P: Policy> PolicyProjection<P> {
     }
 
     fn states() -> Kind<PolicyStateOf<P>> {
-        Kind { what: ("state", "policy"), is_kept: |state| P::is_kept(state.borrow()) }
+        let is_kept = |state: &PolicyStateOf<P>| P::is_kept(state.borrow());
+        Kind { what: ("state", "policy"), is_kept, format: state::format::<P>() }
     }
 
     /// Executes the intents that are ready, and those that follow from refusals, and writes their outcomes.
@@ -213,7 +215,10 @@ impl<P: Policy> PolicyProjection<P> {
         let mut states = Kept::load(&self.views, id, Self::states(), keys).await?;
         let (mut notes, mut follow) = (Vec::new(), Vec::new());
         for (index, step) in steps.iter().enumerate() {
-            let unsettled = |reason| Unsettled::Step(index, reason);
+            let unsettled = |fault| match fault {
+                Fault::Rule(reason) => Unsettled::Step(index, reason),
+                Fault::Store(error) => Unsettled::Store(error),
+            };
             match step {
                 Step::Over(pending, refusal) => {
                     notes.push(notes::removal(&pending.place));
@@ -224,7 +229,10 @@ impl<P: Policy> PolicyProjection<P> {
                     follow.extend(self.told(&mut states, index, pending, refusal).map_err(unsettled)?);
                 }
                 Step::Dead(pending, failure) => {
-                    notes.push(self.mark(pending, failure).map_err(|error| unsettled(error.to_string()))?);
+                    notes.push(
+                        self.mark(pending, failure)
+                            .map_err(|error| unsettled(Fault::Rule(error.to_string())))?,
+                    );
                 }
             }
         }
@@ -242,13 +250,14 @@ impl<P: Policy> PolicyProjection<P> {
         step: usize,
         pending: &PendingIntent,
         refusal: &Refusal,
-    ) -> Result<Vec<PendingIntent>, String> {
+    ) -> Result<Vec<PendingIntent>, Fault> {
         let intent = &pending.intent;
         let mut effects = Effects::of(CausedBy::refusal(P::NAME, intent, &refusal.request));
         states.change(&intent.key, step, |state| P::refused(state.borrow_mut(), refusal, &mut effects))?;
-        states.document(&intent.key)?;
-        let intents = (0..).zip(self.checked(effects)?);
-        intents.map(|(number, intent)| notes::following(&pending.place, number, intent)).collect()
+        states.document(&intent.key).map_err(Fault::Rule)?;
+        let intents = (0..).zip(self.checked(effects).map_err(Fault::Rule)?);
+        let following = intents.map(|(number, intent)| notes::following(&pending.place, number, intent));
+        following.collect::<Result<_, _>>().map_err(Fault::Rule)
     }
 
     /// The mark of an intent that has failed.
