@@ -62,7 +62,7 @@ use crate::{
 pub use crate::port::clock::ManualClock;
 pub use policy::{PolicyTest, Reacted, policy};
 #[cfg(feature = "schema")]
-pub use schema::{Older, StoredShape, check_schema_lock};
+pub use schema::{Older, StoredShape, check_policy_lock, check_schema_lock};
 
 /// Begins a test with the aggregate's past events.
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {

@@ -3,18 +3,24 @@
 mod check;
 mod compare;
 mod lock;
+mod policy;
 mod sample;
 mod shapes;
 #[cfg(test)]
 mod tests;
 
-use std::{any::type_name, env, path::Path};
+use std::{
+    any::type_name,
+    env,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::model::event::Event;
 
+pub use policy::check_policy_lock;
 pub use shapes::Older;
 
 /// The environment variable that allows the test to write the file.
@@ -68,11 +74,15 @@ pub trait StoredShape: Event + JsonSchema + DeserializeOwned {
 /// When the shape differs from the locked one; this is how the test fails.
 #[track_caller]
 pub fn check_schema_lock<E: StoredShape>(path: impl AsRef<Path>) {
-    // Cargo sets this variable to the folder in which it runs the test.
-    let path =
-        env::var_os("CARGO_MANIFEST_DIR").map_or_else(Default::default, std::path::PathBuf::from).join(path);
-    let update = env::var_os(UPDATE).is_some_and(|value| value == "1");
+    let (path, update) = path_and_update(path.as_ref());
     if let Err(problem) = check::check::<E>(&path, update) {
         panic!("the stored shape of {} (locked in {}) {problem}", type_name::<E>(), path.display());
     }
+}
+
+/// The path of a lock, and whether the test may write it.
+fn path_and_update(path: &Path) -> (PathBuf, bool) {
+    // Cargo sets this variable to the folder in which it runs the test.
+    let folder = env::var_os("CARGO_MANIFEST_DIR").map_or_else(Default::default, PathBuf::from);
+    (folder.join(path), env::var_os(UPDATE).is_some_and(|value| value == "1"))
 }

@@ -104,6 +104,12 @@ fn variants(whole: &Value) -> Vec<(String, Option<Value>)> {
     variants
 }
 
+/// The shape of a type.
+pub(super) fn shape<T: JsonSchema>() -> Shape {
+    let schema = schema::<T>();
+    Shape { payload: sample(&schema), schema: bare(&schema) }
+}
+
 fn schema<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<T>().to_value()

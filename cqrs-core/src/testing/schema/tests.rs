@@ -319,3 +319,79 @@ fn what_is_stored_in_bincode_keeps_its_shape_to_the_letter() {
     assert_eq!(after::<Moved, Readable>("readable"), Ok(()), "what is stored says how it is read");
     assert_compatible::<Readable, Moved>("compact", "it is recorded in bincode now");
 }
+
+#[derive(Debug, Serialize, Deserialize, Event)]
+#[event(name = "facts.happened", crate = crate)]
+pub(super) struct Happened;
+
+pub(super) struct Facts;
+
+impl crate::model::EventSource for Facts {
+    const NAME: &'static str = "facts";
+    type Event = Happened;
+}
+
+/// One program after another, each with its own state of the same policy.
+macro_rules! policy {
+    ($name:ident $version:literal { $($fields:tt)* } $($upgrade:item)?) => {
+        mod $name {
+            use super::*;
+            use crate::{Effects, Envelope, Policy, React, Start};
+
+            #[derive(Default, Serialize, Deserialize, JsonSchema)]
+            pub(super) struct State { $($fields)* }
+
+            impl Policy for State {
+                const NAME: &'static str = "policy";
+                const START: Start = Start::Beginning;
+                const VERSION: u32 = $version;
+                type Of = Facts;
+
+                $($upgrade)?
+            }
+
+            impl React<Happened> for State {
+                fn react(&mut self, _: &Envelope<Happened>, _: &mut Effects) {}
+            }
+        }
+    };
+}
+
+type Upgraded<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+policy!(first_state 1 { pub(super) paid: u64 });
+policy!(renamed_state 1 { #[serde(default)] pub(super) sum: u64 });
+policy!(wider_state 1 { pub(super) paid: u64, #[serde(default)] pub(super) note: String });
+policy!(stepless_state 2 { pub(super) sum: u64 });
+policy!(upgraded_state 2 { pub(super) sum: u64 }
+    fn upgrade(from: u32, state: serde_json::Value) -> Upgraded<Self> {
+        assert_eq!(from, 1);
+        Ok(Self { sum: state["paid"].as_u64().ok_or("no sum")? })
+    }
+);
+
+#[test]
+fn a_state_of_a_policy_that_has_changed_needs_a_version_and_a_step() {
+    let folder = Folder::new("policy");
+    let lock = folder.lock();
+    let new = policy::check::<first_state::State>(&lock, false).unwrap_err();
+    assert!(new.contains("version 1: it is new"), "{new}");
+    policy::check::<first_state::State>(&lock, true).unwrap();
+    policy::check::<first_state::State>(&lock, false).unwrap();
+
+    // serde would read all stored states as 0.
+    let renamed = policy::check::<renamed_state::State>(&lock, true).unwrap_err();
+    assert!(renamed.contains("could not be read") && renamed.contains("paid"), "{renamed}");
+    let stepless = policy::check::<stepless_state::State>(&lock, true).unwrap_err();
+    assert!(
+        stepless.contains("version 1: `upgrade` does not read its locked state: it has no"),
+        "{stepless}"
+    );
+    let wider = policy::check::<wider_state::State>(&lock, false).unwrap_err();
+    assert!(wider.contains("in a compatible way"), "{wider}");
+
+    policy::check::<upgraded_state::State>(&lock, true).unwrap();
+    policy::check::<upgraded_state::State>(&lock, false).unwrap();
+    let older = policy::check::<first_state::State>(&lock, true).unwrap_err();
+    assert!(older.contains("version 2: the policy has version 1 only"), "{older}");
+}
