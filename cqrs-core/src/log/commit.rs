@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{
+        error::Error,
         id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Position},
         metadata::Metadata,
     },
@@ -120,6 +121,12 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// The error that the log does not have the command any more.
+    pub(crate) fn void(&self) -> Error {
+        let (aggregate, command) = (self.aggregate.clone(), self.command_id);
+        Error::ReceiptVoid { aggregate, command, sequence: self.position.sequence }
+    }
+
     /// Whether `stored` is the commit that the receipt names.
     pub(crate) fn is_about(&self, stored: &StoredCommit) -> bool {
         let StoredCommit { sequence, commit } = stored;

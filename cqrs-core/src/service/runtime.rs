@@ -145,8 +145,7 @@ impl Runtime {
         if there.is_some_and(|there| there.is_ok_and(|there| receipt.is_about(&there))) {
             return Ok(era);
         }
-        let (aggregate, command) = (receipt.aggregate.clone(), receipt.command_id);
-        Err(Error::ReceiptVoid { aggregate, command, sequence })
+        Err(receipt.void())
     }
 }
 

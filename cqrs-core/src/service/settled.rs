@@ -1,12 +1,12 @@
 //! Waiting until nothing more follows from what has happened.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    base::{backoff, error::Error, patience::asked},
-    effects::dead_intent::DeadIntents,
+    base::{backoff, error::Error, id::Position, patience::asked},
+    effects::{dead_intent::DeadIntents, policy_projection::notes},
     port::event_store::EventStore,
     projector::worker::Worker,
     service::runtime::Runtime,
@@ -40,7 +40,7 @@ impl Runtime {
                 caught_up => Ok(caught_up?),
             };
             for worker in &self.workers {
-                match executed(worker).await {
+                match executed(worker, None).await {
                     Err(error @ Error::IntentsSetAside { .. }) => set_aside = set_aside.and(Err(error)),
                     executed => executed?,
                 }
@@ -53,7 +53,7 @@ impl Runtime {
     }
 
     /// Waits until the commands of all deadlines are sent that are due by the service's clock.
-    async fn nothing_is_overdue(&self) -> Result<(), Error> {
+    pub(crate) async fn nothing_is_overdue(&self) -> Result<(), Error> {
         let (Some(deadlines), patience) = (&self.deadlines, self.waiting) else { return Ok(()) };
         let mut wait = Wait::new(patience);
         loop {
@@ -81,8 +81,8 @@ impl Runtime {
     }
 }
 
-/// Waits until a policy has executed its intents, as long as it makes progress.
-async fn executed(worker: &Worker) -> Result<(), Error> {
+/// Waits until a policy has executed its intents, or those that follow from `events`, as long as it makes progress.
+pub(crate) async fn executed(worker: &Worker, events: Option<&HashSet<Position>>) -> Result<(), Error> {
     if !worker.settings.has_effects {
         return Ok(());
     }
@@ -90,7 +90,12 @@ async fn executed(worker: &Worker) -> Result<(), Error> {
     let mut wait = Wait::new(patience);
     loop {
         let what = || format!("reading what policy {} has to carry out", worker.name);
-        let outbox = asked(patience, what, || intents.outbox()).await?;
+        let mut outbox = asked(patience, what, || intents.outbox()).await?;
+        if let Some(events) = events {
+            let follows = |place: &str| notes::event_of(place).is_some_and(|event| events.contains(&event));
+            outbox.open.retain(|place| follows(place));
+            outbox.dead.retain(|dead| follows(&dead.place));
+        }
         if outbox.open.is_empty() {
             let dead_intents = outbox.dead.len();
             let Some(first) = outbox.dead.into_iter().next() else { return Ok(()) };

@@ -12,7 +12,8 @@ use cqrs_core::{
     port::EventStore,
     testing::ManualClock,
 };
-use cqrs_tests::{TestContext, flaky::Flaky};
+use cqrs_sql::SqliteBackend;
+use cqrs_tests::{TestContext, eventually, flaky::Flaky, scratch::Scratch};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -42,6 +43,9 @@ struct Push {
 
 /// The number of the domino at which the handler panics.
 const BROKEN: u32 = 13;
+
+/// The number of the domino that the view cannot count.
+const CURSED: u32 = 66;
 
 impl Handle<Push> for Domino {
     fn handle(&self, command: &Push, _: &Context) -> Handled<Self> {
@@ -82,7 +86,8 @@ impl Project<DominoEvent> for Fallen {
         Some("all".to_owned())
     }
 
-    fn project(&mut self, _: &Envelope<DominoEvent>) {
+    fn project(&mut self, event: &Envelope<DominoEvent>) {
+        assert_ne!(event.subject(), CURSED.to_string(), "cursed");
         self.0 += 1;
     }
 }
@@ -165,6 +170,124 @@ async fn what_is_set_aside_is_told(backend: impl Backend) {
         "{error}"
     );
     assert_eq!(fallen(&dominoes).await, 22);
+    dominoes.stop().await;
+}
+
+/// Commands that never end, directly and as what follows from each other.
+fn traffic(dominoes: &Dominoes) -> tokio::task::JoinHandle<()> {
+    let dominoes = dominoes.clone();
+    tokio::spawn(async move {
+        dominoes.execute(Push { domino: 10_000, left: u32::MAX }).await.unwrap();
+        for domino in 1_000_000.. {
+            let receipt = dominoes.execute(Push { domino, left: 0 }).await.unwrap();
+            // Not faster than the projections, which would never get to the end.
+            dominoes.seen("row", &receipt).await.unwrap();
+            dominoes.seen("fallen", &receipt).await.unwrap();
+        }
+    })
+}
+
+async fn all_that_follows_from_one_command_has_happened(backend: impl Backend) {
+    let dominoes = dominoes(backend).await;
+    let traffic = traffic(&dominoes);
+    for first in [100, 200] {
+        let receipt = dominoes.execute(Push { domino: first, left: 20 }).await.unwrap();
+        dominoes.settled_after(&receipt).await.unwrap();
+        let trace = dominoes.trace(receipt.correlation_id).await.unwrap();
+        assert_eq!(trace.commands.len(), 21);
+        let last = trace.commands.last().unwrap().events[0].position.sequence;
+        for status in dominoes.progress().await.unwrap() {
+            assert!(status.sequence >= last, "{status:?}");
+        }
+    }
+    traffic.abort();
+    dominoes.stop().await;
+}
+
+/// Of several commands that run into something, each is told of its own.
+async fn what_is_set_aside_on_the_way_is_told(backend: impl Backend) {
+    let dominoes = dominoes(backend).await;
+    let broken = dominoes.execute(Push { domino: BROKEN - 2, left: 9 }).await.unwrap();
+    let cursed = dominoes.execute(Push { domino: CURSED - 1, left: 3 }).await.unwrap();
+    let good = dominoes.execute(Push { domino: 100, left: 3 }).await.unwrap();
+    let traffic = traffic(&dominoes);
+    dominoes.settled_after(&good).await.unwrap();
+    let error = dominoes.settled_after(&broken).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::IntentsSetAside { policy: "row", key, dead_intents: 1, .. } if key == "12"),
+        "{error}"
+    );
+    let error = dominoes.settled_after(&cursed).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::SetAside { view, aggregate, .. } if view == "fallen-v1" && aggregate.id() == "66"),
+        "{error}"
+    );
+    // What could follow all the same has followed.
+    assert_eq!(dominoes.trace(cursed.correlation_id).await.unwrap().commands.len(), 4);
+    traffic.abort();
+    dominoes.stop().await;
+}
+
+async fn what_another_log_has_recorded_is_not_waited_for(backend: impl Backend) {
+    let (one, other) = (dominoes(backend).await, dominoes(Memory::default()).await);
+    let receipt = other.execute(Push { domino: 1, left: 0 }).await.unwrap();
+    let error = one.settled_after(&receipt).await.unwrap_err();
+    assert!(matches!(error, Error::ReceiptVoid { .. }), "{error}");
+    one.stop().await;
+}
+
+mod after_a_command {
+    use super::{
+        all_that_follows_from_one_command_has_happened, what_another_log_has_recorded_is_not_waited_for,
+        what_is_set_aside_on_the_way_is_told,
+    };
+
+    cqrs_tests::on_backends! { "settled-after", memory nats sqlite: {
+        all_that_follows_from_one_command_has_happened
+        what_is_set_aside_on_the_way_is_told
+        what_another_log_has_recorded_is_not_waited_for
+    } }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_follows_from_one_command_has_happened_in_a_file() {
+    let scratch = Scratch::new().unwrap();
+    let backend = SqliteBackend::open(scratch.path().join("dominoes.db"), "dominoes").await.unwrap();
+    all_that_follows_from_one_command_has_happened(backend).await;
+}
+
+/// A deadline counts once it is due.
+#[tokio::test]
+async fn a_deadline_that_is_not_due_is_not_waited_for() {
+    let clock = Arc::new(ManualClock::new("2026-01-02T03:00:00Z".parse().unwrap()));
+    let builder = Cqrs::builder(Memory::default()).aggregate::<Domino>().view::<Fallen>();
+    let dominoes = builder.policy::<SlowRow>().clock(Arc::clone(&clock)).start().await.unwrap();
+    let receipt = dominoes.execute(Push { domino: 100, left: 2 }).await.unwrap();
+    for fell in [1, 2, 3, 3] {
+        dominoes.settled_after(&receipt).await.unwrap();
+        assert_eq!(fallen(&dominoes).await, fell);
+        clock.advance(Duration::from_hours(1));
+    }
+    dominoes.stop().await;
+}
+
+/// The store refuses the second domino's events for longer than the caller waits, and takes all others.
+#[tokio::test]
+async fn a_policy_that_makes_no_progress_with_what_follows_is_told() {
+    let events = Flaky::works(MemoryEvents::default());
+    let builder = Cqrs::builder((events.clone(), MemoryViews::default())).aggregate::<Domino>();
+    let builder = builder.view::<Fallen>().policy::<Row>().append_patience(Duration::ZERO);
+    let dominoes = builder.patience(Duration::from_secs(1)).start().await.unwrap();
+    events.be_busy_for(Some("101"));
+    let traffic = traffic(&dominoes);
+    let receipt = dominoes.execute(Push { domino: 100, left: 1 }).await.unwrap();
+    let error = dominoes.settled_after(&receipt).await.unwrap_err();
+    assert!(matches!(error, Error::Unsettled { policy: "row", open: 1, .. }), "{error}");
+    events.be_busy_for(None);
+    // The policy pauses longer and longer before it tries again.
+    eventually("it goes on", async || dominoes.settled_after(&receipt).await.is_ok()).await;
+    assert_eq!(dominoes.trace(receipt.correlation_id).await.unwrap().commands.len(), 2);
+    traffic.abort();
     dominoes.stop().await;
 }
 

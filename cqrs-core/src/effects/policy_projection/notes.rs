@@ -79,6 +79,13 @@ pub(crate) fn noted(position: Position, number: u32, intent: Intent) -> PendingI
     PendingIntent { place: format!("{sequence:020}/{index:010}/00/{number:06}"), intent, attempts: 0 }
 }
 
+/// The position of the event at the start of the chain of causes of the intent at `place`.
+pub(crate) fn event_of(place: &str) -> Option<Position> {
+    let mut parts = place.split('/');
+    let (sequence, index) = (parts.next()?, parts.next()?);
+    Some(Position { sequence: sequence.parse().ok()?, index: index.parse().ok()? })
+}
+
 /// Makes an intent that follows from the refusal of the intent at `refused`.
 pub(crate) fn following(refused: &str, number: u32, intent: Intent) -> Result<PendingIntent, String> {
     let mut parts = refused.rsplitn(3, '/');

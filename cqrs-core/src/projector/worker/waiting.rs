@@ -25,16 +25,40 @@ pub(crate) const POSITION: Duration = Duration::from_secs(1);
 /// How long a waiting call pauses before it asks a failing store again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// What a call waits for that has patience as long as the projection makes progress.
+struct Goal<'a> {
+    /// The sequence to reach: the end of the log at the first request, if it is not given.
+    last: Option<u64>,
+    /// The event to apply, with the earlier ones of its aggregate; `None` for all events up to the sequence.
+    of: Option<(&'a AggregateKey, Position)>,
+}
+
 impl Worker {
     /// Waits until the projection has applied all that is in its log at the time of the call, as long as it makes
     /// progress. Fails if some of that was set aside. A store that fails transiently is asked again.
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {
+        self.gets_to(Goal { last: None, of: None }).await
+    }
+
+    /// Waits until the projection has applied the events of an aggregate up to a position, as [`caught_up`] waits for all
+    /// events. Fails if one of them was set aside.
+    ///
+    /// [`caught_up`]: Self::caught_up
+    pub(crate) async fn has_applied(
+        &self,
+        aggregate: &AggregateKey,
+        position: Position,
+    ) -> Result<(), Error> {
+        self.gets_to(Goal { last: Some(position.sequence), of: Some((aggregate, position)) }).await
+    }
+
+    async fn gets_to(&self, mut goal: Goal<'_>) -> Result<(), Error> {
         let patience = self.shared.patience;
-        let (mut last, mut failures) = (None, 0);
+        let mut failures = 0;
         let (mut before, mut since) = (self.last_known(), Instant::now());
         loop {
             let failed =
-                match timeout(patience.saturating_sub(since.elapsed()), self.catch_up(&mut last)).await {
+                match timeout(patience.saturating_sub(since.elapsed()), self.catch_up(&mut goal)).await {
                     Ok(Err(Error::Store(error))) if error.is_transient() => Some(error),
                     Ok(caught_up) => return caught_up,
                     // Whether the store answers and the build is late, or the store does not answer, is decided below.
@@ -52,18 +76,20 @@ impl Worker {
                     let what = format!("asking how long the log is that {} follows", self.name);
                     StoreError::Unavailable { what, source: None }.into()
                 };
-                let behind = || last.map_or_else(silent, |last| self.behind(at, last, patience));
+                let behind = || goal.last.map_or_else(silent, |last| self.behind(at, last, patience));
                 return Err(failed.map_or_else(behind, Error::from));
             }
             (before, since, failures) = (at, Instant::now(), 0);
         }
     }
 
-    /// Waits for all of the log up to `last`, which is set to the end of the log at the first call.
-    async fn catch_up(&self, last: &mut Option<u64>) -> Result<(), Error> {
-        let last = match *last {
+    async fn catch_up(&self, goal: &mut Goal<'_>) -> Result<(), Error> {
+        if let Some((aggregate, position)) = goal.of {
+            return self.applied(aggregate, position).await.map(drop);
+        }
+        let last = match goal.last {
             Some(last) => last,
-            None => *last.insert(self.log.events.log(&self.settings.aggregates).await?.last_sequence),
+            None => *goal.last.insert(self.log.events.log(&self.settings.aggregates).await?.last_sequence),
         };
         self.seen(last, |letter| letter.position.sequence <= last).await.map(drop)
     }
