@@ -176,6 +176,20 @@ mod tests {
         all
     }
 
+    /// The second tokens of subjects that are reserved; see the page about the stored format.
+    const RESERVED: [&str; 2] = ["tag", "claim"];
+
+    proptest! {
+        #[test]
+        fn no_subject_of_a_context_is_a_reserved_one(names in names()) {
+            for prefix in [names.log().to_owned(), names.notices(), names.deadlines()] {
+                let tokens: Vec<_> = prefix.split('.').collect();
+                prop_assert_eq!(tokens.len(), 2, "a context's name is one token: {}", prefix);
+                prop_assert!(!RESERVED.contains(&tokens[1]), "{}", prefix);
+            }
+        }
+    }
+
     fn projection() -> impl Strategy<Value = ProjectionId> {
         (WORDS, 1..3_u32, 1..4_u32).prop_map(|(name, version, build)| {
             let name = Box::leak(name.into_boxed_str());
