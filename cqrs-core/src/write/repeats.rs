@@ -48,20 +48,6 @@ impl Segments {
     }
 }
 
-/// The receipt of a command, if the aggregate has carried it out: from memory where that is enough.
-pub(crate) async fn carried_out<A: Aggregate>(
-    shell: &Shell,
-    loaded: &Loaded<A>,
-    command: CommandId,
-) -> Result<Option<CarriedOut>, StoreError> {
-    let recent = loaded.remembered.find(command);
-    if recent.is_some() || !loaded.remembered.has_older() {
-        return Ok(recent);
-    }
-    // On the heap: it is rare, and each command's future would be larger.
-    Box::pin(older(shell, loaded, command)).await
-}
-
 /// Keeps the segments that the state has completed: in memory, and beside the aggregate's snapshots if it has any.
 pub(crate) fn keep_completed<A: Aggregate>(shell: &Shell, loaded: &mut Loaded<A>) {
     for segment in loaded.take_segments() {
@@ -70,116 +56,133 @@ pub(crate) fn keep_completed<A: Aggregate>(shell: &Shell, loaded: &mut Loaded<A>
     }
 }
 
-async fn older<A: Aggregate>(
-    shell: &Shell,
-    loaded: &Loaded<A>,
-    command: CommandId,
-) -> Result<Option<CarriedOut>, StoreError> {
-    let remembered = &loaded.remembered;
-    let begin = remembered.last_segment().sequence;
-    for alike in remembered.alike(command) {
-        let found = in_commit(shell, loaded, begin, alike, command).await?;
-        if found.is_some() {
-            return Ok(found);
-        }
+/// A search for commands of one aggregate. All of it has one time limit, so that a store that does not answer holds up the
+/// aggregate's other commands only once.
+pub(crate) struct Search<'a, A: Aggregate> {
+    shell: &'a Shell,
+    loaded: &'a Loaded<A>,
+    patience: Patience,
+}
+
+impl<'a, A: Aggregate> Search<'a, A> {
+    pub(crate) fn new(shell: &'a Shell, loaded: &'a Loaded<A>) -> Self {
+        Self { shell, loaded, patience: Patience::of(shell.limits.patience) }
     }
-    for (number, begin, end) in remembered.segments() {
-        for alike in segment(shell, loaded, number, begin, end).await?.alike(command) {
-            let found = in_commit(shell, loaded, begin.sequence, *alike, command).await?;
+
+    /// The receipt of a command, if the aggregate has carried it out: from memory where that is enough.
+    pub(crate) async fn carried_out(&mut self, command: CommandId) -> Result<Option<CarriedOut>, StoreError> {
+        let recent = self.loaded.remembered.find(command);
+        if recent.is_some() || !self.loaded.remembered.has_older() {
+            return Ok(recent);
+        }
+        // On the heap: it is rare, and each command's future would be larger.
+        Box::pin(self.older(command)).await
+    }
+
+    async fn older(&mut self, command: CommandId) -> Result<Option<CarriedOut>, StoreError> {
+        let remembered = &self.loaded.remembered;
+        let begin = remembered.last_segment();
+        for alike in remembered.alike(command) {
+            let found = self.in_commit(begin, alike, command).await?;
             if found.is_some() {
                 return Ok(found);
             }
         }
-    }
-    Ok(None)
-}
-
-/// The command, if it is in the commit at this distance from `begin`.
-async fn in_commit<A: Aggregate>(
-    shell: &Shell,
-    loaded: &Loaded<A>,
-    begin: u64,
-    alike: Short,
-    command: CommandId,
-) -> Result<Option<CarriedOut>, StoreError> {
-    let sequence = begin.saturating_add(alike.distance.into());
-    let mut patience = Patience::of(shell.limits.patience);
-    loop {
-        let next = shell.events.next_after(&loaded.key, sequence.saturating_sub(1)).await;
-        let Some(next) = patience.after(next).await? else { continue };
-        return match next {
-            Some(stored) if stored.sequence == sequence || alike.distance == u32::MAX => {
-                Ok(commands_of(&stored).find(|one| one.command == command))
+        for (number, begin, end) in remembered.segments() {
+            for alike in self.segment(number, begin, end).await?.alike(command) {
+                let found = self.in_commit(begin, *alike, command).await?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
-            // Any command may have been in the commit that was there.
-            _ => Err(lost(&loaded.key, sequence)),
+        }
+        Ok(None)
+    }
+
+    /// The command, if it is in the commit at this distance from `begin`.
+    async fn in_commit(
+        &mut self,
+        begin: SegmentEnd,
+        alike: Short,
+        command: CommandId,
+    ) -> Result<Option<CarriedOut>, StoreError> {
+        let key = &self.loaded.key;
+        let sequence = begin.sequence.saturating_add(alike.distance.into());
+        loop {
+            let next = self.shell.events.next_after(key, sequence.saturating_sub(1)).await;
+            let Some(next) = self.patience.after(next).await? else { continue };
+            return match next {
+                Some(stored) if stored.sequence == sequence || alike.distance == u32::MAX => {
+                    Ok(commands_of(&stored).find(|one| one.command == command))
+                }
+                // Any command may have been in the commit that was there.
+                _ => Err(lost(key, sequence)),
+            };
+        }
+    }
+
+    /// The segment with this number: from memory, from beside the snapshot, or made again from the log.
+    async fn segment(
+        &mut self,
+        number: u32,
+        begin: SegmentEnd,
+        end: SegmentEnd,
+    ) -> Result<Segment, StoreError> {
+        let (shell, loaded) = (self.shell, self.loaded);
+        if let Some(cached) = shell.segments.0.get(&end.last_event) {
+            return Ok(cached);
+        }
+        let kept = match A::snapshots() {
+            Some(_) => shell.events.load_snapshot(&loaded.key, SnapshotPart::Commands(number)).await,
+            None => Ok(None),
         };
+        let kept = kept.ok().flatten().and_then(|bytes| Segment::read(number, end, &bytes));
+        let found = if let Some(kept) = kept {
+            kept
+        } else {
+            let made = self.made_again(number, begin, end).await?;
+            shell.saver.save_segment::<A>(&shell.events, &loaded.key, made.clone());
+            made
+        };
+        shell.segments.keep(&found);
+        Ok(found)
     }
-}
 
-/// The segment with this number: from memory, from beside the snapshot, or made again from the log.
-async fn segment<A: Aggregate>(
-    shell: &Shell,
-    loaded: &Loaded<A>,
-    number: u32,
-    begin: SegmentEnd,
-    end: SegmentEnd,
-) -> Result<Segment, StoreError> {
-    if let Some(cached) = shell.segments.0.get(&end.last_event) {
-        return Ok(cached);
-    }
-    let part = SnapshotPart::Commands(number);
-    let kept = match A::snapshots() {
-        Some(_) => shell.events.load_snapshot(&loaded.key, part).await.ok().flatten(),
-        None => None,
-    };
-    let kept = kept.and_then(|bytes| Segment::read(number, end, &bytes));
-    let found = if let Some(kept) = kept {
-        kept
-    } else {
-        let made = made_again(shell, loaded, number, begin, end).await?;
-        shell.saver.save_segment::<A>(&shell.events, &loaded.key, made.clone());
-        made
-    };
-    shell.segments.keep(&found);
-    Ok(found)
-}
-
-/// Reads the segment's commands from the log. A commit that is missing is an error: its commands would be taken for new
-/// ones.
-async fn made_again<A: Aggregate>(
-    shell: &Shell,
-    loaded: &Loaded<A>,
-    number: u32,
-    begin: SegmentEnd,
-    end: SegmentEnd,
-) -> Result<Segment, StoreError> {
-    let key = &loaded.key;
-    let (mut patience, mut size) = (Patience::of(shell.limits.patience), FIRST_PAGE);
-    let (mut commands, mut reached) = (Vec::new(), begin);
-    while reached.sequence < end.sequence {
-        let turn = turn(&shell.cold_loads, key, &patience).await?;
-        let page = shell.events.read(key, reached.sequence, size).await.and_then(|page| not_empty(page, key));
-        drop(turn);
-        let Some(page) = patience.after(page).await? else { continue };
-        size = next_page(reached.sequence, &page.commits);
-        for stored in page.commits.iter().take_while(|stored| stored.sequence <= end.sequence) {
-            let (expected, found) = (reached.version.saturating_add(1), stored.commit.first_version);
-            if found != expected {
-                let (aggregate, sequence) = (key.clone(), stored.sequence);
-                return Err(StoreError::Gap { aggregate, expected, found, sequence });
+    /// Reads the segment's commands from the log. A commit that is missing is an error: its commands would be taken for
+    /// new ones.
+    async fn made_again(
+        &mut self,
+        number: u32,
+        begin: SegmentEnd,
+        end: SegmentEnd,
+    ) -> Result<Segment, StoreError> {
+        let key = &self.loaded.key;
+        let (mut commands, mut reached, mut size) = (Vec::new(), begin, FIRST_PAGE);
+        while reached.sequence < end.sequence {
+            let turn = turn(&self.shell.cold_loads, key, &self.patience).await?;
+            let page = self.shell.events.read(key, reached.sequence, size).await;
+            drop(turn);
+            let page = self.patience.after(page.and_then(|page| not_empty(page, key))).await?;
+            let Some(page) = page else { continue };
+            size = next_page(reached.sequence, &page.commits);
+            for stored in page.commits.iter().take_while(|stored| stored.sequence <= end.sequence) {
+                let (expected, found) = (reached.version.saturating_add(1), stored.commit.first_version);
+                if found != expected {
+                    let (aggregate, sequence) = (key.clone(), stored.sequence);
+                    return Err(StoreError::Gap { aggregate, expected, found, sequence });
+                }
+                let short = |one: CarriedOut| Short::of(one.command, begin.sequence, stored.sequence);
+                commands.extend(commands_of(stored).map(short));
+                let last_event = stored.commit.events.last().map_or(reached.last_event, |event| event.id);
+                let (version, sequence) = (stored.commit.last_version(), stored.sequence);
+                reached = SegmentEnd { version, sequence, last_event };
             }
-            let short = |one: CarriedOut| Short::of(one.command, begin.sequence, stored.sequence);
-            commands.extend(commands_of(stored).map(short));
-            let last_event = stored.commit.events.last().map_or(reached.last_event, |event| event.id);
-            let (version, sequence) = (stored.commit.last_version(), stored.sequence);
-            reached = SegmentEnd { version, sequence, last_event };
+            if page.commits.last().is_some_and(|last| last.sequence > end.sequence) {
+                break;
+            }
         }
-        if page.commits.last().is_some_and(|last| last.sequence > end.sequence) {
-            break;
-        }
+        if reached == end { Ok(Segment::new(number, end, commands)) } else { Err(lost(key, end.sequence)) }
     }
-    if reached == end { Ok(Segment::new(number, end, commands)) } else { Err(lost(key, end.sequence)) }
 }
 
 /// The log has more commits: a page without any is of a replica that lags.

@@ -35,7 +35,7 @@ use crate::{
         append,
         decide::{CommandFailure, CommandResult, Decide, Identity},
         load::{confirm, load},
-        repeats,
+        repeats::{Search, keep_completed},
         resources::Shell,
         state::{Loaded, commands_of},
     },
@@ -97,7 +97,7 @@ pub(crate) async fn settle<A: Aggregate>(
                 return None;
             }
         };
-        repeats::keep_completed(shell, &mut loaded);
+        keep_completed(shell, &mut loaded);
         settle_repeats(shell, &loaded, commands).await;
         let round = round(shell, &mut loaded, commands, &mut together).await;
         let step = after_round(round, attempt, shell.limits.attempts);
@@ -123,7 +123,7 @@ pub(crate) async fn settle<A: Aggregate>(
     }
     Span::current().record("attempts", attempt);
     if let Some(known) = &mut known {
-        repeats::keep_completed(shell, known);
+        keep_completed(shell, known);
         shell.saver.save_if_due(&shell.events, known);
     }
     known
@@ -161,10 +161,11 @@ async fn settle_repeats<A: Aggregate>(
     loaded: &Loaded<A>,
     commands: &mut [PendingCommand<'_, A>],
 ) {
+    let mut search = Search::new(shell, loaded);
     let unsettled = commands.iter_mut().filter(|command| command.settled.is_none());
     // An id that was made for this call is in no log.
     for command in unsettled.filter(|command| command.identity.given) {
-        match repeats::carried_out(shell, loaded, command.context.command_id).await {
+        match search.carried_out(command.context.command_id).await {
             Ok(None) => {}
             Ok(Some(carried_out)) => {
                 let answer = repeated(loaded, command, carried_out);
