@@ -68,11 +68,11 @@ struct Settings<Q: Query> {
 /// An answer, with the position if the query asks for it.
 struct Asked<T> {
     answer: T,
-    reached: Option<Position>,
+    shown: Option<Shown>,
 }
 
-/// The position of an answer, and the number of events that it does not show.
-struct Position {
+/// How much of the log an answer shows: up to which position, and how many events it lacks.
+struct Shown {
     position: LogPosition,
     dead_letters: u64,
 }
@@ -199,10 +199,10 @@ where
                 let opened = active_builds(asked, names, after, Limit::of(patience)).await?;
                 // Before the first read, so that the answer cannot lack what the position covers. Of a build that is
                 // replaced meanwhile, both are the state in which it was sealed.
-                let reached = if with_position { Some(position(&opened).await?) } else { None };
+                let shown = if with_position { Some(shown(&opened).await?) } else { None };
                 let reader = reader::<Q::View>(asked, &opened)?;
                 let answer = <Q::View as Answer<Q>>::answer(query, &reader).await?;
-                Ok(Asked { answer, reached })
+                Ok(Asked { answer, shown })
             }
             .await;
             let outcome = match &result {
@@ -227,8 +227,8 @@ impl<Q: Query> Future for AskWithPosition<Q> {
     type Output = Result<Answered<Q::Answer>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0.0).poll(context).map_ok(|Asked { answer, reached }| {
-            let Some(Position { position, dead_letters }) = reached else {
+        Pin::new(&mut self.0.0).poll(context).map_ok(|Asked { answer, shown }| {
+            let Some(Shown { position, dead_letters }) = shown else {
                 panic!("the position of a query was asked for after the query was polled");
             };
             Answered { answer, position, dead_letters }
@@ -310,7 +310,7 @@ async fn active_build(worker: &Worker, limit: Limit) -> Result<ProjectionId, Err
 }
 
 /// The position that all the builds have reached, and the number of their dead letters.
-async fn position(views: &[Ready<'_>]) -> Result<Position, Error> {
+async fn shown(views: &[Ready<'_>]) -> Result<Shown, Error> {
     let mut checkpoints = Few::new();
     for Ready { worker, build } in views {
         let saved = build.asked(|| worker.projection.checkpoint(build.id())).await?;
@@ -339,7 +339,7 @@ async fn position(views: &[Ready<'_>]) -> Result<Position, Error> {
         }
     }
     let Checkpoint { log, sequence, event, .. } = smallest.cloned().unwrap_or_default();
-    Ok(Position { position: LogPosition { log, sequence, event }, dead_letters })
+    Ok(Shown { position: LogPosition { log, sequence, event }, dead_letters })
 }
 
 /// The end of a view's log, for its own aggregates.

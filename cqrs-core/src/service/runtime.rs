@@ -141,11 +141,13 @@ impl Runtime {
         if known == era || sequence == 0 {
             return Ok(era);
         }
-        let there = events.commit_at(sequence).await?;
-        if there.is_some_and(|there| there.is_ok_and(|there| receipt.is_about(&there))) {
-            return Ok(era);
-        }
-        Err(receipt.void())
+        if self.has(receipt).await? { Ok(era) } else { Err(receipt.void()) }
+    }
+
+    /// Whether the log has the command of a receipt.
+    pub(crate) async fn has(&self, receipt: &Receipt) -> Result<bool, StoreError> {
+        let there = self.shell.events.commit_at(receipt.position.sequence).await?;
+        Ok(there.is_some_and(|there| there.is_ok_and(|there| receipt.is_about(&there))))
     }
 }
 

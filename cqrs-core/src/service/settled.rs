@@ -9,11 +9,40 @@ use crate::{
     effects::{dead_intent::DeadIntents, policy_projection::notes},
     port::event_store::EventStore,
     projector::worker::Worker,
-    service::runtime::Runtime,
+    service::{
+        Cqrs,
+        lists::{AggregateList, ViewList},
+        runtime::Runtime,
+    },
 };
 
 /// The pause before an outbox is read again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
+    /// Waits until nothing more follows from what has happened: every projection has applied all that is in its log,
+    /// every policy has executed its commands and deadlines, and so on for the events that these led to. For tests and
+    /// scripts; a service that is in use is never settled for long.
+    ///
+    /// A deadline that is due by the service's clock counts until its command is sent, so a test that sets its
+    /// [`ManualClock`](crate::testing::ManualClock) past a deadline then calls this. Deadlines that are not due yet do not
+    /// count, nor those that were delayed because their command could not be sent, and neither does what other services do with announcements. It does not
+    /// return while policies cause each other's commands without end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`caught_up`](Self::caught_up); [`Error::IntentsSetAside`] when a policy has dead intents, and
+    /// [`Error::Unsettled`] when a policy executed none of its intents, and
+    /// [`Error::DeadlinesOverdue`] when no command of a due deadline was sent, within the service's
+    /// [`patience`](crate::Builder::patience).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub async fn settled(&self) -> Result<(), Error> {
+        self.runtime.settled().await
+    }
+}
 
 impl Runtime {
     /// Waits until every projection has applied all that is in its log at the time of the call.

@@ -24,7 +24,12 @@ use crate::{
         subscription::{Delivery, Subscribe, Subscription as _},
     },
     projector::deliveries::sequence,
-    service::{runtime::Runtime, settled::executed},
+    service::{
+        Cqrs,
+        lists::{AggregateList, ViewList},
+        runtime::Runtime,
+        settled::executed,
+    },
 };
 
 /// How many commits are read at once.
@@ -44,16 +49,93 @@ struct Following {
     events: HashSet<Position>,
 }
 
+impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
+    /// Waits until nothing more follows from the command of `receipt`: its events are applied by every projection, the
+    /// commands of policies and handlers that followed are carried out, their events are applied, and so on. Other
+    /// commands may go on meanwhile, which [`settled`](Self::settled) would wait for. For tests and scripts: it reads the
+    /// log from the command on.
+    ///
+    /// ```
+    /// # use cqrs_core::{Aggregate, Apply, Command, Context, Cqrs, Effects, Envelope, Event, Handle, Handled, Policy};
+    /// # use cqrs_core::{React, Start, memory::Memory};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+    /// # #[event(prefix = "order")]
+    /// # enum OrderEvent { Paid, Shipped }
+    /// # #[derive(Debug, thiserror::Error)]
+    /// # enum Never {}
+    /// # #[derive(Default, Clone, Aggregate)]
+    /// # #[aggregate(id = u32, event = OrderEvent, rejection = Never, commands(Pay, Ship))]
+    /// # struct Order;
+    /// # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+    /// # #[derive(Serialize, Deserialize, Command)]
+    /// # #[command(aggregate = Order, upsert)]
+    /// # struct Pay { #[command(id)] order: u32 }
+    /// # impl Handle<Pay> for Order {
+    /// #     fn handle(&self, _: &Pay, _: &Context) -> Handled<Self> { Ok(OrderEvent::Paid.into()) }
+    /// # }
+    /// # #[derive(Serialize, Deserialize, Command)]
+    /// # #[command(aggregate = Order)]
+    /// # struct Ship { #[command(id)] order: u32 }
+    /// # impl Handle<Ship> for Order {
+    /// #     fn handle(&self, _: &Ship, _: &Context) -> Handled<Self> { Ok(OrderEvent::Shipped.into()) }
+    /// # }
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct ShipWhatIsPaid;
+    /// # impl Policy for ShipWhatIsPaid {
+    /// #     const NAME: &'static str = "ship-what-is-paid";
+    /// #     const START: Start = Start::Beginning;
+    /// #     type Of = Order;
+    /// # }
+    /// # impl React<OrderEvent> for ShipWhatIsPaid {
+    /// #     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
+    /// #         if let (OrderEvent::Paid, Ok(order)) = (&event.data, event.subject().parse()) {
+    /// #             effects.send(Ship { order });
+    /// #         }
+    /// #     }
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cqrs = Cqrs::builder(Memory::default()).aggregate::<Order>().policy::<ShipWhatIsPaid>().start().await?;
+    /// let receipt = cqrs.execute(Pay { order: 1 }).await?;
+    /// cqrs.settled_after(&receipt).await?;
+    /// let trace = cqrs.trace(receipt.correlation_id).await?;
+    /// assert_eq!(trace.commands.iter().map(|command| &*command.name).collect::<Vec<_>>(), ["pay", "ship"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// What follows is what has the receipt's [`correlation_id`](crate::Receipt::correlation_id), from the command on.
+    /// Deadlines that are due count, as for [`settled`](Self::settled), whichever command they follow from; deadlines that
+    /// are not due yet do not count, and neither does what other contexts do with announcements.
+    ///
+    /// It ends when something cannot go on. Dead letters and dead intents on the way are an error, after everything else
+    /// has followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SetAside`] when a projection has set aside an event that followed, or an earlier one of its aggregate, and
+    /// [`Error::IntentsSetAside`] when a policy has set aside a command or a deadline that followed: the first of them, by
+    /// name. [`Error::ReceiptVoid`] when the log does not have the command. [`Error::ProjectionHalted`],
+    /// [`Error::ViewBehind`], [`Error::Unsettled`] and [`Error::DeadlinesOverdue`] when a projection has halted, or made no
+    /// progress within the service's [`patience`](crate::Builder::patience); or the store's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing; the store may remember the name of its subscription for an hour.
+    pub async fn settled_after(&self, receipt: &Receipt) -> Result<(), Error> {
+        self.runtime.settled_after(receipt).await
+    }
+}
+
 impl Runtime {
     /// Waits until nothing more follows from the command of a receipt.
     pub(crate) async fn settled_after(&self, receipt: &Receipt) -> Result<(), Error> {
         if receipt.events == 0 {
             return Ok(());
         }
-        let sequence = receipt.position.sequence;
         let what = || format!("reading what command {} has recorded", receipt.command_id);
-        let there = self.asked(what, || self.shell.events.commit_at(sequence)).await?;
-        if !there.is_some_and(|there| there.is_ok_and(|there| receipt.is_about(&there))) {
+        if !self.asked(what, || self.has(receipt)).await? {
             return Err(receipt.void());
         }
         let own = self.workers.iter().filter(|worker| worker.log.is_own());
@@ -65,7 +147,7 @@ impl Runtime {
             aggregates,
             subscriber: format!("settled-after={}", self.shell.clock.new_id().simple()),
             subscription: None,
-            seen: sequence.saturating_sub(1),
+            seen: receipt.position.sequence.saturating_sub(1),
             last: BTreeMap::new(),
             events: HashSet::new(),
         };
