@@ -21,7 +21,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum Workload {
-    /// Commands on cached aggregates beside publishes with the same headers and check: one task and many, one
+    /// Commands on cached aggregates beside publishes of the same data with the same check: one task and many, one
     /// event and three.
     Commands,
     /// Many tasks on one aggregate beside one task.
@@ -29,12 +29,12 @@ pub(crate) enum Workload {
     /// Many tasks on a few aggregates, on a server that syncs every write to the disk, beside one message for each
     /// publish.
     Sync,
-    /// Loads of aggregates whose events lie together beside batched direct gets of the same messages.
+    /// Loads of aggregates whose events lie together beside batched direct gets of messages with the same data.
     Loads,
     /// Old aggregates, whose events are scattered over a large stream: commands on them, and what others notice
     /// of those who load them.
     Old,
-    /// Views that catch up with a large stream beside a consumer that decodes it.
+    /// Views that catch up with a large stream beside a consumer that decodes messages with the same data.
     Projections,
     /// Commands while the stream grows in aggregates and in events.
     Flat,

@@ -1,4 +1,4 @@
-//! Views that catch up with a large stream beside a consumer that decodes it.
+//! Views that catch up with a large stream beside a consumer that decodes bare messages, which have the same data.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

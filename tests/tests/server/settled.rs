@@ -204,7 +204,7 @@ async fn all_that_follows_from_one_command_has_happened(backend: impl Backend) {
     dominoes.stop().await;
 }
 
-/// Of several commands that run into something, each is told of its own.
+/// Events and commands that are set aside fail the wait for the command that led to them, and no other wait.
 async fn what_is_set_aside_on_the_way_is_told(backend: impl Backend) {
     let dominoes = dominoes(backend).await;
     let broken = dominoes.execute(Push { domino: BROKEN - 2, left: 9 }).await.unwrap();

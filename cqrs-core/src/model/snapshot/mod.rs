@@ -62,9 +62,9 @@ use bytes::Found;
 /// # Content
 ///
 /// The state as serde writes it, in bincode (JSON without the feature `bincode`), with the aggregate's version, its
-/// position in the log, and the ids of the commands that it has carried out, so that repeats are recognised as before. At
-/// most 512 KiB; a larger one is not saved, and a warning is logged once. Long ago commands are in further parts beside
-/// it: four bytes for each, in parts of 64 KiB that are written once.
+/// position in the log, and the ids of the last commands that it has carried out, so that repeats are recognised as
+/// before. At most 512 KiB; a larger one is not saved, and a warning is logged once. The ids of older commands are kept
+/// beside it: eight bytes for each, in parts of 8,192 commands that are written once.
 ///
 /// # When the state's type changes
 ///
