@@ -51,8 +51,16 @@ async fn another_history_has_other_commands() {
     let fingerprint = store.last(&key()).await.unwrap().unwrap().commit.events[0].origin.fingerprint;
     fill(&store, &key(), fingerprint, 1..40_000).await;
     count(&start(&store).await, id(40_000)).await.unwrap();
-    let kept = async || store.load_snapshot(&key(), SnapshotPart::Commands(1)).await.unwrap().is_some();
-    cqrs_tests::eventually("older commands are kept", kept).await;
+    let parts = [SnapshotPart::State, SnapshotPart::Commands(0), SnapshotPart::Commands(1)];
+    let kept = async || {
+        let mut all = Vec::new();
+        for part in parts {
+            all.extend(store.load_snapshot(&key(), part).await.unwrap());
+        }
+        all
+    };
+    cqrs_tests::eventually("all parts are kept", async || kept().await.len() == 3).await;
+    let old = kept().await;
     // In the first two segments of the new history are other commands.
     store.put_back(20);
     let left = store.last(&key()).await.unwrap().unwrap().commit.last_version();
@@ -72,6 +80,17 @@ async fn another_history_has_other_commands() {
         }
     }
     assert_eq!(version, left + 40_004);
+    // A late write of a process that did not know of the new history yet.
+    let are_new = async || kept().await.iter().zip(&old).all(|(new, old)| new != old);
+    cqrs_tests::eventually("the parts are of the new history", are_new).await;
+    for (part, old) in parts.into_iter().zip(old).skip(1) {
+        store.save_snapshot(&key(), part, old).await.unwrap();
+    }
+    let counters = start(&store).await;
+    for number in [100_000, 107_000, 108_000, 115_000] {
+        assert!(count(&counters, id(number)).await.unwrap().repeat, "{number}");
+    }
+    assert!(count(&counters, id(10_000)).await.unwrap().repeat, "it was carried out again above");
 }
 
 /// A log that does not show one of its commits.
