@@ -26,8 +26,8 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     ///
     /// A deadline that is due by the service's clock counts until its command is sent, so a test that sets its
     /// [`ManualClock`](crate::testing::ManualClock) past a deadline then calls this. Deadlines that are not due yet do not
-    /// count, nor those that were delayed because their command could not be sent, and neither does what other services do with announcements. It does not
-    /// return while policies cause each other's commands without end.
+    /// count, nor those that were delayed because their command could not be sent, and neither does what other services
+    /// do with announcements. It does not return while policies cause each other's commands without end.
     ///
     /// # Errors
     ///

@@ -172,7 +172,8 @@ pub(crate) async fn check<V: Store>(events: &impl EventStore, views: &V, handled
     assert_eq!(documents(views, PROJECTIONS[1]).await, picky, "{step}: the view without what is set aside");
 
     let progress = effects(events, &id(PROJECTIONS[2])).unwrap();
-    let states = documents::<Generous, _>(&progress, PROJECTIONS[2]).await;
+    let states = documents::<StateOf<Generous>, _>(&progress, PROJECTIONS[2]).await;
+    let states: BTreeMap<_, _> = states.into_iter().map(|(key, stored)| (key, stored.state)).collect();
     let seen: BTreeMap<_, _> = states
         .iter()
         .map(|(account, state)| (account.clone(), (u64::from(state.seen), state.refused.len())))
@@ -224,6 +225,12 @@ fn handled_all(handled: &Path, all: &[(String, i64)], step: Step) {
 fn place(letter: &[u8]) -> (Position, u64, String) {
     let letter: cqrs_core::operate::DeadLetter = serde_json::from_slice(letter).unwrap();
     (letter.position, letter.version.unwrap(), letter.aggregate.id().to_owned())
+}
+
+/// A stored state of a policy, beside its version.
+#[derive(serde::Deserialize)]
+struct StateOf<P> {
+    state: P,
 }
 
 async fn documents<D: DeserializeOwned, V: ViewStore>(views: &V, name: &'static str) -> BTreeMap<String, D> {
