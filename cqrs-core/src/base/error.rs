@@ -17,6 +17,17 @@ pub enum CommandError<R> {
     AlreadyExists(AggregateKey),
     /// The command needs an aggregate, and none of that id exists.
     NotFound(AggregateKey),
+    /// The aggregate has another version than the one that the caller
+    /// [expects](crate::futures::Execute::expecting): others have changed what the caller saw. Nothing was stored. Show
+    /// the present state, and let the caller decide again.
+    Changed {
+        /// The aggregate.
+        aggregate: AggregateKey,
+        /// The version that the caller expects.
+        expected: u64,
+        /// Its version; 0 if it does not exist.
+        found: u64,
+    },
     /// A technical failure: [`Error`] says whether the command may have taken effect.
     Failed(Error),
 }
@@ -43,6 +54,12 @@ impl<R: IsRejection> fmt::Debug for CommandError<R> {
             Self::Rejected(rejection) => f.debug_tuple("Rejected").field(&rejection.as_error()).finish(),
             Self::AlreadyExists(key) => f.debug_tuple("AlreadyExists").field(key).finish(),
             Self::NotFound(key) => f.debug_tuple("NotFound").field(key).finish(),
+            Self::Changed { aggregate, expected, found } => f
+                .debug_struct("Changed")
+                .field("aggregate", aggregate)
+                .field("expected", expected)
+                .field("found", found)
+                .finish(),
             Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
         }
     }
@@ -54,6 +71,15 @@ impl<R: IsRejection> fmt::Display for CommandError<R> {
             Self::Rejected(rejection) => fmt::Display::fmt(rejection.as_error(), f),
             Self::AlreadyExists(key) => write!(f, "{key} exists already"),
             Self::NotFound(key) => write!(f, "{key} does not exist"),
+            Self::Changed { aggregate, expected, found: 0 } => {
+                write!(f, "{aggregate} does not exist, and version {expected} of it was expected")
+            }
+            Self::Changed { aggregate, expected, found } => {
+                write!(
+                    f,
+                    "{aggregate} has changed: it has version {found}, and version {expected} was expected"
+                )
+            }
             Self::Failed(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -65,7 +91,7 @@ impl<R: IsRejection> StdError for CommandError<R> {
         match self {
             Self::Rejected(rejection) => rejection.as_error().source(),
             Self::Failed(error) => error.source(),
-            Self::AlreadyExists(_) | Self::NotFound(_) => None,
+            Self::AlreadyExists(_) | Self::NotFound(_) | Self::Changed { .. } => None,
         }
     }
 }

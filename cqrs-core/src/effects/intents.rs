@@ -206,6 +206,7 @@ impl Request {
             correlation_id: Some(self.correlation_id),
             causation_id: Some(self.causation_id),
             metadata: self.metadata.clone(),
+            expecting: None,
             body: self.body.get().to_owned().into(),
         }
     }

@@ -21,6 +21,9 @@ pub struct CommandMessage {
     pub causation_id: Option<CausationId>,
     /// The metadata of the command.
     pub metadata: Metadata,
+    /// The version of the aggregate on which the sender has decided, if it must be the current one; see
+    /// [`Execute::expecting`](crate::futures::Execute::expecting).
+    pub expecting: Option<u64>,
     /// The command's fields as JSON.
     pub body: Bytes,
 }
@@ -44,7 +47,7 @@ pub enum RouteError {
         /// Why it does not fit.
         reason: String,
     },
-    /// The business refused: a rejection, or an error of the lifecycle.
+    /// The business refused: a rejection, an error of the lifecycle, or another version than the expected one.
     #[error(transparent)]
     Rejected(Box<dyn StdError + Send + Sync>),
     /// A technical failure.

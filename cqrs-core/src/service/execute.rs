@@ -83,6 +83,7 @@ struct Settings<C: Command, Form = C> {
     correlation_id: Option<CorrelationId>,
     causation_id: Option<CausationId>,
     metadata: Metadata,
+    expected: Option<u64>,
 }
 
 /// The result of a command.
@@ -101,6 +102,7 @@ where
             correlation_id: None,
             causation_id: None,
             metadata: Metadata::default(),
+            expected: None,
         };
         Self(Deferred::Prepared(settings, |settings| Box::pin(settings.begun().run())))
     }
@@ -124,12 +126,27 @@ impl<C: Command> Execute<C> {
     ///   another order each time. So a repeat with a `Vec` in another order is the same command, has no second effect,
     ///   and gets the receipt of the first one;
     /// - the names of Rust types, and whether a value is wrapped in a newtype or in `Some`;
-    /// - the [`metadata`](Self::metadata), the [`correlation`](Self::correlation) and the [cause](Self::caused_by).
+    /// - the [`metadata`](Self::metadata), the [`correlation`](Self::correlation), the [cause](Self::caused_by) and the
+    ///   [expected version](Self::expecting).
     ///
     /// The order of tuples and arrays (`[T; N]`) counts. A list whose order has a meaning can carry it in its elements,
     /// such as a number for each.
     pub fn id(self, id: CommandId) -> Self {
         Self(self.0.with(|settings| settings.id = Some(id)))
+    }
+
+    /// The version of the aggregate on which the caller has decided, such as that of the page that a person has seen;
+    /// 0 if it did not exist. If the aggregate has another version, nothing is stored, and the command fails with
+    /// [`CommandError::Changed`]. The lifecycle and the handler are asked only if the version is the expected one.
+    ///
+    /// A [`Receipt`] has the version after its command. A repeat under the same
+    /// [`id`](Self::id) gets its first receipt, although its own events have changed the version since.
+    ///
+    /// ```
+    #[doc = include_str!("../../examples/expecting.rs")]
+    /// ```
+    pub fn expecting(self, version: u64) -> Self {
+        Self(self.0.with(|settings| settings.expected = Some(version)))
     }
 
     /// The business transaction. By default a new one.
@@ -164,6 +181,7 @@ impl<C: Command> Settings<C> {
             correlation_id: self.correlation_id,
             causation_id: self.causation_id,
             metadata: self.metadata,
+            expected: self.expected,
         }
     }
 }
@@ -195,7 +213,7 @@ where
         }
         if runtime.interceptors.is_empty() {
             context.metadata = self.metadata;
-            let decide = decision::<C>(command, key.clone());
+            let decide = decision::<C>(command, self.expected, key.clone());
             return queue.execute(shell, context, identity, decide).instrument(span).await;
         }
         // Shared by the interceptors, which may ask for its JSON, and the queue, which may run it later.
@@ -214,7 +232,7 @@ where
         };
         let dispatch = |metadata| {
             context.metadata = metadata;
-            let decide = decision::<C>(command, queue.key.clone());
+            let decide = decision::<C>(command, self.expected, queue.key.clone());
             async move {
                 let result = queue.execute(shell, context, identity, decide).await;
                 (outcome_of(&result), result)
@@ -228,6 +246,7 @@ where
 /// The command's decision, for the task that carries it out.
 fn decision<C: Command>(
     command: impl Borrow<CommandOf<C>> + Send + Sync + 'static,
+    expected: Option<u64>,
     key: AggregateKey,
 ) -> impl Decide<C::Aggregate>
 where
@@ -235,7 +254,7 @@ where
 {
     move |context: &Context, state: &C::Aggregate, version| {
         let command: &CommandOf<C> = command.borrow();
-        decide::<C>(command.borrow(), context, state, version, &key)
+        decide::<C>(command.borrow(), context, state, version, expected, &key)
     }
 }
 

@@ -94,6 +94,9 @@ where
     if let Some(id) = message.causation_id {
         call = call.caused_by(id);
     }
+    if let Some(version) = message.expecting {
+        call = call.expecting(version);
+    }
     let call = call.begun();
     Box::pin(async move {
         call.await.map_err(|error| match error {

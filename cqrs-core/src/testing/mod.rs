@@ -116,7 +116,7 @@ impl<A: Aggregate> Given<A> {
     {
         let id = command.aggregate_id().to_string();
         let key = AggregateKey::new(A::NAME, id).expect("the command's aggregate id");
-        let result = decide(&command, &self.context, &self.state, self.version, &key);
+        let result = decide(&command, &self.context, &self.state, self.version, None, &key);
         When { name: command.name(), result }
     }
 }

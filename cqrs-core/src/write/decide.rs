@@ -39,17 +39,21 @@ pub(crate) struct Identity {
     pub(crate) given: bool,
 }
 
-/// The decision of the lifecycle and then of the handler.
+/// The decision of the expected version, then of the lifecycle, and then of the handler.
 pub(crate) fn decide<C: Command>(
     command: &C,
     context: &Context,
     state: &C::Aggregate,
     version: u64,
+    expected: Option<u64>,
     key: &AggregateKey,
 ) -> Decision<C::Aggregate>
 where
     C::Aggregate: Handle<C>,
 {
+    if let Some(expected) = expected.filter(|expected| *expected != version) {
+        return Err(CommandError::Changed { aggregate: key.clone(), expected, found: version });
+    }
     match (command.lifecycle(), version) {
         (Lifecycle::Create, 1..) => Err(CommandError::AlreadyExists(key.clone())),
         (Lifecycle::Update, 0) => Err(CommandError::NotFound(key.clone())),

@@ -247,6 +247,35 @@ async fn what_the_store_refuses_together_is_sent_one_by_one() {
     assert_eq!(store.commits().await.len(), 5);
 }
 
+/// Each command of a group commit is decided on the version that the one before it leaves; and again, if the store refuses
+/// the group.
+#[tokio::test(start_paused = true)]
+async fn a_command_expects_the_version_that_its_predecessor_leaves() {
+    for refused in [0, 1] {
+        let store = Gated::new();
+        let tills = tills(&store).await;
+        let mut sent = Vec::new();
+        for expected in [0, 1, 1, 2, 2, 1, 3] {
+            let call = tills.execute(Fill(1, 1)).expecting(expected);
+            sent.push(tokio::spawn(async move { Ok(call.await?.version) }));
+            settle().await;
+        }
+        store.refuse.store(refused, std::sync::atomic::Ordering::Relaxed);
+        store.open();
+        let mut answers = Vec::new();
+        for sent in sent {
+            answers.push(match sent.await.unwrap() {
+                Ok(version) => Ok(version),
+                Err(CommandError::<TooFew>::Changed { expected, found, .. }) => Err((expected, found)),
+                Err(other) => panic!("{other}"),
+            });
+        }
+        assert_eq!(answers, [Ok(1), Ok(2), Err((1, 2)), Ok(3), Err((2, 3)), Err((1, 3)), Ok(4)]);
+        let events = store.commits().await.iter().map(|stored| stored.commit.events.len()).sum::<usize>();
+        assert_eq!(events, 4);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn more_commands_than_may_wait_are_told_so() {
     let store = Gated::new();

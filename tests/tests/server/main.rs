@@ -15,6 +15,7 @@ mod deadlines;
 mod deliveries;
 mod domains;
 mod effects;
+mod expecting;
 mod harness;
 mod ids;
 mod limits;
