@@ -136,11 +136,13 @@ pub mod read_models {
     };
 }
 
-/// The futures with settings that [`Cqrs::execute`] and [`Cqrs::query`] return.
+/// The futures with settings that [`Cqrs::execute`], [`Cqrs::query`], [`Cqrs::aggregate`] and [`Cqrs::history`] return,
+/// and what they answer.
 pub mod futures {
     pub use crate::{
         log::position::After,
         service::{
+            aggregate::{History, ReadHistory, ReadState, Versioned},
             ask::{Answered, Ask, AskWithPosition},
             execute::Execute,
         },

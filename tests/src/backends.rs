@@ -4,7 +4,8 @@ use std::future::{Ready, ready};
 
 use cqrs_core::memory::{Memory, MemoryEvents};
 use cqrs_nats::NatsBackend;
-use cqrs_sql::{PostgresViews, SqliteViews};
+use cqrs_sql::{PostgresViews, SqliteBackend, SqliteViews};
+use tempfile::TempDir;
 
 use crate::{TestContext, postgres::TestDatabase};
 
@@ -60,6 +61,21 @@ pub async fn nats(name: &str) -> (TestContext, NatsBackend) {
 /// Dropping it loses nothing.
 pub async fn sqlite(name: &str) -> ((), (MemoryEvents, SqliteViews)) {
     ((), (MemoryEvents::default(), SqliteViews::in_memory(name).await.expect("the views")))
+}
+
+/// Events and views in one SQLite file.
+///
+/// # Panics
+///
+/// When the file cannot be opened.
+///
+/// # Cancel safety
+///
+/// Dropping it loses nothing.
+pub async fn embedded(name: &str) -> (TempDir, SqliteBackend) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let backend = SqliteBackend::open(folder.path().join("events.db"), name).await.expect("the backend");
+    (folder, backend)
 }
 
 /// Events in memory, and views on the shared Postgres.

@@ -27,7 +27,6 @@ mod context;
 pub mod copies;
 pub mod counting;
 pub mod domain;
-pub mod expecting;
 pub mod failpoint;
 pub mod flaky;
 pub mod history;

@@ -11,6 +11,7 @@ use crate::{
         error::Error,
         id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Position},
         metadata::Metadata,
+        store_error::StoreError,
     },
     model::event::Events,
 };
@@ -95,6 +96,18 @@ pub struct StoredCommit {
     pub sequence: u64,
     /// The commit itself.
     pub commit: Commit,
+}
+
+impl StoredCommit {
+    /// Makes sure that the commit's first event follows that of `version`, so that no commit in between is lost.
+    pub(crate) fn check_follows(&self, version: u64) -> Result<(), StoreError> {
+        let (expected, found) = (version.saturating_add(1), self.commit.first_version);
+        if found == expected {
+            return Ok(());
+        }
+        let aggregate = self.commit.aggregate.clone();
+        Err(StoreError::Gap { aggregate, expected, found, sequence: self.sequence })
+    }
 }
 
 /// The result of a successful command: where its events are.

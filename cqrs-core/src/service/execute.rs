@@ -139,8 +139,9 @@ impl<C: Command> Execute<C> {
     /// 0 if it did not exist. If the aggregate has another version, nothing is stored, and the command fails with
     /// [`CommandError::Changed`]. The lifecycle and the handler are asked only if the version is the expected one.
     ///
-    /// A [`Receipt`] has the version after its command. A repeat under the same
-    /// [`id`](Self::id) gets its first receipt, although its own events have changed the version since.
+    /// A [`Receipt`] has the version after its command, [`Cqrs::aggregate`](crate::Cqrs::aggregate) the present one. A
+    /// repeat under the same [`id`](Self::id) gets its first receipt, although its own events have changed the version
+    /// since.
     ///
     /// ```
     #[doc = include_str!("../../examples/expecting.rs")]

@@ -32,6 +32,7 @@ use crate::{
     },
 };
 
+pub(crate) mod aggregate;
 pub(crate) mod ask;
 pub(crate) mod builder;
 pub(crate) mod deferred;

@@ -6,6 +6,7 @@ pub(crate) mod queue;
 pub(crate) mod settle;
 pub(crate) mod load;
 pub(crate) mod read;
+pub(crate) mod history;
 pub(crate) mod pages;
 pub(crate) mod state;
 pub(crate) mod tip;

@@ -120,8 +120,7 @@ impl<A: Aggregate> Loaded<A> {
             return Ok(());
         }
         self.doubt();
-        let what = format!("the log may have become another one while {} was read", self.key);
-        Err(StoreError::Unavailable { what, source: None })
+        Err(became_another(&self.key))
     }
 
     /// The same for an aggregate that was taken for new. If the log has commits of it, there may be many: the state is
@@ -132,4 +131,10 @@ impl<A: Aggregate> Loaded<A> {
         self.confirmed = !self.stale;
         Ok(())
     }
+}
+
+/// The error that the answers about an aggregate may come from two logs.
+pub(crate) fn became_another(key: &AggregateKey) -> StoreError {
+    let what = format!("the log may have become another one while {key} was read");
+    StoreError::Unavailable { what, source: None }
 }

@@ -9,7 +9,6 @@ mod clock;
 mod command_content;
 mod derive_shapes;
 mod error_texts;
-mod expecting;
 mod faults;
 mod floors;
 mod long_ago;

@@ -21,6 +21,7 @@ mod ids;
 mod limits;
 mod long_ago;
 mod names;
+mod one_aggregate;
 mod permissions;
 mod poison;
 mod policies;

@@ -6,18 +6,13 @@ use std::{fs, path::Path, str::FromStr as _, sync::Arc};
 use cqrs_core::{
     AggregateKey, CommandId, CorrelationId, EventId, Metadata, StoreError,
     log::{Commit, JSON, Origin, RecordedEvent},
-    memory::MemoryViews,
     port::{AppendError, EventStore as _, Expected, Subscribe, Subscription as _},
 };
 use cqrs_sql::{
     SqlError, SqliteBackend, SqliteEvents,
     sqlx::{self, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions},
 };
-use cqrs_tests::{
-    domain::bank,
-    expecting::{one_of_many, what_the_caller_saw},
-    long_ago,
-};
+use cqrs_tests::long_ago;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -296,15 +291,6 @@ async fn an_append_that_does_not_follow_the_history_is_not_stored() {
     assert_ne!(events.era(), era);
     assert_eq!(events.last(&key("1")).await.unwrap().unwrap().sequence, 1);
     events.append(&commit("1", 2), Expected::Exact(1)).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_takes_effect_only_on_the_version_that_it_expects() {
-    let folder = folder();
-    let open = async || bank((open(folder.path()).await, MemoryViews::default())).await;
-    let (one, other) = (open().await, open().await);
-    what_the_caller_saw(&one, &other, "a").await;
-    one_of_many([&one, &other], "b").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use crate::{
         id::{AggregateKey, EventId, Position},
         store_error::StoreError,
     },
-    log::{codec, commit::StoredCommit},
+    log::{codec, commit::StoredCommit, recorded::Recorded},
     model::{
         aggregate::{Aggregate, AppliesTo, StateOf},
         event::Events,
@@ -210,23 +210,26 @@ impl<A: Aggregate> Loaded<A> {
     }
 
     pub(crate) fn fold(&mut self, stored: &StoredCommit) -> Result<(), StoreError> {
+        self.fold_first(stored, stored.commit.events.len())
+    }
+
+    /// Folds the first `count` events of a commit. If these are not all of them, the state can only be looked at: no
+    /// other commit follows it.
+    pub(crate) fn fold_first(&mut self, stored: &StoredCommit, count: usize) -> Result<(), StoreError> {
+        stored.check_follows(self.version)?;
         let commit = &stored.commit;
-        let expected = self.version.saturating_add(1);
-        if commit.first_version != expected {
-            return Err(StoreError::Gap {
-                aggregate: self.key.clone(),
-                expected,
-                found: commit.first_version,
-                sequence: stored.sequence,
-            });
-        }
         // Decoded before any is applied: a bad event leaves the state as it was.
         let events: Events<A::Event> =
-            (0..commit.events.len()).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
+            (0..count).map(|index| codec::decode(stored, index)).collect::<Result<_, _>>()?;
         for event in &events {
             event.apply_to(self.state.borrow_mut());
         }
-        self.remember(stored);
+        if count == commit.events.len() {
+            self.remember(stored);
+        } else if let Some(last) = count.checked_sub(1) {
+            self.version = commit.version_of(last);
+            self.position = Recorded { stored, index: last }.position();
+        }
         Ok(())
     }
 
