@@ -14,7 +14,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::wire::attributes::{Attributes, Value, known, own, shared};
+use crate::wire::{
+    attributes::{Attributes, Value, known, own, shared},
+    plain::{self, Member},
+};
 
 /// The content type of several events.
 pub(super) const BATCH: &str = "application/cloudevents-batch+json";
@@ -95,8 +98,9 @@ fn write_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
 #[derive(Default)]
 struct Event<'a> {
     attributes: Attributes<'a>,
-    data: Option<&'a RawValue>,
-    data_base64: Option<&'a RawValue>,
+    /// As JSON.
+    data: Option<&'a str>,
+    data_base64: Option<Cow<'a, str>>,
 }
 
 /// The name of a member. Few have characters that must be escaped.
@@ -132,6 +136,22 @@ impl<'de> Deserialize<'de> for Event<'de> {
 }
 
 impl<'a> Event<'a> {
+    /// The event at the beginning of `text`, and what follows it, if it has the form in which this crate writes events.
+    fn plain(text: &'a str) -> Option<(Self, &'a str)> {
+        let mut event = Self::default();
+        let rest = plain::object(text, |name, member| {
+            let is_new = match member {
+                Member::Data(json) => event.data.replace(json).is_none(),
+                Member::Text(text) if name == "data_base64" => {
+                    event.data_base64.replace(text.into()).is_none()
+                }
+                Member::Text(text) => event.attributes.add(name, text.into()).is_ok(),
+            };
+            is_new.then_some(())
+        })?;
+        Some((event, rest))
+    }
+
     /// Adds a member. A null member counts as missing (`nulls`); only data can be null.
     ///
     /// # Errors
@@ -145,11 +165,13 @@ impl<'a> Event<'a> {
     ) -> Result<(), Cow<'a, str>> {
         let is_twice = nulls.contains(&name)
             || match &*name {
-                "data" => self.data.replace(value).is_some(),
-                "data_base64" if value.get() != "null" => self.data_base64.replace(value).is_some(),
+                "data" => self.data.replace(value.get()).is_some(),
+                "data_base64" if value.get() != "null" => {
+                    self.data_base64.replace(text(value.get())).is_some()
+                }
                 "data_base64" => self.data_base64.is_some(),
                 _ if value.get() == "null" => self.attributes.has(&name),
-                _ => self.attributes.add(&name, text(value)).is_err(),
+                _ => self.attributes.add(&name, text(value.get())).is_err(),
             };
         if is_twice {
             return Err(name);
@@ -168,9 +190,9 @@ impl<'a> Event<'a> {
             (None, None) => Bytes::new(),
             // Text that is not JSON is in a string.
             (Some(data), None) if !is_json(&content_type) => text(data).into_owned().into(),
-            (Some(data), None) => payload.slice_ref(data.get().as_bytes()),
+            (Some(data), None) => payload.slice_ref(data.as_bytes()),
             (None, Some(encoded)) => {
-                let decoded = BASE64_STANDARD.decode(&*text(encoded));
+                let decoded = BASE64_STANDARD.decode(&*encoded);
                 decoded.map_err(|error| format!("its data_base64 cannot be read: {error}"))?.into()
             }
             (Some(_), Some(_)) => return Err("an event has data twice".to_owned()),
@@ -180,8 +202,7 @@ impl<'a> Event<'a> {
 }
 
 /// The text of a member: of a string, what it says, and of any other value, its JSON.
-fn text(value: &RawValue) -> Cow<'_, str> {
-    let json = value.get();
+fn text(json: &str) -> Cow<'_, str> {
     match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => plain.into(),
         Some(_) => serde_json::from_str(json).map_or_else(|_| json.into(), |text: String| text.into()),
@@ -190,14 +211,20 @@ fn text(value: &RawValue) -> Cow<'_, str> {
 }
 
 pub(super) fn decode_event(aggregate: &AggregateKey, payload: &Bytes) -> Result<Commit, String> {
-    let event: Event<'_> =
-        serde_json::from_slice(payload).map_err(|error| format!("not a CloudEvent: {error}"))?;
+    let text = utf8(payload)?;
+    let event = match Event::plain(text) {
+        Some((event, "")) => event,
+        _ => serde_json::from_str(text).map_err(|error| format!("not a CloudEvent: {error}"))?,
+    };
     event.commit(aggregate, payload)
 }
 
 pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &Bytes) -> Result<Commit, String> {
-    let events: Vec<Event<'_>> =
-        serde_json::from_slice(payload).map_err(|error| format!("not a batch of CloudEvents: {error}"))?;
+    let text = utf8(payload)?;
+    let events = match plain_batch(text) {
+        Some(events) => events,
+        None => serde_json::from_str(text).map_err(|error| format!("not a batch of CloudEvents: {error}"))?,
+    };
     let mut all: Option<Commit> = None;
     for event in events {
         let next = event.commit(aggregate, payload)?;
@@ -212,6 +239,31 @@ pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &Bytes) -> Result<
     let mut all = all.ok_or_else(|| "it has no events".to_owned())?;
     share_origins(&mut all.events);
     Ok(all)
+}
+
+/// The events of a batch, if each has the form in which this crate writes events.
+fn plain_batch(text: &str) -> Option<Vec<Event<'_>>> {
+    let mut events = Vec::new();
+    let mut rest = text.strip_prefix('[')?;
+    loop {
+        let (event, after) = Event::plain(rest)?;
+        events.push(event);
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return (after == "]").then_some(events),
+        }
+    }
+}
+
+/// Whether a payload is read without a JSON parser.
+#[cfg(test)]
+pub(super) fn is_plain(text: &str) -> bool {
+    plain_batch(text).is_some() || matches!(Event::plain(text), Some((_, "")))
+}
+
+/// The payload as text: checked once, and not for each of its strings.
+fn utf8(payload: &[u8]) -> Result<&str, String> {
+    str::from_utf8(payload).map_err(|error| format!("it is not UTF-8: {error}"))
 }
 
 /// Lets the events of one command share their origin, as they did when they were written.

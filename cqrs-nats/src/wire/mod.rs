@@ -5,6 +5,7 @@ pub(crate) mod names;
 pub(crate) mod subject;
 mod attributes;
 mod json;
+mod plain;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
