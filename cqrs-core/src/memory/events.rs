@@ -170,8 +170,12 @@ impl EventStore for MemoryEvents {
             return Err(AppendError::Conflict);
         }
         let sequence = log.push(Arc::new(commit.clone()));
-        // Still under the lock, so that waiting subscribers never see the number fall.
-        self.last.send_replace(sequence);
+        // Still under the lock, so that waiting subscribers never see the number fall. To notify nobody would cost as
+        // much as to notify many.
+        self.last.send_if_modified(|last| {
+            *last = sequence;
+            self.last.receiver_count() > 0
+        });
         if self.news.receiver_count() > 0 {
             // It fails when no listener is left.
             let _ = self.news.send(StoredCommit { sequence, commit: commit.clone() });

@@ -7,6 +7,7 @@ use std::{
     task::{self, Poll},
 };
 
+use jiff::Timestamp;
 use tracing::{Instrument, Span, field};
 
 use crate::{
@@ -196,7 +197,8 @@ where
         let shell = &runtime.shell;
         let given = self.id.is_some();
         let id = self.id.unwrap_or_else(|| CommandId(shell.clock.new_id()));
-        let mut context = Context::new(id, shell.clock.now());
+        // Its time is that of the decision, which sets it.
+        let mut context = Context::new(id, Timestamp::UNIX_EPOCH);
         context.correlation_id = self.correlation_id.unwrap_or(context.correlation_id);
         context.causation_id = self.causation_id;
         let (queue, identity, span) = {

@@ -8,7 +8,7 @@ use crate::log::commit::StoredCommit;
 pub(crate) const FIRST_PAGE: usize = 16;
 
 /// How many commits one request reads when they are close together in the log.
-const LARGEST_PAGE: u64 = 256;
+const LARGEST_PAGE: u64 = 512;
 
 /// About how many small messages are in one block of JetStream's file store (8 MB). A server reads whole blocks, so
 /// commits that are this far apart cost one block each.

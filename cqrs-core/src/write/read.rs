@@ -47,30 +47,30 @@ impl<A: Aggregate> Loaded<A> {
     /// Reads the first page of commits of an aggregate that is not in memory.
     pub(crate) async fn probe(&mut self, store: &AnyEvents, first: &FirstPage) -> Result<(), StoreError> {
         let before = self.version;
-        let next = self.read_page(store, first.size()).await?;
+        self.page = first.size();
+        self.read_page(store).await?;
         // A single commit says nothing about the distance to the next one.
         if self.version > before + 1 {
-            first.learn(next);
+            first.learn(self.page);
         }
         Ok(())
     }
 
     /// Reads the commits that were stored since.
     pub(crate) async fn catch_up(&mut self, store: &AnyEvents) -> Result<(), StoreError> {
-        let mut size = FIRST_PAGE;
         while self.stale {
-            size = self.read_page(store, size).await?;
+            self.read_page(store).await?;
         }
         Ok(())
     }
 
-    /// Reads the next commits, and returns how many to read after them.
-    async fn read_page(&mut self, store: &AnyEvents, size: usize) -> Result<usize, StoreError> {
+    /// Reads the next commits.
+    async fn read_page(&mut self, store: &AnyEvents) -> Result<(), StoreError> {
         self.is_read_in(store.era());
-        let page = store.read(&self.key, self.reads_after(), size).await?;
+        let page = store.read(&self.key, self.reads_after(), self.page).await?;
         if self.version > 0 && !self.unproved && store.era() != self.era {
             // The page does not begin with the state's last commit, and may be from another log: it is read again.
-            return Ok(size);
+            return Ok(());
         }
         self.take(&page)
     }

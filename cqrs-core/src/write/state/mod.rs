@@ -47,6 +47,8 @@ pub(crate) struct Loaded<A: Aggregate> {
     /// Whether the last commit of this state must still be compared with the log: the state comes from a snapshot,
     /// another writer was faster, or the log may be another one.
     pub(crate) unproved: bool,
+    /// How many commits to read next.
+    pub(crate) page: usize,
     /// The store's [era](crate::port::EventStore::era) in which the state was known to be in the log.
     pub(crate) era: u64,
     /// The id of the last event; nil if there is none.
@@ -68,6 +70,7 @@ impl<A: Aggregate> Loaded<A> {
             stale: true,
             saved: 0,
             unproved: false,
+            page: FIRST_PAGE,
             era: 0,
             last_event: EventId(Uuid::nil()),
             remembered: Remembered::default(),
@@ -159,19 +162,19 @@ impl<A: Aggregate> Loaded<A> {
         self.position.sequence.saturating_sub(self.unproved.into())
     }
 
-    /// Folds the commits that were read after [`reads_after`](Self::reads_after), and returns how many to read next.
-    pub(crate) fn take(&mut self, page: &Page) -> Result<usize, StoreError> {
+    /// Folds the commits that were read after [`reads_after`](Self::reads_after).
+    pub(crate) fn take(&mut self, page: &Page) -> Result<(), StoreError> {
         let after = self.reads_after();
         let mut commits = page.commits.as_slice();
         if self.unproved {
             if commits.is_empty() && !page.confirmed {
                 // The answering replica may not have the commit yet: the leader is asked.
                 self.stale = false;
-                return Ok(FIRST_PAGE);
+                return Ok(());
             }
             let Some(tail) = self.proved_by(commits) else {
                 self.forget();
-                return Ok(FIRST_PAGE);
+                return Ok(());
             };
             commits = tail;
             self.unproved = false;
@@ -183,7 +186,8 @@ impl<A: Aggregate> Loaded<A> {
             self.confirmed = page.confirmed;
             self.stale = false;
         }
-        Ok(next_page(after, &page.commits))
+        self.page = next_page(after, &page.commits);
+        Ok(())
     }
 
     /// Drops the state. After a power cut or a restore from a backup the log may have fewer commits than this process
