@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use async_nats::{
     Client, HeaderMap, HeaderValue,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
     jetstream::{self, context::PublishAckFuture, message::PublishMessage, stream::LastRawMessageErrorKind},
 };
 use cqrs_benches::domain::{CreateOrder, KeptOrder, Order, PayOrder, SendParcel};
@@ -34,6 +35,9 @@ use crate::{
 
 /// How many publishes are in flight when the task does not wait for each answer.
 const WINDOW: usize = 256;
+
+/// A header as long as the check that an append has.
+const NOT_CHECKED: &str = "Once-Expected-Last-Subject-Sequence";
 
 /// The order whose messages are the templates.
 const TEMPLATE: u64 = 0;
@@ -246,7 +250,23 @@ impl Template {
         Ok(Self { content_type: None, payload: payload.to_string() })
     }
 
-    /// A message of this kind. With an expectation it is as it is sent, without one as the stream has it.
+    /// The same with these values for all messages, so that to publish it costs no more than its bytes.
+    pub(crate) fn unchanged(&self) -> Self {
+        let [id, command] = [(); 2].map(|()| Uuid::new_v4().to_string());
+        Self { payload: self.different([&id, "order/1000000", "1000", &command]), ..self.clone() }
+    }
+
+    /// The payload with these values of the members that differ.
+    fn different(&self, values: [&str; DIFFERENT.len()]) -> String {
+        let mut payload = self.payload.clone();
+        for (name, value) in DIFFERENT.iter().zip(values) {
+            payload = payload.replacen(&format!("<{name}>"), value, 1);
+        }
+        payload
+    }
+
+    /// A message of this kind, with the check that no other message came after `expected`. Without an expectation it has
+    /// a header of the same length that the server does not check: the stream then has what a checked write leaves.
     pub(crate) fn message(
         &self,
         kind: Kind,
@@ -255,19 +275,20 @@ impl Template {
         expected: Option<u64>,
     ) -> PublishMessage {
         let mut headers = HeaderMap::new();
-        if let Some(expected) = expected {
-            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        match expected {
+            Some(expected) => headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string()),
+            None => headers.insert(NOT_CHECKED, "1234567"),
         }
-        let Some(content_type) = &self.content_type else {
-            return PublishMessage::build().headers(headers).payload(self.payload.clone().into());
+        if let Some(content_type) = &self.content_type {
+            headers.insert("content-type", content_type.clone());
+        }
+        let payload = if self.payload.contains('<') {
+            let [id, command] = [(); 2].map(|()| Uuid::new_v4().to_string());
+            let subject = format!("{}/{order}", kind.name());
+            self.different([&id, &subject, &version.to_string(), &command])
+        } else {
+            self.payload.clone()
         };
-        headers.insert("content-type", content_type.clone());
-        let [id, command] = [(); 2].map(|()| Uuid::new_v4().to_string());
-        let subject = format!("{}/{order}", kind.name());
-        let mut payload = self.payload.clone();
-        for (name, value) in DIFFERENT.iter().zip([&id, &subject, &version.to_string(), &command]) {
-            payload = payload.replacen(&format!("<{name}>"), value, 1);
-        }
         PublishMessage::build().headers(headers).payload(payload.into())
     }
 }

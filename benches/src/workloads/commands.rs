@@ -21,7 +21,8 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
     let server = Server::start(Sync::Default).await?;
     let many = options.tasks;
     let service = server.orders("commands", 2 * many).await?;
-    let raw = server.raw("commands").await?.bare()?;
+    let own = server.raw("commands").await?;
+    let raw = own.bare()?;
     place(&service, 1..=many).await?;
     // A difference of one percent is visible only in short turns that follow each other closely.
     let turns = options.shorter();
@@ -33,11 +34,16 @@ pub(crate) async fn run(options: &Options) -> Result<Group> {
                 Contender::new(format!("publish with check, {of}"), Unit::CommandsPerSecond, |time| {
                     publishing(raw.clone(), events.template(&raw), tasks, time)
                 });
+            // The most that is possible with these bytes.
+            let same = format!("publish of what the framework writes, {of}");
+            let same = Contender::new(same, Unit::CommandsPerSecond, |time| {
+                publishing(own.clone(), events.template(&own).unchanged(), tasks, time)
+            });
             let command = Contender::new(format!("command, {of}"), Unit::CommandsPerSecond, |time| {
                 events.commanding(service.clone(), tasks, time)
             });
-            let measured = in_turn(&turns, vec![publish, command]).await?;
-            lines.extend(beside_the_first(measured, |_| Some(Goal::AtLeast(goal))));
+            let measured = in_turn(&turns, vec![publish, same, command]).await?;
+            lines.extend(beside_the_first(measured, |place| (place == 1).then_some(Goal::AtLeast(goal))));
         }
     }
     let what = "publish without check, 256 under way";
