@@ -14,10 +14,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::wire::{
-    attributes::{Attributes, Value, known, own, shared},
-    plain::{self, Member},
-};
+use crate::wire::attributes::{Attributes, Value, known, own, shared};
 
 /// The content type of several events.
 pub(super) const BATCH: &str = "application/cloudevents-batch+json";
@@ -98,9 +95,8 @@ fn write_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
 #[derive(Default)]
 struct Event<'a> {
     attributes: Attributes<'a>,
-    /// As JSON.
-    data: Option<&'a str>,
-    data_base64: Option<Cow<'a, str>>,
+    data: Option<&'a RawValue>,
+    data_base64: Option<&'a RawValue>,
 }
 
 /// The name of a member. Few have characters that must be escaped.
@@ -136,22 +132,6 @@ impl<'de> Deserialize<'de> for Event<'de> {
 }
 
 impl<'a> Event<'a> {
-    /// The event at the beginning of `text`, and what follows it, if it has the form in which this crate writes events.
-    fn plain(text: &'a str) -> Option<(Self, &'a str)> {
-        let mut event = Self::default();
-        let rest = plain::object(text, |name, member| {
-            let is_new = match member {
-                Member::Data(json) => event.data.replace(json).is_none(),
-                Member::Text(text) if name == "data_base64" => {
-                    event.data_base64.replace(text.into()).is_none()
-                }
-                Member::Text(text) => event.attributes.add(name, text.into()).is_ok(),
-            };
-            is_new.then_some(())
-        })?;
-        Some((event, rest))
-    }
-
     /// Adds a member. A null member counts as missing (`nulls`); only data can be null.
     ///
     /// # Errors
@@ -165,13 +145,11 @@ impl<'a> Event<'a> {
     ) -> Result<(), Cow<'a, str>> {
         let is_twice = nulls.contains(&name)
             || match &*name {
-                "data" => self.data.replace(value.get()).is_some(),
-                "data_base64" if value.get() != "null" => {
-                    self.data_base64.replace(text(value.get())).is_some()
-                }
+                "data" => self.data.replace(value).is_some(),
+                "data_base64" if value.get() != "null" => self.data_base64.replace(value).is_some(),
                 "data_base64" => self.data_base64.is_some(),
                 _ if value.get() == "null" => self.attributes.has(&name),
-                _ => self.attributes.add(&name, text(value.get())).is_err(),
+                _ => self.attributes.add(&name, text(value)).is_err(),
             };
         if is_twice {
             return Err(name);
@@ -190,9 +168,9 @@ impl<'a> Event<'a> {
             (None, None) => Bytes::new(),
             // Text that is not JSON is in a string.
             (Some(data), None) if !is_json(&content_type) => text(data).into_owned().into(),
-            (Some(data), None) => payload.slice_ref(data.as_bytes()),
+            (Some(data), None) => payload.slice_ref(data.get().as_bytes()),
             (None, Some(encoded)) => {
-                let decoded = BASE64_STANDARD.decode(&*encoded);
+                let decoded = BASE64_STANDARD.decode(&*text(encoded));
                 decoded.map_err(|error| format!("its data_base64 cannot be read: {error}"))?.into()
             }
             (Some(_), Some(_)) => return Err("an event has data twice".to_owned()),
@@ -202,7 +180,8 @@ impl<'a> Event<'a> {
 }
 
 /// The text of a member: of a string, what it says, and of any other value, its JSON.
-fn text(json: &str) -> Cow<'_, str> {
+fn text(value: &RawValue) -> Cow<'_, str> {
+    let json = value.get();
     match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => plain.into(),
         Some(_) => serde_json::from_str(json).map_or_else(|_| json.into(), |text: String| text.into()),
@@ -211,20 +190,14 @@ fn text(json: &str) -> Cow<'_, str> {
 }
 
 pub(super) fn decode_event(aggregate: &AggregateKey, payload: &Bytes) -> Result<Commit, String> {
-    let text = utf8(payload)?;
-    let event = match Event::plain(text) {
-        Some((event, "")) => event,
-        _ => serde_json::from_str(text).map_err(|error| format!("not a CloudEvent: {error}"))?,
-    };
+    let event: Event<'_> =
+        serde_json::from_str(utf8(payload)?).map_err(|error| format!("not a CloudEvent: {error}"))?;
     event.commit(aggregate, payload)
 }
 
 pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &Bytes) -> Result<Commit, String> {
-    let text = utf8(payload)?;
-    let events = match plain_batch(text) {
-        Some(events) => events,
-        None => serde_json::from_str(text).map_err(|error| format!("not a batch of CloudEvents: {error}"))?,
-    };
+    let events: Vec<Event<'_>> = serde_json::from_str(utf8(payload)?)
+        .map_err(|error| format!("not a batch of CloudEvents: {error}"))?;
     let mut all: Option<Commit> = None;
     for event in events {
         let next = event.commit(aggregate, payload)?;
@@ -239,26 +212,6 @@ pub(super) fn decode_batch(aggregate: &AggregateKey, payload: &Bytes) -> Result<
     let mut all = all.ok_or_else(|| "it has no events".to_owned())?;
     share_origins(&mut all.events);
     Ok(all)
-}
-
-/// The events of a batch, if each has the form in which this crate writes events.
-fn plain_batch(text: &str) -> Option<Vec<Event<'_>>> {
-    let mut events = Vec::new();
-    let mut rest = text.strip_prefix('[')?;
-    loop {
-        let (event, after) = Event::plain(rest)?;
-        events.push(event);
-        match after.strip_prefix(',') {
-            Some(next) => rest = next,
-            None => return (after == "]").then_some(events),
-        }
-    }
-}
-
-/// Whether a payload is read without a JSON parser.
-#[cfg(test)]
-pub(super) fn is_plain(text: &str) -> bool {
-    plain_batch(text).is_some() || matches!(Event::plain(text), Some((_, "")))
 }
 
 /// The payload as text: checked once, and not for each of its strings.

@@ -5,7 +5,6 @@ pub(crate) mod names;
 pub(crate) mod subject;
 mod attributes;
 mod json;
-mod plain;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;

@@ -183,9 +183,7 @@ fn the_bytes_of_a_message() {
     let two = format!(
         r#"{{"id":"{id}","type":"created","aggregateversion":"2","schemaversion":"2","datacontenttype":"{BINCODE}","specversion":"1.0","source":"/x","subject":"order/1","time":"2026-01-02T03:04:05Z","command":"create","commandid":"{id}","commandhash":"0000000000000000","correlationid":"{caused}1","causationid":"{caused}2","data_base64":"AQ=="}}"#
     );
-    let batch = format!("[{one},{two}]");
-    assert_eq!(text(&commit), ("application/cloudevents-batch+json", batch.clone()));
-    assert!(json::is_plain(&one) && json::is_plain(&batch), "what is written is read the quick way");
+    assert_eq!(text(&commit), ("application/cloudevents-batch+json", format!("[{one},{two}]")));
 }
 
 /// The headers and the payload of one event in binary mode, and a function that reads it with other headers.
