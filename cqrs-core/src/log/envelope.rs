@@ -1,6 +1,6 @@
 //! An event with its context in the log.
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -9,7 +9,11 @@ use crate::{
         id::{AggregateKey, CausationId, CommandId, CorrelationId, EventId, Position},
         metadata::Metadata,
     },
-    model::event::{Event, EventType},
+    model::{
+        aggregate::Aggregate,
+        event::{Event, EventType},
+        typed_id::ForeignId,
+    },
 };
 
 /// An event in the log: the fact, its aggregate, its time and its cause.
@@ -69,5 +73,52 @@ impl<E: Event> Envelope<E> {
     /// The aggregate's id as text, which CloudEvents calls the subject.
     pub fn subject(&self) -> &str {
         self.aggregate.id()
+    }
+
+    /// The aggregate's id as the type of ids of `A`, the aggregate that records these events; see
+    /// [`AggregateKey::id_of`].
+    ///
+    /// ```
+    /// # use cqrs_core::{Aggregate, Apply, Command, Context, Effects, Envelope, Event, Handle, Handled, Policy, React};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, Clone, Serialize, Deserialize, Event)]
+    /// # #[event(prefix = "order")]
+    /// # enum OrderEvent { Paid, Shipped }
+    /// # #[derive(Debug, thiserror::Error)]
+    /// # enum Never {}
+    /// # #[derive(Default, Clone, Aggregate)]
+    /// # #[aggregate(id = u32, event = OrderEvent, rejection = Never, commands(ShipOrder))]
+    /// # struct Order;
+    /// # impl Apply<OrderEvent> for Order { fn apply(&mut self, _: &OrderEvent) {} }
+    /// # #[derive(Serialize, Deserialize, Command)]
+    /// # #[command(aggregate = Order)]
+    /// # struct ShipOrder { #[command(id)] order: u32 }
+    /// # impl Handle<ShipOrder> for Order {
+    /// #     fn handle(&self, _: &ShipOrder, _: &Context) -> Handled<Self> { Ok(OrderEvent::Shipped.into()) }
+    /// # }
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Shipping;
+    /// # impl Policy for Shipping {
+    /// #     const NAME: &'static str = "shipping";
+    /// #     const START: cqrs_core::Start = cqrs_core::Start::Beginning;
+    /// #     type Of = Order;
+    /// # }
+    /// impl React<OrderEvent> for Shipping {
+    ///     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
+    ///         if let (OrderEvent::Paid, Ok(order)) = (&event.data, event.aggregate_id::<Order>()) {
+    ///             effects.send(ShipOrder { order });
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignId`].
+    pub fn aggregate_id<A>(&self) -> Result<A::Id, ForeignId>
+    where
+        A: Aggregate<Event = E, Id: FromStr>,
+    {
+        self.aggregate.id_of::<A>()
     }
 }

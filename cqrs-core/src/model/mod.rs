@@ -11,6 +11,7 @@ pub(crate) mod source;
 pub(crate) mod snapshot;
 pub(crate) mod follow;
 pub(crate) mod by_name;
+pub(crate) mod typed_id;
 
 pub use crate::base::{
     id::{InvalidId, MAX_ID_BYTES},
@@ -21,3 +22,4 @@ pub use aggregate::{CommandVisitor, Lists, replay};
 pub use event::{Codec, EventType};
 pub use snapshot::Snapshots;
 pub use source::EventSource;
+pub use typed_id::ForeignId;

@@ -124,7 +124,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// # }
 /// # impl React<OrderEvent> for Expiry {
 /// #     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
-/// #         let Ok(order) = event.subject().parse() else { return };
+/// #         let Ok(order) = event.aggregate_id::<Order>() else { return };
 /// #         if let OrderEvent::Placed = event.data {
 /// #             effects.at("expiry", event.time + std::time::Duration::from_secs(3_600), ExpireOrder { order });
 /// #         }

@@ -89,7 +89,7 @@ impl<A: AggregateList, V: ViewList> Cqrs<A, V> {
     /// # }
     /// # impl React<OrderEvent> for ShipWhatIsPaid {
     /// #     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
-    /// #         if let (OrderEvent::Paid, Ok(order)) = (&event.data, event.subject().parse()) {
+    /// #         if let (OrderEvent::Paid, Ok(order)) = (&event.data, event.aggregate_id::<Order>()) {
     /// #             effects.send(Ship { order });
     /// #         }
     /// #     }

@@ -54,7 +54,7 @@ impl Policy for Fulfilment {
 
 impl React<OrderEvent> for Fulfilment {
     fn react(&mut self, event: &Envelope<OrderEvent>, effects: &mut Effects) {
-        let Ok(order) = event.subject().parse::<OrderId>() else { return };
+        let Ok(order) = event.aggregate_id::<Order>() else { return };
         match &event.data {
             OrderEvent::Submitted { lines, seconds_to_pay } => {
                 self.seconds_to_pay = *seconds_to_pay;
@@ -95,7 +95,8 @@ impl React<StockEvent> for Fulfilment {
     }
 
     fn react(&mut self, event: &Envelope<StockEvent>, effects: &mut Effects) {
-        let (StockEvent::Reserved { order, .. }, Ok(product)) = (&event.data, event.subject().parse()) else {
+        let (StockEvent::Reserved { order, .. }, Ok(product)) = (&event.data, event.aggregate_id::<Stock>())
+        else {
             return;
         };
         if self.missing.remove(&product) && self.missing.is_empty() {

@@ -14,7 +14,7 @@ use cqrs_core::{
     port::SystemClock,
 };
 use order_service::{
-    Aggregates, Order, OrderService,
+    Aggregates, Order, OrderService, Stock,
     views::{
         GetHistory, GetOrder, GetStock, GetTotals, OrderBy, OrderSummary, StockLevel, TopCountries,
         TopCustomers,
@@ -200,12 +200,12 @@ impl<'a, W: Write> Stage<'a, W> {
     async fn view(&self, aggregate: &AggregateKey) -> Result<String> {
         let view = view_of(aggregate);
         let words = if view == OrderSummary::NAME {
-            let order = self.service.query(GetOrder { order: aggregate.id().parse()? }).await?;
+            let order = self.service.query(GetOrder { order: aggregate.id_of::<Order>()? }).await?;
             let order = order.unwrap_or_default();
             let net = order.sale.map(|sale| sale.net).unwrap_or_default();
             format!("{}, {net} net", order.status)
         } else {
-            let stock = self.service.query(GetStock { product: aggregate.id().parse()? }).await?;
+            let stock = self.service.query(GetStock { product: aggregate.id_of::<Stock>()? }).await?;
             let stock = stock.unwrap_or_default();
             format!("{} on the shelf, {} available", stock.on_hand, stock.available())
         };
