@@ -136,8 +136,8 @@ pub mod read_models {
     };
 }
 
-/// The futures with settings that [`Cqrs::execute`], [`Cqrs::query`], [`Cqrs::aggregate`] and [`Cqrs::history`] return,
-/// and what they answer.
+/// The futures with settings that [`Cqrs::execute`], [`Cqrs::query`], [`Cqrs::aggregate`], [`Cqrs::history`] and
+/// [`Cqrs::aggregates`] return, and what they answer.
 pub mod futures {
     pub use crate::{
         log::position::After,
@@ -145,6 +145,7 @@ pub mod futures {
             aggregate::{History, ReadHistory, ReadState, Versioned},
             ask::{Answered, Ask, AskWithPosition},
             execute::Execute,
+            listing::ListAggregates,
         },
     };
 }

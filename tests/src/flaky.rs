@@ -143,7 +143,7 @@ impl<S: EventStore + Deadlines + Notices + Clone> EventStore for Flaky<S> {
 
     crate::pass_on! {
         to inner: source name era backlog last_confirmed next_after last_before commit_at
-            has_subscriber forget log search
+            has_subscriber forget log search aggregates
     }
 
     fn capabilities(&self) -> Capabilities {

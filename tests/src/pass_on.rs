@@ -11,7 +11,7 @@ macro_rules! pass_on {
     (to $inner:ident: all but append) => {
         $crate::pass_on! {
             to $inner: source name era capabilities backlog read last last_confirmed next_after last_before commit_at
-                has_subscriber forget log search subscribe load_snapshot save_snapshot
+                has_subscriber forget log search aggregates subscribe load_snapshot save_snapshot
         }
     };
     (to $inner:ident: all views but save) => {
@@ -72,6 +72,11 @@ macro_rules! pass_on {
     };
     (@search $inner:tt) => {
         $crate::pass_on! { @later $inner search(search: cqrs_core::port::Search) -> cqrs_core::port::Page }
+    };
+    (@aggregates $inner:tt) => {
+        $crate::pass_on! {
+            @later $inner aggregates(listing: cqrs_core::port::Listing<'_>) -> cqrs_core::port::AggregatePage
+        }
     };
     (@subscribe $inner:tt) => {
         $crate::pass_on! { @later $inner subscribe(request: cqrs_core::port::Subscribe<'_>) -> Self::Subscription }

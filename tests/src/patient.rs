@@ -51,7 +51,7 @@ impl<S: EventStore> EventStore for Patient<S> {
     crate::pass_on! { to inner: source name era capabilities }
     crate::pass_on! {
         repeatedly to inner: backlog read last last_confirmed next_after last_before commit_at has_subscriber forget log
-            search subscribe load_snapshot save_snapshot
+            search aggregates subscribe load_snapshot save_snapshot
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {

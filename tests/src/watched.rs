@@ -102,7 +102,7 @@ impl<S: EventStore> EventStore for Watched<S> {
 
     crate::pass_on! {
         to inner: source name era capabilities backlog last last_confirmed next_after commit_at has_subscriber
-            forget log search subscribe
+            forget log search aggregates subscribe
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {

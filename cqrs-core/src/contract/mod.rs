@@ -20,6 +20,7 @@
 
 pub mod deadlines;
 pub mod event_store;
+pub mod listing;
 pub mod notices;
 pub mod subscription;
 pub mod view_store;
@@ -106,6 +107,12 @@ macro_rules! event_store_contract {
             no_snapshot_is_there_at_first
             the_last_snapshot_is_kept_if_any_is
             no_id_reaches_the_snapshot_of_another
+        }
+        $crate::contract_cases! { listing, $fresh,
+            no_aggregate_is_listed_at_first
+            every_aggregate_is_listed_once
+            aggregates_that_are_added_meanwhile_hide_none
+            a_listing_goes_on_from_its_key
         }
         $crate::contract_cases! { subscription, $fresh,
             a_subscription_follows_from_the_beginning_into_the_present

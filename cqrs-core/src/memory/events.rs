@@ -1,8 +1,9 @@
 //! The event store in memory: a vector of commits, and an index by aggregate.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
+    ops::Bound,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +25,7 @@ use crate::{
         clock::Clock,
         deadlines::{Deadline, Deadlines},
         event_store::{AppendError, Backlog, EventStore, Expected, Log, Page, Search, SnapshotPart},
+        listing::{AggregatePage, Listing},
         notices::{Notice, Notices},
         subscription::{Delivery, Subscribe, Subscription},
     },
@@ -51,9 +53,15 @@ struct Commits {
     id: Arc<str>,
     all: Vec<Arc<Commit>>,
     by_aggregate: HashMap<AggregateKey, Vec<u64>, RandomState>,
-    /// The sequences of each aggregate type.
-    by_type: HashMap<String, Vec<u64>, RandomState>,
+    by_type: HashMap<String, OfType, RandomState>,
     snapshots: HashMap<(AggregateKey, SnapshotPart), Bytes>,
+}
+
+/// What the log has of one aggregate type.
+#[derive(Default)]
+struct OfType {
+    sequences: Vec<u64>,
+    ids: BTreeSet<Arc<str>>,
 }
 
 impl Commits {
@@ -69,13 +77,16 @@ impl Commits {
 
     fn push(&mut self, commit: Arc<Commit>) -> u64 {
         let sequence = self.all.len() as u64 + 1;
-        match self.by_aggregate.get_mut(&commit.aggregate) {
-            Some(of_it) => of_it.push(sequence),
-            None => drop(self.by_aggregate.insert(commit.aggregate.clone(), vec![sequence])),
-        }
-        match self.by_type.get_mut(commit.aggregate.name()) {
-            Some(of_type) => of_type.push(sequence),
-            None => drop(self.by_type.insert(commit.aggregate.name().to_owned(), vec![sequence])),
+        let of_type = match self.by_type.get_mut(commit.aggregate.name()) {
+            Some(of_type) => of_type,
+            None => self.by_type.entry(commit.aggregate.name().to_owned()).or_default(),
+        };
+        of_type.sequences.push(sequence);
+        if let Some(of_it) = self.by_aggregate.get_mut(&commit.aggregate) {
+            of_it.push(sequence);
+        } else {
+            of_type.ids.insert(commit.aggregate.shared_id());
+            self.by_aggregate.insert(commit.aggregate.clone(), vec![sequence]);
         }
         self.all.push(commit);
         sequence
@@ -89,7 +100,7 @@ impl Commits {
 
     /// The sequences of an aggregate type after `after`.
     fn after_of_type(&self, aggregate: &str, after: u64) -> &[u64] {
-        let all = self.by_type.get(aggregate).map_or(&[][..], Vec::as_slice);
+        let all = self.by_type.get(aggregate).map_or(&[][..], |of_type| &of_type.sequences);
         &all[all.partition_point(|sequence| *sequence <= after)..]
     }
 
@@ -228,7 +239,8 @@ impl EventStore for MemoryEvents {
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let log = lock(&self.log);
-        let last = aggregates.iter().filter_map(|aggregate| log.by_type.get(*aggregate)?.last()).max();
+        let last =
+            aggregates.iter().filter_map(|aggregate| log.by_type.get(*aggregate)?.sequences.last()).max();
         Ok(Log { id: log.id.to_string(), last_sequence: last.copied().unwrap_or(0) })
     }
 
@@ -252,6 +264,18 @@ impl EventStore for MemoryEvents {
         };
         let commits = found.by_ref().take(search.max).map(stored).collect();
         Ok(Page { commits, more: found.next().is_some(), confirmed: true })
+    }
+
+    async fn aggregates(&self, listing: Listing<'_>) -> Result<AggregatePage, StoreError> {
+        let log = lock(&self.log);
+        let Some(of_type) = log.by_type.get(listing.aggregate) else {
+            return Ok(listing.page(Vec::new(), false));
+        };
+        let after = listing.after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.key.id()));
+        let mut rest = of_type.ids.range::<str, _>((after, Bound::Unbounded));
+        let key = |id: &Arc<str>| AggregateKey::new(listing.aggregate, Arc::clone(id)).ok();
+        let keys = rest.by_ref().take(listing.max).filter_map(key).collect();
+        Ok(listing.page(keys, rest.next().is_some()))
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {

@@ -16,6 +16,7 @@ use crate::{
     port::{
         capabilities::Capabilities,
         event_store::{AppendError, Backlog, EventStore, Expected, Log, Page, Search, SnapshotPart},
+        listing::{AggregatePage, Listing},
         subscription::{Delivery, Subscribe, Subscription},
     },
 };
@@ -89,6 +90,7 @@ trait DynEvents: Send + Sync + 'static {
         after: u64,
     ) -> BoxFuture<'a, Result<Backlog, StoreError>>;
     fn search(&self, search: Search) -> BoxFuture<'_, Result<Page, StoreError>>;
+    fn aggregates<'a>(&'a self, listing: Listing<'a>) -> BoxFuture<'a, Result<AggregatePage, StoreError>>;
     fn has_subscriber<'a>(&'a self, subscriber: &'a str) -> BoxFuture<'a, Result<Option<bool>, StoreError>>;
     fn forget<'a>(&'a self, subscriber: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
     fn load_snapshot<'a>(
@@ -189,6 +191,10 @@ impl<E: EventStore> DynEvents for E {
         Box::pin(E::search(self, search))
     }
 
+    fn aggregates<'a>(&'a self, listing: Listing<'a>) -> BoxFuture<'a, Result<AggregatePage, StoreError>> {
+        Box::pin(E::aggregates(self, listing))
+    }
+
     fn has_subscriber<'a>(&'a self, subscriber: &'a str) -> BoxFuture<'a, Result<Option<bool>, StoreError>> {
         Box::pin(E::has_subscriber(self, subscriber))
     }
@@ -285,6 +291,10 @@ impl EventStore for AnyEvents {
 
     async fn search(&self, search: Search) -> Result<Page, StoreError> {
         self.store.search(search).await
+    }
+
+    async fn aggregates(&self, listing: Listing<'_>) -> Result<AggregatePage, StoreError> {
+        self.store.aggregates(listing).await
     }
 
     async fn has_subscriber(&self, subscriber: &str) -> Result<Option<bool>, StoreError> {

@@ -13,6 +13,7 @@ use crate::{
     log::commit::{Commit, StoredCommit},
     port::{
         capabilities::Capabilities,
+        listing::{AggregatePage, Listing},
         subscription::{Delivery, Subscribe, Subscription},
     },
 };
@@ -232,6 +233,24 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// Dropping it loses nothing.
     fn search(&self, search: Search) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// The aggregates of a type that have a commit, page by page, in an order of the store's own that never changes. It
+    /// includes every aggregate that had a commit before the first page was asked for, and none twice. An aggregate that
+    /// gets its first commit between two pages may be listed or not.
+    ///
+    /// A page may have fewer aggregates than were asked for, and still say where the next one begins.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn aggregates(
+        &self,
+        listing: Listing<'_>,
+    ) -> impl Future<Output = Result<AggregatePage, StoreError>> + Send;
 
     /// Follows the commits of some aggregate types after a sequence, first the stored ones and then new ones as they
     /// come.

@@ -5,6 +5,7 @@
 pub(crate) mod backend;
 pub(crate) mod clock;
 pub(crate) mod event_store;
+pub(crate) mod listing;
 pub(crate) mod subscription;
 pub(crate) mod view_store;
 pub(crate) mod projection;
@@ -26,6 +27,7 @@ pub use capabilities::Capabilities;
 pub use clock::SystemClock;
 pub use deadlines::{Deadline, Deadlines, Due, DueQueue, MAX_DEADLINE_ID_BYTES};
 pub use event_store::{AppendError, Backlog, EventStore, Expected, Log, Page, Search, SnapshotPart};
+pub use listing::{AggregatePage, ListedUpTo, Listing};
 pub use notices::{Notice, Notices, NoticesOf};
 pub use projection::{Batch, ProjectError, Projection, ProjectionSettings, Waiting};
 pub use subscription::{Delivery, Subscribe, Subscription, Unreadable};

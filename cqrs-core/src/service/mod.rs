@@ -38,6 +38,7 @@ pub(crate) mod builder;
 pub(crate) mod deferred;
 pub(crate) mod execute;
 pub(crate) mod interceptor;
+pub(crate) mod listing;
 pub(crate) mod lists;
 pub(crate) mod router;
 pub(crate) mod routes;

@@ -7,6 +7,7 @@ pub(crate) mod era;
 pub(crate) mod subscription;
 pub(crate) mod backlog;
 pub(crate) mod search;
+pub(crate) mod listing;
 pub(crate) mod snapshots;
 pub(crate) mod notices;
 
@@ -22,8 +23,8 @@ use cqrs_core::{
     AggregateKey, StoreError,
     log::{Commit, StoredCommit},
     port::{
-        AnyViews, AppendError, Backlog, Capabilities, Delivery, EventStore, Expected, Log, Page, Search,
-        SnapshotPart, Subscribe,
+        AggregatePage, AnyViews, AppendError, Backlog, Capabilities, Delivery, EventStore, Expected, Listing,
+        Log, Page, Search, SnapshotPart, Subscribe,
     },
 };
 
@@ -295,6 +296,10 @@ impl EventStore for NatsEvents {
 
     async fn search(&self, search: Search) -> Result<Page, StoreError> {
         search::look_through(&self.connection, &self.topology, search).await
+    }
+
+    async fn aggregates(&self, listing: Listing<'_>) -> Result<AggregatePage, StoreError> {
+        listing::page(&self.connection, &self.topology, listing).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<NatsSubscription, StoreError> {

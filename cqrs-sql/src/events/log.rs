@@ -308,6 +308,27 @@ impl Log {
         Ok((found.log, last))
     }
 
+    /// The stored ids of an aggregate type after one, in their order, and whether there are more. The index has them, so
+    /// no commit is read.
+    pub(super) async fn ids(
+        &self,
+        aggregate: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<(Vec<String>, bool), sqlx::Error> {
+        let (after, is_behind) = after.map_or(("", ">="), |after| (after, ">"));
+        let sql = format!(
+            "SELECT DISTINCT id FROM {} WHERE aggregate = $1 AND id {is_behind} $2 ORDER BY id LIMIT $3",
+            self.tables.commits
+        );
+        let max_and_one = i64::try_from(max.saturating_add(1)).unwrap_or(i64::MAX);
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(aggregate).bind(after).bind(max_and_one);
+        let mut ids: Vec<String> = query.fetch_all(&self.reader).await?;
+        let more = ids.len() > max;
+        ids.truncate(max);
+        Ok((ids, more))
+    }
+
     pub(super) async fn snapshot(
         &self,
         aggregate: &AggregateKey,

@@ -20,15 +20,20 @@ use cqrs_core::{
     AggregateKey, StoreError,
     log::{Commit, StoredCommit},
     port::{
-        AnyViews, AppendError, Backlog, Capabilities, Delivery, EventStore, Expected, Page, Search,
-        SnapshotPart, Subscribe,
+        AggregatePage, AnyViews, AppendError, Backlog, Capabilities, Delivery, EventStore, Expected, Listing,
+        Page, Search, SnapshotPart, Subscribe,
     },
 };
 use sqlx::SqlitePool;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
-    SqlError, dialect::Value, errors::store_error, names::Names, open_file::OpenFile, transaction::number,
+    SqlError,
+    dialect::Value,
+    errors::store_error,
+    names::{Names, original_key, stored_key},
+    open_file::OpenFile,
+    transaction::number,
 };
 use append::Append;
 use deadlines::HandedOut;
@@ -180,6 +185,16 @@ impl EventStore for SqliteEvents {
         let all = found.len();
         let commits: Vec<_> = found.into_iter().filter_map(Result::ok).collect();
         Ok(Page { more: more || commits.len() < all, commits, confirmed: true })
+    }
+
+    async fn aggregates(&self, listing: Listing<'_>) -> Result<AggregatePage, StoreError> {
+        let after = listing.after.map(|after| stored_key(after.key.id()));
+        let ids = self.log.ids(listing.aggregate, after.as_deref(), listing.max).await;
+        let what = || self.log.about(&format!("listing the aggregates of type {}", listing.aggregate));
+        let (ids, more) = ids.map_err(|error| store_error(what(), error))?;
+        let keys =
+            ids.into_iter().filter_map(|id| AggregateKey::new(listing.aggregate, original_key(id)).ok());
+        Ok(listing.page(keys.collect(), more))
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<SqliteSubscription, StoreError> {

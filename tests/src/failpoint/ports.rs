@@ -36,7 +36,7 @@ impl<S: EventStore + Deadlines + Clone> EventStore for Stops<S> {
 
     crate::pass_on! {
         to inner: source name era backlog read last last_confirmed next_after last_before commit_at
-            has_subscriber forget log search load_snapshot save_snapshot
+            has_subscriber forget log search aggregates load_snapshot save_snapshot
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -144,6 +144,7 @@ async fn live(url: &str, user: &str, said: &Said) -> Result<(), String> {
     let receipt = step("paying out", bank.execute(withdraw("1", 1))).await?;
     let trace = asked("tracing", || bank.trace(opened.correlation_id)).await?;
     drop(trace);
+    asked("listing accounts", || bank.aggregates::<Account, _>()).await?;
     seen(&bank, &receipt).await?;
     // The deadline passes, once the other one is disarmed.
     let paid = async {

@@ -86,7 +86,7 @@ impl EventStore for Replaced {
     type Subscription = MemorySubscription;
 
     cqrs_tests::pass_on! {
-        to first: source name capabilities backlog last_before has_subscriber forget log search subscribe
+        to first: source name capabilities backlog last_before has_subscriber forget log search aggregates subscribe
     }
 
     fn era(&self) -> u64 {

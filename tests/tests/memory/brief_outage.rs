@@ -13,8 +13,8 @@ use cqrs_core::{
     log::Commit,
     memory::{MemoryEvents, MemorySubscription, MemoryViews},
     port::{
-        AppendError, Backlog, EventStore, Expected, Log, Page, ProjectionId, Reached, Save, SaveError,
-        Search, ViewStore,
+        AggregatePage, AppendError, Backlog, EventStore, Expected, Listing, Log, Page, ProjectionId, Reached,
+        Save, SaveError, Search, ViewStore,
     },
 };
 use cqrs_tests::{
@@ -76,6 +76,11 @@ impl EventStore for Failing<MemoryEvents> {
     async fn search(&self, search: Search) -> Result<Page, StoreError> {
         self.check()?;
         self.inner.search(search).await
+    }
+
+    async fn aggregates(&self, listing: Listing<'_>) -> Result<AggregatePage, StoreError> {
+        self.check()?;
+        self.inner.aggregates(listing).await
     }
 }
 
@@ -149,6 +154,9 @@ async fn a_call_asks_a_store_again_that_fails_for_a_moment() {
     assert_eq!(bank.transactions_of(&key("1")).await.unwrap().len(), 2);
     asked_again("transactions_of");
     fails();
+    assert_eq!(bank.aggregates::<Account, _>().await.unwrap().keys, [key("1")]);
+    asked_again("aggregates");
+    fails();
     bank.settled().await.unwrap();
     asked_again("settled");
 
@@ -168,7 +176,7 @@ impl EventStore for OnlyALog {
 
     cqrs_tests::pass_on! {
         to log_of: source name era backlog read last last_confirmed next_after last_before commit_at has_subscriber forget log
-            search subscribe load_snapshot save_snapshot
+            search aggregates subscribe load_snapshot save_snapshot
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {

@@ -105,7 +105,7 @@ impl EventStore for Damaged {
 
     pass_on! {
         to inner: source name era capabilities backlog last last_confirmed last_before commit_at
-            has_subscriber forget log search subscribe load_snapshot save_snapshot
+            has_subscriber forget log search aggregates subscribe load_snapshot save_snapshot
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {

@@ -19,6 +19,7 @@ mod expecting;
 mod harness;
 mod ids;
 mod limits;
+mod listing;
 mod long_ago;
 mod names;
 mod one_aggregate;

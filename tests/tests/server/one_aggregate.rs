@@ -192,7 +192,7 @@ impl EventStore for Lagging {
     type Subscription = MemorySubscription;
 
     pass_on! {
-        to inner: source name era capabilities last_confirmed next_after commit_at forget log search subscribe
+        to inner: source name era capabilities last_confirmed next_after commit_at forget log search aggregates subscribe
     }
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {

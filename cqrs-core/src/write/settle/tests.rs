@@ -23,6 +23,7 @@ use crate::{
     model::aggregate::{Apply, Handle},
     port::{
         event_store::{AppendError, EventStore, Expected, Log, Page, Search},
+        listing::{AggregatePage, Listing},
         subscription::{Delivery, Subscribe},
     },
     service::Cqrs,
@@ -171,6 +172,10 @@ impl EventStore for Staged {
 
     async fn search(&self, search: Search) -> Result<Page, StoreError> {
         self.inner.search(search).await
+    }
+
+    async fn aggregates(&self, listing: Listing<'_>) -> Result<AggregatePage, StoreError> {
+        self.inner.aggregates(listing).await
     }
 
     async fn subscribe(&self, request: Subscribe<'_>) -> Result<MemorySubscription, StoreError> {
