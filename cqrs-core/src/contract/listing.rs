@@ -37,6 +37,7 @@ async fn all_after<S: EventStore>(
         let AggregatePage { keys, next } = page(store, aggregate, after.as_ref(), max).await;
         assert!(next.is_none() || !keys.is_empty(), "a listing makes progress");
         all.extend(keys);
+        assert!(all.len() <= 1_000, "a listing ends");
         match next {
             Some(next) => after = Some(next),
             None => return all,
@@ -86,6 +87,7 @@ pub async fn aggregates_that_are_added_meanwhile_hide_none<S: EventStore>(store:
     loop {
         let AggregatePage { keys, next } = page(store, "thing", after.as_ref(), 2).await;
         listed.extend(keys);
+        assert!(listed.len() <= 1_000, "a listing ends");
         let Some(next) = next else { break };
         after = Some(next);
         for aggregate in added.by_ref().take(4) {
