@@ -12,7 +12,10 @@ use crate::{
         settings::{Difference, list},
         stream::NotOpened,
     },
-    wire::names::{BadName, Bucket, Names},
+    wire::{
+        names::{BadName, Bucket, Names},
+        subject::{MOST_SLICES, Subjects},
+    },
 };
 
 /// How many consumers the stream allows. The server's own default is 1,000, but it does not show it.
@@ -57,6 +60,24 @@ impl Topology {
         self
     }
 
+    /// Divides the log into so many slices: a power of two up to 1,024. By default there is one, and subjects do not
+    /// name it. With more, the slice of an aggregate is a token of its subject,
+    /// `<context>.event.<slice>.<aggregate>.<id>`: a hash of the aggregate's name and id, which [`wire`](crate::wire)
+    /// defines. So a consumer can read some slices of a log. The projectors of this framework read all of them.
+    ///
+    /// The number is fixed when the stream is created, because aggregates are found by their subjects. A stream with
+    /// another number is refused. What slices cost is in the guide [`scale`](crate::guide::scale#slices).
+    ///
+    /// ```
+    /// use cqrs_nats::Topology;
+    ///
+    /// let topology = Topology::new("orders").slices(64);
+    /// ```
+    pub fn slices(mut self, slices: u16) -> Self {
+        self.names = self.names.sliced(slices);
+        self
+    }
+
     /// Gives the stream another name. The stream of another context is refused, because its subjects differ.
     pub fn named(mut self, stream: impl Into<String>) -> Self {
         self.names = self.names.named(stream.into());
@@ -81,7 +102,8 @@ impl Topology {
         self
     }
 
-    /// Announces stored commits on core NATS, on `<context>.notice.<aggregate>.<id>`, to the current listeners; see
+    /// Announces stored commits on core NATS, on `<context>.notice.<aggregate>.<id>` (with the
+    /// slice before the aggregate if there are [`slices`](Self::slices)), to the current listeners; see
     /// [`Notices`](cqrs_core::port::Notices). It is a setting of the stream, so an operator must first change an
     /// existing stream.
     pub fn notices(mut self) -> Self {
@@ -105,6 +127,10 @@ impl Topology {
     /// The prefix of the subjects of its commits.
     pub(crate) fn log(&self) -> &str {
         self.names.log()
+    }
+
+    pub(crate) fn subjects(&self) -> &Subjects {
+        self.names.subjects()
     }
 
     pub(crate) fn context(&self) -> &str {
@@ -141,6 +167,7 @@ impl Topology {
             },
             NotOpened::Differs(differences) => TopologyError::Drift { stream, differences },
             NotOpened::Layout(found) => TopologyError::Layout { stream, found },
+            NotOpened::Slices { found, wanted } => TopologyError::Slices { stream, found, wanted },
         }
     }
 
@@ -171,7 +198,7 @@ impl Topology {
         TopologyError::Unavailable { stream: self.stream().to_owned(), source }
     }
 
-    /// Checks the chosen names, before a server is asked.
+    /// Checks what was chosen, before a server is asked.
     pub(crate) fn check_names(&self) -> Result<(), TopologyError> {
         if let Err(BadName { what, name, legal }) = self.names.check() {
             return Err(TopologyError::Name { what, name: name.to_owned(), legal });
@@ -181,6 +208,10 @@ impl Topology {
             let legal = "the characters of a URI";
             return Err(TopologyError::Name { what: "source", name: self.source.clone(), legal });
         }
+        let slices = self.subjects().slices();
+        if !Subjects::can_be(slices) {
+            return Err(TopologyError::SliceCount { slices });
+        }
         Ok(())
     }
 
@@ -188,7 +219,7 @@ impl Topology {
         Config {
             name: self.stream().to_owned(),
             description: Some(format!("commits on {}", self.log())),
-            subjects: vec![format!("{}.>", self.log())],
+            subjects: vec![self.subjects().of_stream()],
             retention: RetentionPolicy::Limits,
             // The default policy drops the oldest events when a limit is reached.
             discard: DiscardPolicy::New,
@@ -201,7 +232,7 @@ impl Topology {
             deny_delete: true,
             deny_purge: true,
             allow_direct: true,
-            metadata: layout::metadata(self.context(), self.names.purpose()),
+            metadata: layout::of_log(self.context(), self.names.purpose(), self.subjects().slices()),
             republish: self.notices.then(|| Republish {
                 source: format!("{}.>", self.log()),
                 destination: format!("{}.>", self.names.notices()),
@@ -265,6 +296,22 @@ pub enum TopologyError {
         /// The layout that its metadata names.
         found: Option<String>,
     },
+    /// A log cannot have this number of slices.
+    #[error("{slices} is no number of slices: it is a power of two from 1 to {MOST_SLICES}")]
+    SliceCount {
+        /// The number.
+        slices: u16,
+    },
+    /// The stream has another number of slices, which cannot be changed: its aggregates are found by their slices.
+    #[error("{}", layout::other_slices(stream, found, wanted))]
+    Slices {
+        /// The stream.
+        stream: String,
+        /// The number that its metadata names.
+        found: String,
+        /// The number of the topology.
+        wanted: String,
+    },
     /// No other stream can be created: a limit of the account or the server is reached.
     #[error("there is no room for stream {stream}: {advice}")]
     Full {
@@ -312,5 +359,24 @@ mod tests {
             assert!(matches!(topology.check_names(), Err(TopologyError::Name { .. })), "{source:?}");
         }
         assert!(Topology::new("orders").source("https://example.com/orders").check_names().is_ok());
+    }
+
+    #[test]
+    fn a_number_of_slices_that_cannot_be_is_refused() {
+        for slices in [0, 3, 12, 1_000, 2_048, u16::MAX] {
+            let error = Topology::new("orders").slices(slices).check_names().unwrap_err();
+            assert!(matches!(error, TopologyError::SliceCount { slices: found } if found == slices));
+            let text = format!("{slices} is no number of slices: it is a power of two from 1 to 1024");
+            assert_eq!(error.to_string(), text);
+        }
+        assert!(Topology::new("orders").slices(1_024).check_names().is_ok());
+    }
+
+    #[test]
+    fn slices_stay_whatever_is_chosen_after_them() {
+        let topology = Topology::new("orders").slices(8).public().named("OTHER");
+        assert_eq!(topology, Topology::new("orders").named("OTHER").public().slices(8));
+        assert_eq!(topology.config().subjects, ["orders.public.*.*.*"]);
+        assert_eq!(topology.config().metadata["cqrs.slices"], "8");
     }
 }

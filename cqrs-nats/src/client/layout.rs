@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use async_nats::jetstream::stream::Config;
 use serde_json::{Map, Value};
 
 use crate::client::settings::Kind;
@@ -13,12 +14,50 @@ pub(crate) const LAYOUT: &str = "2";
 /// The key of the layout.
 const KEY: &str = "cqrs.layout";
 
+/// The key of a log's number of slices; without it there is one.
+const SLICES: &str = "cqrs.slices";
+
+/// A log without slices is one slice.
+const ONE: &str = "1";
+
+/// The metadata of a log.
+pub(crate) fn of_log(context: &str, purpose: &str, slices: u16) -> HashMap<String, String> {
+    let mut metadata = metadata(context, purpose);
+    metadata.insert(SLICES.to_owned(), slices.to_string());
+    metadata
+}
+
 /// The metadata of a stream of `context` for this purpose.
 pub(crate) fn metadata(context: &str, purpose: &str) -> HashMap<String, String> {
     let created_by = concat!("cqrs-nats ", env!("CARGO_PKG_VERSION"));
     let metadata =
         [(KEY, LAYOUT), ("cqrs.context", context), ("cqrs.kind", purpose), ("cqrs.created-by", created_by)];
     metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// Fails with the number of slices of a log of the known layout and the wanted one, if they differ.
+pub(crate) fn check_slices(
+    kind: Kind,
+    wanted: &Config,
+    found: &Map<String, Value>,
+) -> Result<(), (String, String)> {
+    if kind != Kind::Log || check(kind, found).is_err() {
+        return Ok(());
+    }
+    let wanted = wanted.metadata.get(SLICES).map_or(ONE, String::as_str);
+    let found = match found.get("metadata").and_then(|metadata| metadata.get(SLICES)) {
+        None => ONE,
+        Some(found) => found.as_str().unwrap_or_default(),
+    };
+    if found == wanted { Ok(()) } else { Err((found.to_owned(), wanted.to_owned())) }
+}
+
+/// Why a stream with another number of slices is refused, and what to do.
+pub(crate) fn other_slices(stream: &str, found: &str, wanted: &str) -> String {
+    format!(
+        "stream {stream} was created with {SLICES} {found}, and this program wants {wanted}: the number cannot be changed, \
+         since aggregates are found by it; open it with `Topology::slices({found})`, or use another name"
+    )
 }
 
 /// Fails with the layout of the stream that `config` describes, if it is not the known one. A log must say which it has:

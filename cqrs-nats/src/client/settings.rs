@@ -148,7 +148,7 @@ fn judge(kind: Kind, wanted: &Config) -> Vec<Setting> {
             "subject_transform",
             "a message would be stored under another subject than the one that was checked",
         ),
-        free("metadata", "it is for people and tools; the layout in it is checked apart"),
+        free("metadata", "it is for people and tools; the layout and the slices in it are checked apart"),
         free("compression", "it is about files"),
         free("placement", "it is about servers"),
         free("first_seq", "sequences only begin later"),

@@ -40,6 +40,11 @@ pub(crate) enum NotOpened {
     Differs(Vec<Difference>),
     /// The stream has another layout, or does not say which.
     Layout(Option<String>),
+    /// The log has another number of slices.
+    Slices {
+        found: String,
+        wanted: String,
+    },
     /// The advisories of the stream do not arrive.
     NotListening(async_nats::Error),
 }
@@ -54,7 +59,7 @@ impl NotOpened {
                 // A server without JetStream answers at once with no responders.
                 Failure::Client(error) => error.kind() == RequestErrorKind::TimedOut,
             },
-            Self::Differs(_) | Self::Layout(_) => false,
+            Self::Differs(_) | Self::Layout(_) | Self::Slices { .. } => false,
             // The stream exists.
             Self::NotRead(_) | Self::NotListening(_) => true,
         }
@@ -70,6 +75,10 @@ impl NotOpened {
             Self::NotListening(error) => StoreError::unavailable(what, error),
             Self::Layout(found) => StoreError::Refused {
                 what: format!("{what}: {}", layout::refused(stream, found.as_deref())),
+                source: None,
+            },
+            Self::Slices { found, wanted } => StoreError::Refused {
+                what: format!("{what}: {}", layout::other_slices(stream, &found, &wanted)),
                 source: None,
             },
             Self::Differs(differences) => StoreError::Refused {
@@ -125,6 +134,9 @@ pub(crate) async fn provide(connection: &Connection, kind: Kind, wanted: &Config
         }
         Err(failure) => return Err(NotOpened::Unknown(failure)),
     };
+    // First: with another number, the subjects differ as well.
+    let slices = layout::check_slices(kind, wanted, &found.config);
+    slices.map_err(|(found, wanted)| NotOpened::Slices { found, wanted })?;
     let differences = differences(kind, wanted, &found.config);
     if !differences.is_empty() {
         return Err(NotOpened::Differs(differences));

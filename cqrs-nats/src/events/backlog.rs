@@ -12,7 +12,7 @@ use crate::{
         scan::{self, Scan, passing},
     },
     topology::Topology,
-    wire::{stored::delivered_found, subject::filter_of},
+    wire::stored::delivered_found,
 };
 
 /// The commits of some aggregate types after a sequence.
@@ -35,7 +35,7 @@ async fn count(
     after: u64,
     name: &str,
 ) -> Result<Backlog, StoreError> {
-    let filters = || aggregates.iter().map(|name| filter_of(topology.log(), name));
+    let filters = || aggregates.iter().map(|name| topology.subjects().filter_of(name));
     let config = pull::Config {
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after.saturating_add(1) },
         filter_subjects: filters().collect(),
@@ -47,7 +47,7 @@ async fn count(
     if commits > 0 {
         let mut messages = OneByOne::new(filters(), after, u64::MAX);
         let first = messages.next(connection, topology.stream()).await?;
-        let commit = first.and_then(|found| delivered_found(topology.log(), aggregates, found).ok());
+        let commit = first.and_then(|found| delivered_found(topology.subjects(), aggregates, found).ok());
         since = commit.and_then(|stored| stored.commit.events.first().map(|event| event.origin.time));
     }
     scan.close().await;

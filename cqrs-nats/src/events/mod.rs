@@ -48,7 +48,6 @@ use crate::{
     wire::{
         self, CONTENT_TYPE,
         stored::{delivered_found, stored},
-        subject::{filter_of, subject_of},
     },
 };
 
@@ -79,7 +78,7 @@ impl NatsEvents {
     }
 
     fn subject(&self, aggregate: &AggregateKey) -> String {
-        subject_of(self.topology.log(), aggregate)
+        self.topology.subjects().subject_of(aggregate)
     }
 
     /// Notes what an answer says about the stream: a missing stream may be another one when it exists again.
@@ -252,7 +251,7 @@ impl EventStore for NatsEvents {
             let batch = subjects.len();
             let take = |found: Found| {
                 let (subject, at) = (found.subject().to_owned(), found.sequence);
-                (subject, (at, delivered_found(self.topology.log(), &[], found)))
+                (subject, (at, delivered_found(self.topology.subjects(), &[], found)))
             };
             let stream = self.topology.stream();
             let get = Get::LastUpTo { multi_last: &subjects, batch, up_to_seq };
@@ -274,14 +273,14 @@ impl EventStore for NatsEvents {
         let what = || format!("reading sequence {sequence} from the stream's leader");
         let which = Which::At { seq: sequence };
         let found = leader_get(&self.connection, self.topology.stream(), which, what).await?;
-        Ok(found.map(|found| delivered_found(self.topology.log(), &[], found)))
+        Ok(found.map(|found| delivered_found(self.topology.subjects(), &[], found)))
     }
 
     async fn log(&self, aggregates: &[&'static str]) -> Result<Log, StoreError> {
         let what = || format!("asking how far stream {} goes", self.topology.stream());
         let mut last_sequence = 0;
         for aggregate in aggregates {
-            let filter = filter_of(self.topology.log(), aggregate);
+            let filter = self.topology.subjects().filter_of(aggregate);
             let which = Which::Last { last_by_subj: &filter };
             let last = leader_get(&self.connection, self.topology.stream(), which, what).await?;
             last_sequence = last.map_or(last_sequence, |last| last.sequence.max(last_sequence));

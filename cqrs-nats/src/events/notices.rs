@@ -14,7 +14,7 @@ use crate::{
         errors::{no_answer, unavailable},
     },
     events::NatsEvents,
-    wire::{stored::delivered, subject::filter_of},
+    wire::{stored::delivered, subject::Subjects},
 };
 
 /// The header with the subject of the stored message.
@@ -30,11 +30,11 @@ impl Notices for NatsEvents {
             return Err(StoreError::Refused { what, source: None });
         }
         let what = || format!("listening to the notices of context {context}");
-        let (client, notices) = (&self.connection.client, self.topology.names().notices());
+        let (client, subjects) = (&self.connection.client, self.topology.subjects());
         let before = self.connection.before();
         let mut subscribers = SelectAll::new();
         for aggregate in aggregates {
-            let subscriber = client.subscribe(filter_of(&notices, aggregate)).await;
+            let subscriber = client.subscribe(subjects.notices_of(aggregate)).await;
             subscribers.push(subscriber.map_err(|error| unavailable(what(), error))?);
         }
         // The server answers in order: after this answer the subscription is active, or the server has reported that it
@@ -44,15 +44,15 @@ impl Notices for NatsEvents {
             sleep(LAST_WORD).await;
             log
         };
-        let log = self.connection.answer_since(before, &[&notices], settled).await;
+        let log = self.connection.answer_since(before, &[subjects.notices()], settled).await;
         log.map_err(|why| no_answer(what(), why))?.map_err(|error| unavailable(what(), error))?;
-        Ok(NatsNotices { log: self.topology.log().to_owned(), subscribers })
+        Ok(NatsNotices { subjects: subjects.clone(), subscribers })
     }
 }
 
 /// Commits as the server announces them.
 pub struct NatsNotices {
-    log: String,
+    subjects: Subjects,
     subscribers: SelectAll<Subscriber>,
 }
 
@@ -62,16 +62,16 @@ impl Notice for NatsNotices {
             let message = self.subscribers.next().await?;
             // Any user with the permission can publish to this subject; only messages with the stream's headers are
             // notices.
-            if let Some(delivery) = delivery(&self.log, message) {
+            if let Some(delivery) = delivery(&self.subjects, message) {
                 return Some(delivery);
             }
         }
     }
 }
 
-fn delivery(log: &str, message: Message) -> Option<Delivery> {
+fn delivery(subjects: &Subjects, message: Message) -> Option<Delivery> {
     let headers = message.headers?;
     let sequence = headers.get_last(NATS_SEQUENCE)?.as_str().parse().ok()?;
     let subject = headers.get_last(STORED_UNDER)?.as_str().to_owned();
-    Some(delivered(log, &[], &subject, sequence, &headers, message.payload))
+    Some(delivered(subjects, &[], &subject, sequence, &headers, message.payload))
 }

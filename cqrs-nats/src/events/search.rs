@@ -25,7 +25,7 @@ use crate::{
         stream::handle,
     },
     topology::Topology,
-    wire::{self, stored::delivered_found},
+    wire::{self, stored::delivered_found, subject::Subjects},
 };
 
 /// The result so far, and where to continue.
@@ -41,7 +41,7 @@ struct Looking {
 
 impl Looking {
     /// Examines a message; returns false when enough commits were found.
-    fn look(&mut self, log: &str, found: Found) -> bool {
+    fn look(&mut self, subjects: &Subjects, found: Found) -> bool {
         self.seen = found.sequence;
         self.left = self.left.map(|left| left.saturating_sub(1));
         let id = self.search.correlation_id.to_string();
@@ -50,11 +50,14 @@ impl Looking {
         }
         // A message without readable headers does not prove that it belongs to the transaction.
         let mentions_it = found.headers.is_ok();
-        let stored = match delivered_found(log, &[], found) {
+        let stored = match delivered_found(subjects, &[], found) {
             Ok(stored) => stored,
             Err(unreadable) => {
                 let (sequence, reason) = (unreadable.sequence, unreadable.reason);
-                warn!(log, sequence, reason, "a message that may be of the transaction cannot be read");
+                warn!(
+                    log = subjects.log(),
+                    sequence, reason, "a message that may be of the transaction cannot be read"
+                );
                 self.page.more |= mentions_it;
                 return true;
             }
@@ -116,7 +119,7 @@ async fn look_on(
 
 async fn collect(scan: &mut Scan, topology: &Topology, looking: &mut Looking) -> Result<(), StoreError> {
     for _ in 0..*looking.left.get_or_insert(scan.pending()) {
-        if !looking.look(topology.log(), scan.next().await?.found) {
+        if !looking.look(topology.subjects(), scan.next().await?.found) {
             break;
         }
     }
@@ -142,7 +145,7 @@ async fn look_one_by_one(
     while looking.left != Some(0)
         && let Some(found) = messages.next(connection, topology.stream()).await?
     {
-        if !looking.look(topology.log(), found) {
+        if !looking.look(topology.subjects(), found) {
             return Ok(false);
         }
     }

@@ -8,6 +8,8 @@
 
 use std::fmt::Display;
 
+use crate::wire::subject::Subjects;
+
 /// The separator between a context and the name of a part of it.
 const APART: &str = "__";
 
@@ -23,7 +25,7 @@ pub(crate) struct Names {
     /// The stream's name, if it was chosen.
     chosen: Option<String>,
     stream: String,
-    log: String,
+    subjects: Subjects,
 }
 
 /// A key-value bucket, and its stream.
@@ -57,19 +59,27 @@ impl Names {
 
     /// The names for the context's public log.
     pub(crate) fn public(self) -> Self {
-        Self::of(self.context, true, self.chosen)
+        let slices = self.subjects.slices();
+        Self::of(self.context, true, self.chosen).sliced(slices)
     }
 
     /// The names with another stream.
     pub(crate) fn named(self, stream: String) -> Self {
-        Self::of(self.context, self.public, Some(stream))
+        let slices = self.subjects.slices();
+        Self::of(self.context, self.public, Some(stream)).sliced(slices)
+    }
+
+    /// The names with so many slices.
+    pub(crate) fn sliced(self, slices: u16) -> Self {
+        Self { subjects: self.subjects.sliced(slices), ..self }
     }
 
     fn of(context: String, public: bool, chosen: Option<String>) -> Self {
         let default = || context.to_uppercase() + if public { "__PUBLIC" } else { "" };
         let stream = chosen.clone().unwrap_or_else(default);
         let log = format!("{context}.{}", if public { "public" } else { "event" });
-        Self { context, public, chosen, stream, log }
+        let notices = beside(&context, public, "notice");
+        Self { context, public, chosen, stream, subjects: Subjects::new(log, notices) }
     }
 
     /// Checks that the chosen names are legal.
@@ -103,17 +113,21 @@ impl Names {
 
     /// The prefix of the subjects of its commits.
     pub(crate) fn log(&self) -> &str {
-        &self.log
+        self.subjects.log()
+    }
+
+    pub(crate) fn subjects(&self) -> &Subjects {
+        &self.subjects
     }
 
     /// The prefix of the subjects of its notices.
-    pub(crate) fn notices(&self) -> String {
-        self.beside("notice")
+    pub(crate) fn notices(&self) -> &str {
+        self.subjects.notices()
     }
 
     /// The prefix of the subjects of its deadlines.
     pub(crate) fn deadlines(&self) -> String {
-        self.beside("deadline")
+        beside(&self.context, self.public, "deadline")
     }
 
     pub(crate) fn deadlines_stream(&self) -> String {
@@ -135,14 +149,15 @@ impl Names {
         self.bucket_of("snapshots")
     }
 
-    fn beside(&self, kind: &str) -> String {
-        format!("{}.{}{kind}", self.context, if self.public { "public-" } else { "" })
-    }
-
     fn bucket_of(&self, what: impl Display) -> Bucket {
         let public = if self.public { "__public" } else { "" };
         Bucket::named(format!("{}{APART}{what}{public}", self.context))
     }
+}
+
+/// The prefix of subjects beside those of the log.
+fn beside(context: &str, public: bool, kind: &str) -> String {
+    format!("{context}.{}{kind}", if public { "public-" } else { "" })
 }
 
 fn is_legal(name: &str, extra: fn(u8) -> bool) -> bool {
@@ -172,7 +187,9 @@ mod tests {
         let mut all = vec![names.stream().to_owned(), names.deadlines_stream()];
         all.extend(buckets.iter().map(|bucket| bucket.stream.clone()));
         all.extend(buckets.into_iter().map(|bucket| bucket.prefix));
-        all.extend([names.log().to_owned(), names.notices(), names.deadlines()].map(|start| start + "."));
+        all.extend(
+            [names.log().to_owned(), names.notices().to_owned(), names.deadlines()].map(|start| start + "."),
+        );
         all
     }
 
@@ -182,7 +199,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_subject_of_a_context_is_a_reserved_one(names in names()) {
-            for prefix in [names.log().to_owned(), names.notices(), names.deadlines()] {
+            for prefix in [names.log().to_owned(), names.notices().to_owned(), names.deadlines()] {
                 let tokens: Vec<_> = prefix.split('.').collect();
                 prop_assert_eq!(tokens.len(), 2, "a context's name is one token: {}", prefix);
                 prop_assert!(!RESERVED.contains(&tokens[1]), "{}", prefix);

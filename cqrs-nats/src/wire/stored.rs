@@ -10,7 +10,7 @@ use cqrs_core::{
 
 use crate::{
     client::found::Found,
-    wire::{decode, subject::aggregate_of},
+    wire::{decode, subject::Subjects},
 };
 
 /// The commit in a message of the stream.
@@ -24,14 +24,14 @@ pub(crate) fn stored(aggregate: AggregateKey, found: Found) -> Result<StoredComm
 /// The commit in a message on any subject of the log, or why the message is not a commit. The aggregate probably has
 /// one of `names`.
 pub(crate) fn delivered(
-    log: &str,
+    subjects: &Subjects,
     names: &[&'static str],
     subject: &str,
     sequence: u64,
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Delivery {
-    let aggregate = aggregate_at(log, names, subject, sequence)?;
+    let aggregate = aggregate_at(subjects, names, subject, sequence)?;
     let commit = decode(aggregate.clone(), headers, payload);
     commit.map(|commit| StoredCommit { sequence, commit }).map_err(|reason| Unreadable {
         sequence,
@@ -41,12 +41,12 @@ pub(crate) fn delivered(
 }
 
 /// The same for a message whose headers may be unreadable.
-pub(crate) fn delivered_found(log: &str, names: &[&'static str], found: Found) -> Delivery {
+pub(crate) fn delivered_found(subjects: &Subjects, names: &[&'static str], found: Found) -> Delivery {
     let (subject, sequence) = (found.subject().to_owned(), found.sequence);
     match found.headers {
-        Ok(headers) => delivered(log, names, &subject, sequence, &headers, found.payload),
+        Ok(headers) => delivered(subjects, names, &subject, sequence, &headers, found.payload),
         Err(reason) => {
-            let aggregate = aggregate_at(log, names, &subject, sequence)?;
+            let aggregate = aggregate_at(subjects, names, &subject, sequence)?;
             Err(Unreadable { sequence, aggregate, reason })
         }
     }
@@ -54,12 +54,12 @@ pub(crate) fn delivered_found(log: &str, names: &[&'static str], found: Found) -
 
 /// The aggregate that a message's subject names; if it names none, an error with a key that no other message has.
 fn aggregate_at(
-    log: &str,
+    subjects: &Subjects,
     names: &[&'static str],
     subject: &str,
     sequence: u64,
 ) -> Result<AggregateKey, Unreadable> {
-    aggregate_of(log, names, subject).ok_or_else(|| Unreadable {
+    subjects.aggregate_of(names, subject).ok_or_else(|| Unreadable {
         sequence,
         aggregate: AggregateKey::new("", format!("at {sequence}")).expect("a short id"),
         reason: format!("its subject {subject:?} names no aggregate"),

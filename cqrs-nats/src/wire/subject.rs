@@ -3,10 +3,14 @@
 //! An id may be any text, but a token of a subject may not: `.` separates tokens, and `*` and `>` are wildcards that
 //! the server accepts even in a publish, in which they make checks and reads apply to every aggregate. So an id is
 //! encoded as one token of letters, digits, `_`, `-` and `=HH` for every other byte.
+//!
+//! A log may have slices: a fixed number of parts, each with the aggregates of some hashes. The slice is a token before
+//! the aggregate's, so that a consumer can have a filter for some of them.
 
 use std::{borrow::Cow, fmt::Write as _};
 
 use cqrs_core::AggregateKey;
+use xxhash_rust::xxh3::Xxh3;
 
 /// The text as one token of a subject: letters, digits, `_` and `-` stay, every other byte becomes `=` and two
 /// upper-case hexadecimal digits, and the empty text becomes `=`.
@@ -85,21 +89,122 @@ fn is_plain(byte: u8) -> bool {
 #[error("{0:?} is not an encoded id")]
 pub struct BadToken(pub String);
 
-/// The subject of an aggregate's commits, `<log>.<aggregate>.<id>`, where the log is `<context>.event` or
-/// `<context>.public`.
-pub(crate) fn subject_of(log: &str, aggregate: &AggregateKey) -> String {
-    let mut subject = String::with_capacity(log.len() + aggregate.name().len() + aggregate.id().len() + 16);
-    subject.push_str(log);
-    subject.push('.');
-    subject.push_str(aggregate.name());
-    subject.push('.');
-    push_token(&mut subject, aggregate.id());
-    subject
+/// The most slices that a log can have.
+pub(crate) const MOST_SLICES: u16 = 1_024;
+
+/// The subjects of one log: it alone writes and reads the tokens after the log's prefix.
+///
+/// An aggregate's commits have the subject `<log>.<aggregate>.<id>`, or `<log>.<slice>.<aggregate>.<id>` in a log with
+/// slices. The log is `<context>.event` or `<context>.public`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subjects {
+    log: String,
+    notices: String,
+    slices: u16,
 }
 
-/// The filter for all commits of an aggregate type, or for all notices of it.
-pub(crate) fn filter_of(log: &str, aggregate: &str) -> String {
-    format!("{log}.{aggregate}.*")
+impl Subjects {
+    /// The subjects of a log without slices.
+    pub(crate) fn new(log: String, notices: String) -> Self {
+        Self { log, notices, slices: 1 }
+    }
+
+    pub(crate) fn sliced(self, slices: u16) -> Self {
+        Self { slices, ..self }
+    }
+
+    /// The number of slices; with 1, subjects have no token for it.
+    pub(crate) fn slices(&self) -> u16 {
+        self.slices
+    }
+
+    fn is_sliced(&self) -> bool {
+        self.slices > 1
+    }
+
+    /// Whether a log can have this number of slices. With a power of two, the slice is the last bits of the hash.
+    pub(crate) fn can_be(slices: u16) -> bool {
+        slices.is_power_of_two() && slices <= MOST_SLICES
+    }
+
+    /// The prefix of the subjects of its commits.
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// The prefix of the subjects of its notices.
+    pub(crate) fn notices(&self) -> &str {
+        &self.notices
+    }
+
+    /// The subjects of the log's stream. A stream with slices has only subjects with so many tokens, so that the server
+    /// refuses a commit that is written without a slice.
+    pub(crate) fn of_stream(&self) -> String {
+        format!("{}.{}", self.log, if self.is_sliced() { "*.*.*" } else { ">" })
+    }
+
+    /// The subject of an aggregate's commits.
+    pub(crate) fn subject_of(&self, aggregate: &AggregateKey) -> String {
+        let known = self.log.len() + aggregate.name().len() + aggregate.id().len();
+        let mut subject = String::with_capacity(known + 16);
+        subject.push_str(&self.log);
+        subject.push('.');
+        if self.is_sliced() {
+            // Writing to a string cannot fail.
+            let _ = write!(subject, "{}.", self.slice_of(aggregate));
+        }
+        subject.push_str(aggregate.name());
+        subject.push('.');
+        push_token(&mut subject, aggregate.id());
+        subject
+    }
+
+    /// The filter for all commits of an aggregate type.
+    pub(crate) fn filter_of(&self, aggregate: &str) -> String {
+        self.filter(&self.log, aggregate)
+    }
+
+    /// The filter for all notices of an aggregate type.
+    pub(crate) fn notices_of(&self, aggregate: &str) -> String {
+        self.filter(&self.notices, aggregate)
+    }
+
+    fn filter(&self, prefix: &str, aggregate: &str) -> String {
+        format!("{prefix}.{}{aggregate}.*", if self.is_sliced() { "*." } else { "" })
+    }
+
+    /// The aggregate of a subject of this log. Its type probably is one of `names`. A subject with the slice of another
+    /// aggregate has none: each aggregate has one subject.
+    pub(crate) fn aggregate_of(&self, names: &[&'static str], subject: &str) -> Option<AggregateKey> {
+        let mut rest = subject.strip_prefix(&*self.log)?.strip_prefix('.')?;
+        let mut slice = None;
+        if self.is_sliced() {
+            let (first, others) = rest.split_once('.')?;
+            (slice, rest) = (Some(first), others);
+        }
+        let (name, token) = rest.split_once('.')?;
+        let known = names.iter().find(|known| **known == name);
+        let name = known.map_or_else(|| Cow::from(name.to_owned()), |known| Cow::from(*known));
+        let aggregate = AggregateKey::new(name, &*decoded(token).ok()?).ok()?;
+        let fits = slice.is_none_or(|slice| is_number(slice, self.slice_of(&aggregate)));
+        fits.then_some(aggregate)
+    }
+
+    /// The slice of an aggregate: a hash of `<aggregate>/<id>`, modulo the number of slices. It never changes, since
+    /// aggregates are found by it; the guide `wire` defines it for other programs.
+    fn slice_of(&self, aggregate: &AggregateKey) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(aggregate.name().as_bytes());
+        hash.update(b"/");
+        hash.update(aggregate.id().as_bytes());
+        hash.digest() % u64::from(self.slices)
+    }
+}
+
+/// Whether the token is this number, as it is written: without a sign, and without zeros before it.
+fn is_number(token: &str, number: u64) -> bool {
+    let is_canonical = token == "0" || token.bytes().next().is_some_and(|first| matches!(first, b'1'..=b'9'));
+    is_canonical && token.parse() == Ok(number)
 }
 
 /// The prefix of the subjects of a deadline, beneath the prefix of all deadlines of a log.
@@ -113,15 +218,6 @@ pub(crate) fn deadline_of(deadlines: &str, id: &str) -> String {
 pub(crate) fn deadline_id_of(deadlines: &str, subject: &str) -> Option<String> {
     let rest = subject.strip_prefix(deadlines)?.strip_prefix('.')?;
     decode_token(rest.split_once('.')?.0).ok()
-}
-
-/// The aggregate of a subject of this log. Its type probably is one of `names`.
-pub(crate) fn aggregate_of(log: &str, names: &[&'static str], subject: &str) -> Option<AggregateKey> {
-    let rest = subject.strip_prefix(log)?.strip_prefix('.')?;
-    let (name, token) = rest.split_once('.')?;
-    let known = names.iter().find(|known| **known == name);
-    let name = known.map_or_else(|| Cow::from(name.to_owned()), |known| Cow::from(*known));
-    AggregateKey::new(name, &*decoded(token).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -169,18 +265,26 @@ mod tests {
         }
     }
 
+    fn shop(slices: u16) -> Subjects {
+        Subjects::new("shop.event".to_owned(), "shop.notice".to_owned()).sliced(slices)
+    }
+
+    fn order(id: &str) -> AggregateKey {
+        AggregateKey::new("order", id).unwrap()
+    }
+
     #[test]
     fn a_million_ids_have_a_legal_subject_each_and_come_back() {
         let mut numbers = Numbers(1);
         let mut longest = 0;
         for _ in 0..1_000_000 {
             let id = numbers.id();
-            let subject = subject_of("shop.event", &AggregateKey::new("order", id.as_str()).unwrap());
+            let subject = shop(1).subject_of(&order(&id));
             let token = subject.strip_prefix("shop.event.order.").unwrap();
             assert!(!token.is_empty(), "{id:?}");
             assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=".contains(&b)), "{id:?}");
             // No two ids have one subject, because each subject is decoded to one id.
-            assert_eq!(aggregate_of("shop.event", &["order"], &subject).unwrap().id(), id);
+            assert_eq!(shop(1).aggregate_of(&["order"], &subject).unwrap().id(), id);
             longest = longest.max(subject.len());
         }
         assert!(longest > 300 && longest <= "shop.event.order.".len() + 3 * MAX_ID_BYTES, "{longest}");
@@ -190,8 +294,121 @@ mod tests {
     fn the_longest_subject_is_one_that_a_server_takes() {
         let id = "\u{1f600}".repeat(MAX_ID_BYTES / 4);
         let log = format!("{}.public", "c".repeat(64));
-        let subject = subject_of(&log, &AggregateKey::new("n".repeat(64), id.as_str()).unwrap());
+        let subjects = Subjects::new(log, String::new()).sliced(MOST_SLICES);
+        let subject = subjects.subject_of(&AggregateKey::new("n".repeat(64), id.as_str()).unwrap());
         assert!(subject.len() < 1_024, "the server's limit for one line is 4,096: {}", subject.len());
+    }
+
+    /// Aggregates of a stored log are found by these; they are in the guide `wire` for other programs, too.
+    /// The hashes are those of xxHash's own implementation in C.
+    const SLICES: [(&str, &str, u64, u16); 7] = [
+        ("order", "7", 0x1b91_2106_11d1_1033, 51),
+        ("order", "", 0xcf58_74ec_d270_f057, 23),
+        ("order", "A 1.*>", 0xd162_c50b_c0ba_530a, 10),
+        ("order", "0190a5f3-0000-7000-8000-000000000001", 0x175f_7cfc_6237_72ae, 46),
+        ("7", "7", 0xf47b_9a5d_b1f4_254b, 11),
+        ("account", "日本", 0x313f_8597_a741_1ca1, 33),
+        ("account", "\u{e9}", 0x8209_ed9f_6364_383d, 61),
+    ];
+
+    #[test]
+    fn the_slice_of_an_aggregate_never_changes() {
+        let guide = include_str!("../../docs/wire.md");
+        for (name, id, hash, slice) in SLICES {
+            let key = AggregateKey::new(name, id).unwrap();
+            let whole = xxhash_rust::xxh3::xxh3_64(key.to_string().as_bytes());
+            assert_eq!((whole, shop(64).slice_of(&key)), (hash, u64::from(slice)), "{key}");
+            let subject = shop(64).subject_of(&key);
+            let token = encode_token(id);
+            assert_eq!(subject, format!("shop.event.{slice}.{name}.{token}"));
+            let row = format!("| `{key}` | `{hash:016x}` | {slice} | `{slice}.{name}.{token}` |");
+            assert!(guide.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn an_aggregate_has_no_second_subject() {
+        let (key, subjects) = (order("7"), shop(64));
+        let own = subjects.slice_of(&key);
+        let at = |place: &str| subjects.aggregate_of(&["order"], &format!("shop.event.{place}"));
+        for slice in 0..128 {
+            assert_eq!(at(&format!("{slice}.order.7")), (slice == own).then(|| key.clone()), "{slice}");
+        }
+        for slice in
+            [format!("0{own}"), format!("+{own}"), format!("{own} "), format!("={own}"), String::new()]
+        {
+            assert_eq!(at(&format!("{slice}.order.7")), None, "{slice}");
+        }
+        for place in
+            ["order.7".to_owned(), format!("{own}.order.7.7"), format!("{own}.order"), own.to_string()]
+        {
+            assert_eq!(at(&place), None, "{place}");
+        }
+        // A log without slices takes nothing for one.
+        assert_eq!(shop(1).aggregate_of(&[], &subjects.subject_of(&key)), None);
+    }
+
+    /// With slices, the first token always is the slice, also where a name of an aggregate could be one.
+    #[test]
+    fn a_name_of_digits_is_no_slice() {
+        for slices in [1, 2, 64] {
+            let keys = ["0", "1", "7"].map(|name| AggregateKey::new(name, "1").unwrap());
+            for key in &keys {
+                let subject = shop(slices).subject_of(key);
+                assert_eq!(shop(slices).aggregate_of(&["0", "1", "7"], &subject).as_ref(), Some(key));
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_without_slices_has_no_token_for_them() {
+        assert_eq!(shop(1).subject_of(&order("7")), "shop.event.order.7");
+        assert_eq!(
+            (&*shop(1).filter_of("order"), &*shop(1).of_stream()),
+            ("shop.event.order.*", "shop.event.>")
+        );
+        assert_eq!(shop(1).notices_of("order"), "shop.notice.order.*");
+        assert_eq!(shop(2).filter_of("order"), "shop.event.*.order.*");
+        assert_eq!(
+            (&*shop(2).notices_of("order"), &*shop(2).of_stream()),
+            ("shop.notice.*.order.*", "shop.event.*.*.*")
+        );
+    }
+
+    /// Ids that people choose, also those that differ little, and hostile ones. Twice the mean is far more than chance
+    /// gives a slice of a thousand.
+    #[test]
+    fn ids_are_spread_evenly() {
+        const EACH: usize = 1_000;
+        let mut numbers = Numbers(7);
+        let kinds: [(&str, &mut dyn FnMut(usize) -> String); 5] = [
+            ("numbers", &mut |n| n.to_string()),
+            ("even numbers", &mut |n| (2 * n).to_string()),
+            ("padded", &mut |n| format!("ORD-{n:08}-DE")),
+            ("times of UUIDs", &mut |n| format!("0190a5f3-{:04x}-7000-8000-{:012x}", n >> 4, n)),
+            ("hostile", &mut |n| format!("{n}{}", ".*>=\0é".repeat(1 + numbers.next(12)))),
+        ];
+        for (kind, id) in kinds {
+            for slices in [2, 64, MOST_SLICES] {
+                let mut counts = vec![0_usize; usize::from(slices)];
+                for n in 0..EACH * counts.len().min(64) {
+                    let slice = shop(slices).slice_of(&order(&id(n)));
+                    counts[usize::try_from(slice).unwrap()] += 1;
+                }
+                let mean = EACH * counts.len().min(64) / counts.len();
+                let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+                assert!(
+                    *least > mean / 3 && *most < mean * 2,
+                    "{kind}, {slices}: {least} to {most} of {mean}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_of_slices_is_a_power_of_two() {
+        let legal: Vec<u16> = (0..=u16::MAX).filter(|slices| Subjects::can_be(*slices)).collect();
+        assert_eq!(legal, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024]);
     }
 
     proptest! {
@@ -211,11 +428,12 @@ mod tests {
         }
 
         #[test]
-        fn a_subject_leads_back_to_its_aggregate(id in "\\PC{0,40}") {
+        fn a_subject_leads_back_to_its_aggregate(id in "\\PC{0,40}", bits in 0..=10_u32) {
+            let subjects = shop(1 << bits);
             let key = AggregateKey::new("order", id);
             prop_assume!(key.is_ok());
             let key = key.unwrap();
-            prop_assert_eq!(aggregate_of("shop.event", &[], &subject_of("shop.event", &key)), Some(key));
+            prop_assert_eq!(subjects.aggregate_of(&[], &subjects.subject_of(&key)), Some(key));
         }
     }
 }

@@ -13,7 +13,7 @@ use async_nats::jetstream::{
 use cqrs_core::{StoreError, port::Subscribe};
 use uuid::Uuid;
 
-use crate::{client::errors::store_error, topology::Topology, wire::subject::filter_of};
+use crate::{client::errors::store_error, topology::Topology};
 
 /// How many messages the consumer sends before any of them is acknowledged: more than are requested at once, so that it
 /// never waits for the projector's acknowledgment.
@@ -136,7 +136,7 @@ pub(super) async fn consumer_at(
 }
 
 fn config_of(topology: &Topology, request: Subscribe<'_>) -> pull::Config {
-    let filters = request.aggregates.iter().map(|name| filter_of(topology.log(), name)).collect();
+    let filters = request.aggregates.iter().map(|name| topology.subjects().filter_of(name)).collect();
     pull::Config {
         durable_name: Some(request.subscriber.to_owned()),
         description: Some("a projector; its place is the checkpoint beside the view".to_owned()),

@@ -41,7 +41,7 @@ use crate::{
     topology::Topology,
     wire::{
         stored::{delivered, delivered_found},
-        subject::filter_of,
+        subject::Subjects,
     },
 };
 
@@ -86,7 +86,7 @@ type Next = Option<Result<jetstream::Message, MessagesError>>;
 pub(super) struct Reader {
     connection: Connection,
     stream: String,
-    log: String,
+    log: Subjects,
     aggregates: Vec<&'static str>,
     subscriber: String,
     pub(super) consumer: PullConsumer,
@@ -132,14 +132,14 @@ impl Reader {
             Ok::<_, StoreError>(Self {
                 connection: connection.clone(),
                 stream: topology.stream().to_owned(),
-                log: topology.log().to_owned(),
+                log: topology.subjects().clone(),
                 aggregates: request.aggregates.to_vec(),
                 subscriber: request.subscriber.to_owned(),
                 messages,
                 early: None,
                 alive,
                 one_by_one: one_by_one.map(|until| {
-                    let filters = request.aggregates.iter().map(|name| filter_of(topology.log(), name));
+                    let filters = request.aggregates.iter().map(|name| topology.subjects().filter_of(name));
                     OneByOne::new(filters, request.after, until)
                 }),
                 unheard: UNHEARD,
