@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 
 use cqrs_core::memory::{Memory, MemoryEvents};
-use cqrs_nats::NatsBackend;
+use cqrs_nats::{NatsBackend, Topology};
 use cqrs_sql::{PostgresViews, SqliteBackend, SqliteViews};
 use tempfile::TempDir;
 
@@ -47,6 +47,22 @@ pub fn memory(_: &str) -> Ready<((), Memory)> {
 pub async fn nats(name: &str) -> (TestContext, NatsBackend) {
     let context = TestContext::new(name).await;
     let backend = context.backend().await;
+    (context, backend)
+}
+
+/// The same with slices: few, so that several aggregates of a test share one.
+///
+/// # Panics
+///
+/// When no server can be had.
+///
+/// # Cancel safety
+///
+/// Dropping it loses nothing.
+pub async fn sliced(name: &str) -> (TestContext, NatsBackend) {
+    let context = TestContext::new(name).await;
+    let topology = Topology::new(&*context.name).slices(8).notices();
+    let backend = context.nats.open(topology).await.expect("the context");
     (context, backend)
 }
 

@@ -37,6 +37,17 @@ cqrs_core::event_store_contract!(async { (Patient::new(backend().await.events), 
 cqrs_core::view_store_contract!(async { (Patient::new(backend().await.views), ()) });
 cqrs_core::deadlines_contract!(async { (Patient::new(backend().await.events), ()) });
 
+/// The same for a log with slices.
+mod sliced {
+    use super::*;
+
+    cqrs_core::event_store_contract!(async {
+        let nats = Nats::connect(&cluster().await.url()).await.unwrap();
+        let topology = Topology::new(unique_context("cluster-sliced")).replicas(3).slices(8);
+        (Patient::new(nats.open(topology).await.unwrap().events), ())
+    });
+}
+
 /// A stream that is made with replicas is used when it has answered a read; other opens ask nothing of the kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_with_replicas_answers_before_it_is_used() {

@@ -23,3 +23,18 @@ cqrs_core::notices_contract!(async {
     let backend = context.nats.open(Topology::new(&*context.name).notices()).await.expect("the context");
     (backend.events, context)
 });
+
+/// The same for a log with slices. Views and deadlines do not depend on them.
+mod sliced {
+    use cqrs_tests::backends;
+
+    cqrs_core::event_store_contract!(async {
+        let (context, backend) = backends::sliced("contract-sliced").await;
+        (backend.events, context)
+    });
+
+    cqrs_core::notices_contract!(async {
+        let (context, backend) = backends::sliced("contract-sliced").await;
+        (backend.events, context)
+    });
+}

@@ -35,6 +35,7 @@ mod replaced;
 mod service;
 mod settings;
 mod settled;
+mod slices;
 mod snapshots;
 mod tls;
 mod traces;

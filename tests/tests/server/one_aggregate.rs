@@ -18,7 +18,7 @@ use cqrs_tests::{
 };
 use jiff::Timestamp;
 
-cqrs_tests::on_backends! { "one-aggregate", memory nats embedded: {
+cqrs_tests::on_backends! { "one-aggregate", memory nats sliced embedded: {
     every_state_and_every_page_of_a_history
     what_does_not_exist_is_none
 } }

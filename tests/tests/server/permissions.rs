@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 /// A server with a user with all permissions, and users with all permissions but the denied ones.
-async fn server(users: &[(&str, &str)]) -> LocalServer {
+pub(crate) async fn server(users: &[(&str, &str)]) -> LocalServer {
     let user = |(user, permissions): &(&str, &str)| {
         format!("{{ user: {user}, password: p, permissions: {{ {permissions} }} }}")
     };
@@ -37,7 +37,7 @@ async fn server(users: &[(&str, &str)]) -> LocalServer {
     configured_server(config).await
 }
 
-async fn connect(server: &LocalServer, user: &str) -> Result<Nats, ConnectError> {
+pub(crate) async fn connect(server: &LocalServer, user: &str) -> Result<Nats, ConnectError> {
     Connect::to(server.url()).user(user, "p").connect().await
 }
 

@@ -19,7 +19,7 @@ use cqrs_tests::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-cqrs_tests::on_backends! { "policies", memory nats: {
+cqrs_tests::on_backends! { "policies", memory nats sliced: {
     each_command_is_sent_once_and_carries_where_it_comes_from
     a_refusal_is_told_and_what_follows_is_done
     an_event_that_leads_to_an_unknown_command_is_set_aside

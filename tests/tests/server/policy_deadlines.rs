@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use crate::policies::{AFTER_A_STOP, ALL_OVER, Generous, TokioClock, bank, told, until_told, world};
 
-cqrs_tests::on_backends! { "deadlines", memory nats: {
+cqrs_tests::on_backends! { "deadlines", memory nats sliced: {
     a_deadline_passes_while_no_service_runs
     a_deadline_that_is_disarmed_does_not_pass
     deadlines_that_cannot_be_sent_hold_up_no_others

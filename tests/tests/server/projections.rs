@@ -14,7 +14,7 @@ use cqrs_tests::{
 };
 use serde::{Deserialize, Serialize};
 
-cqrs_tests::on_backends! { "projections", memory nats: {
+cqrs_tests::on_backends! { "projections", memory nats sliced: {
     what_cannot_be_applied_is_set_aside_with_what_follows_it
     a_dead_letter_can_be_given_up
     a_query_after_a_receipt_says_what_was_set_aside

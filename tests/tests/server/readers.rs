@@ -7,7 +7,8 @@ use cqrs_core::{
     log::StoredCommit,
     port::{EventStore as _, Subscribe, Subscription as _},
 };
-use cqrs_tests::{TestContext, oracle::Written, python};
+use cqrs_nats::NatsBackend;
+use cqrs_tests::{TestContext, backends, oracle::Written, python};
 use order_service::{ConfirmOrder, CreateOrder, Customer, Line, ReceiveStock, ReserveStock};
 use serde_json::{Map, Value, json};
 
@@ -43,8 +44,19 @@ fn expected(stored: &StoredCommit) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_in_python_prints_the_order_stream_as_it_is_in_the_log() {
-    let context = TestContext::new("readers").await;
-    let backend = context.backend().await;
+    let (context, backend) = backends::nats("readers").await;
+    reads(context, backend, "order.from=20outside").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_reads_a_log_with_slices_too() {
+    let (context, backend) = backends::sliced("readers-sliced").await;
+    // The slice as another implementation of the hash has it.
+    reads(context, backend, "6.order.from=20outside").await;
+}
+
+/// `outside` is the place of an order that is written without this framework.
+async fn reads(context: TestContext, backend: NatsBackend, outside: &str) {
     let service = order_service::start(backend.clone()).await.unwrap();
     let mut metadata = Metadata::default();
     metadata.insert("user", "Zoë \"100 %\"\r\n\u{1f600}").unwrap();
@@ -85,7 +97,7 @@ async fn a_reader_in_python_prints_the_order_stream_as_it_is_in_the_log() {
     }));
     let Written { headers, payload } = Written::binary(event.unwrap());
     let jetstream = async_nats::jetstream::new(context.nats.client().clone());
-    let subject = format!("{}.event.order.from=20outside", context.name);
+    let subject = format!("{}.event.{outside}", context.name);
     let published = jetstream.publish_with_headers(subject, headers, payload.into());
     let last = published.await.unwrap().await.unwrap().sequence;
 

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-cqrs_tests::on_backends! { "traces", memory nats: {
+cqrs_tests::on_backends! { "traces", memory nats sliced: {
     a_transaction_is_traced_through_all_that_follows_from_it
     a_transaction_without_a_time_in_its_id_is_traced_too
     a_transaction_whose_id_was_made_by_a_wrong_clock_is_traced_too
