@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     client::{api::Api, connection::Connection, errors::no_answer},
     topology::Topology,
-    wire::subject::{aggregate_of, filter_of, subject_of},
 };
 
 /// How long a server may take for an answer. It needs a few seconds for a million subjects.
@@ -51,8 +50,9 @@ pub(crate) async fn page(
     topology: &Topology,
     listing: Listing<'_>,
 ) -> Result<AggregatePage, StoreError> {
-    let filter = filter_of(topology.log(), listing.aggregate);
-    let after = listing.after.map(|after| subject_of(topology.log(), &after.key));
+    let subjects = topology.subjects();
+    let filter = subjects.filter_of(listing.aggregate);
+    let after = listing.after.map(|after| subjects.subject_of(&after.key));
     let is_listed = |subject: &str| after.as_deref().is_some_and(|after| subject <= after);
     // The last subject that was listed is at this offset or behind it.
     let mut offset = listing.after.map_or(0, |after| after.count.saturating_sub(1)).min(MAX_OFFSET);
@@ -63,12 +63,11 @@ pub(crate) async fn page(
         answer = ask(connection, topology, &filter, offset).await?;
     }
     loop {
-        let Answer { total, state: State { subjects } } = answer;
-        offset = offset.saturating_add(subjects.len() as u64);
-        let is_last = subjects.is_empty() || offset >= total;
-        let rest = subjects.into_keys().filter(|subject| !is_listed(subject));
-        let mut rest =
-            rest.filter_map(|subject| aggregate_of(topology.log(), &[listing.aggregate], &subject));
+        let Answer { total, state: State { subjects: found } } = answer;
+        offset = offset.saturating_add(found.len() as u64);
+        let is_last = found.is_empty() || offset >= total;
+        let rest = found.into_keys().filter(|subject| !is_listed(subject));
+        let mut rest = rest.filter_map(|subject| subjects.aggregate_of(&[listing.aggregate], &subject));
         let keys: Vec<AggregateKey> = rest.by_ref().take(listing.max).collect();
         if is_last || !keys.is_empty() {
             return Ok(listing.page(keys, !is_last || rest.next().is_some()));

@@ -8,7 +8,7 @@ use cqrs_core::{
 };
 use cqrs_tests::domain::{AccountRejection, Touch, bank, deposit, open, withdraw};
 
-cqrs_tests::on_backends! { "expecting", memory nats embedded: {
+cqrs_tests::on_backends! { "expecting", memory nats sliced embedded: {
     nothing_is_stored_on_another_version_than_the_caller_saw
     of_many_callers_that_saw_the_same_version_one_goes_through
 } }

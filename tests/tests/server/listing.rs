@@ -6,7 +6,7 @@ use cqrs_tests::{
     domain::{Account, bank, deposit, key, open},
 };
 
-cqrs_tests::on_backends! { "listing", memory nats embedded: { every_account_is_listed_page_by_page } }
+cqrs_tests::on_backends! { "listing", memory nats sliced embedded: { every_account_is_listed_page_by_page } }
 
 async fn every_account_is_listed_page_by_page<B: Backend + Clone>(backend: B) {
     let (one, other) = (bank(backend.clone()).await, bank(backend).await);
