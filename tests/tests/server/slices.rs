@@ -63,7 +63,7 @@ async fn a_service_lives_on_slices_with_the_permissions_that_it_needs() {
     for account in &accounts {
         bank.execute(open(account, 10)).await.unwrap();
         for _ in 0..2 {
-            let notice = tokio::time::timeout(Duration::from_secs(60), notices.next()).await;
+            let notice = tokio::time::timeout(Duration::from_secs(30), notices.next()).await;
             assert_eq!(notice.expect("a notice").unwrap().subject(), account);
         }
     }
