@@ -151,9 +151,9 @@ impl<A: Aggregate> ReadHistory<A> {
         Self(self.0.with(|settings| settings.at.after = position))
     }
 
-    /// At most so many events; 100 by default.
+    /// At most so many events, at least 1; 100 by default.
     pub fn max(self, events: usize) -> Self {
-        Self(self.0.with(|settings| settings.at.max = events))
+        Self(self.0.with(|settings| settings.at.max = events.max(1)))
     }
 
     /// The log's leader confirms the end of the history; see [`ReadState::confirmed`]. A page that is not the last one
@@ -205,6 +205,6 @@ async fn read_state<A: Aggregate>(settings: Settings<Point>) -> Result<Option<Ve
 async fn read_history<E: Event>(settings: Settings<Page>) -> Result<History<E>, Error> {
     let Settings { runtime, key, at: Page { after, max }, confirmed } = settings;
     let (events, more) = events_after(&runtime.shell, &key?, after, max, confirmed).await?;
-    let next = more.then(|| events.last().map_or(after, |last: &Envelope<E>| last.position));
+    let next = events.last().filter(|_| more).map(|last: &Envelope<E>| last.position);
     Ok(History { events, next })
 }

@@ -57,8 +57,8 @@ async fn every_state_and_every_page_of_a_history<B: Backend + Clone>(backend: B)
         let paged = whole(&other, "a", max).await;
         assert!(paged.iter().map(|event| event.id).eq(all.iter().map(|event| event.id)), "pages of {max}");
     }
-    let none = one.history::<Account, _>(&id).max(0).await.unwrap();
-    assert_eq!((none.events.len(), none.next), (0, Some(Position::default())));
+    let first = one.history::<Account, _>(&id).max(0).await.unwrap();
+    assert_eq!((first.events.len(), first.next), (1, Some(all[0].position)));
 
     let state = |version: usize| replay::<Account>(all[..version].iter().map(|event| &event.data));
     for version in 1..=63 {
