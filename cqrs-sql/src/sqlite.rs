@@ -1,6 +1,11 @@
 //! SQLite: one connection that writes, several that read, and no server.
 
-use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    str::FromStr as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cqrs_core::port::Source;
 use sqlx::{
@@ -11,13 +16,14 @@ use sqlx::{
 use crate::{
     SqlError, SqlViews,
     dialect::{Dialect, Row, Value, statements},
+    errors::{Kind, kind},
     open_file::OpenFile,
 };
 
 /// How often saves of other processes are looked for while a call waits for them: SQLite sends no notifications.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long a save waits for another process that writes.
+/// How long a save, or the opening of a new file, waits for another process that writes.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// How many connections read.
@@ -113,7 +119,7 @@ impl Connected {
             // Where it exists, the call that empties the cache of the disk as well.
             .pragma("fullfsync", "1")
             .busy_timeout(LOCK_WAIT);
-        let first = SqliteConnection::connect_with(&options).await;
+        let first = first_connection(&options).await;
         let first = first.map_err(|error| SqlError::of_file(&path, place, error))?;
         let file = Arc::new(OpenFile::of(&path));
         let options = options.create_if_missing(false);
@@ -124,6 +130,20 @@ impl Connected {
         // If it fails, the next connection reports it.
         let _ = first.close().await;
         Ok(Self { writer, reader, file })
+    }
+}
+
+/// The connection that creates the file. SQLite does not wait for a lock while it makes a new file a WAL file, so another
+/// process that does the same at the same time is waited for here.
+async fn first_connection(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let begin = Instant::now();
+    loop {
+        match SqliteConnection::connect_with(options).await {
+            Err(error) if kind(&error) == Kind::Busy && begin.elapsed() < LOCK_WAIT => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            first => return first,
+        }
     }
 }
 
