@@ -11,12 +11,11 @@ pub(crate) mod listing;
 pub(crate) mod snapshots;
 pub(crate) mod notices;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-    jetstream::{context::PublishErrorKind, message::PublishMessage},
+    HeaderMap, HeaderName, HeaderValue, header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    jetstream::context::PublishErrorKind,
 };
 use bytes::Bytes;
 use cqrs_core::{
@@ -36,6 +35,7 @@ use crate::{
         errors::{no_answer, unavailable},
         found::Found,
         leader_get::{Which, leader_get},
+        publish::publish,
         stream::delete_consumer,
     },
     events::{
@@ -54,6 +54,10 @@ use crate::{
 /// The most bytes that the headers add to a message, which the server counts as a part of it. The longest are the names
 /// of the stream, and of the aggregate and its id.
 const OVERHEAD: usize = 1024;
+
+/// How long an append waits for its answer before it is sent again, which is idempotent. A message to a stream without
+/// a leader is dropped without an answer, so an election costs about this much in addition.
+const APPEND: Duration = Duration::from_secs(1);
 
 /// How many aggregates' last commits one request reads: each may be as large as a message can be.
 const LAST_AT_ONCE: usize = 64;
@@ -105,7 +109,7 @@ impl NatsEvents {
         self.noted(found.and_then(|found| found.map(|found| stored(aggregate.clone(), found)).transpose()))
     }
 
-    fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
+    fn message(&self, commit: &Commit, expected: Expected) -> Result<(HeaderMap, Bytes), StoreError> {
         let aggregate = &commit.aggregate;
         let (content_type, payload) = wire::encode(commit)
             .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
@@ -117,7 +121,7 @@ impl NatsEvents {
         if bytes > limit {
             return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
         }
-        Ok(PublishMessage::build().headers(headers).payload(payload))
+        Ok((headers, payload))
     }
 }
 
@@ -150,7 +154,7 @@ impl EventStore for NatsEvents {
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         let what = || format!("appending to {} in stream {}", commit.aggregate, self.topology.stream());
-        let message = self.message(commit, expected).map_err(AppendError::Failed)?;
+        let (headers, payload) = self.message(commit, expected).map_err(AppendError::Failed)?;
         let era = self.era.number();
         if !self.connection.is_up().await {
             return Err(AppendError::Busy(self.connection.down(what())));
@@ -161,10 +165,8 @@ impl EventStore for NatsEvents {
         }
         let subject = self.subject(&commit.aggregate);
         let seen = self.era.seen();
-        let publish = async {
-            let ack = self.connection.appends.send_publish(subject.clone(), message).await?;
-            ack.await
-        };
+        let client = &self.connection.client;
+        let publish = publish(client, subject.clone(), headers, payload, APPEND);
         let diagnose = |call, error: async_nats::Error| {
             self.connection.diagnose(self.topology.stream(), call, what(), error)
         };

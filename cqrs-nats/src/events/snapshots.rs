@@ -18,7 +18,6 @@ use async_nats::{
     client::RequestErrorKind,
     jetstream::{
         context::{PublishError, PublishErrorKind},
-        message::PublishMessage,
         stream::Config,
     },
 };
@@ -34,6 +33,7 @@ use crate::{
         errors::{no_answer, store_error, unavailable},
         found::Found,
         leader_get::last_of,
+        publish::publish,
         stream::create,
     },
     topology::Topology,
@@ -183,9 +183,7 @@ impl SnapshotBucket {
     }
 
     async fn publish(&self, subject: &str, headers: HeaderMap, snapshot: Bytes) -> Result<(), PublishError> {
-        let message = PublishMessage::build().headers(headers).payload(snapshot);
-        self.connection.jetstream.send_publish(subject.to_owned(), message).await?.await?;
-        Ok(())
+        publish(&self.connection.client, subject.to_owned(), headers, snapshot, SAVE).await.map(drop)
     }
 
     async fn log_id(&self) -> Result<&str, StoreError> {
