@@ -41,7 +41,7 @@ impl AggregateKey {
         A: Aggregate<Id: FromStr>,
     {
         if self.name() != A::NAME {
-            return Err(ForeignId::Aggregate { aggregate: self.clone(), expected: A::NAME });
+            return Err(ForeignId::AnotherType { aggregate: self.clone(), expected: A::NAME });
         }
         let id = self.id().parse::<A::Id>().ok();
         let same = id.filter(|id| with_text(id, |text| text == self.id()));
@@ -54,7 +54,7 @@ impl AggregateKey {
 pub enum ForeignId {
     /// The aggregate has another type.
     #[error("{aggregate} is no aggregate of type {expected}")]
-    Aggregate {
+    AnotherType {
         /// The aggregate.
         aggregate: AggregateKey,
         /// The stored name of the expected type.
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn an_aggregate_of_another_type_has_no_such_id() {
         let foreign = key("named", "7").id_of::<Numbered>().unwrap_err();
-        assert_eq!(foreign, ForeignId::Aggregate { aggregate: key("named", "7"), expected: "numbered" });
+        assert_eq!(foreign, ForeignId::AnotherType { aggregate: key("named", "7"), expected: "numbered" });
         assert_eq!(foreign.to_string(), "named/7 is no aggregate of type numbered");
         let foreign = key("numbered", "007").id_of::<Numbered>().unwrap_err();
         assert_eq!(foreign.to_string(), "the id of numbered/007 is not the text of a u32");
