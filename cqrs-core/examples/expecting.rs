@@ -1,4 +1,5 @@
-//! Two people edit the same document: the second one is told that it has changed since.
+//! Optimistic concurrency between two people: both edit the page that they have opened at the same version. The second
+//! edit fails with `CommandError::Changed`, so it does not overwrite the first one.
 
 use cqrs_core::{
     Aggregate, Apply, Command, CommandError, Context, Cqrs, Event, Handle, Handled, memory::Memory,
@@ -40,8 +41,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     cqrs.execute(edit("Welcome, all")).expecting(opened).await?;
     match cqrs.execute(edit("Hello")).expecting(opened).await {
-        Err(CommandError::Changed { expected: 1, found: 2, .. }) => {} // Show the page again.
-        other => panic!("the edit of somebody else would be lost: {other:?}"),
+        Err(CommandError::Changed { expected: 1, found: 2, .. }) => {} // Show the present page.
+        other => panic!("the first edit would be overwritten (lost update): {other:?}"),
     }
     Ok(())
 }

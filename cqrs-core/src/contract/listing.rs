@@ -57,8 +57,8 @@ pub async fn no_aggregate_is_listed_at_first<S: EventStore>(store: &S) {
     assert_eq!(page(store, "thing", None, 10).await, AggregatePage { keys: Vec::new(), next: None });
 }
 
-/// Every aggregate of the type is listed once, whatever its id is and however many commits it has; none of another type,
-/// also of one whose name begins in the same way. All sizes of pages have the same order.
+/// A listing has each aggregate of its type exactly once, with any id and any number of commits. It has no aggregate of
+/// another type, even if one type's name is a prefix of the other's. The order is the same for every page size.
 pub async fn every_aggregate_is_listed_once<S: EventStore>(store: &S) {
     for (id, commits) in HOSTILE.iter().zip([1, 2, 5].iter().cycle()) {
         for name in ["thing", "things", "thing-a"] {

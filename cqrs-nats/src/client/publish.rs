@@ -1,7 +1,8 @@
 //! Publishes a message to a stream, and reads the acknowledgement.
 //!
-//! The client has a call for it, which does more for each message: it puts a future on the heap, takes a permit, and
-//! tries one shape of the answer after the other. That is a tenth of what a command costs this process.
+//! The client's own call for it has two time limits, one for its queue and one for the answer. It also puts a future on
+//! the heap, takes a permit, and parses the answer as one shape after the other: a tenth of the instructions of a command
+//! in this process.
 
 use std::time::Duration;
 

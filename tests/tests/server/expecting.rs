@@ -31,7 +31,7 @@ async fn nothing_is_stored_on_another_version_than_the_caller_saw<B: Backend + C
     let account = "a";
     let id = |name: &str| CommandId::derived(["expecting", name]);
 
-    // It does not exist, whatever the lifecycle of the command.
+    // The account does not exist. The expected version is compared first, for commands that create and that update.
     assert_eq!(changed(one.execute(open(account, 10)).expecting(2).await), (2, 0));
     assert_eq!(changed(one.execute(deposit(account, 1)).expecting(2).await), (2, 0));
     let missing = one.execute(deposit(account, 1)).expecting(0).await;
