@@ -166,11 +166,7 @@ impl<'a, A: Aggregate> Search<'a, A> {
             let Some(page) = page else { continue };
             size = next_page(reached.sequence, &page.commits);
             for stored in page.commits.iter().take_while(|stored| stored.sequence <= end.sequence) {
-                let (expected, found) = (reached.version.saturating_add(1), stored.commit.first_version);
-                if found != expected {
-                    let (aggregate, sequence) = (key.clone(), stored.sequence);
-                    return Err(StoreError::Gap { aggregate, expected, found, sequence });
-                }
+                stored.check_follows(reached.version)?;
                 let short = |one: CarriedOut| Short::of(one.command, begin.sequence, stored.sequence);
                 commands.extend(commands_of(stored).map(short));
                 let last_event = stored.commit.events.last().map_or(reached.last_event, |event| event.id);
