@@ -13,11 +13,12 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap, HeaderValue,
-    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
+    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
     jetstream::{
         self, AckKind,
         consumer::{AckPolicy, pull},
         context::ConsumerInfoErrorKind,
+        message::PublishMessage,
         stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
     },
 };
@@ -38,7 +39,6 @@ use crate::{
         errors::{is_overtaken, no_answer, store_error, unavailable},
         layout,
         leader_get::{OneByOne, Which, leader_get},
-        publish::publish,
         settings::Kind,
         stream::{handle, patiently, provide},
     },
@@ -180,14 +180,20 @@ impl NatsEvents {
         let mut headers = scheduled(deadline.at, subject);
         headers.insert(ORDER, deadline.order.to_string());
         headers.insert(ARMING, deadline.arming.to_string());
-        // The server drops a late copy of this message.
-        headers.insert(NATS_MESSAGE_ID, deadline.arming.to_string());
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
-        let (client, armed) = (&self.connection.client, format!("{subject}.armed"));
-        let publish = publish(client, armed, headers, deadline.payload.clone(), ACK);
-        let answer = self.connection.answer(&[subject], publish).await;
-        match answer.map_err(|why| no_answer(what(), why))? {
-            Ok(stored) => Ok(Some(stored.sequence)),
+        let message = PublishMessage::build()
+            .headers(headers)
+            .payload(deadline.payload.clone())
+            // The server drops a late copy of this message.
+            .message_id(deadline.arming.to_string())
+            .expected_last_subject_sequence(0);
+        let publish = async {
+            let ack = self.connection.jetstream.send_publish(format!("{subject}.armed"), message).await?;
+            ack.await
+        };
+        let answer = self.connection.answer(&[subject], tokio::time::timeout(ACK, publish)).await;
+        let answer = answer.map_err(|why| no_answer(what(), why))?;
+        match answer.map_err(|elapsed| unavailable(what(), elapsed))? {
+            Ok(ack) => Ok(Some(ack.sequence)),
             Err(error) if is_overtaken(&error) => Ok(None),
             Err(error) => Err(store_error(what(), error)),
         }
@@ -385,11 +391,14 @@ async fn schedule_again(
     // If the message does not exist any more, the deadline was disarmed or armed again: then this one is not stored.
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
     headers.insert(EXPECTED_ON, message.subject.as_str());
-    let again = format!("{subject}.later");
-    let publish = publish(&connection.client, again, headers, message.payload.clone(), ACK);
-    match connection.answer(&[subject], publish).await {
-        Ok(Ok(_)) => AckKind::Ack,
-        Ok(Err(error)) if is_overtaken(&error) => AckKind::Ack,
+    let again = PublishMessage::build().headers(headers).payload(message.payload.clone());
+    let publish = async {
+        let ack = connection.jetstream.send_publish(format!("{subject}.later"), again).await?;
+        ack.await
+    };
+    match connection.answer(&[subject], tokio::time::timeout(ACK, publish)).await {
+        Ok(Ok(Ok(_))) => AckKind::Ack,
+        Ok(Ok(Err(error))) if is_overtaken(&error) => AckKind::Ack,
         // The server redelivers it after the pause.
         _ => later,
     }

@@ -5,16 +5,14 @@
 //! 2.12 do not know the headers and would store the messages one by one, and 2.12.0 checks the expected sequences
 //! against the wrong subject. So the version (`MIN_SERVER`) is checked when connecting.
 
-use std::time::Duration;
-
 use async_nats::{
     HeaderMap,
-    jetstream::context::{PublishError, PublishErrorKind},
+    jetstream::{context::PublishError, message::PublishMessage, publish::PublishAck},
 };
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::client::{connection::Connection, publish::publish as publish_one};
+use crate::client::connection::Connection;
 
 /// The most messages in a batch; the server's limit is 1,000.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
@@ -35,15 +33,12 @@ pub(crate) const OPERATION: &str = "KV-Operation";
 /// The header with the sequence that the last message on the subject must have.
 pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
-/// How long the server may take to commit a batch.
-const COMMIT: Duration = Duration::from_secs(5);
-
-/// Stores all of `messages` in order, or none; returns the sequence of the last one, or 0 if there is none.
+/// Stores all of `messages` in order, or none; the answer names the sequence of the last one.
 pub(crate) async fn publish(
     connection: &Connection,
     stream: &str,
     messages: Vec<Message>,
-) -> Result<u64, PublishError> {
+) -> Result<PublishAck, PublishError> {
     let batch = Uuid::new_v4().simple().to_string();
     let last = messages.len();
     for (number, message) in (1_usize..).zip(messages) {
@@ -62,7 +57,9 @@ pub(crate) async fn publish(
                 headers.insert(EXPECTED, expected.to_string());
             }
             let sent = connection.client.publish_with_headers(message.subject, headers, payload);
-            sent.await.map_err(|error| PublishError::with_source(PublishErrorKind::Other, error))?;
+            sent.await.map_err(|error| {
+                PublishError::with_source(async_nats::jetstream::context::PublishErrorKind::Other, error)
+            })?;
             continue;
         }
         #[cfg(feature = "failpoints")]
@@ -71,10 +68,10 @@ pub(crate) async fn publish(
             headers.insert("Nats-Batch-Commit", "1");
         }
         headers.insert(EXPECTED, message.expected.unwrap_or_default().to_string());
-        let stored = publish_one(&connection.client, message.subject, headers, payload, COMMIT).await;
-        return stored.map(|stored| stored.sequence);
+        let commit = PublishMessage::build().headers(headers).payload(payload);
+        return connection.jetstream.send_publish(message.subject, commit).await?.await;
     }
-    Ok(0)
+    Ok(PublishAck::default())
 }
 
 /// A test may end the process here, when the server has all of the batch except the commit.

@@ -40,6 +40,8 @@ pub(crate) struct Live {
     /// The domain of the contexts.
     pub(crate) domain: Domain,
     pub(crate) jetstream: jetstream::Context,
+    /// The same context for appends, which are sent again if no answer comes.
+    pub(crate) appends: jetstream::Context,
     /// The same context for reads, which have a short timeout and can be sent again.
     pub(crate) reads: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,

@@ -15,5 +15,4 @@ pub(crate) mod layout;
 pub(crate) mod leader_get;
 pub(crate) mod direct_get;
 pub(crate) mod scan;
-pub(crate) mod publish;
 pub(crate) mod atomic_batch;

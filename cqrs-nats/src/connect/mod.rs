@@ -41,6 +41,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// election costs about this much in addition.
 const READ: Duration = Duration::from_secs(1);
 
+/// How long an append waits for its answer before it is sent again, which is idempotent. A message to a stream without
+/// a leader is dropped without an answer, so an election costs about this much in addition.
+const APPEND: Duration = Duration::from_secs(1);
+
 impl Nats {
     /// Connects to `url`, such as `nats://localhost:4222`, `tls://user:password@host` or `tls://token@host`. Several
     /// servers of one cluster are separated by commas, and the first one's user and password are sent to all of them.
@@ -315,10 +319,11 @@ fn live(client: Client, domain: Domain, link: watch::Receiver<Link>, part: Arc<O
         None => jetstream::new(client.clone()),
     };
     jetstream.set_timeout(ANSWER);
-    let mut reads = jetstream.clone();
+    let (mut appends, mut reads) = (jetstream.clone(), jetstream.clone());
+    appends.set_timeout(APPEND);
     reads.set_timeout(READ);
     let statistics = client.statistics();
-    Live { client, domain, jetstream, reads, link, part, statistics, next: OnceLock::new() }
+    Live { client, domain, jetstream, appends, reads, link, part, statistics, next: OnceLock::new() }
 }
 
 /// The domain of that name; the connected server's own without one.

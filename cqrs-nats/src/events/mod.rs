@@ -11,11 +11,12 @@ pub(crate) mod listing;
 pub(crate) mod snapshots;
 pub(crate) mod notices;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use async_nats::{
-    HeaderMap, HeaderName, HeaderValue, header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-    jetstream::context::PublishErrorKind,
+    HeaderMap, HeaderName, HeaderValue,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    jetstream::{context::PublishErrorKind, message::PublishMessage},
 };
 use bytes::Bytes;
 use cqrs_core::{
@@ -35,7 +36,6 @@ use crate::{
         errors::{no_answer, unavailable},
         found::Found,
         leader_get::{Which, leader_get},
-        publish::publish,
         stream::delete_consumer,
     },
     events::{
@@ -54,10 +54,6 @@ use crate::{
 /// The most bytes that the headers add to a message, which the server counts as a part of it. The longest are the names
 /// of the stream, and of the aggregate and its id.
 const OVERHEAD: usize = 1024;
-
-/// How long an append waits for its answer before it is sent again, which is idempotent. A message to a stream without
-/// a leader is dropped without an answer, so an election costs about this much in addition.
-const APPEND: Duration = Duration::from_secs(1);
 
 /// How many aggregates' last commits one request reads: each may be as large as a message can be.
 const LAST_AT_ONCE: usize = 64;
@@ -109,7 +105,7 @@ impl NatsEvents {
         self.noted(found.and_then(|found| found.map(|found| stored(aggregate.clone(), found)).transpose()))
     }
 
-    fn message(&self, commit: &Commit, expected: Expected) -> Result<(HeaderMap, Bytes), StoreError> {
+    fn message(&self, commit: &Commit, expected: Expected) -> Result<PublishMessage, StoreError> {
         let aggregate = &commit.aggregate;
         let (content_type, payload) = wire::encode(commit)
             .map_err(|error| StoreError::refused(format!("the events of {aggregate} are not JSON"), error))?;
@@ -121,7 +117,7 @@ impl NatsEvents {
         if bytes > limit {
             return Err(StoreError::TooLarge { what: format!("the commit of {aggregate}"), bytes, limit });
         }
-        Ok((headers, payload))
+        Ok(PublishMessage::build().headers(headers).payload(payload))
     }
 }
 
@@ -154,7 +150,7 @@ impl EventStore for NatsEvents {
 
     async fn append(&self, commit: &Commit, expected: Expected) -> Result<u64, AppendError> {
         let what = || format!("appending to {} in stream {}", commit.aggregate, self.topology.stream());
-        let (headers, payload) = self.message(commit, expected).map_err(AppendError::Failed)?;
+        let message = self.message(commit, expected).map_err(AppendError::Failed)?;
         let era = self.era.number();
         if !self.connection.is_up().await {
             return Err(AppendError::Busy(self.connection.down(what())));
@@ -165,8 +161,10 @@ impl EventStore for NatsEvents {
         }
         let subject = self.subject(&commit.aggregate);
         let seen = self.era.seen();
-        let client = &self.connection.client;
-        let publish = publish(client, subject.clone(), headers, payload, APPEND);
+        let publish = async {
+            let ack = self.connection.appends.send_publish(subject.clone(), message).await?;
+            ack.await
+        };
         let diagnose = |call, error: async_nats::Error| {
             self.connection.diagnose(self.topology.stream(), call, what(), error)
         };

@@ -18,6 +18,7 @@ use async_nats::{
     client::RequestErrorKind,
     jetstream::{
         context::{PublishError, PublishErrorKind},
+        message::PublishMessage,
         stream::Config,
     },
 };
@@ -33,7 +34,6 @@ use crate::{
         errors::{no_answer, store_error, unavailable},
         found::Found,
         leader_get::last_of,
-        publish::publish,
         stream::create,
     },
     topology::Topology,
@@ -183,7 +183,9 @@ impl SnapshotBucket {
     }
 
     async fn publish(&self, subject: &str, headers: HeaderMap, snapshot: Bytes) -> Result<(), PublishError> {
-        publish(&self.connection.client, subject.to_owned(), headers, snapshot, SAVE).await.map(drop)
+        let message = PublishMessage::build().headers(headers).payload(snapshot);
+        self.connection.jetstream.send_publish(subject.to_owned(), message).await?.await?;
+        Ok(())
     }
 
     async fn log_id(&self) -> Result<&str, StoreError> {

@@ -109,7 +109,7 @@ impl KvViews {
         let before = self.connection.before();
         let answer = self.connection.answer_since(before, &[&subjects], publish).await;
         match answer.map_err(|why| no_answer(bucket.what("writing"), why))? {
-            Ok(sequence) => Ok(sequence),
+            Ok(ack) => Ok(ack.sequence),
             Err(error) if is_overtaken(&error) => Err(SaveError::Conflict),
             Err(error) if code(&error).is_some() => {
                 // If one message of a batch was not permitted, the server refuses the batch as incomplete: wait for the
