@@ -18,7 +18,7 @@ const LARGEST_PAGE: u64 = 512;
 const PIECE: u64 = 16_384;
 
 /// The cost of a commit in a block of its own; the unit is the cost of a further commit in the same block.
-const SCATTERED: u64 = 32;
+const SCATTERED: u64 = 64;
 
 /// The size of the first page of a cold load: the load of an aggregate that is not in the cache.
 ///

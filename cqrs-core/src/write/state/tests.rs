@@ -240,10 +240,10 @@ fn pages_are_large_where_commits_lie_close_together() {
         next_page(after, &commits)
     };
     assert_eq!((next(0, 1), next(1_000_000, 1), next(0, 100)), (512, 512, 512));
-    assert_eq!((next(0, 1_000), next(5, 8_192), next(0, 16_384), next(0, 1_000_000)), (256, 32, 16, 16));
+    assert_eq!((next(0, 1_000), next(5, 8_192), next(0, 16_384), next(0, 1_000_000)), (128, 16, 8, 8));
     assert_eq!(next_page(7, &[]), FIRST_PAGE);
     assert_eq!(next_page(0, &[commit(1_000_000)]), FIRST_PAGE, "nobody knows where others would be");
-    assert_eq!(next_page(7, &[commit(1_000_000)]), 16);
+    assert_eq!(next_page(7, &[commit(1_000_000)]), 8);
 }
 
 #[test]
